@@ -147,7 +147,7 @@ fn shutdown(exit_with_parent: bool) -> anyhow::Result<impl Future<Output = ()>> 
         std::thread::spawn(move || {
             let mut ignored = [0; 256];
             while std::io::stdin().read(&mut ignored).is_ok_and(|n| n > 0) {}
-            drop(orphaned.send(()));
+            let _ = orphaned.send(());
         });
     } else {
         // Nobody is watched: this sender never sends and never goes.

@@ -323,3 +323,6 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;
