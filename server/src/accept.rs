@@ -46,10 +46,13 @@ pub fn connections(
     })
 }
 
+/// How many connections each address has.
+type Peers = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
 #[derive(Debug)]
 struct Gate {
     permits: Arc<Semaphore>,
-    peers: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    peers: Peers,
     max_per_address: usize,
     handshake_timeout: Duration,
 }
@@ -74,7 +77,11 @@ impl Gate {
                 tracing::debug!(%peer, %error, "set TCP_NODELAY");
             }
             let deadline = Box::pin(tokio::time::sleep(self.handshake_timeout));
-            return Connection { stream, handshake: Some((deadline, HANDSHAKE_BYTES)), _place: place };
+            return Connection {
+                stream,
+                handshake: Some((deadline, HANDSHAKE_BYTES)),
+                _place: place,
+            };
         }
     }
 
@@ -98,7 +105,7 @@ impl Gate {
 #[derive(Debug)]
 struct Place {
     _permit: OwnedSemaphorePermit,
-    counted: Option<(Arc<Mutex<HashMap<IpAddr, usize>>>, IpAddr)>,
+    counted: Option<(Peers, IpAddr)>,
 }
 
 impl Drop for Place {

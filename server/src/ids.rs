@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 /// Random bytes.
 ///
-/// A machine whose generator fails cannot keep any secret, so this panics then.
+/// # Panics
+///
+/// If the operating system has none: such a machine cannot keep any secret.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system has random numbers");
@@ -31,7 +33,8 @@ pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     if digits.len() != 2 * N {
         return None;
     }
-    let digit = |i: usize| char::from(digits[i]).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit =
+        |i: usize| char::from(digits[i]).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut bytes = [0; N];
     for (i, byte) in bytes.iter_mut().enumerate() {
         *byte = digit(2 * i)? << 4 | digit(2 * i + 1)?;

@@ -27,10 +27,13 @@ const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Clients in any language stream tensor operations to the server; it records them on tapes and answers with gradients
 /// and optimizer updates.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Examples:\n  \
+#[command(
+    version,
+    after_help = "Examples:\n  \
     gradtape serve                               serve on 127.0.0.1:50051\n  \
     gradtape serve --listen 127.0.0.1:0          serve on a free port and print it\n  \
-    gradtape healthcheck                         exit 0 if that server is well")]
+    gradtape healthcheck                         exit 0 if that server is well"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -129,10 +132,11 @@ async fn main() -> ExitCode {
 async fn serve(options: &Serve) -> anyhow::Result<()> {
     telemetry::init(options.log_format, &options.log).context("start the log")?;
     let server = Server::bind(options.config()).await?;
+    // Before anybody can know that we are here, and send a signal.
+    let stop = shutdown(options.exit_with_parent)?;
     let mut stdout = std::io::stdout();
     writeln!(stdout, "listening on {}", server.local_addr())?;
     stdout.flush()?;
-    let stop = shutdown(options.exit_with_parent)?;
     Ok(server.run(stop).await?)
 }
 

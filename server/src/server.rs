@@ -18,7 +18,9 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{Config, Transport},
     ids,
-    layers::{self, codes::CodesLayer, principal::PrincipalLayer, request_id},
+    layers::{
+        self, codes::CodesLayer, deadline::DeadlineLayer, principal::PrincipalLayer, request_id,
+    },
     services::{Context, catalog::Catalog, session::Sessions, tape::Tapes},
     session::{
         registry::Registry,
@@ -88,11 +90,10 @@ impl Server {
         let threads = config.compute.thread_count();
         let _pool = Pool::start(threads, config.compute.slice, Arc::clone(&ready), &clock)
             .map_err(Error::Threads)?;
-        let registry =
-            Registry::new(config.sessions.clone(), config.limits.clone(), clock, ready);
+        let registry = Registry::new(config.sessions.clone(), config.limits.clone(), clock, ready);
         let _sweeper = Background(tokio::spawn(Arc::clone(&registry).sweep_forever()));
-        let _warning = (!address.ip().is_loopback())
-            .then(|| Background(tokio::spawn(warn_insecure(address))));
+        let _warning =
+            (!address.ip().is_loopback()).then(|| Background(tokio::spawn(warn_insecure(address))));
 
         let context = Context {
             registry: Arc::clone(&registry),
@@ -109,6 +110,7 @@ impl Server {
             .layer(layers::trace())
             .layer(PrincipalLayer)
             .layer(CodesLayer)
+            .layer(DeadlineLayer)
             .add_routes(routes)
             .serve_with_incoming_shutdown(connections, async { drop(stopped.await) });
         let drain = async {

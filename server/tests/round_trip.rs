@@ -1,11 +1,12 @@
 //! The server over a real socket: the shortest possible conversation of each kind.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::future::Future;
 
 use futures::stream;
 use gradtape_proto::v1::{
-    self, command::Kind, session_service_client::SessionServiceClient, stream_request, stream_response,
-    tape_service_client::TapeServiceClient,
+    self, command::Kind, session_service_client::SessionServiceClient, stream_request,
+    stream_response, tape_service_client::TapeServiceClient,
 };
 use gradtape_server::{config::Config, server::Server};
 use tokio::sync::oneshot;
@@ -107,8 +108,11 @@ async fn a_tensor_goes_up_and_down_in_chunks() {
         let mut tapes = TapeServiceClient::new(channel).max_decoding_message_size(4 << 20);
         let spec = v1::TensorSpec { dtype: v1::DataType::Float32.into(), shape: vec![1 << 20] };
         let data: Vec<u8> = (0..1_u32 << 20).flat_map(u32::to_le_bytes).collect();
-        let header =
-            v1::UploadHeader { credentials: credentials.clone(), upload: 5, spec: Some(spec.clone()) };
+        let header = v1::UploadHeader {
+            credentials: credentials.clone(),
+            upload: 5,
+            spec: Some(spec.clone()),
+        };
         let chunk = |bytes: &[u8]| v1::upload_tensor_request::Kind::Chunk(bytes.to_vec().into());
         let parts = std::iter::once(v1::upload_tensor_request::Kind::Header(header))
             .chain(data.chunks(1 << 20).map(chunk))
@@ -120,7 +124,8 @@ async fn a_tensor_goes_up_and_down_in_chunks() {
         let source = Some(v1::constant::Source::Upload(5));
         let constant = Kind::Constant(v1::Constant { output: 1, source });
         let command = v1::Command { kind: Some(constant), ..Default::default() };
-        let batch = v1::Batch { first_sequence: 1, commands: vec![command], acknowledged_sequence: 0 };
+        let batch =
+            v1::Batch { first_sequence: 1, commands: vec![command], acknowledged_sequence: 0 };
         let request = v1::ExecuteRequest { credentials: credentials.clone(), batch: Some(batch) };
         for _ in 0..2 {
             let reply = tapes.execute(request.clone()).await.unwrap().into_inner().batch.unwrap();
@@ -142,6 +147,20 @@ async fn a_tensor_goes_up_and_down_in_chunks() {
 }
 
 #[tokio::test]
+async fn a_deadline_has_its_code() {
+    with_server(|channel| async move {
+        let credentials = credentials(&channel).await;
+        // Nobody will ever apply this number.
+        let download = v1::DownloadTensorRequest { credentials, value: 1, after_sequence: 1 };
+        let mut request = tonic::Request::new(download);
+        request.metadata_mut().insert("grpc-timeout", "50m".parse().unwrap());
+        let late = TapeServiceClient::new(channel).download_tensor(request).await;
+        assert_eq!(late.map(|_| ()).unwrap_err().code(), Code::DeadlineExceeded);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_message_beyond_the_limit_and_a_wrong_token_have_their_codes() {
     with_server(|channel| async move {
         let mut sessions = SessionServiceClient::new(channel);
@@ -152,7 +171,8 @@ async fn a_message_beyond_the_limit_and_a_wrong_token_have_their_codes() {
             session_id: "0".repeat(32),
             session_token: "0".repeat(64),
         });
-        let unknown = sessions.get_session(v1::GetSessionRequest { credentials }).await.unwrap_err();
+        let unknown =
+            sessions.get_session(v1::GetSessionRequest { credentials }).await.unwrap_err();
         assert_eq!(unknown.code(), Code::NotFound);
     })
     .await;

@@ -1,5 +1,5 @@
-//! Corrects codes that tonic gives before a method runs: an oversized request is RESOURCE_EXHAUSTED and not
-//! OUT_OF_RANGE, and an undecodable one is INVALID_ARGUMENT and not INTERNAL.
+//! Corrects codes that tonic gives before a method runs: an oversized request is `RESOURCE_EXHAUSTED` and not
+//! `OUT_OF_RANGE`, and an undecodable one is `INVALID_ARGUMENT` and not `INTERNAL`.
 //!
 //! Only responses without a body are looked at: those of our own methods carry `ErrorInfo` and are right.
 

@@ -1,8 +1,9 @@
-//! What concerns every call: who asks, under which request id, how it is logged, and two codes that tonic gets wrong.
+//! What concerns every call: who asks, under which request id, how it is logged, and codes that tonic gets wrong.
 //!
 //! Layers never look into messages.
 
 pub mod codes;
+pub mod deadline;
 pub mod principal;
 pub mod request_id;
 

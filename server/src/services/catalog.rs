@@ -24,8 +24,7 @@ impl CatalogService for Catalog {
         let v1::ListOpsRequest { page_size, page_token } = request.into_inner();
         let start = position(&page_token)?;
         let end = start.saturating_add(page(page_size)?).min(ops::ALL.len());
-        let next_page_token =
-            if end < ops::ALL.len() { end.to_string() } else { String::new() };
+        let next_page_token = if end < ops::ALL.len() { end.to_string() } else { String::new() };
         let ops = ops::ALL[start..end].iter().map(|op| catalog::op_info(op)).collect();
         Ok(Response::new(v1::ListOpsResponse { ops, next_page_token }))
     }

@@ -7,8 +7,8 @@ use std::{pin::Pin, sync::Arc};
 
 use futures::{Stream, StreamExt, stream};
 use gradtape_proto::v1::{
-    self, download_tensor_response, stream_request, stream_response, tape_service_server::TapeService,
-    upload_tensor_request,
+    self, download_tensor_response, stream_request, stream_response,
+    tape_service_server::TapeService, upload_tensor_request,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -107,6 +107,10 @@ async fn attach(
     let session = context.authenticate(principal, credentials.as_ref())?;
     let (attachment, deliveries) = session.attach()?;
     tracing::debug!(session = %session.id(), epoch = attachment.epoch, "attach stream");
+    if context.registry.is_draining() {
+        // Draining began in between and did not see this stream.
+        session.drain();
+    }
     tokio::spawn(read(session, attachment, requests));
     Ok(respond(context, deliveries))
 }

@@ -85,7 +85,8 @@ impl SessionCore {
     pub fn begin(&mut self, batch: v1::Batch) -> Result<Run, ProtocolError> {
         let v1::Batch { first_sequence, commands, acknowledged_sequence } = batch;
         if commands.len() > self.max_batch_commands {
-            let why = format!("has {} entries, {} are allowed", commands.len(), self.max_batch_commands);
+            let why =
+                format!("has {} entries, {} are allowed", commands.len(), self.max_batch_commands);
             return Err(ProtocolError::malformed("batch.commands", why));
         }
         if first_sequence == 0 {
@@ -133,7 +134,9 @@ impl SessionCore {
             Recall::Same(Some(reply)) => {
                 run.reply_bytes += reply.encoded_len();
                 // Replies of several earlier batches may come together here.
-                if run.reply_bytes > self.max_batch_reply_bytes.saturating_add(self.max_inline_bytes) {
+                if run.reply_bytes
+                    > self.max_batch_reply_bytes.saturating_add(self.max_inline_bytes)
+                {
                     return Err(ProtocolError::RepliesTooLarge);
                 }
                 run.replies.push(reply.clone());

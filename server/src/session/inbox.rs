@@ -237,7 +237,10 @@ impl Session {
     }
 
     /// Executes a batch and waits for it.
-    pub async fn execute(self: &Arc<Self>, batch: v1::Batch) -> Result<v1::BatchReply, ProtocolError> {
+    pub async fn execute(
+        self: &Arc<Self>,
+        batch: v1::Batch,
+    ) -> Result<v1::BatchReply, ProtocolError> {
         let (sender, receiver) = oneshot::channel();
         let cost = cost(&batch);
         self.calls.take_credit(cost, self.credit())?;

@@ -80,7 +80,8 @@ impl Attachment {
 
     /// Takes credit for a batch, unless there is not enough. Only the stream's reader takes.
     pub fn take_credit(&self, cost: BatchCost, max: BatchCost) -> Result<(), ProtocolError> {
-        let commands = self.unapplied_commands.load(Ordering::Relaxed).saturating_add(cost.commands);
+        let commands =
+            self.unapplied_commands.load(Ordering::Relaxed).saturating_add(cost.commands);
         let bytes = self.unapplied_bytes.load(Ordering::Relaxed).saturating_add(cost.bytes);
         if commands > max.commands || bytes > max.bytes {
             return Err(ProtocolError::CreditExceeded { commands: max.commands, bytes: max.bytes });
@@ -192,16 +193,15 @@ impl Stream for Deliveries {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut outbox = self.attachment.lock();
         let Some((delivery, bytes)) = outbox.queue.pop_front() else {
-            return match &mut outbox.end {
-                Some(end) => Poll::Ready(std::mem::replace(end, Ok(())).err().map(Err)),
-                None => {
-                    outbox.waker = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-            };
+            if let Some(end) = &mut outbox.end {
+                return Poll::Ready(std::mem::replace(end, Ok(())).err().map(Err));
+            }
+            outbox.waker = Some(cx.waker().clone());
+            return Poll::Pending;
         };
         outbox.bytes -= bytes;
-        let resumed = outbox.stalled_since.is_some() && outbox.bytes <= self.attachment.max_unread_bytes;
+        let resumed =
+            outbox.stalled_since.is_some() && outbox.bytes <= self.attachment.max_unread_bytes;
         if resumed {
             outbox.stalled_since = None;
         }

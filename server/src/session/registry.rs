@@ -75,7 +75,7 @@ impl Registry {
 
     /// Creates a session for somebody. The token is not kept in a readable place: this is the only time it is seen.
     pub fn create(&self, owner: &Principal) -> Result<(Arc<Session>, Token), ProtocolError> {
-        if self.draining.load(Ordering::Relaxed) {
+        if self.is_draining() {
             return Err(ProtocolError::Draining);
         }
         let (id, token) = (SessionId(ids::random()), Token(ids::random()));
@@ -99,7 +99,7 @@ impl Registry {
         token: &str,
         principal: &Principal,
     ) -> Result<Arc<Session>, ProtocolError> {
-        if self.draining.load(Ordering::Relaxed) {
+        if self.is_draining() {
             return Err(ProtocolError::Draining);
         }
         let id = ids::from_hex(id).map(SessionId).ok_or(ProtocolError::UnknownSession)?;
@@ -133,6 +133,11 @@ impl Registry {
         for session in self.all() {
             session.drain();
         }
+    }
+
+    /// Whether nothing new is taken any more.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// Ends what has expired or broken, and streams that do not read.

@@ -53,7 +53,9 @@ impl Replies {
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             reply: reply.cloned().map(Box::new),
         });
-        while self.kept.len() > self.max_commands || (self.bytes > self.max_bytes && self.kept.len() > 1) {
+        while self.kept.len() > self.max_commands
+            || (self.bytes > self.max_bytes && self.kept.len() > 1)
+        {
             self.forget();
         }
     }

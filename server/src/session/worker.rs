@@ -139,7 +139,12 @@ pub fn run_slice(session: &Arc<Session>, clock: &dyn Clock, slice: Duration) -> 
     }
 }
 
-fn work_until(session: &Arc<Session>, work: &mut Work, clock: &dyn Clock, until: Duration) -> After {
+fn work_until(
+    session: &Arc<Session>,
+    work: &mut Work,
+    clock: &dyn Clock,
+    until: Duration,
+) -> After {
     loop {
         if work.current.is_none() || session.has_ended() {
             match session.next() {
@@ -161,12 +166,10 @@ fn work_until(session: &Arc<Session>, work: &mut Work, clock: &dyn Clock, until:
 fn start(session: &Session, work: &mut Work, clock: &dyn Clock, job: Job) {
     let Some(core) = &mut work.core else { return };
     match job {
-        Job::Batch { batch, meta } => match origin_failed(&meta) {
-            true => session.return_credit(&meta),
-            false => match core.begin(batch) {
-                Ok(run) => work.current = Some(Current { run, meta, started: clock.now() }),
-                Err(error) => answer(session, meta, Err(error), 0),
-            },
+        Job::Batch { meta, .. } if origin_failed(&meta) => session.return_credit(&meta),
+        Job::Batch { batch, meta } => match core.begin(batch) {
+            Ok(run) => work.current = Some(Current { run, meta, started: clock.now() }),
+            Err(error) => answer(session, meta, Err(error), 0),
         },
         Job::Welcome { attachment } => {
             let next_sequence = core.next_sequence();

@@ -46,10 +46,16 @@ pub struct Context<'a> {
 }
 
 /// Decodes a command. Its attributes are moved out; handles, names and tag stay for error messages.
+#[expect(clippy::result_large_err, reason = "a command is as large, and both are consumed at once")]
 pub fn command(context: &Context, message: &mut v1::Command) -> Result<Command, Rejected> {
     let tag: Box<str> = tag(message).into();
     let Some(wire) = &mut message.kind else {
-        return Err(Rejected { error: Error::UnknownCommand, op: "".into(), outputs: Vec::new(), tag });
+        return Err(Rejected {
+            error: Error::UnknownCommand,
+            op: "".into(),
+            outputs: Vec::new(),
+            tag,
+        });
     };
     match kind(context, wire) {
         Ok(kind) => Ok(Command { kind, tag, scope: message.scope }),
@@ -115,9 +121,7 @@ fn kind(context: &Context, wire: &mut Wire) -> Result<Kind, Error> {
             optimizer: m.optimizer,
             hyperparameters: attributes(&mut m.hyperparameters)?,
         },
-        Wire::CreateGenerator(m) => {
-            Kind::CreateGenerator { generator: m.generator, seed: m.seed }
-        }
+        Wire::CreateGenerator(m) => Kind::CreateGenerator { generator: m.generator, seed: m.seed },
         Wire::NextGeneratorState(m) => {
             Kind::NextGeneratorState { generator: m.generator, output: m.output, draws: m.draws }
         }
@@ -172,7 +176,10 @@ fn attribute(message: v1::Attribute) -> Result<(String, Attr), Error> {
     use v1::attribute::Value;
     let v1::Attribute { name, value } = message;
     if name.len() > MAX_LABEL {
-        return Err(Error::attribute(truncated(&name, MAX_ECHO), "is unknown: its name is too long"));
+        return Err(Error::attribute(
+            truncated(&name, MAX_ECHO),
+            "is unknown: its name is too long",
+        ));
     }
     let value = match value {
         Some(Value::BoolValue(value)) => Attr::Bool(value),
@@ -201,7 +208,8 @@ fn gradient(message: &v1::ComputeGradient) -> Result<Kind, Error> {
         Ok(v1::UnconnectedGradients::Zero) => true,
         Err(_) => return Err(malformed("compute_gradient.unconnected_gradients", "is not known")),
     };
-    let output = |m: &v1::GradientOutput| GradientOutput { gradient: m.gradient, indices: m.indices };
+    let output =
+        |m: &v1::GradientOutput| GradientOutput { gradient: m.gradient, indices: m.indices };
     Ok(Kind::Gradient(GradientRequest {
         tape: message.tape,
         targets: handles(&message.targets, "compute_gradient.targets")?,

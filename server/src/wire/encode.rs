@@ -22,13 +22,19 @@ const SHARE_FROM_BYTES: usize = 4096;
 /// Encodes what a command has to say; nothing, if it succeeded without remarks.
 ///
 /// A fetched tensor of more than `max_tensor_bytes` becomes an error: the reply must fit in a message.
-pub fn reply(sequence: u64, outcome: Outcome, tag: &str, max_tensor_bytes: usize) -> Option<v1::Reply> {
+pub fn reply(
+    sequence: u64,
+    outcome: Outcome,
+    tag: &str,
+    max_tensor_bytes: usize,
+) -> Option<v1::Reply> {
     let Outcome { result, warnings } = outcome;
     let result = match result {
         Ok(Answer::Done) if warnings.is_empty() => return None,
         Ok(Answer::Tensor(tensor)) if tensor.aval().bytes() > max_tensor_bytes as u64 => {
             let aval = tensor.aval();
-            let error = Error::FetchTooLarge { bytes: aval.bytes(), limit: max_tensor_bytes as u64 };
+            let error =
+                Error::FetchTooLarge { bytes: aval.bytes(), limit: max_tensor_bytes as u64 };
             let failure = Failure {
                 error,
                 op: "fetch".into(),

@@ -17,6 +17,12 @@ pub const DOMAIN: &str = "gradtape.dev";
 /// How long a client should wait before it tries a full or stopping server again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
+/// A call's own deadline is over.
+pub fn deadline_exceeded() -> Status {
+    let details = ErrorDetails::with_error_info("DEADLINE_EXCEEDED", DOMAIN, HashMap::new());
+    Status::with_error_details(Code::DeadlineExceeded, "the call's deadline is over", details)
+}
+
 impl From<ProtocolError> for Status {
     fn from(error: ProtocolError) -> Self {
         let (code, reason) = classify(&error);
@@ -67,6 +73,10 @@ pub fn classify(error: &ProtocolError) -> (Code, &'static str) {
 }
 
 /// Reads a failure of the transport or of decoding, as tonic reports it while a request stream is read.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "tonic gives these two; the others are a peer's"
+)]
 pub fn from_transport(status: &Status) -> Option<ProtocolError> {
     let why = || status.message().to_owned();
     match status.code() {

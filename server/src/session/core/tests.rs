@@ -121,7 +121,9 @@ fn too_many_commands_are_refused() {
 fn a_command_without_content_fails_in_band() {
     let mut core = core(&Limits::default());
     let reply = core.apply(batch(1, [v1::Command::default(), sync()])).unwrap();
-    let Some(v1::reply::Result::Error(error)) = &reply.replies[0].result else { panic!("{reply:?}") };
+    let Some(v1::reply::Result::Error(error)) = &reply.replies[0].result else {
+        panic!("{reply:?}")
+    };
     assert_eq!((error.reason.as_str(), error.sequence), ("UNKNOWN_COMMAND", 1));
     assert_eq!(reply.applied_sequence, 2);
 }

@@ -21,8 +21,12 @@ impl Fixture {
     fn new(clock: ManualClock, limits: Limits) -> Self {
         let (clock, ready) = (Arc::new(clock), Arc::new(ReadyQueue::default()));
         let sessions = Sessions { server_memory_bytes: Some(1 << 30), ..Sessions::default() };
-        let registry =
-            Registry::new(sessions, limits, Arc::clone(&clock) as Arc<dyn Clock>, Arc::clone(&ready));
+        let registry = Registry::new(
+            sessions,
+            limits,
+            Arc::clone(&clock) as Arc<dyn Clock>,
+            Arc::clone(&ready),
+        );
         Self { registry, ready, clock }
     }
 
@@ -109,7 +113,8 @@ fn the_newest_stream_wins_and_what_the_older_one_queued_is_skipped() {
     fixture.run();
     assert!(matches!(next(&mut older_deliveries), Some(Ok(Delivery::Welcome { .. }))));
     assert!(matches!(next(&mut older_deliveries), Some(Err(ProtocolError::Superseded))));
-    let Some(Ok(Delivery::Welcome { next_sequence, handle_base })) = next(&mut newer_deliveries) else {
+    let Some(Ok(Delivery::Welcome { next_sequence, handle_base })) = next(&mut newer_deliveries)
+    else {
         panic!("no welcome")
     };
     assert_eq!((next_sequence, handle_base), (1, 2 << 32));
@@ -245,7 +250,9 @@ fn a_session_needs_its_own_token_and_owner() {
     let (_, other) = fixture.registry.create(&owner).unwrap();
     let (id, registry) = (session.id().to_string(), &fixture.registry);
     assert!(registry.authenticate(&id, &token.reveal(), &owner).is_ok());
-    for (id, token) in [(id.as_str(), other.reveal()), (id.as_str(), String::new()), ("00", token.reveal())] {
+    for (id, token) in
+        [(id.as_str(), other.reveal()), (id.as_str(), String::new()), ("00", token.reveal())]
+    {
         let refused = registry.authenticate(id, &token, &owner).unwrap_err();
         assert_eq!(refused, ProtocolError::UnknownSession);
     }
