@@ -44,7 +44,7 @@ impl Shape {
         }
         // Without zeros the product of all extents must fit even if an empty axis would hide the overflow.
         let product = |dims: &mut dyn Iterator<Item = usize>| {
-            dims.try_fold(1_usize, usize::checked_mul).filter(|&n| isize::try_from(n).is_ok())
+            dims.fold(Some(1_usize), |n, d| n.and_then(|n| n.checked_mul(d))).filter(|&n| isize::try_from(n).is_ok())
         };
         if product(&mut self.iter().copied().filter(|&dim| dim != 0)).is_none() {
             return Err(Error::ShapeOverflow { shape: self.clone() });

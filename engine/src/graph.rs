@@ -1,0 +1,3 @@
+//! stub
+#[derive(Clone, Copy, Debug)]
+pub struct Var<'g>(pub &'g ());
