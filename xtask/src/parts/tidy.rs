@@ -14,7 +14,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("gradtape-server", &["gradtape-proto", "gradtape-engine"]),
     ("gradtape-client", &["gradtape-proto"]),
     ("gradtape-demo", &["gradtape-client", "gradtape-server"]),
-    ("gradtape-tests", &["gradtape-client", "gradtape-proto", "gradtape-server"]),
+    (
+        "gradtape-tests",
+        &["gradtape-client", "gradtape-engine", "gradtape-proto", "gradtape-server"],
+    ),
     ("xtask", &["gradtape-engine"]),
 ];
 
