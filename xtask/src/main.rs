@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{context::Context, test::Selection};
 
 mod context;
+mod generate;
 mod parts;
 mod test;
 
@@ -31,6 +32,12 @@ enum Task {
     Test(TestArgs),
     /// The same as `test`, but a missing toolchain is a failure.
     Ci(TestArgs),
+    /// Rewrites what is derived from the op table: the clients' wrappers and the reference.
+    Generate {
+        /// Change nothing; fail if anything is not fresh.
+        #[arg(long)]
+        check: bool,
+    },
     /// Accepts the schema as it is as the one that later schemas must not break. Done at a release.
     Baseline,
 }
@@ -53,6 +60,11 @@ fn main() -> Result<ExitCode> {
     match Cli::parse().task {
         Task::Test(args) => run_tests(&args, ci_variable),
         Task::Ci(args) => run_tests(&args, true),
+        Task::Generate { check } => {
+            let context = Context::new(ci_variable)?;
+            if check { generate::check(&context)? } else { generate::write(&context)? }
+            Ok(ExitCode::SUCCESS)
+        }
         Task::Baseline => {
             parts::proto::write_baseline(&Context::new(ci_variable)?)?;
             Ok(ExitCode::SUCCESS)

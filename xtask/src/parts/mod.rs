@@ -3,7 +3,10 @@
 
 use anyhow::Result;
 
-use crate::context::{Context, Outcome};
+use crate::{
+    context::{Context, Outcome},
+    generate,
+};
 
 pub(crate) mod proto;
 mod python;
@@ -30,6 +33,7 @@ pub(crate) const ALL: &[Part] = &[
         about: "dependencies, file lengths, module documentation, paths",
         run: tidy::run,
     },
+    Part { name: "generated", about: "generated files are fresh", run: generated },
     Part { name: "clippy", about: "clippy has nothing to say", run: rust::clippy },
     Part { name: "docs", about: "the documentation builds without warnings", run: rust::docs },
     Part { name: "rust", about: "unit and integration tests", run: rust::tests },
@@ -38,3 +42,8 @@ pub(crate) const ALL: &[Part] = &[
     Part { name: "proto", about: "buf lint, and nothing breaks the baseline", run: proto::run },
     Part { name: "python", about: "ruff and pytest of the Python client", run: python::run },
 ];
+
+fn generated(context: &Context) -> Result<Outcome> {
+    generate::check(context)?;
+    Ok(Outcome::Passed)
+}
