@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use futures::stream;
+use futures::{StreamExt, stream};
 use gradtape_proto::v1::{
     self, command::Kind, session_service_client::SessionServiceClient, stream_request,
     stream_response, tape_service_client::TapeServiceClient,
@@ -144,6 +144,33 @@ async fn a_tensor_goes_up_and_down_in_chunks() {
         assert!(downloaded == data);
     })
     .await;
+}
+
+#[tokio::test]
+async fn draining_ends_open_streams_and_then_the_server() {
+    let mut config = Config::default();
+    config.listen.address.set_port(0);
+    let server = Server::bind(config).await.unwrap();
+    let endpoint = Channel::from_shared(format!("http://{}", server.local_addr())).unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(server.run(async { drop(stopped.await) }));
+    let channel = endpoint.connect().await.unwrap();
+    let credentials = credentials(&channel).await;
+    let mut tapes = TapeServiceClient::new(channel);
+    let first = [
+        request(stream_request::Kind::Hello(v1::Hello { credentials })),
+        request(stream_request::Kind::Batch(sync(1))),
+    ];
+    let requests = stream::iter(first).chain(stream::pending());
+    let mut responses = tapes.stream(requests).await.unwrap().into_inner();
+    for _ in 0..2 {
+        assert!(responses.message().await.unwrap().is_some());
+    }
+    stop.send(()).unwrap();
+    let status = responses.message().await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(status.get_details_error_info().unwrap().reason, "DRAINING");
+    running.await.unwrap().unwrap();
 }
 
 #[tokio::test]

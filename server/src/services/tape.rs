@@ -3,7 +3,10 @@
 //! A stream's requests are always read, into the session's inbox, which the client's credit bounds. To stop reading would
 //! be no backpressure: small unread frames add up until HTTP/2 closes the whole connection.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use futures::{Stream, StreamExt, stream};
 use gradtape_proto::v1::{
@@ -121,8 +124,14 @@ async fn read(
     attachment: Arc<Attachment>,
     mut requests: Streaming<v1::StreamRequest>,
 ) {
+    let mut over = pin!(attachment.over());
     let error = loop {
-        match next_kind(&mut requests).await {
+        let kind = tokio::select! {
+            biased;
+            kind = next_kind(&mut requests) => kind,
+            () = &mut over => return,
+        };
+        match kind {
             Ok(Some(stream_request::Kind::Batch(batch))) => {
                 if let Err(error) = session.submit(&attachment, batch) {
                     break error;

@@ -16,6 +16,7 @@ use std::{
 
 use futures::Stream;
 use gradtape_proto::v1;
+use tokio_util::sync::CancellationToken;
 
 use super::{error::ProtocolError, inbox::Session};
 
@@ -45,6 +46,8 @@ pub struct Attachment {
     unapplied_bytes: AtomicUsize,
     max_unread_bytes: usize,
     outbox: Mutex<Outbox>,
+    /// Cancelled when the stream has ended or was dropped, so that nobody reads on from it.
+    over: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +73,7 @@ impl Attachment {
             unapplied_bytes: AtomicUsize::new(0),
             max_unread_bytes,
             outbox: Mutex::default(),
+            over: CancellationToken::new(),
         })
     }
 
@@ -117,6 +121,7 @@ impl Attachment {
             outbox.end = Some(end);
         }
         outbox.wake();
+        self.over.cancel();
     }
 
     /// Ends the stream with an error and forgets what it has not read.
@@ -127,6 +132,12 @@ impl Attachment {
         outbox.end = Some(Err(error));
         outbox.failed = true;
         outbox.wake();
+        self.over.cancel();
+    }
+
+    /// Completes when the stream has ended or was dropped.
+    pub fn over(&self) -> impl Future<Output = ()> + use<> {
+        self.over.clone().cancelled_owned()
     }
 
     /// Whether the stream ended with an error, so that what it sent and is not yet executed does not count.
@@ -222,6 +233,7 @@ impl Drop for Deliveries {
             outbox.bytes = 0;
             outbox.stalled_since = None;
         }
+        self.attachment.over.cancel();
         if let Some(session) = self.session.upgrade() {
             session.detach(&self.attachment);
             session.wake();

@@ -336,3 +336,6 @@ fn outputs(wire: &Wire) -> Vec<Handle> {
         | Wire::Sync(_) => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

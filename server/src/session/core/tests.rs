@@ -127,3 +127,22 @@ fn a_command_without_content_fails_in_band() {
     assert_eq!((error.reason.as_str(), error.sequence), ("UNKNOWN_COMMAND", 1));
     assert_eq!(reply.applied_sequence, 2);
 }
+
+#[test]
+fn fetched_tensors_beyond_the_room_of_a_reply_are_refused() {
+    let mut core = core(&Limits { max_batch_reply_bytes: 48, ..Limits::default() });
+    let data = vec![0; 40].into();
+    let tensor = v1::Tensor { dtype: v1::DataType::Float32.into(), shape: vec![10], data };
+    let source = Some(v1::constant::Source::Tensor(tensor));
+    let constant = Kind::Constant(v1::Constant { output: 1, source });
+    let fetch = || Kind::Fetch(v1::Fetch { value: 1 });
+    let commands = [constant, fetch(), fetch()]
+        .map(|kind| v1::Command { kind: Some(kind), ..Default::default() });
+    let reply = core.apply(batch(1, commands)).unwrap();
+    let results: Vec<_> = reply.replies.into_iter().map(|reply| reply.result.unwrap()).collect();
+    let [v1::reply::Result::Tensor(tensor), v1::reply::Result::Error(error)] = &results[..] else {
+        panic!("{results:?}")
+    };
+    assert_eq!(tensor.data.len(), 40);
+    assert_eq!((error.reason.as_str(), error.code), ("FETCH_TOO_LARGE", 8));
+}

@@ -242,6 +242,44 @@ fn ending_a_session_answers_everybody_who_waits() {
     assert!(matches!(next(&mut deliveries), Some(Err(ProtocolError::SessionEnded))));
 }
 
+/// A clock that fails as a kernel would, at its n-th look.
+#[derive(Debug)]
+struct PanickingClock(std::sync::atomic::AtomicUsize);
+
+impl Clock for PanickingClock {
+    fn now(&self) -> Duration {
+        let left = self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        assert!(left > 0, "a bug in a kernel");
+        Duration::ZERO
+    }
+}
+
+#[test]
+fn a_panic_ends_its_session_and_no_other() {
+    let fixture = Fixture::new(ManualClock::default(), Limits::default());
+    let (broken, other) = (fixture.session(), fixture.session());
+    let (attachment, mut deliveries) = broken.attach().unwrap();
+    broken.submit(&attachment, sync_batch(1, 5)).unwrap();
+    // One look for the slice, one for the batch, one for each of two commands.
+    let clock = PanickingClock(4.into());
+    fixture.ready.lock().sessions.clear();
+    assert_eq!(run_slice(&broken, &clock, Duration::from_secs(1)), After::Rest);
+    assert!(matches!(next(&mut deliveries), Some(Ok(Delivery::Welcome { .. }))));
+    let Some(Err(ProtocolError::SessionBroken { incident })) = next(&mut deliveries) else {
+        panic!("the stream goes on")
+    };
+    assert_eq!(incident.len(), 16);
+    assert!(matches!(broken.attach(), Err(ProtocolError::SessionBroken { .. })));
+    fixture.registry.sweep();
+    assert_eq!(fixture.registry.len(), 1);
+
+    let (attachment, mut deliveries) = other.attach().unwrap();
+    other.submit(&attachment, sync_batch(1, 1)).unwrap();
+    fixture.run();
+    assert!(matches!(next(&mut deliveries), Some(Ok(Delivery::Welcome { .. }))));
+    assert_eq!(applied(next(&mut deliveries)), 1);
+}
+
 #[test]
 fn a_session_needs_its_own_token_and_owner() {
     let fixture = Fixture::new(ManualClock::default(), Limits::default());
