@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The reason with which the server refuses to put a large tensor into a reply.
-const TOO_LARGE_TO_FETCH: &str = "TENSOR_TOO_LARGE";
+const TOO_LARGE_TO_FETCH: &str = "FETCH_TOO_LARGE";
 
 /// One session; the worker ends when the last holder is gone.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ impl Core {
 
     /// Waits for an answer. From here on the program knows of the failure, if it is one.
     pub(crate) async fn answer(&self, receiver: AnswerReceiver) -> Result<Reply> {
+        self.queue.hurry();
         let outcome = receiver.await.unwrap_or(Err(Error::Closed));
         if let Err(Error::Command(failure)) = &outcome {
             self.queue.told(failure.root_sequence);

@@ -175,7 +175,9 @@ impl TensorData {
     /// Puts elements, row by row, into a shape.
     pub fn new<T: Element>(shape: impl Into<Vec<i64>>, elements: &[T]) -> Self {
         let mut bytes = Vec::with_capacity(size_of_val(elements));
-        elements.iter().for_each(|element| element.write(&mut bytes));
+        for element in elements {
+            element.write(&mut bytes);
+        }
         Self::from_bytes(Spec { dtype: T::DTYPE, shape: shape.into() }, bytes.into())
     }
 

@@ -3,6 +3,12 @@
 //! An op is a method of its first input, or a function of the session or of a slice where there is no first input.
 //! An op with optional attributes comes twice: plain, and `_with` a struct of them.
 
+#![allow(
+    clippy::derivable_impls,
+    clippy::needless_pass_by_value,
+    reason = "generated code is as regular as the table that it comes from"
+)]
+
 use crate::{Attribute, DType, Operand, Session, Tensor, infer::ResultType};
 
 /// Where the type of an op's result comes from.
@@ -54,36 +60,33 @@ pub fn stack_with(values: &[&Tensor], options: Stack) -> Tensor {
     of_many("stack", values, vec![("axis", Attribute::Integer(options.axis))])
 }
 
-/// One value everywhere. `y = value`
-///
-/// - `shape`: The shape.
-/// - `value`: The value.
-#[track_caller]
-pub fn full(session: &Session, shape: impl Into<Vec<i64>>, value: f64) -> Tensor {
-    session.op(
-        "full",
-        [],
-        vec![("shape", Attribute::Integers(shape.into())), ("value", Attribute::Double(value))],
-    )
-}
+impl Session {
+    /// One value everywhere. `y = value`
+    ///
+    /// - `shape`: The shape.
+    /// - `value`: The value.
+    #[track_caller]
+    pub fn full(&self, shape: impl Into<Vec<i64>>, value: f64) -> Tensor {
+        self.op(
+            "full",
+            [],
+            vec![("shape", Attribute::Integers(shape.into())), ("value", Attribute::Double(value))],
+        )
+    }
 
-/// [`full`] with attributes.
-#[track_caller]
-pub fn full_with(
-    session: &Session,
-    shape: impl Into<Vec<i64>>,
-    value: f64,
-    options: Full,
-) -> Tensor {
-    session.op(
-        "full",
-        [],
-        vec![
-            ("shape", Attribute::Integers(shape.into())),
-            ("value", Attribute::Double(value)),
-            ("dtype", Attribute::DType(options.dtype)),
-        ],
-    )
+    /// [`Session::full`] with attributes.
+    #[track_caller]
+    pub fn full_with(&self, shape: impl Into<Vec<i64>>, value: f64, options: Full) -> Tensor {
+        self.op(
+            "full",
+            [],
+            vec![
+                ("shape", Attribute::Integers(shape.into())),
+                ("value", Attribute::Double(value)),
+                ("dtype", Attribute::DType(options.dtype)),
+            ],
+        )
+    }
 }
 
 impl Tensor {
@@ -1293,7 +1296,7 @@ impl Default for OneHot {
     }
 }
 
-/// Attributes of [`full_with`].
+/// Attributes of [`Session::full_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Full {
     /// Type of the result. Default `DType::F32`.

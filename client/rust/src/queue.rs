@@ -29,6 +29,9 @@ const EAGER_COMMANDS: usize = 64;
 /// Most handles that one Release may name, by the contract.
 const MAX_RELEASED: usize = 65_536;
 
+/// What a batch takes besides its commands: two numbers and the lengths around them.
+const BATCH_OVERHEAD: u64 = 32;
+
 /// Most bytes of a tag, by the contract.
 const MAX_TAG_BYTES: usize = 256;
 
@@ -64,6 +67,8 @@ struct State {
     first: u64,
     /// How many entries of the log the present connection has taken.
     sent: usize,
+    /// Commands below this number may have stored replies, because an earlier connection sent them.
+    resent_below: u64,
     /// Last sequence number and size of each batch that has no reply yet.
     batches: VecDeque<(u64, u64)>,
     /// Bytes of those batches.
@@ -130,6 +135,7 @@ impl Queue {
                 log: VecDeque::new(),
                 first: next_sequence,
                 sent: 0,
+                resent_below: 0,
                 batches: VecDeque::new(),
                 sent_bytes: 0,
                 dropped: Vec::new(),
@@ -165,6 +171,15 @@ impl Queue {
         state.append(command, Some(sender), None);
         state.enqueued();
         receiver
+    }
+
+    /// Sends what is queued without waiting for more, because somebody waits for an answer.
+    pub(crate) fn hurry(&self) {
+        let mut state = self.lock();
+        if state.log.len() > state.sent {
+            state.urgent = true;
+            state.wake.notify_one();
+        }
     }
 
     /// Forgets a handle, together with others when the next batch goes out.
@@ -232,6 +247,7 @@ impl Queue {
             )));
         }
         state.limits = limits;
+        state.resent_below = next_sequence;
         state.sent = 0;
         state.sent_bytes = 0;
         state.batches.clear();
@@ -314,7 +330,7 @@ impl State {
     fn batch(&mut self) -> Option<proto::Batch> {
         let credit = self.limits.unapplied_commands - self.sent;
         let most = self.limits.batch_commands.min(credit);
-        let mut bytes = 0;
+        let mut bytes = BATCH_OVERHEAD;
         let mut count = 0;
         for entry in self.log.range(self.sent..).take(most) {
             let more = bytes + entry.size;
@@ -327,6 +343,11 @@ impl State {
             }
             bytes = more;
             count += 1;
+            // The stored replies to commands that went out in many batches must not have to fit into one.
+            let again = self.first + (self.sent + count) as u64 <= self.resent_below;
+            if again && matches!(entry.command.kind, Some(Kind::Fetch(_))) {
+                break;
+            }
         }
         if count == 0 {
             return None;

@@ -213,8 +213,7 @@ impl Session {
         inputs: impl IntoIterator<Item = &'a Tensor>,
         attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
     ) -> Tensor {
-        let mut results = self.op_with_outputs(name, inputs, attributes, 1);
-        results.pop().expect("one output was asked for")
+        self.op_with_outputs(name, inputs, attributes, 1).remove(0)
     }
 
     /// Applies an op with several results.

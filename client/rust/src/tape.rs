@@ -139,8 +139,7 @@ impl Tape {
     /// Differentiates one target with respect to one source.
     #[track_caller]
     pub fn derivative(&self, target: impl AsRef<Tensor>, source: impl AsRef<Tensor>) -> Gradient {
-        let mut gradients = self.gradient([target], [source]);
-        gradients.pop().expect("there is one gradient for each source")
+        self.gradient([target], [source]).remove(0)
     }
 
     /// Differentiates the sum of the targets with respect to each source; one gradient for each, in their order.

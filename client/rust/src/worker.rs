@@ -132,10 +132,8 @@ impl Worker {
                 Ok(Some(StreamResponse { kind: Some(Kind::Welcome(_)) | None })) => {
                     return End::Fatal(Error::Protocol("a second welcome".to_owned()));
                 }
-                Ok(None) if self.queue.is_done() => return End::Done,
+                Ok(None) | Err(_) if self.queue.is_done() => return End::Done,
                 Ok(None) => return End::Lost(Status::unavailable("the stream ended")),
-                // Nothing is left to lose.
-                Err(_) if self.queue.is_done() => return End::Done,
                 Err(status) => return End::of(status),
             }
         }
