@@ -105,9 +105,9 @@ impl Optimizer {
         name: &str,
         hyperparameters: impl IntoIterator<Item = (&'static str, Attribute)>,
     ) -> Self {
-        let hyperparameters = hyperparameters.into_iter().collect();
+        let values = hyperparameters.into_iter().collect();
         let name = name.to_owned();
-        Hyperparameters { session: session.clone(), name, hyperparameters }.create()
+        Hyperparameters { session: session.clone(), name, values }.create()
     }
 
     /// Takes a step: for all variables or, if anything is wrong, for none. Absent gradients are skipped.
@@ -158,20 +158,19 @@ impl Optimizer {
 struct Hyperparameters {
     session: Session,
     name: String,
-    hyperparameters: Vec<(&'static str, Attribute)>,
+    values: Vec<(&'static str, Attribute)>,
 }
 
 impl Hyperparameters {
     fn of(session: &Session, name: &str) -> Self {
         let name = name.to_owned();
-        Self { session: session.clone(), name, hyperparameters: Vec::new() }
+        Self { session: session.clone(), name, values: Vec::new() }
     }
 
     #[track_caller]
     fn create(self) -> Optimizer {
-        let Self { session, name, hyperparameters } = self;
-        let hyperparameters = hyperparameters.into_iter();
-        let hyperparameters = hyperparameters.map(|(name, value)| value.named(name)).collect();
+        let Self { session, name, values } = self;
+        let hyperparameters = values.into_iter().map(|(name, value)| value.named(name)).collect();
         let handle = session.make(Location::caller(), |optimizer| {
             Kind::CreateOptimizer(proto::CreateOptimizer { optimizer, name, hyperparameters })
         });
@@ -214,7 +213,7 @@ macro_rules! builder {
             $(
                 $(#[$doc])*
                 pub fn $name(mut self, $name: $type) -> Self {
-                    self.0.hyperparameters.push((stringify!($name), $name.into()));
+                    self.0.values.push((stringify!($name), $name.into()));
                     self
                 }
             )*

@@ -112,7 +112,7 @@ impl Session {
         SessionBuilder {
             client: concat!("gradtape-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(10),
-            patience: Duration::from_secs(120),
+            patience: Duration::from_mins(2),
         }
     }
 
@@ -256,7 +256,8 @@ impl Session {
     /// A handle that this client will not use for anything else.
     #[track_caller]
     pub fn reserve(&self) -> u64 {
-        self.record(Location::caller(), |recorder| recorder.handle())
+        let record = |recorder: &mut Recorder<'_>| recorder.handle();
+        self.record(Location::caller(), record)
     }
 
     /// Waits until everything enqueued so far is applied.

@@ -83,10 +83,11 @@ impl Worker {
             Ok(()) => Error::Closed,
             Err(error) => error,
         };
-        if delete && !matches!(error, Error::Transport(_)) {
-            if let Err(status) = self.remote.delete().await {
-                tracing::debug!(%status, "the server may keep the session until its time is over");
-            }
+        if delete
+            && !matches!(error, Error::Transport(_))
+            && let Err(status) = self.remote.delete().await
+        {
+            tracing::debug!(%status, "the server may keep the session until its time is over");
         }
         self.queue.end(&error);
     }
