@@ -49,7 +49,7 @@ pub trait Element: Copy + Default + Send + Sync + PartialEq + PartialOrd + std::
     /// Wraps an array.
     fn wrap(array: Nd<Self>) -> Array;
     /// The array, if it has this element type.
-    fn of(array: &Array) -> Option<&Nd<Self>>;
+    fn view(array: &Array) -> Option<&Nd<Self>>;
     /// Elements from little-endian bytes of the right length.
     fn from_bytes(bytes: &[u8], into: &mut Vec<Self>) -> Result<(), Error>;
     /// Little-endian bytes.
@@ -68,7 +68,7 @@ macro_rules! pod_element {
                 Array::$variant(array)
             }
 
-            fn of(array: &Array) -> Option<&Nd<Self>> {
+            fn view(array: &Array) -> Option<&Nd<Self>> {
                 if let Array::$variant(array) = array { Some(array) } else { None }
             }
 
@@ -94,7 +94,7 @@ impl Element for bool {
         Array::Bool(array)
     }
 
-    fn of(array: &Array) -> Option<&Nd<Self>> {
+    fn view(array: &Array) -> Option<&Nd<Self>> {
         if let Array::Bool(array) = array { Some(array) } else { None }
     }
 
@@ -150,7 +150,7 @@ impl Array {
 
     /// The elements in row-major order, if they have type `T`.
     pub fn elements<T: Element>(&self) -> Result<&[T], Error> {
-        T::of(self)
+        T::view(self)
             .and_then(|array| array.as_slice())
             .ok_or_else(|| Error::bug(format!("{} array taken for {}", self.dtype(), T::DTYPE)))
     }

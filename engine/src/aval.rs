@@ -43,10 +43,8 @@ impl Shape {
             return Err(Error::RankTooLarge { rank: self.len() });
         }
         // Without zeros the product of all extents must fit even if an empty axis would hide the overflow.
-        let product = |dims: &mut dyn Iterator<Item = usize>| {
-            dims.try_fold(1_usize, usize::checked_mul).filter(|&n| isize::try_from(n).is_ok())
-        };
-        if product(&mut self.iter().copied().filter(|&dim| dim != 0)).is_none() {
+        let product = self.iter().filter(|&&dim| dim != 0).try_fold(1_usize, |n, &dim| n.checked_mul(dim));
+        if product.is_none_or(|n| isize::try_from(n).is_err()) {
             return Err(Error::ShapeOverflow { shape: self.clone() });
         }
         let elements = self.elements();
