@@ -172,7 +172,7 @@ impl Error {
             Self::InvalidAttribute { .. } => {
                 (InvalidArgument, "INVALID_ATTRIBUTE", "see CatalogService.ListOps")
             }
-            Self::UnknownOp { .. } => (NotFound, "UNKNOWN_OP", "see CatalogService.ListOps"),
+            Self::UnknownOp { .. } => (Unimplemented, "UNKNOWN_OP", "see CatalogService.ListOps"),
             Self::UnknownOptimizer { .. } => (NotFound, "UNKNOWN_OPTIMIZER", ""),
             Self::InputCount { .. } => {
                 (InvalidArgument, "INPUT_COUNT", "see CatalogService.ListOps")

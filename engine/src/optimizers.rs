@@ -9,6 +9,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::{
     attrs,
     attrs::{Attr, AttrSpec, Attrs},
+    dtype::DType,
     error::Error,
     graph::{Graph, Var},
     ops::{
@@ -54,6 +55,19 @@ pub struct Step<'g, 'a> {
     pub lr: f64,
     /// Number of this update, from 1.
     pub t: i32,
+}
+
+impl Step<'_, '_> {
+    /// What a bias correction divides by: 1 - beta^t. Keras computes it in the variable's dtype, which for `float32`
+    /// moves the first steps of Adam by up to 1e-5 of their length; so do we, except with PyTorch's formulas.
+    fn correction(&self, beta: f64) -> f64 {
+        if self.torch || self.theta.dtype() != DType::F32 {
+            return 1.0 - libm::pow(beta, f64::from(self.t));
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "Keras rounds here")]
+        let power = libm::powf(beta as f32, self.t as f32);
+        f64::from(1.0 - power)
+    }
 }
 
 /// The new variable, and the new slots.
@@ -388,7 +402,7 @@ pub static ADAM: OptimizerDef = OptimizerDef {
         let Adam { beta_1, beta_2, epsilon, .. } = Adam::read(s.attrs);
         let m = s.slots[0] + (s.g - s.slots[0]) * (1.0 - beta_1);
         let v = s.slots[1] + (s.g.map(&SQUARE) - s.slots[1]) * (1.0 - beta_2);
-        let (c1, c2) = (1.0 - beta_1.powi(s.t), (1.0 - beta_2.powi(s.t)).sqrt());
+        let (c1, c2) = (s.correction(beta_1), s.correction(beta_2).sqrt());
         let largest = s.slots.get(2).map(|hat| hat.zip(&MAXIMUM, v));
         let root = largest.unwrap_or(v).map(&SQRT);
         let step = if s.torch {
