@@ -8,11 +8,12 @@ use crate::{
     aval::{Aval, Avals},
     dtype::{DType, DTypes},
     error::Error,
+    graph::Var,
     kernels::{
         elementwise::zip,
         real::{Number, Real, int_pow},
     },
-    op::{Call, Derivative, Kernel, OpDef, Reads, ResultType, cotangents, d},
+    op::{Call, Derivative, Kernel, OpDef, Reads, ResultType, Rule, cotangents, d},
     ops::family::{self, broadcast, map_kernel, sample, uniform, zip_kernel},
 };
 
@@ -347,12 +348,23 @@ pub static SQRT: OpDef = OpDef {
     samples: POSITIVE,
     ..family::unary(
         "sqrt",
-        "Square root; its derivative at 0 is infinite.",
+        "Square root; its derivative at 0 is infinite, but what is 0 above stays 0.",
         "y = sqrt(x)",
         map_kernel!(F32 F64: |x| x.sqrt()),
-        Derivative::Elementwise(&[d(Reads::Y, |r| r.y().map(&RECIPROCAL) * 0.5)]),
+        Derivative::Custom {
+            reads: Reads::Y,
+            vjp: |r, ct| cotangents([sqrt_pull(r, ct[0])]),
+            jvp: |r, t| smallvec![sqrt_pull(r, t[0].unwrap_or_else(|| r.x[0].zeros()))],
+        },
     )
 };
+
+/// v / (2 y), and 0 where both are 0: so that a branch that `where` did not choose gives no NaN, as in TensorFlow.
+fn sqrt_pull<'g>(r: &Rule<'g>, v: Var<'g>) -> Var<'g> {
+    let zero = v.scalar(0.0);
+    let both = v.zip(&EQUAL, zero).zip(&LOGICAL_AND, r.y().zip(&EQUAL, zero));
+    v / (r.y().ones().select(both, r.y()) * 2.0)
+}
 
 /// Reciprocal of the square root.
 pub static RSQRT: OpDef = OpDef {
