@@ -62,7 +62,11 @@ fn main() -> Result<ExitCode> {
         Task::Ci(args) => run_tests(&args, true),
         Task::Generate { check } => {
             let context = Context::new(ci_variable)?;
-            if check { generate::check(&context)? } else { generate::write(&context)? }
+            if check {
+                generate::check(&context)?
+            } else {
+                generate::write(&context)?
+            }
             Ok(ExitCode::SUCCESS)
         }
         Task::Baseline => {

@@ -17,14 +17,11 @@ pub(crate) fn result_type(op: &str) -> ResultType {
         "equal" | "not_equal" | "less" | "less_equal" | "greater" | "greater_equal" => {
             ResultType::Fixed(DType::Bool)
         }
-        "where"
-        | "softmax_cross_entropy_with_logits"
-        | "sparse_softmax_cross_entropy_with_logits"
-        | "sigmoid_cross_entropy_with_logits" => ResultType::Input(1),
         "argmax" | "argmin" => ResultType::Fixed(DType::I64),
-        "one_hot" | "cast" | "full" | "random_uniform" | "random_normal" => {
+        "full" | "cast" | "one_hot" | "random_uniform" | "random_normal" => {
             ResultType::Attribute("dtype", DType::F32)
         }
+        "where" | "sparse_softmax_cross_entropy_with_logits" => ResultType::Input(1),
         _ => ResultType::Input(0),
     }
 }
@@ -40,15 +37,19 @@ fn of_many(
     first.session().op(op, values.iter().copied(), attributes)
 }
 
-/// Joins along an axis. `y = [x₁ … xₙ]`
-///
-/// - `axis`: The axis.
+/// Joins tensors along an axis. `y = x_0, x_1, ... one behind the other`
 #[track_caller]
-pub fn concat(values: &[&Tensor], axis: i64) -> Tensor {
-    of_many("concat", values, vec![("axis", Attribute::Integer(axis))])
+pub fn concat(values: &[&Tensor]) -> Tensor {
+    of_many("concat", values, vec![])
 }
 
-/// Joins along a new axis. `y = [x₁ … xₙ]`
+/// [`concat`] with attributes.
+#[track_caller]
+pub fn concat_with(values: &[&Tensor], options: Concat) -> Tensor {
+    of_many("concat", values, vec![("axis", Attribute::Integer(options.axis))])
+}
+
+/// Joins tensors of one shape along a new axis. `y[i] = x_i`
 #[track_caller]
 pub fn stack(values: &[&Tensor]) -> Tensor {
     of_many("stack", values, vec![])
@@ -61,93 +62,88 @@ pub fn stack_with(values: &[&Tensor], options: Stack) -> Tensor {
 }
 
 impl Session {
-    /// One value everywhere. `y = value`
+    /// A tensor of equal elements. `y = value`
     ///
-    /// - `shape`: The shape.
-    /// - `value`: The value.
+    /// - `shape`: Shape of the result.
     #[track_caller]
-    pub fn full(&self, shape: impl Into<Vec<i64>>, value: f64) -> Tensor {
-        self.op(
-            "full",
-            [],
-            vec![("shape", Attribute::Integers(shape.into())), ("value", Attribute::Double(value))],
-        )
+    pub fn full(&self, shape: impl Into<Vec<i64>>) -> Tensor {
+        self.op("full", [], vec![("shape", Attribute::Integers(shape.into()))])
     }
 
     /// [`Session::full`] with attributes.
     #[track_caller]
-    pub fn full_with(&self, shape: impl Into<Vec<i64>>, value: f64, options: Full) -> Tensor {
+    pub fn full_with(&self, shape: impl Into<Vec<i64>>, options: Full) -> Tensor {
         self.op(
             "full",
             [],
             vec![
                 ("shape", Attribute::Integers(shape.into())),
-                ("value", Attribute::Double(value)),
                 ("dtype", Attribute::DType(options.dtype)),
+                ("value", Attribute::Double(options.value)),
             ],
         )
     }
 }
 
 impl Tensor {
-    /// Sum. `y = a + b`
+    /// Sum of two tensors. `z = x + y`
     #[track_caller]
-    pub fn add(&self, b: impl Operand) -> Tensor {
-        self.apply("add", &[&b], vec![])
+    pub fn add(&self, y: impl Operand) -> Tensor {
+        self.apply("add", &[&y], vec![])
     }
 
-    /// Difference. `y = a - b`
+    /// Difference of two tensors. `z = x - y`
     #[track_caller]
-    pub fn subtract(&self, b: impl Operand) -> Tensor {
-        self.apply("subtract", &[&b], vec![])
+    pub fn subtract(&self, y: impl Operand) -> Tensor {
+        self.apply("subtract", &[&y], vec![])
     }
 
-    /// Product. `y = a b`
+    /// Product of two tensors. `z = x * y`
     #[track_caller]
-    pub fn multiply(&self, b: impl Operand) -> Tensor {
-        self.apply("multiply", &[&b], vec![])
+    pub fn multiply(&self, y: impl Operand) -> Tensor {
+        self.apply("multiply", &[&y], vec![])
     }
 
-    /// Quotient. `y = a / b`
+    /// Quotient of two tensors. `z = x / y`
     #[track_caller]
-    pub fn divide(&self, b: impl Operand) -> Tensor {
-        self.apply("divide", &[&b], vec![])
+    pub fn divide(&self, y: impl Operand) -> Tensor {
+        self.apply("divide", &[&y], vec![])
     }
 
-    /// Quotient, rounded down. `y = ⌊a / b⌋`
+    /// Quotient rounded towards minus infinity. `z = floor(x / y)`
     #[track_caller]
-    pub fn floordiv(&self, b: impl Operand) -> Tensor {
-        self.apply("floordiv", &[&b], vec![])
+    pub fn floordiv(&self, y: impl Operand) -> Tensor {
+        self.apply("floordiv", &[&y], vec![])
     }
 
-    /// What is left of a rounded-down quotient. `y = a - b ⌊a / b⌋`
+    /// Remainder of the rounded quotient; it has the divisor's sign. `z = x - floor(x / y) * y`
     #[track_caller]
-    pub fn floormod(&self, b: impl Operand) -> Tensor {
-        self.apply("floormod", &[&b], vec![])
+    pub fn floormod(&self, y: impl Operand) -> Tensor {
+        self.apply("floormod", &[&y], vec![])
     }
 
-    /// The greater of two; a tie goes to the first. `y = max(a, b)`
+    /// The first tensor to the power of the second. Negative integer powers of integers are 0 or +-1. `z = x^y`
     #[track_caller]
-    pub fn maximum(&self, b: impl Operand) -> Tensor {
-        self.apply("maximum", &[&b], vec![])
+    pub fn pow(&self, y: impl Operand) -> Tensor {
+        self.apply("pow", &[&y], vec![])
     }
 
-    /// The lesser of two; a tie goes to the first. `y = min(a, b)`
+    /// The larger of two elements; equal ones pass the gradient to the first. `z = max(x, y)`
     #[track_caller]
-    pub fn minimum(&self, b: impl Operand) -> Tensor {
-        self.apply("minimum", &[&b], vec![])
+    pub fn maximum(&self, y: impl Operand) -> Tensor {
+        self.apply("maximum", &[&y], vec![])
     }
 
-    /// Power. `y = a^b`
+    /// The smaller of two elements; equal ones pass the gradient to the first. `z = min(x, y)`
     #[track_caller]
-    pub fn pow(&self, b: impl Operand) -> Tensor {
-        self.apply("pow", &[&b], vec![])
+    pub fn minimum(&self, y: impl Operand) -> Tensor {
+        self.apply("minimum", &[&y], vec![])
     }
 
-    /// Square of a difference. `y = (a - b)²`
+    /// Square of the difference of two tensors. `z = (x - y)^2`
     #[track_caller]
-    pub fn squared_difference(&self, b: impl Operand) -> Tensor {
-        self.apply("squared_difference", &[&b], vec![])
+    pub fn squared_difference(&self, y: impl Operand) -> Tensor {
+        self.apply("squared_difference", &[&y], vec![])
     }
 
     /// Negation. `y = -x`
@@ -156,16 +152,40 @@ impl Tensor {
         self.apply("negative", &[], vec![])
     }
 
-    /// Absolute value. `y = |x|`
+    /// Absolute value; its derivative at 0 is 0. `y = |x|`
     #[track_caller]
     pub fn abs(&self) -> Tensor {
         self.apply("abs", &[], vec![])
     }
 
-    /// Sign: -1, 0 or 1. `y = x / |x|`
+    /// Sign: -1, 0 or 1. `y = sign(x)`
     #[track_caller]
     pub fn sign(&self) -> Tensor {
         self.apply("sign", &[], vec![])
+    }
+
+    /// Square. `y = x^2`
+    #[track_caller]
+    pub fn square(&self) -> Tensor {
+        self.apply("square", &[], vec![])
+    }
+
+    /// Square root; its derivative at 0 is infinite. `y = sqrt(x)`
+    #[track_caller]
+    pub fn sqrt(&self) -> Tensor {
+        self.apply("sqrt", &[], vec![])
+    }
+
+    /// Reciprocal of the square root. `y = 1 / sqrt(x)`
+    #[track_caller]
+    pub fn rsqrt(&self) -> Tensor {
+        self.apply("rsqrt", &[], vec![])
+    }
+
+    /// Reciprocal. `y = 1 / x`
+    #[track_caller]
+    pub fn reciprocal(&self) -> Tensor {
+        self.apply("reciprocal", &[], vec![])
     }
 
     /// Exponential. `y = exp(x)`
@@ -174,46 +194,22 @@ impl Tensor {
         self.apply("exp", &[], vec![])
     }
 
-    /// Natural logarithm. `y = log(x)`
-    #[track_caller]
-    pub fn log(&self) -> Tensor {
-        self.apply("log", &[], vec![])
-    }
-
-    /// Natural logarithm of one more. `y = log(1 + x)`
-    #[track_caller]
-    pub fn log1p(&self) -> Tensor {
-        self.apply("log1p", &[], vec![])
-    }
-
-    /// One less than the exponential. `y = exp(x) - 1`
+    /// Exponential minus one, accurate near 0. `y = exp(x) - 1`
     #[track_caller]
     pub fn expm1(&self) -> Tensor {
         self.apply("expm1", &[], vec![])
     }
 
-    /// Square root. `y = √x`
+    /// Natural logarithm. `y = ln(x)`
     #[track_caller]
-    pub fn sqrt(&self) -> Tensor {
-        self.apply("sqrt", &[], vec![])
+    pub fn log(&self) -> Tensor {
+        self.apply("log", &[], vec![])
     }
 
-    /// Reciprocal of the square root. `y = 1 / √x`
+    /// Natural logarithm of 1 + x, accurate near 0. `y = ln(1 + x)`
     #[track_caller]
-    pub fn rsqrt(&self) -> Tensor {
-        self.apply("rsqrt", &[], vec![])
-    }
-
-    /// Square. `y = x²`
-    #[track_caller]
-    pub fn square(&self) -> Tensor {
-        self.apply("square", &[], vec![])
-    }
-
-    /// Reciprocal. `y = 1 / x`
-    #[track_caller]
-    pub fn reciprocal(&self) -> Tensor {
-        self.apply("reciprocal", &[], vec![])
+    pub fn log1p(&self) -> Tensor {
+        self.apply("log1p", &[], vec![])
     }
 
     /// Sine. `y = sin(x)`
@@ -240,190 +236,40 @@ impl Tensor {
         self.apply("tanh", &[], vec![])
     }
 
-    /// Error function. `y = erf(x)`
-    #[track_caller]
-    pub fn erf(&self) -> Tensor {
-        self.apply("erf", &[], vec![])
-    }
-
-    /// Rounds down. `y = ⌊x⌋`
-    #[track_caller]
-    pub fn floor(&self) -> Tensor {
-        self.apply("floor", &[], vec![])
-    }
-
-    /// Rounds up. `y = ⌈x⌉`
-    #[track_caller]
-    pub fn ceil(&self) -> Tensor {
-        self.apply("ceil", &[], vec![])
-    }
-
-    /// Rounds to the nearest, halves to even. `y = round(x)`
-    #[track_caller]
-    pub fn round(&self) -> Tensor {
-        self.apply("round", &[], vec![])
-    }
-
-    /// Logistic function. `y = 1 / (1 + exp(-x))`
+    /// Logistic sigmoid. `y = 1 / (1 + exp(-x))`
     #[track_caller]
     pub fn sigmoid(&self) -> Tensor {
         self.apply("sigmoid", &[], vec![])
     }
 
-    /// Smooth rectifier. `y = log(1 + exp(x))`
+    /// Error function. `y = 2 / sqrt(pi) * integral of exp(-t^2) from 0 to x`
     #[track_caller]
-    pub fn softplus(&self) -> Tensor {
-        self.apply("softplus", &[], vec![])
+    pub fn erf(&self) -> Tensor {
+        self.apply("erf", &[], vec![])
     }
 
-    /// Rectifier. `y = max(x, 0)`
+    /// Rounds towards minus infinity. `y = floor(x)`
     #[track_caller]
-    pub fn relu(&self) -> Tensor {
-        self.apply("relu", &[], vec![])
+    pub fn floor(&self) -> Tensor {
+        self.apply("floor", &[], vec![])
     }
 
-    /// Rectifier with a ceiling. `y = min(max(x, 0), 6)`
+    /// Rounds towards plus infinity. `y = ceil(x)`
     #[track_caller]
-    pub fn relu6(&self) -> Tensor {
-        self.apply("relu6", &[], vec![])
+    pub fn ceil(&self) -> Tensor {
+        self.apply("ceil", &[], vec![])
     }
 
-    /// Exponential linear unit. `y = x if x > 0 else exp(x) - 1`
+    /// Rounds to the nearest integer, halves to the even one. `y = round(x)`
     #[track_caller]
-    pub fn elu(&self) -> Tensor {
-        self.apply("elu", &[], vec![])
+    pub fn round(&self) -> Tensor {
+        self.apply("round", &[], vec![])
     }
 
-    /// Scaled exponential linear unit. `y = λ (x if x > 0 else α (exp(x) - 1))`
-    #[track_caller]
-    pub fn selu(&self) -> Tensor {
-        self.apply("selu", &[], vec![])
-    }
-
-    /// Sigmoid linear unit. `y = x sigmoid(x)`
-    #[track_caller]
-    pub fn silu(&self) -> Tensor {
-        self.apply("silu", &[], vec![])
-    }
-
-    /// Softsign. `y = x / (1 + |x|)`
-    #[track_caller]
-    pub fn softsign(&self) -> Tensor {
-        self.apply("softsign", &[], vec![])
-    }
-
-    /// Negation of truth values. `y = ¬x`
-    #[track_caller]
-    pub fn logical_not(&self) -> Tensor {
-        self.apply("logical_not", &[], vec![])
-    }
-
-    /// The same value, through which no gradient flows. `y = x`
-    #[track_caller]
-    pub fn stop_gradient(&self) -> Tensor {
-        self.apply("stop_gradient", &[], vec![])
-    }
-
-    /// The same value. `y = x`
-    #[track_caller]
-    pub fn identity(&self) -> Tensor {
-        self.apply("identity", &[], vec![])
-    }
-
-    /// Zeros of the same type and shape. `y = 0`
-    #[track_caller]
-    pub fn zeros_like(&self) -> Tensor {
-        self.apply("zeros_like", &[], vec![])
-    }
-
-    /// Ones of the same type and shape. `y = 1`
-    #[track_caller]
-    pub fn ones_like(&self) -> Tensor {
-        self.apply("ones_like", &[], vec![])
-    }
-
-    /// Rectifier that leaks. `y = x if x > 0 else α x`
-    #[track_caller]
-    pub fn leaky_relu(&self) -> Tensor {
-        self.apply("leaky_relu", &[], vec![])
-    }
-
-    /// [`Tensor::leaky_relu`] with attributes.
-    #[track_caller]
-    pub fn leaky_relu_with(&self, options: LeakyRelu) -> Tensor {
-        self.apply("leaky_relu", &[], vec![("alpha", Attribute::Double(options.alpha))])
-    }
-
-    /// Gaussian error linear unit. `y = x Φ(x)`
-    #[track_caller]
-    pub fn gelu(&self) -> Tensor {
-        self.apply("gelu", &[], vec![])
-    }
-
-    /// [`Tensor::gelu`] with attributes.
-    #[track_caller]
-    pub fn gelu_with(&self, options: Gelu) -> Tensor {
-        self.apply("gelu", &[], vec![("approximate", Attribute::Bool(options.approximate))])
-    }
-
-    /// Whether two are equal. `y = a = b`
-    #[track_caller]
-    pub fn equal(&self, b: impl Operand) -> Tensor {
-        self.apply("equal", &[&b], vec![])
-    }
-
-    /// Whether two differ. `y = a ≠ b`
-    #[track_caller]
-    pub fn not_equal(&self, b: impl Operand) -> Tensor {
-        self.apply("not_equal", &[&b], vec![])
-    }
-
-    /// Whether the first is less. `y = a < b`
-    #[track_caller]
-    pub fn less(&self, b: impl Operand) -> Tensor {
-        self.apply("less", &[&b], vec![])
-    }
-
-    /// Whether the first is not greater. `y = a ≤ b`
-    #[track_caller]
-    pub fn less_equal(&self, b: impl Operand) -> Tensor {
-        self.apply("less_equal", &[&b], vec![])
-    }
-
-    /// Whether the first is greater. `y = a > b`
-    #[track_caller]
-    pub fn greater(&self, b: impl Operand) -> Tensor {
-        self.apply("greater", &[&b], vec![])
-    }
-
-    /// Whether the first is not less. `y = a ≥ b`
-    #[track_caller]
-    pub fn greater_equal(&self, b: impl Operand) -> Tensor {
-        self.apply("greater_equal", &[&b], vec![])
-    }
-
-    /// Whether both are true. `y = a ∧ b`
-    #[track_caller]
-    pub fn logical_and(&self, b: impl Operand) -> Tensor {
-        self.apply("logical_and", &[&b], vec![])
-    }
-
-    /// Whether one or both are true. `y = a ∨ b`
-    #[track_caller]
-    pub fn logical_or(&self, b: impl Operand) -> Tensor {
-        self.apply("logical_or", &[&b], vec![])
-    }
-
-    /// Chooses between two by a condition. `y = x where condition else y`
-    #[track_caller]
-    pub fn where_(&self, x: impl Operand, y: impl Operand) -> Tensor {
-        self.apply("where", &[&x, &y], vec![])
-    }
-
-    /// Forces into an interval. `y = min(max(x, lo), hi)`
+    /// Clips to bounds; the gradient passes on the bounds too. `y = min(max(x, clip_value_min), clip_value_max)`
     ///
-    /// - `clip_value_min`: Lower end.
-    /// - `clip_value_max`: Upper end.
+    /// - `clip_value_min`: Smallest result.
+    /// - `clip_value_max`: Largest result.
     #[track_caller]
     pub fn clip_by_value(&self, clip_value_min: f64, clip_value_max: f64) -> Tensor {
         self.apply(
@@ -436,7 +282,61 @@ impl Tensor {
         )
     }
 
-    /// Sum over axes. `y = Σ x`
+    /// Whether two elements are equal. `z = (x == y)`
+    #[track_caller]
+    pub fn equal(&self, y: impl Operand) -> Tensor {
+        self.apply("equal", &[&y], vec![])
+    }
+
+    /// Whether two elements differ. `z = (x != y)`
+    #[track_caller]
+    pub fn not_equal(&self, y: impl Operand) -> Tensor {
+        self.apply("not_equal", &[&y], vec![])
+    }
+
+    /// Whether the first element is less. `z = (x < y)`
+    #[track_caller]
+    pub fn less(&self, y: impl Operand) -> Tensor {
+        self.apply("less", &[&y], vec![])
+    }
+
+    /// Whether the first element is less or equal. `z = (x <= y)`
+    #[track_caller]
+    pub fn less_equal(&self, y: impl Operand) -> Tensor {
+        self.apply("less_equal", &[&y], vec![])
+    }
+
+    /// Whether the first element is greater. `z = (x > y)`
+    #[track_caller]
+    pub fn greater(&self, y: impl Operand) -> Tensor {
+        self.apply("greater", &[&y], vec![])
+    }
+
+    /// Whether the first element is greater or equal. `z = (x >= y)`
+    #[track_caller]
+    pub fn greater_equal(&self, y: impl Operand) -> Tensor {
+        self.apply("greater_equal", &[&y], vec![])
+    }
+
+    /// Whether both elements are true. `z = x and y`
+    #[track_caller]
+    pub fn logical_and(&self, y: impl Operand) -> Tensor {
+        self.apply("logical_and", &[&y], vec![])
+    }
+
+    /// Whether one element is true. `z = x or y`
+    #[track_caller]
+    pub fn logical_or(&self, y: impl Operand) -> Tensor {
+        self.apply("logical_or", &[&y], vec![])
+    }
+
+    /// Whether an element is false. `y = not x`
+    #[track_caller]
+    pub fn logical_not(&self) -> Tensor {
+        self.apply("logical_not", &[], vec![])
+    }
+
+    /// Sum along axes. Floating-point sums are accumulated in float64. `y = sum of x`
     #[track_caller]
     pub fn reduce_sum(&self) -> Tensor {
         self.apply("reduce_sum", &[], vec![])
@@ -455,7 +355,7 @@ impl Tensor {
         )
     }
 
-    /// Mean over axes. `y = Σ x / n`
+    /// Mean along axes; NaN for an empty axis. `y = sum of x / number of x`
     #[track_caller]
     pub fn reduce_mean(&self) -> Tensor {
         self.apply("reduce_mean", &[], vec![])
@@ -474,45 +374,7 @@ impl Tensor {
         )
     }
 
-    /// Greatest over axes; ties share the gradient. `y = max x`
-    #[track_caller]
-    pub fn reduce_max(&self) -> Tensor {
-        self.apply("reduce_max", &[], vec![])
-    }
-
-    /// [`Tensor::reduce_max`] with attributes.
-    #[track_caller]
-    pub fn reduce_max_with(&self, options: ReduceMax) -> Tensor {
-        self.apply(
-            "reduce_max",
-            &[],
-            vec![
-                ("axis", Attribute::Integers(options.axis)),
-                ("keepdims", Attribute::Bool(options.keepdims)),
-            ],
-        )
-    }
-
-    /// Least over axes; ties share the gradient. `y = min x`
-    #[track_caller]
-    pub fn reduce_min(&self) -> Tensor {
-        self.apply("reduce_min", &[], vec![])
-    }
-
-    /// [`Tensor::reduce_min`] with attributes.
-    #[track_caller]
-    pub fn reduce_min_with(&self, options: ReduceMin) -> Tensor {
-        self.apply(
-            "reduce_min",
-            &[],
-            vec![
-                ("axis", Attribute::Integers(options.axis)),
-                ("keepdims", Attribute::Bool(options.keepdims)),
-            ],
-        )
-    }
-
-    /// Product over axes. `y = Π x`
+    /// Product along axes; its gradient is right where elements are 0. `y = product of x`
     #[track_caller]
     pub fn reduce_prod(&self) -> Tensor {
         self.apply("reduce_prod", &[], vec![])
@@ -531,17 +393,17 @@ impl Tensor {
         )
     }
 
-    /// Whether all are true. `y = ∀ x`
+    /// Largest element along axes; equal ones share the gradient. The lowest number for an empty axis. `y = max of x`
     #[track_caller]
-    pub fn reduce_all(&self) -> Tensor {
-        self.apply("reduce_all", &[], vec![])
+    pub fn reduce_max(&self) -> Tensor {
+        self.apply("reduce_max", &[], vec![])
     }
 
-    /// [`Tensor::reduce_all`] with attributes.
+    /// [`Tensor::reduce_max`] with attributes.
     #[track_caller]
-    pub fn reduce_all_with(&self, options: ReduceAll) -> Tensor {
+    pub fn reduce_max_with(&self, options: ReduceMax) -> Tensor {
         self.apply(
-            "reduce_all",
+            "reduce_max",
             &[],
             vec![
                 ("axis", Attribute::Integers(options.axis)),
@@ -550,17 +412,17 @@ impl Tensor {
         )
     }
 
-    /// Whether any is true. `y = ∃ x`
+    /// Smallest element along axes; equal ones share the gradient. The highest number for an empty axis. `y = min of x`
     #[track_caller]
-    pub fn reduce_any(&self) -> Tensor {
-        self.apply("reduce_any", &[], vec![])
+    pub fn reduce_min(&self) -> Tensor {
+        self.apply("reduce_min", &[], vec![])
     }
 
-    /// [`Tensor::reduce_any`] with attributes.
+    /// [`Tensor::reduce_min`] with attributes.
     #[track_caller]
-    pub fn reduce_any_with(&self, options: ReduceAny) -> Tensor {
+    pub fn reduce_min_with(&self, options: ReduceMin) -> Tensor {
         self.apply(
-            "reduce_any",
+            "reduce_min",
             &[],
             vec![
                 ("axis", Attribute::Integers(options.axis)),
@@ -569,7 +431,7 @@ impl Tensor {
         )
     }
 
-    /// Logarithm of the sum of exponentials. `y = log Σ exp(x)`
+    /// Logarithm of the sum of exponentials, computed after subtracting the maximum. `y = ln(sum of exp(x))`
     #[track_caller]
     pub fn reduce_logsumexp(&self) -> Tensor {
         self.apply("reduce_logsumexp", &[], vec![])
@@ -588,7 +450,7 @@ impl Tensor {
         )
     }
 
-    /// Variance over axes. `y = Σ (x - mean)² / n`
+    /// Variance along axes: the mean squared distance from the mean. `y = mean of (x - mean of x)^2`
     #[track_caller]
     pub fn reduce_variance(&self) -> Tensor {
         self.apply("reduce_variance", &[], vec![])
@@ -607,7 +469,7 @@ impl Tensor {
         )
     }
 
-    /// Standard deviation over axes. `y = √variance`
+    /// Standard deviation along axes; its derivative where it is 0 is NaN. `y = sqrt(mean of (x - mean of x)^2)`
     #[track_caller]
     pub fn reduce_std(&self) -> Tensor {
         self.apply("reduce_std", &[], vec![])
@@ -626,7 +488,45 @@ impl Tensor {
         )
     }
 
-    /// Position of the greatest along an axis, the first of equals. `y = argmax x`
+    /// Whether all elements along axes are true. `y = all of x`
+    #[track_caller]
+    pub fn reduce_all(&self) -> Tensor {
+        self.apply("reduce_all", &[], vec![])
+    }
+
+    /// [`Tensor::reduce_all`] with attributes.
+    #[track_caller]
+    pub fn reduce_all_with(&self, options: ReduceAll) -> Tensor {
+        self.apply(
+            "reduce_all",
+            &[],
+            vec![
+                ("axis", Attribute::Integers(options.axis)),
+                ("keepdims", Attribute::Bool(options.keepdims)),
+            ],
+        )
+    }
+
+    /// Whether any element along axes is true. `y = any of x`
+    #[track_caller]
+    pub fn reduce_any(&self) -> Tensor {
+        self.apply("reduce_any", &[], vec![])
+    }
+
+    /// [`Tensor::reduce_any`] with attributes.
+    #[track_caller]
+    pub fn reduce_any_with(&self, options: ReduceAny) -> Tensor {
+        self.apply(
+            "reduce_any",
+            &[],
+            vec![
+                ("axis", Attribute::Integers(options.axis)),
+                ("keepdims", Attribute::Bool(options.keepdims)),
+            ],
+        )
+    }
+
+    /// Position of the largest element along an axis, of equals the first. `y = argmax of x`
     #[track_caller]
     pub fn argmax(&self) -> Tensor {
         self.apply("argmax", &[], vec![])
@@ -638,7 +538,7 @@ impl Tensor {
         self.apply("argmax", &[], vec![("axis", Attribute::Integer(options.axis))])
     }
 
-    /// Position of the least along an axis, the first of equals. `y = argmin x`
+    /// Position of the smallest element along an axis, of equals the first. `y = argmin of x`
     #[track_caller]
     pub fn argmin(&self) -> Tensor {
         self.apply("argmin", &[], vec![])
@@ -650,43 +550,85 @@ impl Tensor {
         self.apply("argmin", &[], vec![("axis", Attribute::Integer(options.axis))])
     }
 
-    /// The same elements in another shape. `y = x`
+    /// Running sum along an axis. `y_i = x_0 + ... + x_i`
+    #[track_caller]
+    pub fn cumsum(&self) -> Tensor {
+        self.apply("cumsum", &[], vec![])
+    }
+
+    /// [`Tensor::cumsum`] with attributes.
+    #[track_caller]
+    pub fn cumsum_with(&self, options: Cumsum) -> Tensor {
+        self.apply(
+            "cumsum",
+            &[],
+            vec![
+                ("axis", Attribute::Integer(options.axis)),
+                ("exclusive", Attribute::Bool(options.exclusive)),
+                ("reverse", Attribute::Bool(options.reverse)),
+            ],
+        )
+    }
+
+    /// Zeros of a tensor's dtype and shape. `y = 0`
+    #[track_caller]
+    pub fn zeros_like(&self) -> Tensor {
+        self.apply("zeros_like", &[], vec![])
+    }
+
+    /// Ones of a tensor's dtype and shape. `y = 1`
+    #[track_caller]
+    pub fn ones_like(&self) -> Tensor {
+        self.apply("ones_like", &[], vec![])
+    }
+
+    /// The same elements as a value of its own. `y = x`
+    #[track_caller]
+    pub fn identity(&self) -> Tensor {
+        self.apply("identity", &[], vec![])
+    }
+
+    /// The same elements; gradients do not pass. `y = x, as a constant`
+    #[track_caller]
+    pub fn stop_gradient(&self) -> Tensor {
+        self.apply("stop_gradient", &[], vec![])
+    }
+
+    /// Converts elements. Towards integers fractions are cut, values out of range saturate, and NaN becomes 0. `y = x as dtype`
     ///
-    /// - `shape`: The shape; one extent may be -1.
+    /// - `dtype`: Dtype of the result.
+    #[track_caller]
+    pub fn cast(&self, dtype: DType) -> Tensor {
+        self.apply("cast", &[], vec![("dtype", Attribute::DType(dtype))])
+    }
+
+    /// Chooses between two tensors. A branch that is not chosen gets a zero gradient, which 0 * inf turns into NaN. `z = x if condition else y`
+    #[track_caller]
+    pub fn where_(&self, x: impl Operand, y: impl Operand) -> Tensor {
+        self.apply("where", &[&x, &y], vec![])
+    }
+
+    /// The same elements in another shape. One extent may be -1 and follows from the others. `y = x, in another shape`
+    ///
+    /// - `shape`: Shape of the result.
     #[track_caller]
     pub fn reshape(&self, shape: impl Into<Vec<i64>>) -> Tensor {
         self.apply("reshape", &[], vec![("shape", Attribute::Integers(shape.into()))])
     }
 
-    /// Permutes the axes. `y = xᵀ`
+    /// Inserts an axis of extent 1. `y = x, in another shape`
     #[track_caller]
-    pub fn transpose(&self) -> Tensor {
-        self.apply("transpose", &[], vec![])
+    pub fn expand_dims(&self) -> Tensor {
+        self.apply("expand_dims", &[], vec![])
     }
 
-    /// [`Tensor::transpose`] with attributes.
+    /// [`Tensor::expand_dims`] with attributes.
     #[track_caller]
-    pub fn transpose_with(&self, options: Transpose) -> Tensor {
-        self.apply("transpose", &[], vec![("perm", Attribute::Integers(options.perm))])
+    pub fn expand_dims_with(&self, options: ExpandDims) -> Tensor {
+        self.apply("expand_dims", &[], vec![("axis", Attribute::Integer(options.axis))])
     }
 
-    /// Repeats to fill a shape. `y = x`
-    ///
-    /// - `shape`: The shape.
-    #[track_caller]
-    pub fn broadcast_to(&self, shape: impl Into<Vec<i64>>) -> Tensor {
-        self.apply("broadcast_to", &[], vec![("shape", Attribute::Integers(shape.into()))])
-    }
-
-    /// Inserts an axis of extent 1. `y = x`
-    ///
-    /// - `axis`: Where.
-    #[track_caller]
-    pub fn expand_dims(&self, axis: i64) -> Tensor {
-        self.apply("expand_dims", &[], vec![("axis", Attribute::Integer(axis))])
-    }
-
-    /// Removes axes of extent 1. `y = x`
+    /// Removes axes of extent 1. `y = x, in another shape`
     #[track_caller]
     pub fn squeeze(&self) -> Tensor {
         self.apply("squeeze", &[], vec![])
@@ -698,9 +640,37 @@ impl Tensor {
         self.apply("squeeze", &[], vec![("axis", Attribute::Integers(options.axis))])
     }
 
-    /// Splits into equal parts along an axis. `y₁ … yₙ = x`
+    /// Repeats along axes of extent 1 and new leading axes. `y[i, j] = x[j]`
     ///
-    /// - `num_splits`: How many parts.
+    /// - `shape`: Shape of the result.
+    #[track_caller]
+    pub fn broadcast_to(&self, shape: impl Into<Vec<i64>>) -> Tensor {
+        self.apply("broadcast_to", &[], vec![("shape", Attribute::Integers(shape.into()))])
+    }
+
+    /// Permutes axes. `y[j, i] = x[i, j]`
+    #[track_caller]
+    pub fn transpose(&self) -> Tensor {
+        self.apply("transpose", &[], vec![])
+    }
+
+    /// [`Tensor::transpose`] with attributes.
+    #[track_caller]
+    pub fn transpose_with(&self, options: Transpose) -> Tensor {
+        self.apply("transpose", &[], vec![("perm", Attribute::Integers(options.perm))])
+    }
+
+    /// Repeats a tensor along its axes. `y[i] = x[i mod n]`
+    ///
+    /// - `multiples`: How often each axis is repeated; none negative.
+    #[track_caller]
+    pub fn tile(&self, multiples: impl Into<Vec<i64>>) -> Tensor {
+        self.apply("tile", &[], vec![("multiples", Attribute::Integers(multiples.into()))])
+    }
+
+    /// Splits a tensor into equal parts along an axis. `y_i = the i-th part of x`
+    ///
+    /// - `num_splits`: Number of equal parts, from 1 to 1,024; it must divide the axis.
     #[track_caller]
     pub fn split(&self, num_splits: i64) -> Vec<Tensor> {
         self.apply_split("split", num_splits, vec![("num_splits", Attribute::Integer(num_splits))])
@@ -719,10 +689,10 @@ impl Tensor {
         )
     }
 
-    /// Cuts out a block. `y = x[begin .. begin + size]`
+    /// Cuts a window out of a tensor. `y[i] = x[begin + i]`
     ///
-    /// - `begin`: First position on each axis.
-    /// - `size`: Extents of the block; -1 means the rest.
+    /// - `begin`: First position along each axis.
+    /// - `size`: Extent along each axis; -1 for all that is left.
     #[track_caller]
     pub fn slice(&self, begin: impl Into<Vec<i64>>, size: impl Into<Vec<i64>>) -> Tensor {
         self.apply(
@@ -735,18 +705,25 @@ impl Tensor {
         )
     }
 
-    /// Cuts out with strides, as Python's x[begin:end:stride]. `y = x[begin:end:strides]`
+    /// Cuts a window with steps out of a tensor: what Python's x[begin:end:step, ...] means. `y[i] = x[begin + i * stride]`
     ///
-    /// - `begin`: First positions.
-    /// - `end`: Positions after the last.
+    /// - `begin`: First position; negative ones count from the end.
+    /// - `end`: Position to stop before; negative ones count from the end.
+    /// - `strides`: Step; not 0.
     #[track_caller]
-    pub fn strided_slice(&self, begin: impl Into<Vec<i64>>, end: impl Into<Vec<i64>>) -> Tensor {
+    pub fn strided_slice(
+        &self,
+        begin: impl Into<Vec<i64>>,
+        end: impl Into<Vec<i64>>,
+        strides: impl Into<Vec<i64>>,
+    ) -> Tensor {
         self.apply(
             "strided_slice",
             &[],
             vec![
                 ("begin", Attribute::Integers(begin.into())),
                 ("end", Attribute::Integers(end.into())),
+                ("strides", Attribute::Integers(strides.into())),
             ],
         )
     }
@@ -757,6 +734,7 @@ impl Tensor {
         &self,
         begin: impl Into<Vec<i64>>,
         end: impl Into<Vec<i64>>,
+        strides: impl Into<Vec<i64>>,
         options: StridedSlice,
     ) -> Tensor {
         self.apply(
@@ -765,16 +743,91 @@ impl Tensor {
             vec![
                 ("begin", Attribute::Integers(begin.into())),
                 ("end", Attribute::Integers(end.into())),
-                ("strides", Attribute::Integers(options.strides)),
+                ("strides", Attribute::Integers(strides.into())),
                 ("begin_mask", Attribute::Integer(options.begin_mask)),
                 ("end_mask", Attribute::Integer(options.end_mask)),
-                ("shrink_mask", Attribute::Integer(options.shrink_mask)),
+                ("ellipsis_mask", Attribute::Integer(options.ellipsis_mask)),
                 ("new_axis_mask", Attribute::Integer(options.new_axis_mask)),
+                ("shrink_axis_mask", Attribute::Integer(options.shrink_axis_mask)),
             ],
         )
     }
 
-    /// Picks slices along an axis by their numbers. `y = params[indices]`
+    /// Zeros with a tensor in a window with steps: the transpose of strided_slice. `y[begin + i * stride] = x[i]`
+    ///
+    /// - `shape`: Shape of the result.
+    /// - `begin`: First position.
+    /// - `end`: Position to stop before.
+    /// - `strides`: Step; not 0.
+    #[track_caller]
+    pub fn strided_slice_scatter(
+        &self,
+        shape: impl Into<Vec<i64>>,
+        begin: impl Into<Vec<i64>>,
+        end: impl Into<Vec<i64>>,
+        strides: impl Into<Vec<i64>>,
+    ) -> Tensor {
+        self.apply(
+            "strided_slice_scatter",
+            &[],
+            vec![
+                ("shape", Attribute::Integers(shape.into())),
+                ("begin", Attribute::Integers(begin.into())),
+                ("end", Attribute::Integers(end.into())),
+                ("strides", Attribute::Integers(strides.into())),
+            ],
+        )
+    }
+
+    /// [`Tensor::strided_slice_scatter`] with attributes.
+    #[track_caller]
+    pub fn strided_slice_scatter_with(
+        &self,
+        shape: impl Into<Vec<i64>>,
+        begin: impl Into<Vec<i64>>,
+        end: impl Into<Vec<i64>>,
+        strides: impl Into<Vec<i64>>,
+        options: StridedSliceScatter,
+    ) -> Tensor {
+        self.apply(
+            "strided_slice_scatter",
+            &[],
+            vec![
+                ("shape", Attribute::Integers(shape.into())),
+                ("begin", Attribute::Integers(begin.into())),
+                ("end", Attribute::Integers(end.into())),
+                ("strides", Attribute::Integers(strides.into())),
+                ("begin_mask", Attribute::Integer(options.begin_mask)),
+                ("end_mask", Attribute::Integer(options.end_mask)),
+                ("ellipsis_mask", Attribute::Integer(options.ellipsis_mask)),
+                ("new_axis_mask", Attribute::Integer(options.new_axis_mask)),
+                ("shrink_axis_mask", Attribute::Integer(options.shrink_axis_mask)),
+            ],
+        )
+    }
+
+    /// Pads a tensor with a constant. `y[before + i] = x[i]`
+    ///
+    /// - `paddings`: For each axis two numbers: how much before and how much behind.
+    #[track_caller]
+    pub fn pad(&self, paddings: impl Into<Vec<i64>>) -> Tensor {
+        self.apply("pad", &[], vec![("paddings", Attribute::Integers(paddings.into()))])
+    }
+
+    /// [`Tensor::pad`] with attributes.
+    #[track_caller]
+    pub fn pad_with(&self, paddings: impl Into<Vec<i64>>, options: Pad) -> Tensor {
+        self.apply(
+            "pad",
+            &[],
+            vec![
+                ("paddings", Attribute::Integers(paddings.into())),
+                ("constant", Attribute::Double(options.constant)),
+            ],
+        )
+    }
+
+    /// Picks slices along an axis. Along the first axis the gradient is sparse. `y[i, j] = params[indices[i], j]`
     #[track_caller]
     pub fn gather(&self, indices: impl Operand) -> Tensor {
         self.apply("gather", &[&indices], vec![])
@@ -786,25 +839,35 @@ impl Tensor {
         self.apply("gather", &[&indices], vec![("axis", Attribute::Integer(options.axis))])
     }
 
-    /// Surrounds with zeros. `y = x`
+    /// Adds slices into zeros at given positions along an axis; slices of one position are summed in order. `y[k, j] = sum of values[i, j] where indices[i] = k`
     ///
-    /// - `paddings`: Before and after, for each axis.
+    /// - `extent`: Extent of the result along that axis.
     #[track_caller]
-    pub fn pad(&self, paddings: impl Into<Vec<i64>>) -> Tensor {
-        self.apply("pad", &[], vec![("paddings", Attribute::Integers(paddings.into()))])
+    pub fn scatter_sum(&self, indices: impl Operand, extent: i64) -> Tensor {
+        self.apply("scatter_sum", &[&indices], vec![("extent", Attribute::Integer(extent))])
     }
 
-    /// Repeats along each axis. `y = x`
-    ///
-    /// - `multiples`: How often, for each axis.
+    /// [`Tensor::scatter_sum`] with attributes.
     #[track_caller]
-    pub fn tile(&self, multiples: impl Into<Vec<i64>>) -> Tensor {
-        self.apply("tile", &[], vec![("multiples", Attribute::Integers(multiples.into()))])
+    pub fn scatter_sum_with(
+        &self,
+        indices: impl Operand,
+        extent: i64,
+        options: ScatterSum,
+    ) -> Tensor {
+        self.apply(
+            "scatter_sum",
+            &[&indices],
+            vec![
+                ("extent", Attribute::Integer(extent)),
+                ("axis", Attribute::Integer(options.axis)),
+            ],
+        )
     }
 
-    /// One where the index says, else zero. `y[i, j] = 1 if indices[i] = j`
+    /// Rows that are 1 at an index and 0 elsewhere; an index out of range gives zeros. `y[i, j] = 1 if indices[i] = j else 0`
     ///
-    /// - `depth`: How many classes.
+    /// - `depth`: Length of each row.
     #[track_caller]
     pub fn one_hot(&self, depth: i64) -> Tensor {
         self.apply("one_hot", &[], vec![("depth", Attribute::Integer(depth))])
@@ -820,15 +883,7 @@ impl Tensor {
         )
     }
 
-    /// Converts the element type. `y = x`
-    ///
-    /// - `dtype`: The type.
-    #[track_caller]
-    pub fn cast(&self, dtype: DType) -> Tensor {
-        self.apply("cast", &[], vec![("dtype", Attribute::DType(dtype))])
-    }
-
-    /// Matrix product; leading axes are batches and broadcast. `y = a b`
+    /// Matrix product over the last two axes; the other axes broadcast. `c[i, k] = sum_j a[i, j] b[j, k]`
     #[track_caller]
     pub fn matmul(&self, b: impl Operand) -> Tensor {
         self.apply("matmul", &[&b], vec![])
@@ -847,7 +902,73 @@ impl Tensor {
         )
     }
 
-    /// Exponentials that sum to one. `y = exp(x) / Σ exp(x)`
+    /// Rectifier; its derivative at 0 is 0. `y = max(x, 0)`
+    #[track_caller]
+    pub fn relu(&self) -> Tensor {
+        self.apply("relu", &[], vec![])
+    }
+
+    /// Rectifier clipped at 6; its derivative at 0 and 6 is 0. `y = min(max(x, 0), 6)`
+    #[track_caller]
+    pub fn relu6(&self) -> Tensor {
+        self.apply("relu6", &[], vec![])
+    }
+
+    /// Rectifier with a slope for negative inputs. `y = x if x > 0 else alpha x`
+    #[track_caller]
+    pub fn leaky_relu(&self) -> Tensor {
+        self.apply("leaky_relu", &[], vec![])
+    }
+
+    /// [`Tensor::leaky_relu`] with attributes.
+    #[track_caller]
+    pub fn leaky_relu_with(&self, options: LeakyRelu) -> Tensor {
+        self.apply("leaky_relu", &[], vec![("alpha", Attribute::Double(options.alpha))])
+    }
+
+    /// Exponential linear unit. `y = x if x > 0 else exp(x) - 1`
+    #[track_caller]
+    pub fn elu(&self) -> Tensor {
+        self.apply("elu", &[], vec![])
+    }
+
+    /// Scaled exponential linear unit. `y = 1.0507 (x if x >= 0 else 1.6733 (exp(x) - 1))`
+    #[track_caller]
+    pub fn selu(&self) -> Tensor {
+        self.apply("selu", &[], vec![])
+    }
+
+    /// Sigmoid-weighted linear unit, also called swish. `y = x sigmoid(x)`
+    #[track_caller]
+    pub fn silu(&self) -> Tensor {
+        self.apply("silu", &[], vec![])
+    }
+
+    /// Gaussian error linear unit. `y = x (1 + erf(x / sqrt(2))) / 2`
+    #[track_caller]
+    pub fn gelu(&self) -> Tensor {
+        self.apply("gelu", &[], vec![])
+    }
+
+    /// [`Tensor::gelu`] with attributes.
+    #[track_caller]
+    pub fn gelu_with(&self, options: Gelu) -> Tensor {
+        self.apply("gelu", &[], vec![("approximate", Attribute::Bool(options.approximate))])
+    }
+
+    /// Smooth rectifier. `y = ln(1 + exp(x))`
+    #[track_caller]
+    pub fn softplus(&self) -> Tensor {
+        self.apply("softplus", &[], vec![])
+    }
+
+    /// Smooth sign. `y = x / (1 + |x|)`
+    #[track_caller]
+    pub fn softsign(&self) -> Tensor {
+        self.apply("softsign", &[], vec![])
+    }
+
+    /// Softmax along an axis, computed after subtracting the maximum. `y_i = exp(x_i) / sum_j exp(x_j)`
     #[track_caller]
     pub fn softmax(&self) -> Tensor {
         self.apply("softmax", &[], vec![])
@@ -859,7 +980,7 @@ impl Tensor {
         self.apply("softmax", &[], vec![("axis", Attribute::Integer(options.axis))])
     }
 
-    /// Logarithm of softmax. `y = x - log Σ exp(x)`
+    /// Logarithm of softmax along an axis. `y_i = x_i - ln(sum_j exp(x_j))`
     #[track_caller]
     pub fn log_softmax(&self) -> Tensor {
         self.apply("log_softmax", &[], vec![])
@@ -871,28 +992,28 @@ impl Tensor {
         self.apply("log_softmax", &[], vec![("axis", Attribute::Integer(options.axis))])
     }
 
-    /// Cross-entropy between distributions along the last axis. `y = -Σ labels log softmax(logits)`
+    /// Cross-entropy between label distributions and the softmax of logits, along the last axis. `loss = -sum_j labels_j log_softmax(logits)_j`
     #[track_caller]
     pub fn softmax_cross_entropy_with_logits(&self, logits: impl Operand) -> Tensor {
         self.apply("softmax_cross_entropy_with_logits", &[&logits], vec![])
     }
 
-    /// Cross-entropy with class numbers along the last axis. `y = -log softmax(logits)[label]`
+    /// Cross-entropy between class numbers and the softmax of logits, along the last axis. `loss = -log_softmax(logits)_label`
     #[track_caller]
     pub fn sparse_softmax_cross_entropy_with_logits(&self, logits: impl Operand) -> Tensor {
         self.apply("sparse_softmax_cross_entropy_with_logits", &[&logits], vec![])
     }
 
-    /// Cross-entropy of independent truth values. `y = -z log σ(x) - (1 - z) log(1 - σ(x))`
+    /// Cross-entropy between probabilities and the sigmoid of logits, elementwise. `loss = softplus(logits) - labels logits`
     #[track_caller]
     pub fn sigmoid_cross_entropy_with_logits(&self, logits: impl Operand) -> Tensor {
         self.apply("sigmoid_cross_entropy_with_logits", &[&logits], vec![])
     }
 
-    /// Greatest of each window; the first of equals gets the gradient. `y = max x over a window`
+    /// Largest element of each window of [batch, height, width, channels]; of equals the first gets the gradient. `y[i, j] = max of x in the window at (i, j)`
     ///
-    /// - `ksize`: Window height and width.
-    /// - `strides`: Vertical and horizontal step.
+    /// - `ksize`: Height and width of the window.
+    /// - `strides`: Steps down and across.
     #[track_caller]
     pub fn max_pool2d(&self, ksize: impl Into<Vec<i64>>, strides: impl Into<Vec<i64>>) -> Tensor {
         self.apply(
@@ -924,29 +1045,91 @@ impl Tensor {
         )
     }
 
-    /// Sum of all up to here along an axis. `y[i] = Σ x[..=i]`
+    /// Adds each value to where max_pool2d takes its window's largest element: the transpose of that pool. `y[argmax of x in window w] += values[w]`
+    ///
+    /// - `ksize`: Height and width of the window.
+    /// - `strides`: Steps down and across.
     #[track_caller]
-    pub fn cumsum(&self) -> Tensor {
-        self.apply("cumsum", &[], vec![])
-    }
-
-    /// [`Tensor::cumsum`] with attributes.
-    #[track_caller]
-    pub fn cumsum_with(&self, options: Cumsum) -> Tensor {
+    pub fn max_pool2d_scatter(
+        &self,
+        values: impl Operand,
+        ksize: impl Into<Vec<i64>>,
+        strides: impl Into<Vec<i64>>,
+    ) -> Tensor {
         self.apply(
-            "cumsum",
-            &[],
+            "max_pool2d_scatter",
+            &[&values],
             vec![
-                ("axis", Attribute::Integer(options.axis)),
-                ("exclusive", Attribute::Bool(options.exclusive)),
-                ("reverse", Attribute::Bool(options.reverse)),
+                ("ksize", Attribute::Integers(ksize.into())),
+                ("strides", Attribute::Integers(strides.into())),
             ],
         )
     }
 
-    /// Even random numbers. `y ~ U(minval, maxval)`
+    /// [`Tensor::max_pool2d_scatter`] with attributes.
+    #[track_caller]
+    pub fn max_pool2d_scatter_with(
+        &self,
+        values: impl Operand,
+        ksize: impl Into<Vec<i64>>,
+        strides: impl Into<Vec<i64>>,
+        options: MaxPool2dScatter,
+    ) -> Tensor {
+        self.apply(
+            "max_pool2d_scatter",
+            &[&values],
+            vec![
+                ("ksize", Attribute::Integers(ksize.into())),
+                ("strides", Attribute::Integers(strides.into())),
+                ("padding", Attribute::String(options.padding)),
+            ],
+        )
+    }
+
+    /// Picks the values at which max_pool2d takes its windows' largest elements. `y[w] = values[argmax of x in window w]`
     ///
-    /// - `shape`: The shape.
+    /// - `ksize`: Height and width of the window.
+    /// - `strides`: Steps down and across.
+    #[track_caller]
+    pub fn max_pool2d_gather(
+        &self,
+        values: impl Operand,
+        ksize: impl Into<Vec<i64>>,
+        strides: impl Into<Vec<i64>>,
+    ) -> Tensor {
+        self.apply(
+            "max_pool2d_gather",
+            &[&values],
+            vec![
+                ("ksize", Attribute::Integers(ksize.into())),
+                ("strides", Attribute::Integers(strides.into())),
+            ],
+        )
+    }
+
+    /// [`Tensor::max_pool2d_gather`] with attributes.
+    #[track_caller]
+    pub fn max_pool2d_gather_with(
+        &self,
+        values: impl Operand,
+        ksize: impl Into<Vec<i64>>,
+        strides: impl Into<Vec<i64>>,
+        options: MaxPool2dGather,
+    ) -> Tensor {
+        self.apply(
+            "max_pool2d_gather",
+            &[&values],
+            vec![
+                ("ksize", Attribute::Integers(ksize.into())),
+                ("strides", Attribute::Integers(strides.into())),
+                ("padding", Attribute::String(options.padding)),
+            ],
+        )
+    }
+
+    /// Uniform random numbers from an explicit state. `y in [minval, maxval)`
+    ///
+    /// - `shape`: Shape of the result.
     #[track_caller]
     pub fn random_uniform(&self, shape: impl Into<Vec<i64>>) -> Tensor {
         self.apply("random_uniform", &[], vec![("shape", Attribute::Integers(shape.into()))])
@@ -971,9 +1154,9 @@ impl Tensor {
         )
     }
 
-    /// Normal random numbers. `y ~ N(mean, stddev²)`
+    /// Normal random numbers from an explicit state. `y = mean + stddev n, n standard normal`
     ///
-    /// - `shape`: The shape.
+    /// - `shape`: Shape of the result.
     #[track_caller]
     pub fn random_normal(&self, shape: impl Into<Vec<i64>>) -> Tensor {
         self.apply("random_normal", &[], vec![("shape", Attribute::Integers(shape.into()))])
@@ -995,36 +1178,10 @@ impl Tensor {
     }
 }
 
-/// Attributes of [`Tensor::leaky_relu_with`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct LeakyRelu {
-    /// Slope below zero. Default `0.2`.
-    pub alpha: f64,
-}
-
-impl Default for LeakyRelu {
-    fn default() -> Self {
-        Self { alpha: 0.2 }
-    }
-}
-
-/// Attributes of [`Tensor::gelu_with`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct Gelu {
-    /// Whether to compute Φ by tanh. Default `false`.
-    pub approximate: bool,
-}
-
-impl Default for Gelu {
-    fn default() -> Self {
-        Self { approximate: false }
-    }
-}
-
 /// Attributes of [`Tensor::reduce_sum_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReduceSum {
-    /// Axes to reduce; empty means all. Default `[]`.
+    /// Axes to reduce, counted from 0 or backwards from -1; empty for all. Default `[]`.
     pub axis: Vec<i64>,
     /// Whether reduced axes stay, with extent 1. Default `false`.
     pub keepdims: bool,
@@ -1039,7 +1196,7 @@ impl Default for ReduceSum {
 /// Attributes of [`Tensor::reduce_mean_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReduceMean {
-    /// Axes to reduce; empty means all. Default `[]`.
+    /// Axes to reduce, counted from 0 or backwards from -1; empty for all. Default `[]`.
     pub axis: Vec<i64>,
     /// Whether reduced axes stay, with extent 1. Default `false`.
     pub keepdims: bool,
@@ -1051,10 +1208,25 @@ impl Default for ReduceMean {
     }
 }
 
+/// Attributes of [`Tensor::reduce_prod_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReduceProd {
+    /// Axes to reduce, counted from 0 or backwards from -1; empty for all. Default `[]`.
+    pub axis: Vec<i64>,
+    /// Whether reduced axes stay, with extent 1. Default `false`.
+    pub keepdims: bool,
+}
+
+impl Default for ReduceProd {
+    fn default() -> Self {
+        Self { axis: vec![], keepdims: false }
+    }
+}
+
 /// Attributes of [`Tensor::reduce_max_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReduceMax {
-    /// Axes to reduce; empty means all. Default `[]`.
+    /// Axes to reduce, counted from 0 or backwards from -1; empty for all. Default `[]`.
     pub axis: Vec<i64>,
     /// Whether reduced axes stay, with extent 1. Default `false`.
     pub keepdims: bool,
@@ -1069,7 +1241,7 @@ impl Default for ReduceMax {
 /// Attributes of [`Tensor::reduce_min_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReduceMin {
-    /// Axes to reduce; empty means all. Default `[]`.
+    /// Axes to reduce, counted from 0 or backwards from -1; empty for all. Default `[]`.
     pub axis: Vec<i64>,
     /// Whether reduced axes stay, with extent 1. Default `false`.
     pub keepdims: bool,
@@ -1081,55 +1253,10 @@ impl Default for ReduceMin {
     }
 }
 
-/// Attributes of [`Tensor::reduce_prod_with`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct ReduceProd {
-    /// Axes to reduce; empty means all. Default `[]`.
-    pub axis: Vec<i64>,
-    /// Whether reduced axes stay, with extent 1. Default `false`.
-    pub keepdims: bool,
-}
-
-impl Default for ReduceProd {
-    fn default() -> Self {
-        Self { axis: vec![], keepdims: false }
-    }
-}
-
-/// Attributes of [`Tensor::reduce_all_with`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct ReduceAll {
-    /// Axes to reduce; empty means all. Default `[]`.
-    pub axis: Vec<i64>,
-    /// Whether reduced axes stay, with extent 1. Default `false`.
-    pub keepdims: bool,
-}
-
-impl Default for ReduceAll {
-    fn default() -> Self {
-        Self { axis: vec![], keepdims: false }
-    }
-}
-
-/// Attributes of [`Tensor::reduce_any_with`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct ReduceAny {
-    /// Axes to reduce; empty means all. Default `[]`.
-    pub axis: Vec<i64>,
-    /// Whether reduced axes stay, with extent 1. Default `false`.
-    pub keepdims: bool,
-}
-
-impl Default for ReduceAny {
-    fn default() -> Self {
-        Self { axis: vec![], keepdims: false }
-    }
-}
-
 /// Attributes of [`Tensor::reduce_logsumexp_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReduceLogsumexp {
-    /// Axes to reduce; empty means all. Default `[]`.
+    /// Axes to reduce, counted from 0 or backwards from -1; empty for all. Default `[]`.
     pub axis: Vec<i64>,
     /// Whether reduced axes stay, with extent 1. Default `false`.
     pub keepdims: bool,
@@ -1144,7 +1271,7 @@ impl Default for ReduceLogsumexp {
 /// Attributes of [`Tensor::reduce_variance_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReduceVariance {
-    /// Axes to reduce; empty means all. Default `[]`.
+    /// Axes to reduce, counted from 0 or backwards from -1; empty for all. Default `[]`.
     pub axis: Vec<i64>,
     /// Whether reduced axes stay, with extent 1. Default `false`.
     pub keepdims: bool,
@@ -1159,7 +1286,7 @@ impl Default for ReduceVariance {
 /// Attributes of [`Tensor::reduce_std_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReduceStd {
-    /// Axes to reduce; empty means all. Default `[]`.
+    /// Axes to reduce, counted from 0 or backwards from -1; empty for all. Default `[]`.
     pub axis: Vec<i64>,
     /// Whether reduced axes stay, with extent 1. Default `false`.
     pub keepdims: bool,
@@ -1171,10 +1298,40 @@ impl Default for ReduceStd {
     }
 }
 
+/// Attributes of [`Tensor::reduce_all_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReduceAll {
+    /// Axes to reduce, counted from 0 or backwards from -1; empty for all. Default `[]`.
+    pub axis: Vec<i64>,
+    /// Whether reduced axes stay, with extent 1. Default `false`.
+    pub keepdims: bool,
+}
+
+impl Default for ReduceAll {
+    fn default() -> Self {
+        Self { axis: vec![], keepdims: false }
+    }
+}
+
+/// Attributes of [`Tensor::reduce_any_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReduceAny {
+    /// Axes to reduce, counted from 0 or backwards from -1; empty for all. Default `[]`.
+    pub axis: Vec<i64>,
+    /// Whether reduced axes stay, with extent 1. Default `false`.
+    pub keepdims: bool,
+}
+
+impl Default for ReduceAny {
+    fn default() -> Self {
+        Self { axis: vec![], keepdims: false }
+    }
+}
+
 /// Attributes of [`Tensor::argmax_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Argmax {
-    /// The axis. Default `0`.
+    /// The axis, counted from 0 or backwards from -1. Default `0`.
     pub axis: i64,
 }
 
@@ -1187,7 +1344,7 @@ impl Default for Argmax {
 /// Attributes of [`Tensor::argmin_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Argmin {
-    /// The axis. Default `0`.
+    /// The axis, counted from 0 or backwards from -1. Default `0`.
     pub axis: i64,
 }
 
@@ -1197,23 +1354,55 @@ impl Default for Argmin {
     }
 }
 
-/// Attributes of [`Tensor::transpose_with`].
+/// Attributes of [`Tensor::cumsum_with`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Transpose {
-    /// The old axis for each new one; empty reverses them. Default `[]`.
-    pub perm: Vec<i64>,
+pub struct Cumsum {
+    /// The axis, counted from 0 or backwards from -1. Default `0`.
+    pub axis: i64,
+    /// Whether each sum leaves its own element out. Default `false`.
+    pub exclusive: bool,
+    /// Whether to sum from the end. Default `false`.
+    pub reverse: bool,
 }
 
-impl Default for Transpose {
+impl Default for Cumsum {
     fn default() -> Self {
-        Self { perm: vec![] }
+        Self { axis: 0, exclusive: false, reverse: false }
+    }
+}
+
+/// Attributes of [`Session::full_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Full {
+    /// Dtype of the result. Default `DType::F32`.
+    pub dtype: DType,
+    /// The element, rounded to the dtype; for `bool`, anything but 0 is true. Default `0.0`.
+    pub value: f64,
+}
+
+impl Default for Full {
+    fn default() -> Self {
+        Self { dtype: DType::F32, value: 0.0 }
+    }
+}
+
+/// Attributes of [`Tensor::expand_dims_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpandDims {
+    /// Where the axis goes, counted from 0 or backwards from -1, which is behind the last axis. Default `0`.
+    pub axis: i64,
+}
+
+impl Default for ExpandDims {
+    fn default() -> Self {
+        Self { axis: 0 }
     }
 }
 
 /// Attributes of [`Tensor::squeeze_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Squeeze {
-    /// Which; empty means all of them. Default `[]`.
+    /// The axes; empty for all of extent 1. Default `[]`.
     pub axis: Vec<i64>,
 }
 
@@ -1223,10 +1412,36 @@ impl Default for Squeeze {
     }
 }
 
+/// Attributes of [`Tensor::transpose_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transpose {
+    /// For each axis of the result the axis of the input; empty reverses them. Default `[]`.
+    pub perm: Vec<i64>,
+}
+
+impl Default for Transpose {
+    fn default() -> Self {
+        Self { perm: vec![] }
+    }
+}
+
+/// Attributes of [`concat_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Concat {
+    /// The axis, counted from 0 or backwards from -1. Default `0`.
+    pub axis: i64,
+}
+
+impl Default for Concat {
+    fn default() -> Self {
+        Self { axis: 0 }
+    }
+}
+
 /// Attributes of [`stack_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stack {
-    /// The new axis. Default `0`.
+    /// Where the axis goes, counted from 0 or backwards from -1, which is behind the last axis. Default `0`.
     pub axis: i64,
 }
 
@@ -1239,7 +1454,7 @@ impl Default for Stack {
 /// Attributes of [`Tensor::split_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Split {
-    /// The axis. Default `0`.
+    /// The axis, counted from 0 or backwards from -1. Default `0`.
     pub axis: i64,
 }
 
@@ -1252,28 +1467,62 @@ impl Default for Split {
 /// Attributes of [`Tensor::strided_slice_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct StridedSlice {
-    /// Strides; empty means 1. Default `[]`.
-    pub strides: Vec<i64>,
-    /// Bits of axes whose begin is ignored. Default `0`.
+    /// Bits of the entries whose begin is the edge. Default `0`.
     pub begin_mask: i64,
-    /// Bits of axes whose end is ignored. Default `0`.
+    /// Bits of the entries whose end is the edge. Default `0`.
     pub end_mask: i64,
-    /// Bits of axes that give one position and go. Default `0`.
-    pub shrink_mask: i64,
-    /// Bits of places that insert an axis. Default `0`.
+    /// Bit of the entry that stands for all axes not named. Default `0`.
+    pub ellipsis_mask: i64,
+    /// Bits of the entries that insert an axis of extent 1. Default `0`.
     pub new_axis_mask: i64,
+    /// Bits of the entries that pick one position and remove the axis. Default `0`.
+    pub shrink_axis_mask: i64,
 }
 
 impl Default for StridedSlice {
     fn default() -> Self {
-        Self { strides: vec![], begin_mask: 0, end_mask: 0, shrink_mask: 0, new_axis_mask: 0 }
+        Self { begin_mask: 0, end_mask: 0, ellipsis_mask: 0, new_axis_mask: 0, shrink_axis_mask: 0 }
+    }
+}
+
+/// Attributes of [`Tensor::strided_slice_scatter_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct StridedSliceScatter {
+    /// Bits of the entries whose begin is the edge. Default `0`.
+    pub begin_mask: i64,
+    /// Bits of the entries whose end is the edge. Default `0`.
+    pub end_mask: i64,
+    /// Bit of the entry that stands for all axes not named. Default `0`.
+    pub ellipsis_mask: i64,
+    /// Bits of the entries that insert an axis. Default `0`.
+    pub new_axis_mask: i64,
+    /// Bits of the entries that remove the axis. Default `0`.
+    pub shrink_axis_mask: i64,
+}
+
+impl Default for StridedSliceScatter {
+    fn default() -> Self {
+        Self { begin_mask: 0, end_mask: 0, ellipsis_mask: 0, new_axis_mask: 0, shrink_axis_mask: 0 }
+    }
+}
+
+/// Attributes of [`Tensor::pad_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pad {
+    /// What to pad with. Default `0.0`.
+    pub constant: f64,
+}
+
+impl Default for Pad {
+    fn default() -> Self {
+        Self { constant: 0.0 }
     }
 }
 
 /// Attributes of [`Tensor::gather_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gather {
-    /// The axis. Default `0`.
+    /// The axis, counted from 0 or backwards from -1. Default `0`.
     pub axis: i64,
 }
 
@@ -1283,10 +1532,23 @@ impl Default for Gather {
     }
 }
 
+/// Attributes of [`Tensor::scatter_sum_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScatterSum {
+    /// The axis, counted from 0 or backwards from -1. Default `0`.
+    pub axis: i64,
+}
+
+impl Default for ScatterSum {
+    fn default() -> Self {
+        Self { axis: 0 }
+    }
+}
+
 /// Attributes of [`Tensor::one_hot_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct OneHot {
-    /// Type of the result. Default `DType::F32`.
+    /// Dtype of the result. Default `DType::F32`.
     pub dtype: DType,
 }
 
@@ -1296,25 +1558,12 @@ impl Default for OneHot {
     }
 }
 
-/// Attributes of [`Session::full_with`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct Full {
-    /// Type of the result. Default `DType::F32`.
-    pub dtype: DType,
-}
-
-impl Default for Full {
-    fn default() -> Self {
-        Self { dtype: DType::F32 }
-    }
-}
-
 /// Attributes of [`Tensor::matmul_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Matmul {
-    /// Whether to transpose a. Default `false`.
+    /// Whether the last two axes of the first input are swapped. Default `false`.
     pub transpose_a: bool,
-    /// Whether to transpose b. Default `false`.
+    /// Whether the last two axes of the second input are swapped. Default `false`.
     pub transpose_b: bool,
 }
 
@@ -1324,10 +1573,36 @@ impl Default for Matmul {
     }
 }
 
+/// Attributes of [`Tensor::leaky_relu_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct LeakyRelu {
+    /// Slope for negative inputs, and at 0. Default `0.2`.
+    pub alpha: f64,
+}
+
+impl Default for LeakyRelu {
+    fn default() -> Self {
+        Self { alpha: 0.2 }
+    }
+}
+
+/// Attributes of [`Tensor::gelu_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gelu {
+    /// Whether to use the approximation by tanh. Default `false`.
+    pub approximate: bool,
+}
+
+impl Default for Gelu {
+    fn default() -> Self {
+        Self { approximate: false }
+    }
+}
+
 /// Attributes of [`Tensor::softmax_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Softmax {
-    /// The axis. Default `-1`.
+    /// The axis, counted from 0 or backwards from -1. Default `-1`.
     pub axis: i64,
 }
 
@@ -1340,7 +1615,7 @@ impl Default for Softmax {
 /// Attributes of [`Tensor::log_softmax_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogSoftmax {
-    /// The axis. Default `-1`.
+    /// The axis, counted from 0 or backwards from -1. Default `-1`.
     pub axis: i64,
 }
 
@@ -1353,7 +1628,7 @@ impl Default for LogSoftmax {
 /// Attributes of [`Tensor::max_pool2d_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct MaxPool2d {
-    /// "VALID" or "SAME". Default `"VALID"`.
+    /// "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides. Default `"VALID"`.
     pub padding: String,
 }
 
@@ -1363,31 +1638,40 @@ impl Default for MaxPool2d {
     }
 }
 
-/// Attributes of [`Tensor::cumsum_with`].
+/// Attributes of [`Tensor::max_pool2d_scatter_with`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Cumsum {
-    /// The axis. Default `0`.
-    pub axis: i64,
-    /// Whether to leave the own element out. Default `false`.
-    pub exclusive: bool,
-    /// Whether to sum from the end. Default `false`.
-    pub reverse: bool,
+pub struct MaxPool2dScatter {
+    /// "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides. Default `"VALID"`.
+    pub padding: String,
 }
 
-impl Default for Cumsum {
+impl Default for MaxPool2dScatter {
     fn default() -> Self {
-        Self { axis: 0, exclusive: false, reverse: false }
+        Self { padding: "VALID".to_owned() }
+    }
+}
+
+/// Attributes of [`Tensor::max_pool2d_gather_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct MaxPool2dGather {
+    /// "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides. Default `"VALID"`.
+    pub padding: String,
+}
+
+impl Default for MaxPool2dGather {
+    fn default() -> Self {
+        Self { padding: "VALID".to_owned() }
     }
 }
 
 /// Attributes of [`Tensor::random_uniform_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct RandomUniform {
-    /// Type of the result. Default `DType::F32`.
+    /// Dtype of the result: a floating-point one. Default `DType::F32`.
     pub dtype: DType,
-    /// Least number. Default `0.0`.
+    /// Smallest number. Default `0.0`.
     pub minval: f64,
-    /// No number is as great. Default `1.0`.
+    /// Number above all. Default `1.0`.
     pub maxval: f64,
 }
 
@@ -1400,7 +1684,7 @@ impl Default for RandomUniform {
 /// Attributes of [`Tensor::random_normal_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct RandomNormal {
-    /// Type of the result. Default `DType::F32`.
+    /// Dtype of the result: a floating-point one. Default `DType::F32`.
     pub dtype: DType,
     /// Mean. Default `0.0`.
     pub mean: f64,

@@ -25,17 +25,29 @@ Failures of a whole call are gRPC statuses with a `google.rpc.ErrorInfo` of the 
 pub(crate) fn make(context: &Context) -> Result<String> {
     let source = context.sh.read_file(SOURCE)?;
     let message = Regex::new(r#"#\[error\("((?:[^"\\]|\\.)*)"\)\]\s+(\w+)"#)?;
-    let class = Regex::new(r#"Self::(\w+)(?: \{ \.\. \}|\(_\))? => \{?\s*\((\w+),\s*"(\w+)",\s*"((?:[^"\\]|\\.)*)""#)?;
-    let messages: Vec<_> = message.captures_iter(&source).map(|found| (found[2].to_owned(), found[1].to_owned())).collect();
+    let class = Regex::new(
+        r#"Self::(\w+)(?: \{ \.\. \}|\(_\))? => \{?\s*\((\w+),\s*"(\w+)",\s*"((?:[^"\\]|\\.)*)""#,
+    )?;
+    let messages: Vec<_> = message
+        .captures_iter(&source)
+        .map(|found| (found[2].to_owned(), found[1].to_owned()))
+        .collect();
     let mut text = HEAD.to_owned();
     let mut rows = 0;
     for found in class.captures_iter(&source) {
-        let (_, shown) = messages.iter().find(|(variant, _)| *variant == found[1]).context("an error without a message")?;
+        let (_, shown) = messages
+            .iter()
+            .find(|(variant, _)| *variant == found[1])
+            .context("an error without a message")?;
         let shown = shown.replace(":?}", "}").replace('|', "\\|");
         writeln!(text, "| `{}` | {} | {shown} | {} |", &found[3], screaming(&found[2]), &found[4])?;
         rows += 1;
     }
-    ensure!(rows == messages.len(), "{SOURCE} has {} errors, but {rows} could be read from its table", messages.len());
+    ensure!(
+        rows == messages.len(),
+        "{SOURCE} has {} errors, but {rows} could be read from its table",
+        messages.len()
+    );
     Ok(text)
 }
 

@@ -51,7 +51,7 @@ fn row(op: &OpDef) -> String {
                 Fallback::DType(value) => format!("`{value}`"),
                 Fallback::Ints(value) => format!("`{value:?}`"),
             };
-            format!("`{}`: {} ({default})", spec.name, escape(spec.doc))
+            format!("`{}`: {} ({default})", spec.name, escape(spec.doc.trim()))
         })
         .collect();
     format!(

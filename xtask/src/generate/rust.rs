@@ -20,6 +20,12 @@ const HEAD: &str = "\
 //! An op is a method of its first input, or a function of the session or of a slice where there is no first input.
 //! An op with optional attributes comes twice: plain, and `_with` a struct of them.
 
+#![allow(
+    clippy::derivable_impls,
+    clippy::needless_pass_by_value,
+    reason = \"generated code is as regular as the table that it comes from\"
+)]
+
 use crate::{Attribute, DType, Operand, Session, Tensor, infer::ResultType};
 ";
 
@@ -33,21 +39,56 @@ fn of_many(op: &'static str, values: &[&Tensor], attributes: Vec<(&'static str, 
 ";
 
 pub(crate) fn make(context: &Context) -> Result<String> {
-    let (methods, functions): (Vec<&OpDef>, Vec<&OpDef>) =
-        ops::ALL.iter().copied().partition(|op| !op.variadic && !op.inputs.is_empty());
+    let of = |place: Place| ops::ALL.iter().copied().filter(move |op| Place::of(op) == place);
     let mut text = HEAD.to_owned() + &result_types() + OF_MANY;
-    for op in functions {
+    for op in of(Place::Function) {
         text.push_str(&wrappers(op));
     }
-    text.push_str("\nimpl Tensor {");
-    for op in methods {
-        text.push_str(&wrappers(op));
+    for (place, head) in [(Place::Session, "\nimpl Session {"), (Place::Tensor, "\nimpl Tensor {")]
+    {
+        text.push_str(head);
+        for op in of(place) {
+            text.push_str(&wrappers(op));
+        }
+        text.push_str("}\n");
     }
-    text.push_str("}\n");
     for op in ops::ALL.iter().copied().filter(|op| !optional(op).is_empty()) {
         text.push_str(&options(op));
     }
-    Ok(cmd!(context.sh, "rustfmt --edition 2024 --config-path .").stdin(text).quiet().read()? + "\n")
+    Ok(cmd!(context.sh, "rustfmt --edition 2024 --config-path .").stdin(text).quiet().read()?
+        + "\n")
+}
+
+/// What an op is a method of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Nothing: it takes any number of tensors.
+    Function,
+    /// The session: it takes no tensor.
+    Session,
+    /// Its first input.
+    Tensor,
+}
+
+impl Place {
+    fn of(op: &OpDef) -> Self {
+        if op.variadic {
+            Self::Function
+        } else if op.inputs.is_empty() {
+            Self::Session
+        } else {
+            Self::Tensor
+        }
+    }
+
+    /// What stands before the name of such an op.
+    fn path(self) -> &'static str {
+        match self {
+            Self::Function => "",
+            Self::Session => "Session::",
+            Self::Tensor => "Tensor::",
+        }
+    }
 }
 
 /// Where the type of each op's result comes from, if not from its first input.
@@ -99,11 +140,11 @@ fn wrappers(op: &OpDef) -> String {
         docs.push_str("///\n");
     }
     for spec in required(op) {
-        docs.push_str(&format!("/// - `{}`: {}\n", spec.name, spec.doc));
+        docs.push_str(&format!("/// - `{}`: {}\n", spec.name, spec.doc.trim()));
     }
     let mut text = format!("\n{docs}{}", wrapper(op, false));
     if !optional(op).is_empty() {
-        let place = if op.variadic || op.inputs.is_empty() { "" } else { "Tensor::" };
+        let place = Place::of(op).path();
         let name = identifier(op.name);
         text.push_str(&format!("\n/// [`{place}{name}`] with attributes.\n{}", wrapper(op, true)));
     }
@@ -112,17 +153,14 @@ fn wrappers(op: &OpDef) -> String {
 
 /// One function that sends the op.
 fn wrapper(op: &OpDef, with_options: bool) -> String {
-    let mut parameters = Vec::new();
+    let place = Place::of(op);
+    let mut parameters =
+        vec![if place == Place::Function { "values: &[&Tensor]" } else { "&self" }.to_owned()];
     let mut operands = Vec::new();
-    if op.variadic {
-        parameters.push("values: &[&Tensor]".to_owned());
-    } else if op.inputs.is_empty() {
-        parameters.push("session: &Session".to_owned());
-    } else {
-        parameters.push("&self".to_owned());
-        for input in &op.inputs[1..] {
-            parameters.push(format!("{}: impl Operand", identifier(input)));
-            operands.push(format!("&{}", identifier(input)));
+    if place == Place::Tensor {
+        for input in op.inputs[1..].iter().map(|name| identifier(name)) {
+            parameters.push(format!("{input}: impl Operand"));
+            operands.push(format!("&{input}"));
         }
     }
     let mut attributes = Vec::new();
@@ -130,25 +168,30 @@ fn wrapper(op: &OpDef, with_options: bool) -> String {
         parameters.push(format!("{}: {}", spec.name, parameter_type(spec.ty)));
         let value = match spec.ty {
             AttrType::Ints | AttrType::Text => format!("{}.into()", spec.name),
-            AttrType::Bool | AttrType::Int | AttrType::Double | AttrType::DType => spec.name.to_owned(),
+            AttrType::Bool | AttrType::Int | AttrType::Double | AttrType::DType => {
+                spec.name.to_owned()
+            }
         };
         attributes.push(attribute(spec, &value));
     }
     if with_options {
         parameters.push(format!("options: {}", camel(op.name)));
-        attributes.extend(optional(op).iter().map(|spec| attribute(spec, &format!("options.{}", spec.name))));
+        attributes.extend(
+            optional(op).iter().map(|spec| attribute(spec, &format!("options.{}", spec.name))),
+        );
     }
     let attributes = format!("vec![{}]", attributes.join(", "));
     let operands = operands.join(", ");
-    let (result, call) = if op.count.is_some() {
-        let count = required(op).first().map_or("1", |spec| spec.name);
-        ("Vec<Tensor>", format!("self.apply_split({:?}, {count}, {attributes})", op.name))
-    } else if op.variadic {
-        ("Tensor", format!("of_many({:?}, values, {attributes})", op.name))
-    } else if op.inputs.is_empty() {
-        ("Tensor", format!("session.op({:?}, [], {attributes})", op.name))
-    } else {
-        ("Tensor", format!("self.apply({:?}, &[{operands}], {attributes})", op.name))
+    let (result, call) = match place {
+        Place::Tensor if op.count.is_some() => {
+            let count = required(op).first().map_or("1", |spec| spec.name);
+            ("Vec<Tensor>", format!("self.apply_split({:?}, {count}, {attributes})", op.name))
+        }
+        Place::Function => ("Tensor", format!("of_many({:?}, values, {attributes})", op.name)),
+        Place::Session => ("Tensor", format!("self.op({:?}, [], {attributes})", op.name)),
+        Place::Tensor => {
+            ("Tensor", format!("self.apply({:?}, &[{operands}], {attributes})", op.name))
+        }
     };
     let suffix = if with_options { format!("{}_with", op.name) } else { identifier(op.name) };
     let parameters = parameters.join(", ");
@@ -157,13 +200,18 @@ fn wrapper(op: &OpDef, with_options: bool) -> String {
 
 /// The struct of an op's optional attributes.
 fn options(op: &OpDef) -> String {
-    let place = if op.variadic || op.inputs.is_empty() { "" } else { "Tensor::" };
+    let place = Place::of(op).path();
     let mut fields = String::new();
     let mut defaults = Vec::new();
     for spec in optional(op) {
         let default = default_literal(spec.fallback);
         let shown = default.replace(".to_owned()", "").replace("vec![", "[");
-        fields.push_str(&format!("/// {} Default `{shown}`.\npub {}: {},\n", spec.doc, spec.name, field_type(spec.ty)));
+        fields.push_str(&format!(
+            "/// {} Default `{shown}`.\npub {}: {},\n",
+            spec.doc.trim(),
+            spec.name,
+            field_type(spec.ty)
+        ));
         defaults.push(format!("{}: {default}", spec.name));
     }
     let name = camel(op.name);
@@ -208,7 +256,9 @@ fn field_type(ty: AttrType) -> &'static str {
 
 fn default_literal(fallback: Fallback) -> String {
     match fallback {
-        Fallback::Required | Fallback::Unset => unreachable!("ops have no such optional attributes"),
+        Fallback::Required | Fallback::Unset => {
+            unreachable!("ops have no such optional attributes")
+        }
         Fallback::Bool(value) => value.to_string(),
         Fallback::Int(value) => value.to_string(),
         Fallback::Double(value) => format!("{value:?}"),
