@@ -77,7 +77,12 @@ impl<'a> Names<'a> {
                 self.variables.insert(variable, text("name"));
                 let trainable = body["trainable"].as_bool();
                 let name = text("name");
-                Kind::CreateVariable(proto::CreateVariable { variable, name, initial_value, trainable })
+                Kind::CreateVariable(proto::CreateVariable {
+                    variable,
+                    name,
+                    initial_value,
+                    trainable,
+                })
             }
             "read_variable" => Kind::ReadVariable(proto::ReadVariable {
                 variable: at("variable"),
