@@ -735,7 +735,7 @@ impl Tensor {
         )
     }
 
-    /// Cuts out with strides, as Python's x[begin:end:stride]. `y = x[begin:end:strides]`
+    /// Cuts out with strides, as Python's slices. `y = x[begin:end:strides]`
     ///
     /// - `begin`: First positions.
     /// - `end`: Positions after the last.

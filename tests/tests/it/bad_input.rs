@@ -40,7 +40,7 @@ async fn wrong_shapes_dtypes_and_axes() {
     refused(session, &two + &three, InvalidArgument, "SHAPE_MISMATCH").await;
     refused(
         session,
-        square.matmul(&session.constant([[1.0f32; 2]; 3])),
+        square.matmul(session.constant([[1.0f32; 2]; 3])),
         InvalidArgument,
         "SHAPE_MISMATCH",
     )

@@ -133,7 +133,7 @@ async fn sync_tells_of_a_failure_that_nobody_asked_for() {
     let server = Server::start().await;
     let session = server.session().await;
     let v = session.variable("v", [1.0f32, 2.0]);
-    v.assign(&session.constant([1.0f32]));
+    v.assign(session.constant([1.0f32]));
     let error = session.sync().await.unwrap_err();
     assert_eq!(error.reason(), Some("VARIABLE_MISMATCH"));
     session.sync().await.unwrap();
@@ -221,7 +221,7 @@ async fn a_client_within_its_credit_never_meets_overload() {
 
 #[tokio::test]
 async fn memory_beyond_the_sessions_limit_is_refused_before_it_is_taken() {
-    let server = Server::start_with(|config| config.sessions.session_memory_bytes = 4 << 20).await;
+    let server = Server::start_with(|config| config.sessions.session_memory_bytes = 6 << 20).await;
     let session = server.session().await;
     let big = session.full([1 << 20], 1.0);
     let sum = &big + 1.0;
