@@ -739,14 +739,21 @@ impl Tensor {
     ///
     /// - `begin`: First positions.
     /// - `end`: Positions after the last.
+    /// - `strides`: Strides.
     #[track_caller]
-    pub fn strided_slice(&self, begin: impl Into<Vec<i64>>, end: impl Into<Vec<i64>>) -> Tensor {
+    pub fn strided_slice(
+        &self,
+        begin: impl Into<Vec<i64>>,
+        end: impl Into<Vec<i64>>,
+        strides: impl Into<Vec<i64>>,
+    ) -> Tensor {
         self.apply(
             "strided_slice",
             &[],
             vec![
                 ("begin", Attribute::Integers(begin.into())),
                 ("end", Attribute::Integers(end.into())),
+                ("strides", Attribute::Integers(strides.into())),
             ],
         )
     }
@@ -757,6 +764,7 @@ impl Tensor {
         &self,
         begin: impl Into<Vec<i64>>,
         end: impl Into<Vec<i64>>,
+        strides: impl Into<Vec<i64>>,
         options: StridedSlice,
     ) -> Tensor {
         self.apply(
@@ -765,10 +773,11 @@ impl Tensor {
             vec![
                 ("begin", Attribute::Integers(begin.into())),
                 ("end", Attribute::Integers(end.into())),
-                ("strides", Attribute::Integers(options.strides)),
+                ("strides", Attribute::Integers(strides.into())),
                 ("begin_mask", Attribute::Integer(options.begin_mask)),
                 ("end_mask", Attribute::Integer(options.end_mask)),
-                ("shrink_mask", Attribute::Integer(options.shrink_mask)),
+                ("ellipsis_mask", Attribute::Integer(options.ellipsis_mask)),
+                ("shrink_axis_mask", Attribute::Integer(options.shrink_axis_mask)),
                 ("new_axis_mask", Attribute::Integer(options.new_axis_mask)),
             ],
         )
@@ -786,12 +795,25 @@ impl Tensor {
         self.apply("gather", &[&indices], vec![("axis", Attribute::Integer(options.axis))])
     }
 
-    /// Surrounds with zeros. `y = x`
+    /// Surrounds with a constant. `y = x`
     ///
     /// - `paddings`: Before and after, for each axis.
     #[track_caller]
     pub fn pad(&self, paddings: impl Into<Vec<i64>>) -> Tensor {
         self.apply("pad", &[], vec![("paddings", Attribute::Integers(paddings.into()))])
+    }
+
+    /// [`Tensor::pad`] with attributes.
+    #[track_caller]
+    pub fn pad_with(&self, paddings: impl Into<Vec<i64>>, options: Pad) -> Tensor {
+        self.apply(
+            "pad",
+            &[],
+            vec![
+                ("paddings", Attribute::Integers(paddings.into())),
+                ("constant", Attribute::Double(options.constant)),
+            ],
+        )
     }
 
     /// Repeats along each axis. `y = x`
@@ -1252,21 +1274,21 @@ impl Default for Split {
 /// Attributes of [`Tensor::strided_slice_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct StridedSlice {
-    /// Strides; empty means 1. Default `[]`.
-    pub strides: Vec<i64>,
     /// Bits of axes whose begin is ignored. Default `0`.
     pub begin_mask: i64,
     /// Bits of axes whose end is ignored. Default `0`.
     pub end_mask: i64,
+    /// Bit of a place that stands for all axes between. Default `0`.
+    pub ellipsis_mask: i64,
     /// Bits of axes that give one position and go. Default `0`.
-    pub shrink_mask: i64,
+    pub shrink_axis_mask: i64,
     /// Bits of places that insert an axis. Default `0`.
     pub new_axis_mask: i64,
 }
 
 impl Default for StridedSlice {
     fn default() -> Self {
-        Self { strides: vec![], begin_mask: 0, end_mask: 0, shrink_mask: 0, new_axis_mask: 0 }
+        Self { begin_mask: 0, end_mask: 0, ellipsis_mask: 0, shrink_axis_mask: 0, new_axis_mask: 0 }
     }
 }
 
@@ -1280,6 +1302,19 @@ pub struct Gather {
 impl Default for Gather {
     fn default() -> Self {
         Self { axis: 0 }
+    }
+}
+
+/// Attributes of [`Tensor::pad_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pad {
+    /// What to surround with. Default `0.0`.
+    pub constant: f64,
+}
+
+impl Default for Pad {
+    fn default() -> Self {
+        Self { constant: 0.0 }
     }
 }
 
