@@ -126,10 +126,9 @@ impl Shape {
     pub fn reduce(&self, axes: &[usize], keepdims: bool) -> Self {
         self.iter()
             .enumerate()
-            .filter_map(|(i, &dim)| match axes.contains(&i) {
-                false => Some(dim),
-                true => keepdims.then_some(1),
-            })
+            .filter_map(
+                |(i, &dim)| if axes.contains(&i) { keepdims.then_some(1) } else { Some(dim) },
+            )
             .collect()
     }
 

@@ -147,6 +147,7 @@ impl Error {
     }
 
     /// Code, machine-readable reason and hint: the one table of them. Reasons are never renamed.
+    #[expect(clippy::too_many_lines, reason = "one table, a row each")]
     pub fn classify(&self) -> (Code, &'static str, &'static str) {
         use Code::{
             Aborted, AlreadyExists, FailedPrecondition, Internal, InvalidArgument, NotFound,

@@ -13,10 +13,7 @@ use crate::{
     error::Error,
     graph::{Graph, Operand, Program, Value, ValueId, Var},
     op::{Cotangent, Cotangents, Derivative, Rule},
-    ops::{
-        array::{CONCAT, IDENTITY, Join, STOP_GRADIENT},
-        indexing::scatter_sum,
-    },
+    ops::{CONCAT, IDENTITY, Join, STOP_GRADIENT, scatter_sum},
     tape::{Node, Trace},
 };
 
@@ -208,7 +205,9 @@ impl<'g, 't> Sweep<'g, 't> {
         if !passes(node) || !needs.contains(&true) || !node.outputs.iter().any(flows) {
             return;
         }
-        if std::ptr::eq(node.op, &IDENTITY) && self.inflow[node.outputs[0].entry].dense.is_none() {
+        if std::ptr::eq(node.op, &raw const IDENTITY)
+            && self.inflow[node.outputs[0].entry].dense.is_none()
+        {
             // Rows pass through the reading of a variable as they are.
             if let Some(input) = node.inputs[0].entry {
                 let rows = self.inflow[node.outputs[0].entry].rows.clone();
@@ -304,7 +303,7 @@ impl<'g, 't> Sweep<'g, 't> {
             if inputs == 0 {
                 continue;
             }
-            let stops = std::ptr::eq(node.op, &STOP_GRADIENT);
+            let stops = std::ptr::eq(node.op, &raw const STOP_GRADIENT);
             for output in &node.outputs {
                 let differentiable =
                     self.trace.entries[output.entry].aval.dtype.is_differentiable();

@@ -152,8 +152,8 @@ impl Graph {
 
     /// A constant of the given abstract value.
     pub fn full(&self, aval: &Aval, value: f64) -> Var<'_> {
-        let attrs = ops::array::Full { shape: aval.shape.to_i64(), dtype: aval.dtype, value };
-        self.emit(&ops::array::FULL, attrs.write(), &[])
+        let attrs = ops::Full { shape: aval.shape.to_i64(), dtype: aval.dtype, value };
+        self.emit(&ops::FULL, attrs.write(), &[])
     }
 
     /// A scalar constant.
@@ -257,7 +257,7 @@ impl<'g> Var<'g> {
 
     /// Sum over axes, kept with extent one.
     pub fn sum_keep(self, axes: &[usize]) -> Self {
-        self.reduce(&ops::reduce::REDUCE_SUM, axes, true)
+        self.reduce(&ops::REDUCE_SUM, axes, true)
     }
 
     /// Applies a reduction. No axes means none here, unlike on the wire.
@@ -266,7 +266,7 @@ impl<'g> Var<'g> {
             return self;
         }
         let axis = Shape::from(axes).to_i64();
-        self.op(op, ops::reduce::Reduce { axis, keepdims }.write(), &[])
+        self.op(op, ops::Reduce { axis, keepdims }.write(), &[])
     }
 
     /// The same elements in another shape of as many.
@@ -274,7 +274,7 @@ impl<'g> Var<'g> {
         if self.shape() == *shape {
             return self;
         }
-        self.op(&ops::array::RESHAPE, ops::array::ToShape { shape: shape.to_i64() }.write(), &[])
+        self.op(&ops::RESHAPE, ops::ToShape { shape: shape.to_i64() }.write(), &[])
     }
 
     /// Broadcast to a larger shape.
@@ -282,11 +282,7 @@ impl<'g> Var<'g> {
         if self.shape() == *shape {
             return self;
         }
-        self.op(
-            &ops::array::BROADCAST_TO,
-            ops::array::ToShape { shape: shape.to_i64() }.write(),
-            &[],
-        )
+        self.op(&ops::BROADCAST_TO, ops::ToShape { shape: shape.to_i64() }.write(), &[])
     }
 
     /// Sums out whatever broadcasting from `shape` added, so that the result has `shape`.
@@ -307,18 +303,18 @@ impl<'g> Var<'g> {
         if self.dtype() == dtype {
             return self;
         }
-        self.op(&ops::array::CAST, ops::array::ToDType { dtype }.write(), &[])
+        self.op(&ops::CAST, ops::ToDType { dtype }.write(), &[])
     }
 
     /// Matrix product.
     pub fn matmul(self, other: Self, transpose_a: bool, transpose_b: bool) -> Self {
-        let attrs = ops::linalg::MatMul { transpose_a, transpose_b };
-        self.op(&ops::linalg::MATMUL, attrs.write(), &[other])
+        let attrs = ops::MatMul { transpose_a, transpose_b };
+        self.op(&ops::MATMUL, attrs.write(), &[other])
     }
 
     /// `self` where the condition holds, else `other`.
     pub fn select(self, condition: Self, other: Self) -> Self {
-        condition.op(&ops::array::WHERE, Attrs::default(), &[self, other])
+        condition.op(&ops::WHERE, Attrs::default(), &[self, other])
     }
 }
 
@@ -326,7 +322,7 @@ impl Neg for Var<'_> {
     type Output = Self;
 
     fn neg(self) -> Self {
-        self.map(&ops::math::NEGATIVE)
+        self.map(&ops::NEGATIVE)
     }
 }
 
@@ -336,7 +332,7 @@ macro_rules! operator {
             type Output = Self;
 
             fn $method(self, other: Self) -> Self {
-                self.zip(&ops::math::$op, other)
+                self.zip(&ops::$op, other)
             }
         }
 
@@ -345,7 +341,7 @@ macro_rules! operator {
 
             fn $method(self, other: f64) -> Self {
                 let other = self.scalar(other);
-                self.zip(&ops::math::$op, other)
+                self.zip(&ops::$op, other)
             }
         }
     )*};

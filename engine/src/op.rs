@@ -89,7 +89,7 @@ impl<'g> From<Var<'g>> for Cotangent<'g> {
 pub type Cotangents<'g> = SmallVec<[Option<Cotangent<'g>>; 2]>;
 
 /// Cotangents of the first inputs; the remaining inputs get none.
-pub(crate) fn cotangents<'g, const N: usize>(values: [Var<'g>; N]) -> Cotangents<'g> {
+pub(crate) fn cotangents<const N: usize>(values: [Var<'_>; N]) -> Cotangents<'_> {
     values.into_iter().map(|value| Some(value.into())).collect()
 }
 

@@ -12,10 +12,7 @@ use crate::{
     dtype::DType,
     error::Error,
     graph::{Graph, Var},
-    ops::{
-        math::{CLIP_BY_VALUE, Clip, MAXIMUM, MINIMUM, RECIPROCAL, SQRT, SQUARE},
-        reduce::REDUCE_SUM,
-    },
+    ops::{CLIP_BY_VALUE, Clip, MAXIMUM, MINIMUM, RECIPROCAL, REDUCE_SUM, SQRT, SQUARE},
 };
 
 /// The table, as the documentation lists it.
@@ -33,10 +30,16 @@ pub struct OptimizerDef {
     /// Hyperparameters besides those of [`Common`].
     pub attrs: &'static [AttrSpec],
     /// Names of the slots, in order, and the element that each begins with.
-    pub slots: fn(&Attrs) -> SmallVec<[(&'static str, f64); 3]>,
+    pub slots: fn(&Attrs) -> Slots,
     /// From a variable, its gradient and its slots to the new variable and slots.
     pub update: for<'g> fn(&Step<'g, '_>) -> Updated<'g>,
 }
+
+/// Names of slots, and the element that each begins with.
+pub type Slots = SmallVec<[(&'static str, f64); 3]>;
+
+/// Attributes as they are given.
+type Given = Vec<(String, Attr)>;
 
 /// What an update rule sees.
 #[derive(Debug)]
@@ -64,7 +67,11 @@ impl Step<'_, '_> {
         if self.torch || self.theta.dtype() != DType::F32 {
             return 1.0 - libm::pow(beta, f64::from(self.t));
         }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "Keras rounds here")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            reason = "Keras rounds here"
+        )]
         let power = libm::powf(beta as f32, self.t as f32);
         f64::from(1.0 - power)
     }
@@ -119,7 +126,7 @@ pub type Moved<'g> = (Var<'g>, SmallVec<[Var<'g>; 4]>);
 
 impl Optimizer {
     /// An optimizer by name.
-    pub fn new(name: &str, given: Vec<(String, Attr)>) -> Result<Self, Error> {
+    pub fn new(name: &str, given: Given) -> Result<Self, Error> {
         let def = ALL.iter().copied().find(|def| def.name == name).ok_or_else(|| {
             Error::UnknownOptimizer {
                 name: name.into(),
@@ -135,7 +142,7 @@ impl Optimizer {
     }
 
     /// Changes hyperparameters from the next step on.
-    pub fn set(&mut self, given: Vec<(String, Attr)>) -> Result<(), Error> {
+    pub fn set(&mut self, given: Given) -> Result<(), Error> {
         let (own, common) = split(self.def, given);
         let mut changed = self.clone();
         changed.own.update(self.def.attrs, own)?;
@@ -225,7 +232,9 @@ impl Optimizer {
         let k = common.gradient_accumulation_steps;
         let mut gradients: Vec<Var> = members.iter().map(|member| member.gradient).collect();
         if let Some(factor) = common.loss_scale_factor {
-            gradients.iter_mut().for_each(|g| *g = *g / factor);
+            for g in &mut gradients {
+                *g = *g / factor;
+            }
         }
         let mut states: Vec<SmallVec<[Var; 4]>> =
             members.iter().map(|member| self.state(graph, member, k)).collect();
@@ -281,10 +290,7 @@ impl Optimizer {
     }
 }
 
-fn split(
-    def: &OptimizerDef,
-    given: Vec<(String, Attr)>,
-) -> (Vec<(String, Attr)>, Vec<(String, Attr)>) {
+fn split(def: &OptimizerDef, given: Given) -> (Given, Given) {
     let is_common = |name: &str| {
         Common::SPECS.iter().any(|spec| spec.name == name)
             && !def.attrs.iter().any(|spec| spec.name == name)
@@ -295,7 +301,7 @@ fn split(
 fn squared_norm(g: Var<'_>) -> Var<'_> {
     g.map(&SQUARE).op(
         &REDUCE_SUM,
-        crate::ops::reduce::Reduce { axis: smallvec![], keepdims: false }.write(),
+        crate::ops::Reduce { axis: smallvec![], keepdims: false }.write(),
         &[],
     )
 }
@@ -304,7 +310,9 @@ fn squared_norm(g: Var<'_>) -> Var<'_> {
 fn clip(common: &Common, torch: bool, gradients: &mut [Var<'_>]) {
     if let Some(limit) = common.clipvalue {
         let bounds = Clip { clip_value_min: -limit, clip_value_max: limit }.write();
-        gradients.iter_mut().for_each(|g| *g = g.op(&CLIP_BY_VALUE, bounds.clone(), &[]));
+        for g in gradients.iter_mut() {
+            *g = g.op(&CLIP_BY_VALUE, bounds.clone(), &[]);
+        }
     }
     if let Some(limit) = common.clipnorm {
         for g in gradients.iter_mut() {
@@ -318,7 +326,9 @@ fn clip(common: &Common, torch: bool, gradients: &mut [Var<'_>]) {
         let total =
             gradients.iter().map(|&g| squared_norm(g).cast(dtype)).reduce(|sum, next| sum + next);
         let Some(scale) = total.map(|total| shrink(total.map(&SQRT), limit, torch)) else { return };
-        gradients.iter_mut().for_each(|g| *g = *g * scale.cast(g.dtype()));
+        for g in gradients.iter_mut() {
+            *g = *g * scale.cast(g.dtype());
+        }
     }
 }
 

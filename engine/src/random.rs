@@ -19,7 +19,6 @@ pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the upper half was shifted out")]
 fn high(x: u64) -> u32 {
     (x >> 32) as u32
 }
@@ -67,7 +66,8 @@ fn unit(a: u32, b: u32) -> f64 {
     let bits = (u64::from(a) << 32 | u64::from(b)) >> 11;
     #[expect(clippy::cast_precision_loss, reason = "53 bits are exact")]
     let number = bits as f64;
-    number / (1_u64 << 53) as f64
+    // 2^-53.
+    number * (f64::EPSILON / 2.0)
 }
 
 #[cfg(test)]

@@ -26,12 +26,11 @@ pub(crate) trait Real: Element + num_traits::Float {
 macro_rules! real {
     ($ty:ty: $exp:ident $expm1:ident $log:ident $log1p:ident $sin:ident $cos:ident $tan:ident $tanh:ident $erf:ident $pow:ident) => {
         impl Real for $ty {
-            #[expect(
+            #[allow(
                 clippy::cast_possible_truncation,
-                clippy::allow_attributes,
-                reason = "rounding to the element type"
+                clippy::unnecessary_cast,
+                reason = "one of the two types needs none"
             )]
-            #[allow(clippy::unnecessary_cast, reason = "one of the two types needs none")]
             fn of(value: f64) -> Self {
                 value as Self
             }
@@ -103,12 +102,17 @@ pub(crate) trait Number: Element {
     fn floor_div(self, other: Self) -> Self;
     /// What is left of `self` after `floor_div`; it has the divisor's sign.
     fn floor_mod(self, other: Self) -> Self;
+    /// Power. A negative integer power gives the truncated reciprocal, and 0 for a base of 0.
+    fn power(self, exponent: Self) -> Self;
 }
 
 macro_rules! float_number {
     ($($ty:ty),*) => {$(
         impl Number for $ty {
             type Wide = f64;
+            fn power(self, exponent: Self) -> Self {
+                Real::pow_(self, exponent)
+            }
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
             const LOWEST: Self = Self::NEG_INFINITY;
@@ -139,6 +143,9 @@ macro_rules! int_number {
     ($($ty:ty),*) => {$(
         impl Number for $ty {
             type Wide = Self;
+            fn power(self, exponent: Self) -> Self {
+                integer_power(self, exponent)
+            }
             const ZERO: Self = 0;
             const ONE: Self = 1;
             const LOWEST: Self = Self::MIN;
@@ -169,8 +176,22 @@ macro_rules! int_number {
 float_number!(f32, f64);
 int_number!(i32, i64);
 
-/// `base` to a non-negative integer power, wrapping.
-pub(crate) fn int_pow<T: Number + PrimInt>(base: T, exponent: T) -> T {
+/// An integer power by squaring, wrapping.
+fn integer_power<T: Number + PrimInt>(base: T, exponent: T) -> T {
+    if exponent < T::ZERO {
+        let odd = exponent & T::ONE == T::ONE;
+        return match base {
+            one if one == T::ONE => T::ONE,
+            minus if minus == Number::neg(T::ONE) => {
+                if odd {
+                    minus
+                } else {
+                    T::ONE
+                }
+            }
+            _ => T::ZERO,
+        };
+    }
     let (mut result, mut base, mut exponent) = (T::ONE, base, exponent);
     while exponent > T::ZERO {
         if exponent & T::ONE == T::ONE {

@@ -42,7 +42,36 @@ macro_rules! zip_kernel {
     };
 }
 
-pub(crate) use {map_kernel, zip_kernel};
+/// Runs a body with `T` as the element type of a dtype: of every `float`, `numeric` or `any` one.
+macro_rules! by_dtype {
+    (float: $dtype:expr, $T:ident => $body:expr) => {
+        $crate::ops::family::by_dtype!(@ $dtype, $T, $body, FLOAT: F32 f32, F64 f64; I32 I64 Bool)
+    };
+    (numeric: $dtype:expr, $T:ident => $body:expr) => {
+        $crate::ops::family::by_dtype!(
+            @ $dtype, $T, $body, NUMERIC: F32 f32, F64 f64, I32 i32, I64 i64; Bool
+        )
+    };
+    (any: $dtype:expr, $T:ident => $body:expr) => {
+        $crate::ops::family::by_dtype!(
+            @ $dtype, $T, $body, ANY: F32 f32, F64 f64, I32 i32, I64 i64, Bool bool;
+        )
+    };
+    (@ $dtype:expr, $T:ident, $body:expr, $set:ident: $($in:ident $ty:ty),*; $($out:ident)*) => {
+        match $dtype {
+            $($crate::dtype::DType::$in => {
+                type $T = $ty;
+                $body
+            })*
+            $(dtype @ $crate::dtype::DType::$out => Err($crate::error::Error::UnsupportedDType {
+                dtype,
+                accepted: $crate::dtype::DTypes::$set,
+            }),)*
+        }
+    };
+}
+
+pub(crate) use {by_dtype, map_kernel, zip_kernel};
 
 /// Fixes a closure's argument to the element type of a dtype, so that formulas need no annotations.
 #[expect(non_snake_case, reason = "named like the dtypes")]
@@ -168,6 +197,7 @@ pub(crate) const fn binary(
 // --- shape rules ---
 
 /// The output is like the input.
+#[expect(clippy::unnecessary_wraps, reason = "it is one of the rules that may fail")]
 pub(crate) fn same(call: &Call) -> Result<Avals, Error> {
     Ok(smallvec![call.inputs[0].clone()])
 }

@@ -7,15 +7,14 @@ use crate::{
     attrs,
     attrs::Attr,
     aval::{Aval, Avals, Shape},
-    dtype::DType,
     error::Error,
     kernels,
     op::{Call, Cost, Cotangents, Derivative, Kernel, OpDef, Rule},
-    ops::family::{self, common_dtype, common_shape, sample, sample_with, uniform},
+    ops::family::{self, by_dtype, common_dtype, common_shape, sample, sample_with, uniform},
 };
 
 /// The family, as the catalogue lists it.
-pub const ALL: &[&OpDef] = &[&MATMUL];
+pub(super) const ALL: &[&OpDef] = &[&MATMUL];
 
 attrs! {
     /// Attributes of a matrix product.
@@ -90,19 +89,11 @@ pub static MATMUL: OpDef = OpDef {
         Kernel::Run(|call, out, inputs| {
             let MatMul { transpose_a, transpose_b } = MatMul::read(call.attrs);
             let shape = &out[0].shape;
-            macro_rules! product {
-                ($ty:ty) => {{
-                    let a = (inputs[0].elements::<$ty>()?, &call.inputs[0].shape, transpose_a);
-                    let b = (inputs[1].elements::<$ty>()?, &call.inputs[1].shape, transpose_b);
-                    Array::new(shape, kernels::matmul::matmul(a, b, shape)?)?
-                }};
-            }
-            Ok(smallvec![match out[0].dtype {
-                DType::F32 => product!(f32),
-                DType::F64 => product!(f64),
-                other @ (DType::I32 | DType::I64 | DType::Bool) =>
-                    return Err(family::unsupported(call, other)),
-            }])
+            Ok(smallvec![by_dtype!(float: out[0].dtype, T => {
+                let a = (inputs[0].elements::<T>()?, &call.inputs[0].shape, transpose_a);
+                let b = (inputs[1].elements::<T>()?, &call.inputs[1].shape, transpose_b);
+                Array::new(shape, kernels::matmul::matmul(a, b, shape)?)
+            })?])
         }),
         Derivative::Multilinear { transpose: matmul_back },
     )

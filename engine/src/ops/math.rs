@@ -4,21 +4,23 @@ use smallvec::smallvec;
 
 use crate::{
     array::Array,
-    attrs,
-    aval::{Aval, Avals},
-    dtype::{DType, DTypes},
+    aval::Aval,
+    dtype::DTypes,
     error::Error,
     graph::Var,
     kernels::{
         elementwise::zip,
-        real::{Number, Real, int_pow},
+        real::{Number, Real},
     },
-    op::{Call, Derivative, Kernel, OpDef, Reads, ResultType, Rule, cotangents, d},
-    ops::family::{self, broadcast, map_kernel, sample, uniform, zip_kernel},
+    op::{Call, Derivative, Kernel, OpDef, Reads, Rule, cotangents, d},
+    ops::{
+        EQUAL, GREATER, GREATER_EQUAL, LESS, LESS_EQUAL, LOGICAL_AND,
+        family::{self, by_dtype, map_kernel, sample, uniform, zip_kernel},
+    },
 };
 
 /// The family, as the catalogue lists it.
-pub const ALL: &[&OpDef] = &[
+pub(super) const ALL: &[&OpDef] = &[
     &ADD,
     &SUBTRACT,
     &MULTIPLY,
@@ -46,19 +48,6 @@ pub const ALL: &[&OpDef] = &[
     &TANH,
     &SIGMOID,
     &ERF,
-    &FLOOR,
-    &CEIL,
-    &ROUND,
-    &CLIP_BY_VALUE,
-    &EQUAL,
-    &NOT_EQUAL,
-    &LESS,
-    &LESS_EQUAL,
-    &GREATER,
-    &GREATER_EQUAL,
-    &LOGICAL_AND,
-    &LOGICAL_OR,
-    &LOGICAL_NOT,
 ];
 
 const POSITIVE: &[crate::op::Sample] = &[sample(&[uniform(&[2, 3], 0.5, 2.0)])];
@@ -186,13 +175,7 @@ fn divide(
         };
         Array::new(&out.shape, z)
     }
-    Ok(smallvec![match out[0].dtype {
-        DType::F32 => typed::<f32>(call, &out[0], inputs, want),
-        DType::F64 => typed::<f64>(call, &out[0], inputs, want),
-        DType::I32 => typed::<i32>(call, &out[0], inputs, want),
-        DType::I64 => typed::<i64>(call, &out[0], inputs, want),
-        DType::Bool => Err(family::unsupported(call, DType::Bool)),
-    }?])
+    Ok(smallvec![by_dtype!(numeric: out[0].dtype, T => typed::<T>(call, &out[0], inputs, want))?])
 }
 
 /// Power.
@@ -205,24 +188,10 @@ pub static POW: OpDef = OpDef {
         Kernel::Run(|call, out, inputs| {
             let (xs, ys) = (&call.inputs[0].shape, &call.inputs[1].shape);
             let shape = &out[0].shape;
-            Ok(smallvec![match inputs {
-                [Array::F32(_), ..] => {
-                    let (x, y) = (inputs[0].elements()?, inputs[1].elements()?);
-                    Array::new(shape, zip((x, xs), (y, ys), shape, <f32 as Real>::pow_)?)?
-                }
-                [Array::F64(_), ..] => {
-                    let (x, y) = (inputs[0].elements()?, inputs[1].elements()?);
-                    Array::new(shape, zip((x, xs), (y, ys), shape, <f64 as Real>::pow_)?)?
-                }
-                [Array::I32(_), ..] => {
-                    let (x, y) = (inputs[0].elements()?, inputs[1].elements()?);
-                    Array::new(shape, zip((x, xs), (y, ys), shape, integer_power::<i32>)?)?
-                }
-                _ => {
-                    let (x, y) = (inputs[0].elements()?, inputs[1].elements()?);
-                    Array::new(shape, zip((x, xs), (y, ys), shape, integer_power::<i64>)?)?
-                }
-            }])
+            Ok(smallvec![by_dtype!(numeric: out[0].dtype, T => {
+                let (x, y) = (inputs[0].elements::<T>()?, inputs[1].elements::<T>()?);
+                Array::new(shape, zip((x, xs), (y, ys), shape, T::power)?)
+            })?])
         }),
         Derivative::Elementwise(&[
             d(Reads::X, |r| r.x[1] * r.x[0].zip(&POW, r.x[1] - 1.0)),
@@ -235,21 +204,6 @@ pub static POW: OpDef = OpDef {
         ]),
     )
 };
-
-/// An integer power; negative exponents give the truncated reciprocal, 0 for a base of 0.
-fn integer_power<T: Number + num_traits::PrimInt>(base: T, exponent: T) -> T {
-    if exponent >= T::ZERO {
-        return int_pow(base, exponent);
-    }
-    let odd = exponent & T::ONE == T::ONE;
-    if base == T::ONE || (base == T::ONE.neg() && !odd) {
-        T::ONE
-    } else if base == T::ONE.neg() {
-        base
-    } else {
-        T::ZERO
-    }
-}
 
 /// Larger element.
 pub static MAXIMUM: OpDef = OpDef {
@@ -396,7 +350,7 @@ pub static EXP: OpDef = family::unary(
     "Exponential.",
     "y = exp(x)",
     map_kernel!(F32 F64: |x| x.exp_()),
-    Derivative::Elementwise(&[d(Reads::Y, |r| r.y())]),
+    Derivative::Elementwise(&[d(Reads::Y, |r| r.y[0])]),
 );
 
 /// Exponential minus one.
@@ -493,219 +447,3 @@ pub static ERF: OpDef = family::unary(
         (-r.x[0].map(&SQUARE)).map(&EXP) * std::f64::consts::FRAC_2_SQRT_PI
     })]),
 );
-
-// --- rounding and clipping ---
-
-/// Largest integer not above.
-pub static FLOOR: OpDef = family::unary(
-    "floor",
-    "Rounds towards minus infinity.",
-    "y = floor(x)",
-    map_kernel!(F32 F64: |x| x.floor()),
-    Derivative::None,
-);
-
-/// Smallest integer not below.
-pub static CEIL: OpDef = family::unary(
-    "ceil",
-    "Rounds towards plus infinity.",
-    "y = ceil(x)",
-    map_kernel!(F32 F64: |x| x.ceil()),
-    Derivative::None,
-);
-
-/// Nearest integer.
-pub static ROUND: OpDef = family::unary(
-    "round",
-    "Rounds to the nearest integer, halves to the even one.",
-    "y = round(x)",
-    map_kernel!(F32 F64: |x| x.round_ties_even()),
-    Derivative::None,
-);
-
-attrs! {
-    /// Bounds.
-    Clip {
-        /// Smallest result.
-        clip_value_min: f64 = Required,
-        /// Largest result.
-        clip_value_max: f64 = Required,
-    }
-}
-
-/// Clips to bounds. A composite would give the second bound the tie and lose the gradient on it.
-pub static CLIP_BY_VALUE: OpDef = OpDef {
-    attrs: Clip::SPECS,
-    infer: |call| {
-        let Clip { clip_value_min, clip_value_max } = Clip::read(call.attrs);
-        // Also true if one of them is NaN.
-        if !matches!(
-            clip_value_min.partial_cmp(&clip_value_max),
-            Some(std::cmp::Ordering::Less | std::cmp::Ordering::Equal)
-        ) {
-            return Err(Error::attribute("clip_value_min", "must not be more than clip_value_max"));
-        }
-        family::same(call)
-    },
-    samples: &[family::sample_with(&[uniform(&[2, 3], -2.0, 2.0)], || Clip::named(-1.0, 1.5))],
-    ..family::unary(
-        "clip_by_value",
-        "Clips to bounds; the gradient passes on the bounds too.",
-        "y = min(max(x, clip_value_min), clip_value_max)",
-        Kernel::Run(|call, out, inputs| {
-            fn typed<T: Real + Number>(call: &Call, out: &Aval, x: &Array) -> Result<Array, Error> {
-                let Clip { clip_value_min, clip_value_max } = Clip::read(call.attrs);
-                let (low, high) = (T::of(clip_value_min), T::of(clip_value_max));
-                let clip = |x: T| {
-                    if x < low {
-                        low
-                    } else if x > high {
-                        high
-                    } else {
-                        x
-                    }
-                };
-                Array::new(&out.shape, crate::kernels::elementwise::map(x.elements()?, clip)?)
-            }
-            Ok(smallvec![match out[0].dtype {
-                DType::F32 => typed::<f32>(call, &out[0], inputs[0])?,
-                _ => typed::<f64>(call, &out[0], inputs[0])?,
-            }])
-        }),
-        Derivative::Elementwise(&[d(Reads::X0, |r| {
-            let Clip { clip_value_min, clip_value_max } = Clip::read(r.attrs);
-            let above = r.x[0].zip(&GREATER_EQUAL, r.x[0].scalar(clip_value_min));
-            let below = r.x[0].zip(&LESS_EQUAL, r.x[0].scalar(clip_value_max));
-            above.zip(&LOGICAL_AND, below).cast(r.x[0].dtype())
-        })]),
-    )
-};
-
-impl Clip {
-    fn named(low: f64, high: f64) -> Vec<(&'static str, attrs::Attr)> {
-        vec![
-            ("clip_value_min", attrs::Attr::Double(low)),
-            ("clip_value_max", attrs::Attr::Double(high)),
-        ]
-    }
-}
-
-// --- comparisons and logic ---
-
-fn compare(call: &Call) -> Result<Avals, Error> {
-    let mut out = broadcast(call)?;
-    out[0].dtype = DType::Bool;
-    Ok(out)
-}
-
-const fn comparison(
-    name: &'static str,
-    summary: &'static str,
-    formula: &'static str,
-    kernel: Kernel,
-) -> OpDef {
-    OpDef {
-        dtypes: NUMERIC,
-        result: ResultType::Fixed(DType::Bool),
-        infer: compare,
-        ..family::binary(name, summary, formula, kernel, Derivative::None)
-    }
-}
-
-/// Equality.
-pub static EQUAL: OpDef = OpDef {
-    dtypes: DTypes::ANY,
-    ..comparison(
-        "equal",
-        "Whether two elements are equal.",
-        "z = (x == y)",
-        zip_kernel!(F32 F64 I32 I64 Bool: |x, y| x == y),
-    )
-};
-
-/// Inequality.
-pub static NOT_EQUAL: OpDef = OpDef {
-    dtypes: DTypes::ANY,
-    ..comparison(
-        "not_equal",
-        "Whether two elements differ.",
-        "z = (x != y)",
-        zip_kernel!(F32 F64 I32 I64 Bool: |x, y| x != y),
-    )
-};
-
-/// Less.
-pub static LESS: OpDef = comparison(
-    "less",
-    "Whether the first element is less.",
-    "z = (x < y)",
-    zip_kernel!(F32 F64 I32 I64: |x, y| x < y),
-);
-
-/// Less or equal.
-pub static LESS_EQUAL: OpDef = comparison(
-    "less_equal",
-    "Whether the first element is less or equal.",
-    "z = (x <= y)",
-    zip_kernel!(F32 F64 I32 I64: |x, y| x <= y),
-);
-
-/// Greater.
-pub static GREATER: OpDef = comparison(
-    "greater",
-    "Whether the first element is greater.",
-    "z = (x > y)",
-    zip_kernel!(F32 F64 I32 I64: |x, y| x > y),
-);
-
-/// Greater or equal.
-pub static GREATER_EQUAL: OpDef = comparison(
-    "greater_equal",
-    "Whether the first element is greater or equal.",
-    "z = (x >= y)",
-    zip_kernel!(F32 F64 I32 I64: |x, y| x >= y),
-);
-
-const TRUTHS: &[crate::op::Sample] = &[sample(&[family::truth(&[2, 3]), family::truth(&[3])])];
-
-const fn logic(
-    name: &'static str,
-    summary: &'static str,
-    formula: &'static str,
-    kernel: Kernel,
-) -> OpDef {
-    OpDef {
-        dtypes: DTypes::BOOL,
-        samples: TRUTHS,
-        ..family::binary(name, summary, formula, kernel, Derivative::None)
-    }
-}
-
-/// Conjunction.
-pub static LOGICAL_AND: OpDef = logic(
-    "logical_and",
-    "Whether both elements are true.",
-    "z = x and y",
-    zip_kernel!(Bool: |x, y| x && y),
-);
-
-/// Disjunction.
-pub static LOGICAL_OR: OpDef = logic(
-    "logical_or",
-    "Whether one element is true.",
-    "z = x or y",
-    zip_kernel!(Bool: |x, y| x || y),
-);
-
-/// Negation.
-pub static LOGICAL_NOT: OpDef = OpDef {
-    dtypes: DTypes::BOOL,
-    samples: &[sample(&[family::truth(&[2, 3])])],
-    ..family::unary(
-        "logical_not",
-        "Whether an element is false.",
-        "y = not x",
-        map_kernel!(Bool: |x| !x),
-        Derivative::None,
-    )
-};

@@ -3,24 +3,49 @@
 //! What can be composed of other ops is a composite and has no kernel and no derivative of its own; an op is a primitive
 //! only for numerical stability or speed.
 
-pub mod array;
+mod array;
+mod compare;
 pub(crate) mod family;
-pub mod indexing;
-pub mod linalg;
-pub mod math;
-pub mod nn;
-pub mod random;
-pub mod reduce;
+mod indexing;
+mod linalg;
+mod losses;
+mod math;
+mod nn;
+mod pool;
+mod random;
+mod reduce;
+mod rounding;
+mod shape;
+mod slicing;
 
 use std::sync::LazyLock;
 
 use hashbrown::HashMap;
 
+pub use self::{
+    array::*, compare::*, indexing::*, linalg::*, losses::*, math::*, nn::*, pool::*, random::*,
+    reduce::*, rounding::*, shape::*, slicing::*,
+};
 use crate::op::OpDef;
 
 /// The table, by family, as the catalogue lists it.
 pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
-    [math::ALL, reduce::ALL, array::ALL, indexing::ALL, linalg::ALL, nn::ALL, random::ALL].concat()
+    [
+        math::ALL,
+        rounding::ALL,
+        compare::ALL,
+        reduce::ALL,
+        array::ALL,
+        shape::ALL,
+        slicing::ALL,
+        indexing::ALL,
+        linalg::ALL,
+        nn::ALL,
+        losses::ALL,
+        pool::ALL,
+        random::ALL,
+    ]
+    .concat()
 });
 
 /// The op of that name.

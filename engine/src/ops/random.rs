@@ -11,12 +11,12 @@ use crate::{
     error::Error,
     kernels::real::Real,
     op::{Arrays, Call, Cost, Derivative, Fill, Input, Kernel, OpDef, ResultType, Sample},
-    ops::family::{self, exactly, ints, sample_with},
+    ops::family::{self, by_dtype, exactly, ints, sample_with},
     random::State,
 };
 
 /// The family, as the catalogue lists it.
-pub const ALL: &[&OpDef] = &[&RANDOM_UNIFORM, &RANDOM_NORMAL];
+pub(super) const ALL: &[&OpDef] = &[&RANDOM_UNIFORM, &RANDOM_NORMAL];
 
 attrs! {
     /// A uniform distribution.
@@ -71,10 +71,7 @@ fn draw(out: &Aval, state: &Array, number: impl Fn(State, u64) -> f64) -> Result
     }
     let state = state.elements::<i64>()?;
     let state = State::new(state[0], state[1]);
-    Ok(smallvec![match out.dtype {
-        DType::F32 => typed::<f32>(out, |i| number(state, i)),
-        _ => typed::<f64>(out, |i| number(state, i)),
-    }?])
+    Ok(smallvec![by_dtype!(float: out.dtype, T => typed::<T>(out, |i| number(state, i)))?])
 }
 
 const SAMPLE: &[Sample] =

@@ -3,7 +3,7 @@
 use smallvec::smallvec;
 
 use crate::{
-    array::{Array, Element},
+    array::Array,
     attrs,
     attrs::Ints,
     aval::{Aval, Avals, Shape},
@@ -19,13 +19,13 @@ use crate::{
         cotangents,
     },
     ops::{
-        family::{self, ints, per_input, sample, sample_with, truth, uniform},
-        math::{ABS, EQUAL, EXP, LESS, LOG, SQRT, SQUARE},
+        ABS, EQUAL, EXP, LESS, LOG, SQRT, SQUARE,
+        family::{self, by_dtype, ints, per_input, sample, sample_with, truth, uniform},
     },
 };
 
 /// The family, as the catalogue lists it.
-pub const ALL: &[&OpDef] = &[
+pub(super) const ALL: &[&OpDef] = &[
     &REDUCE_SUM,
     &REDUCE_MEAN,
     &REDUCE_PROD,
@@ -255,7 +255,7 @@ pub static REDUCE_LOGSUMEXP: OpDef = reduction(
         let x = r.x[0];
         let top = x.op(&REDUCE_MAX, r.attrs.clone(), &[]);
         let finite = top.map(&ABS).zip(&LESS, top.scalar(f64::INFINITY));
-        let top = top.select(finite, top.zeros()).map(&super::array::STOP_GRADIENT);
+        let top = top.select(finite, top.zeros()).map(&crate::ops::STOP_GRADIENT);
         let sum = collect(r, (x - spread(r, top)).map(&EXP));
         smallvec![sum.map(&LOG) + top]
     }),
@@ -383,13 +383,7 @@ fn positions(call: &Call, out: &[Aval], inputs: &[&Array], largest: bool) -> Res
     }
     let shape = &call.inputs[0].shape;
     let axis = shape.axis(AlongAxis::read(call.attrs).axis, 0)?;
-    let y = match inputs[0] {
-        Array::F32(_) => typed::<f32>(inputs[0].elements()?, shape, axis, largest),
-        Array::F64(_) => typed::<f64>(inputs[0].elements()?, shape, axis, largest),
-        Array::I32(_) => typed::<i32>(inputs[0].elements()?, shape, axis, largest),
-        Array::I64(_) => typed::<i64>(inputs[0].elements()?, shape, axis, largest),
-        Array::Bool(_) => Err(family::unsupported(call, bool::DTYPE)),
-    }?;
+    let y = by_dtype!(numeric: inputs[0].dtype(), T => typed::<T>(inputs[0].elements()?, shape, axis, largest))?;
     Ok(smallvec![Array::new(&out[0].shape, y)?])
 }
 
@@ -463,13 +457,9 @@ pub static CUMSUM: OpDef = OpDef {
                 )?;
                 Array::new(&out.shape, y)
             }
-            Ok(smallvec![match out[0].dtype {
-                DType::F32 => typed::<f32>(call, &out[0], inputs[0]),
-                DType::F64 => typed::<f64>(call, &out[0], inputs[0]),
-                DType::I32 => typed::<i32>(call, &out[0], inputs[0]),
-                DType::I64 => typed::<i64>(call, &out[0], inputs[0]),
-                DType::Bool => Err(family::unsupported(call, DType::Bool)),
-            }?])
+            Ok(smallvec![
+                by_dtype!(numeric: out[0].dtype, T => typed::<T>(call, &out[0], inputs[0]))?
+            ])
         }),
         Derivative::Linear { reads: Reads::NONE, transpose: cumsum_back },
     )

@@ -12,7 +12,7 @@ use crate::{
     exec,
     graph::{Graph, Operand, ValueId, Var},
     op::{Kernel, OpDef},
-    ops::indexing::{SCATTER_SUM, ScatterSum, scatter_sum},
+    ops::{SCATTER_SUM, ScatterSum, scatter_sum},
     optimizers::{Member, Optimizer},
 };
 
@@ -143,11 +143,14 @@ impl Checked {
     }
 }
 
+/// Where a program leaves a variable and its state.
+type StepSlots = SmallVec<[usize; 4]>;
+
 /// Writes the program of a step, and where it leaves each variable and its state.
 fn write_step(
     state: &OptimizerState,
     members: &[Checked],
-) -> Result<(crate::graph::Program, Vec<SmallVec<[usize; 4]>>), Error> {
+) -> Result<(crate::graph::Program, Vec<StepSlots>), Error> {
     let graph = Graph::default();
     let slots = {
         let operand = |tensor: &Tensor| -> Var<'_> {

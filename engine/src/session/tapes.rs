@@ -9,7 +9,7 @@ use crate::{
     exec,
     gradient::{Found, Source, Target, gradient},
     graph::{Value, ValueId},
-    ops::array::{FULL, Full},
+    ops::{FULL, Full},
     session::MAX_TAPES,
     tape::Tape,
 };

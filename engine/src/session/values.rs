@@ -14,12 +14,7 @@ use crate::{
     graph::{Graph, Operand, Value, ValueId},
     kernels::{elementwise::update_rows, real::Number},
     op::{Kernel, OpDef},
-    ops::{
-        array::IDENTITY,
-        family::positions,
-        indexing::{GATHER, Gather},
-        math::{ADD, SUBTRACT},
-    },
+    ops::{ADD, GATHER, Gather, IDENTITY, SUBTRACT, family::positions},
     tape::pair,
 };
 
@@ -222,20 +217,20 @@ impl Session {
         if new.aval() != old.aval() {
             return Err(Error::VariableMismatch { given: new.aval(), variable: old.aval() });
         }
-        let combined = self.combine(mode, old, new)?;
+        let combined = self.combine(mode, &old, &new)?;
         self.reserve_nodes(1, scope)?;
         self.record_reads(&inputs, scope);
         self.set_variable(handle, combined);
         Ok(Answer::Done)
     }
 
-    fn combine(&self, mode: AssignMode, old: Tensor, new: Tensor) -> Result<Tensor, Error> {
+    fn combine(&self, mode: AssignMode, old: &Tensor, new: &Tensor) -> Result<Tensor, Error> {
         let op = match mode {
-            AssignMode::Replace => return Ok(new),
+            AssignMode::Replace => return Ok(new.clone()),
             AssignMode::Add => &ADD,
             AssignMode::Subtract => &SUBTRACT,
         };
-        Ok(exec::run(&self.ledger, op, &Attrs::default(), &[&old, &new])?.remove(0))
+        Ok(exec::run(&self.ledger, op, &Attrs::default(), &[old, new])?.remove(0))
     }
 
     pub(super) fn scatter(

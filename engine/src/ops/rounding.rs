@@ -1,0 +1,114 @@
+//! Rounding and clipping.
+
+use smallvec::smallvec;
+
+use crate::{
+    array::Array,
+    attrs,
+    aval::Aval,
+    error::Error,
+    kernels::real::{Number, Real},
+    op::{Call, Derivative, Kernel, OpDef, Reads, d},
+    ops::{
+        GREATER_EQUAL, LESS_EQUAL, LOGICAL_AND,
+        family::{self, by_dtype, map_kernel, uniform},
+    },
+};
+
+/// The family, as the catalogue lists it.
+pub(super) const ALL: &[&OpDef] = &[&FLOOR, &CEIL, &ROUND, &CLIP_BY_VALUE];
+
+// --- rounding and clipping ---
+
+/// Largest integer not above.
+pub static FLOOR: OpDef = family::unary(
+    "floor",
+    "Rounds towards minus infinity.",
+    "y = floor(x)",
+    map_kernel!(F32 F64: |x| x.floor()),
+    Derivative::None,
+);
+
+/// Smallest integer not below.
+pub static CEIL: OpDef = family::unary(
+    "ceil",
+    "Rounds towards plus infinity.",
+    "y = ceil(x)",
+    map_kernel!(F32 F64: |x| x.ceil()),
+    Derivative::None,
+);
+
+/// Nearest integer.
+pub static ROUND: OpDef = family::unary(
+    "round",
+    "Rounds to the nearest integer, halves to the even one.",
+    "y = round(x)",
+    map_kernel!(F32 F64: |x| x.round_ties_even()),
+    Derivative::None,
+);
+
+attrs! {
+    /// Bounds.
+    Clip {
+        /// Smallest result.
+        clip_value_min: f64 = Required,
+        /// Largest result.
+        clip_value_max: f64 = Required,
+    }
+}
+
+/// Clips to bounds. A composite would give the second bound the tie and lose the gradient on it.
+pub static CLIP_BY_VALUE: OpDef = OpDef {
+    attrs: Clip::SPECS,
+    infer: |call| {
+        let Clip { clip_value_min, clip_value_max } = Clip::read(call.attrs);
+        // Also true if one of them is NaN.
+        if !matches!(
+            clip_value_min.partial_cmp(&clip_value_max),
+            Some(std::cmp::Ordering::Less | std::cmp::Ordering::Equal)
+        ) {
+            return Err(Error::attribute("clip_value_min", "must not be more than clip_value_max"));
+        }
+        family::same(call)
+    },
+    samples: &[family::sample_with(&[uniform(&[2, 3], -2.0, 2.0)], || Clip::named(-1.0, 1.5))],
+    ..family::unary(
+        "clip_by_value",
+        "Clips to bounds; the gradient passes on the bounds too.",
+        "y = min(max(x, clip_value_min), clip_value_max)",
+        Kernel::Run(|call, out, inputs| {
+            fn typed<T: Real + Number>(call: &Call, out: &Aval, x: &Array) -> Result<Array, Error> {
+                let Clip { clip_value_min, clip_value_max } = Clip::read(call.attrs);
+                let (low, high) = (T::of(clip_value_min), T::of(clip_value_max));
+                let clip = |x: T| {
+                    if x < low {
+                        low
+                    } else if x > high {
+                        high
+                    } else {
+                        x
+                    }
+                };
+                Array::new(&out.shape, crate::kernels::elementwise::map(x.elements()?, clip)?)
+            }
+            Ok(smallvec![
+                by_dtype!(float: out[0].dtype, T => typed::<T>(call, &out[0], inputs[0]))?
+            ])
+        }),
+        Derivative::Elementwise(&[d(Reads::X0, |r| {
+            let Clip { clip_value_min, clip_value_max } = Clip::read(r.attrs);
+            let above = r.x[0].zip(&GREATER_EQUAL, r.x[0].scalar(clip_value_min));
+            let below = r.x[0].zip(&LESS_EQUAL, r.x[0].scalar(clip_value_max));
+            above.zip(&LOGICAL_AND, below).cast(r.x[0].dtype())
+        })]),
+    )
+};
+
+impl Clip {
+    fn named(low: f64, high: f64) -> Vec<(&'static str, attrs::Attr)> {
+        vec![
+            ("clip_value_min", attrs::Attr::Double(low)),
+            ("clip_value_max", attrs::Attr::Double(high)),
+        ]
+    }
+}

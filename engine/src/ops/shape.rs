@@ -1,0 +1,529 @@
+//! Reshaping, permuting, repeating, joining and splitting tensors.
+
+use smallvec::{SmallVec, smallvec};
+
+use crate::{
+    array::{Array, Element, buffer},
+    attrs,
+    attrs::{Attr, Attrs, Ints},
+    aval::{Aval, Avals, Shape},
+    dtype::DTypes,
+    error::Error,
+    kernels::{
+        elementwise::broadcast_walk,
+        strided::{Walk, copy, signed},
+    },
+    op::{
+        Arrays, Call, Cotangents, Derivative, Kernel, OpDef, Reads, Rule, cotangent_at, cotangents,
+    },
+    ops::{
+        PAD, Pad, SLICE, Slice,
+        family::{
+            self, by_dtype, common_dtype, free, ints, per_element, sample, sample_with, uniform,
+        },
+    },
+};
+
+/// The family, as the catalogue lists it.
+pub(super) const ALL: &[&OpDef] =
+    &[&RESHAPE, &EXPAND_DIMS, &SQUEEZE, &BROADCAST_TO, &TRANSPOSE, &TILE, &CONCAT, &STACK, &SPLIT];
+
+const fn shaping(
+    name: &'static str,
+    summary: &'static str,
+    formula: &'static str,
+    kernel: Kernel,
+    derivative: Derivative,
+) -> OpDef {
+    OpDef {
+        family: "array",
+        dtypes: DTypes::ANY,
+        ..family::unary(name, summary, formula, kernel, derivative)
+    }
+}
+
+// --- shape ---
+
+attrs! {
+    /// A shape.
+    ToShape {
+        /// Shape of the result.
+        shape: Ints = Required,
+    }
+}
+
+/// What a reshaping op gives back: the cotangent in the input's shape.
+const RESHAPED: Derivative = Derivative::Linear {
+    reads: Reads::NONE,
+    transpose: |r, ct| cotangents([ct[0].reshape(&r.x[0].shape())]),
+};
+
+/// Another shape.
+pub static RESHAPE: OpDef = OpDef {
+    attrs: ToShape::SPECS,
+    infer: |call| {
+        let x = &call.inputs[0];
+        let given = ToShape::read(call.attrs).shape;
+        Ok(smallvec![Aval { dtype: x.dtype, shape: resolve(&x.shape, &given)? }])
+    },
+    cost: free,
+    samples: &[sample_with(&[uniform(&[2, 3], -2.0, 2.0)], || vec![ints("shape", &[3, -1])])],
+    ..shaping(
+        "reshape",
+        "The same elements in another shape. One extent may be -1 and follows from the others.",
+        "y = x, in another shape",
+        Kernel::Alias,
+        RESHAPED,
+    )
+};
+
+/// The shape that `given` stands for, where one extent may be -1.
+fn resolve(x: &Shape, given: &[i64]) -> Result<Shape, Error> {
+    let invalid = |why| Error::InvalidShape { shape: given.into(), why };
+    if given.iter().filter(|&&dim| dim == -1).count() > 1 {
+        return Err(invalid("more than one extent is -1"));
+    }
+    let known: SmallVec<[i64; 8]> =
+        given.iter().map(|&dim| if dim == -1 { 1 } else { dim }).collect();
+    let mut shape = Shape::checked(&known)?;
+    if let Some(axis) = given.iter().position(|&dim| dim == -1) {
+        let rest = shape.elements();
+        if rest == 0 {
+            return Err(invalid("-1 beside an extent of 0 could be anything"));
+        }
+        shape.set(axis, x.elements() / rest);
+    }
+    if shape.elements() != x.elements() {
+        return Err(Error::ShapeMismatch {
+            lhs: x.clone(),
+            rhs: shape,
+            expected: "both must have the same number of elements",
+        });
+    }
+    Ok(shape)
+}
+
+attrs! {
+    /// A place for a new axis.
+    NewAxis {
+        /// Where the axis goes, counted from 0 or backwards from -1, which is behind the last axis.
+        axis: i64 = Required,
+    }
+}
+
+/// A new axis.
+pub static EXPAND_DIMS: OpDef = OpDef {
+    attrs: NewAxis::SPECS,
+    infer: |call| {
+        let mut out = call.inputs[0].clone();
+        let axis = out.shape.axis(NewAxis::read(call.attrs).axis, 1)?;
+        out.shape.insert(axis, 1);
+        Ok(smallvec![out])
+    },
+    cost: free,
+    samples: &[sample_with(&[uniform(&[2, 3], -2.0, 2.0)], || vec![("axis", Attr::Int(-1))])],
+    ..shaping(
+        "expand_dims",
+        "Inserts an axis of extent 1.",
+        "y = x, in another shape",
+        Kernel::Alias,
+        RESHAPED,
+    )
+};
+
+attrs! {
+    /// Axes to remove.
+    Squeeze {
+        /// The axes; empty for all of extent 1.
+        axis: Ints = Ints(&[]),
+    }
+}
+
+/// Fewer axes.
+pub static SQUEEZE: OpDef = OpDef {
+    attrs: Squeeze::SPECS,
+    infer: |call| {
+        let x = &call.inputs[0];
+        let axis = Squeeze::read(call.attrs).axis;
+        let mut axes = x.shape.axes(&axis)?;
+        if axis.is_empty() {
+            axes.retain(|&mut axis| x.shape[axis] == 1);
+        }
+        if axes.iter().any(|&axis| x.shape[axis] != 1) {
+            let shape = x.shape.to_i64().as_slice().into();
+            return Err(Error::InvalidShape { shape, why: "an axis to remove is not 1" });
+        }
+        Ok(smallvec![Aval { dtype: x.dtype, shape: x.shape.reduce(&axes, false) }])
+    },
+    cost: free,
+    samples: &[sample(&[uniform(&[2, 1, 3], -2.0, 2.0)])],
+    ..shaping(
+        "squeeze",
+        "Removes axes of extent 1.",
+        "y = x, in another shape",
+        Kernel::Alias,
+        RESHAPED,
+    )
+};
+
+/// Copies what a walk visits, whatever the dtype.
+pub(crate) fn copied(x: &Array, walk: &Walk, out: &Aval) -> Result<Array, Error> {
+    fn typed<T: Element>(x: &Array, walk: &Walk, out: &Aval) -> Result<Array, Error> {
+        Array::new(&out.shape, copy(x.elements::<T>()?, walk)?)
+    }
+    by_dtype!(any: out.dtype, T => typed::<T>(x, walk, out))
+}
+
+/// A larger shape.
+pub static BROADCAST_TO: OpDef = OpDef {
+    attrs: ToShape::SPECS,
+    infer: |call| {
+        let x = &call.inputs[0];
+        let shape = Shape::checked(&ToShape::read(call.attrs).shape)?;
+        if x.shape.broadcast(&shape).as_ref() != Some(&shape) {
+            return Err(Error::ShapeMismatch {
+                lhs: x.shape.clone(),
+                rhs: shape,
+                expected: "the first must broadcast to the second",
+            });
+        }
+        Ok(smallvec![Aval { dtype: x.dtype, shape }])
+    },
+    samples: &[sample_with(&[uniform(&[3, 1], -2.0, 2.0)], || vec![ints("shape", &[2, 3, 2])])],
+    ..shaping(
+        "broadcast_to",
+        "Repeats along axes of extent 1 and new leading axes.",
+        "y[i, j] = x[j]",
+        Kernel::Run(|call, out, inputs| {
+            let walk = broadcast_walk(&call.inputs[0].shape, &out[0].shape);
+            Ok(smallvec![copied(inputs[0], &walk, &out[0])?])
+        }),
+        Derivative::Linear {
+            reads: Reads::NONE,
+            transpose: |r, ct| cotangents([ct[0].sum_to(&r.x[0].shape())]),
+        },
+    )
+};
+
+attrs! {
+    /// An order of axes.
+    Permutation {
+        /// For each axis of the result the axis of the input; empty reverses them.
+        perm: Ints = Ints(&[]),
+    }
+}
+
+fn permutation(shape: &Shape, perm: &[i64]) -> Result<SmallVec<[usize; 8]>, Error> {
+    if perm.is_empty() {
+        return Ok((0..shape.len()).rev().collect());
+    }
+    if perm.len() != shape.len() {
+        return Err(Error::attribute(
+            "perm",
+            format!("must name each of the {} axes once", shape.len()),
+        ));
+    }
+    shape.axes(perm)?;
+    perm.iter().map(|&axis| shape.axis(axis, 0)).collect()
+}
+
+/// Another order of axes.
+pub static TRANSPOSE: OpDef = OpDef {
+    attrs: Permutation::SPECS,
+    infer: |call| {
+        let x = &call.inputs[0];
+        let perm = permutation(&x.shape, &Permutation::read(call.attrs).perm)?;
+        Ok(smallvec![Aval {
+            dtype: x.dtype,
+            shape: perm.iter().map(|&axis| x.shape[axis]).collect()
+        }])
+    },
+    samples: &[
+        sample(&[uniform(&[2, 3], -2.0, 2.0)]),
+        sample_with(&[uniform(&[2, 3, 4], -2.0, 2.0)], || vec![ints("perm", &[1, 2, 0])]),
+    ],
+    ..shaping(
+        "transpose",
+        "Permutes axes.",
+        "y[j, i] = x[i, j]",
+        Kernel::Run(|call, out, inputs| {
+            let shape = &call.inputs[0].shape;
+            let perm = permutation(shape, &Permutation::read(call.attrs).perm)?;
+            let strides = shape.strides();
+            let walk = Walk::new(&out[0].shape, perm.iter().map(|&axis| signed(strides[axis])), 0);
+            Ok(smallvec![copied(inputs[0], &walk, &out[0])?])
+        }),
+        Derivative::Linear {
+            reads: Reads::NONE,
+            transpose: |r, ct| {
+                let shape = r.x[0].shape();
+                let perm =
+                    permutation(&shape, &Permutation::read(r.attrs).perm).unwrap_or_default();
+                let mut inverse = Ints::from_elem(0, perm.len());
+                for (i, &axis) in (0_i64..).zip(&perm) {
+                    inverse[axis] = i;
+                }
+                cotangents([ct[0].op(&TRANSPOSE, Permutation { perm: inverse }.write(), &[])])
+            },
+        },
+    )
+};
+
+attrs! {
+    /// Repetitions.
+    Tile {
+        /// How often each axis is repeated; none negative.
+        multiples: Ints = Required,
+    }
+}
+
+/// Repetition. Each axis is a reshape, a broadcast and a reshape.
+pub static TILE: OpDef = OpDef {
+    attrs: Tile::SPECS,
+    infer: |call| {
+        let x = &call.inputs[0];
+        let multiples = Shape::checked(&Tile::read(call.attrs).multiples)?;
+        if multiples.len() != x.shape.len() {
+            return Err(Error::attribute(
+                "multiples",
+                format!("must have {} entries", x.shape.len()),
+            ));
+        }
+        let shape: Shape =
+            x.shape.iter().zip(multiples.iter()).map(|(&d, &m)| d.saturating_mul(m)).collect();
+        Ok(smallvec![Aval { dtype: x.dtype, shape }])
+    },
+    samples: &[sample_with(&[uniform(&[2, 3], -2.0, 2.0)], || vec![ints("multiples", &[2, 3])])],
+    ..shaping(
+        "tile",
+        "Repeats a tensor along its axes.",
+        "y[i] = x[i mod n]",
+        Kernel::Composite(|r| {
+            let mut x = r.x[0];
+            for (axis, &times) in Tile::read(r.attrs).multiples.iter().enumerate() {
+                let times = usize::try_from(times).unwrap_or(0);
+                let shape = x.shape();
+                let (before, after) =
+                    (shape[..axis].iter().product(), shape[axis..].iter().product());
+                let mut tiled = shape.clone();
+                tiled.set(axis, shape[axis] * times);
+                let one: Shape = [before, 1, after].into();
+                x = x.reshape(&one).broadcast_to(&[before, times, after].into()).reshape(&tiled);
+            }
+            smallvec![x]
+        }),
+        Derivative::None,
+    )
+};
+
+// --- joining and splitting ---
+
+attrs! {
+    /// An axis to join along.
+    Join {
+        /// The axis, counted from 0 or backwards from -1.
+        axis: i64 = Required,
+    }
+}
+
+fn infer_concat(call: &Call) -> Result<Avals, Error> {
+    let [first, rest @ ..] = call.inputs else {
+        return Err(Error::InputCount { expected: "1 or more", given: 0 });
+    };
+    let axis = first.shape.axis(Join::read(call.attrs).axis, 0)?;
+    let mut out = first.clone();
+    for next in rest {
+        common_dtype(first, next)?;
+        let fits = next.shape.len() == first.shape.len()
+            && (0..first.shape.len()).all(|i| i == axis || next.shape[i] == first.shape[i]);
+        if !fits {
+            return Err(Error::ShapeMismatch {
+                lhs: first.shape.clone(),
+                rhs: next.shape.clone(),
+                expected: "extents must be equal but for the axis to join",
+            });
+        }
+        out.shape.set(axis, out.shape[axis].saturating_add(next.shape[axis]));
+    }
+    Ok(smallvec![out])
+}
+
+/// Splits a cotangent into pieces along an axis.
+fn concat_back<'g>(r: &Rule<'g>, ct: &[crate::graph::Var<'g>]) -> Cotangents<'g> {
+    let shape = ct[0].shape();
+    let axis = shape.axis(Join::read(r.attrs).axis, 0).unwrap_or(0);
+    let mut start = 0;
+    let mut all = Cotangents::new();
+    for (i, x) in r.x.iter().enumerate() {
+        let part = x.shape();
+        let mut begin = Ints::from_elem(0, shape.len());
+        begin[axis] = start;
+        start += part.to_i64()[axis];
+        all.push(
+            r.needs[i].then(|| {
+                ct[0].op(&SLICE, Slice { begin, size: part.to_i64() }.write(), &[]).into()
+            }),
+        );
+    }
+    all
+}
+
+/// Joined tensors.
+pub static CONCAT: OpDef = OpDef {
+    inputs: &["values"],
+    variadic: true,
+    attrs: Join::SPECS,
+    infer: infer_concat,
+    samples: &[
+        sample_with(&[uniform(&[2, 3], -2.0, 2.0), uniform(&[1, 3], -2.0, 2.0)], || {
+            vec![("axis", Attr::Int(0))]
+        }),
+        sample_with(
+            &[
+                uniform(&[2, 1], -2.0, 2.0),
+                uniform(&[2, 2], -2.0, 2.0),
+                uniform(&[2, 0], -2.0, 2.0),
+            ],
+            || vec![("axis", Attr::Int(-1))],
+        ),
+    ],
+    ..shaping(
+        "concat",
+        "Joins tensors along an axis.",
+        "y = x_0, x_1, ... one behind the other",
+        Kernel::Run(|call, out, inputs| {
+            fn typed<T: Element>(
+                axis: usize,
+                out: &Aval,
+                inputs: &[&Array],
+            ) -> Result<Array, Error> {
+                let rows: usize = out.shape[..axis].iter().product();
+                let mut result = buffer(out.shape.elements())?;
+                for row in 0..rows {
+                    for x in inputs {
+                        let size: usize = x.shape()[axis..].iter().product();
+                        result.extend_from_slice(&x.elements::<T>()?[row * size..(row + 1) * size]);
+                    }
+                }
+                Array::new(&out.shape, result)
+            }
+            let axis = out[0].shape.axis(Join::read(call.attrs).axis, 0)?;
+            Ok(smallvec![by_dtype!(any: out[0].dtype, T => typed::<T>(axis, &out[0], inputs))?])
+        }),
+        Derivative::Linear { reads: Reads::NONE, transpose: concat_back },
+    )
+};
+
+/// Tensors joined along a new axis.
+pub static STACK: OpDef = OpDef {
+    inputs: &["values"],
+    variadic: true,
+    attrs: NewAxis::SPECS,
+    infer: |call| {
+        let [first, rest @ ..] = call.inputs else {
+            return Err(Error::InputCount { expected: "1 or more", given: 0 });
+        };
+        let mut out = first.clone();
+        for next in rest {
+            common_dtype(first, next)?;
+            if next.shape != first.shape {
+                let (lhs, rhs) = (first.shape.clone(), next.shape.clone());
+                return Err(Error::ShapeMismatch { lhs, rhs, expected: "shapes must be equal" });
+            }
+        }
+        let axis = out.shape.axis(NewAxis::read(call.attrs).axis, 1)?;
+        out.shape.insert(axis, call.inputs.len());
+        Ok(smallvec![out])
+    },
+    samples: &[sample_with(&[uniform(&[2, 3], -2.0, 2.0), uniform(&[2, 3], -2.0, 2.0)], || {
+        vec![("axis", Attr::Int(1))]
+    })],
+    ..shaping(
+        "stack",
+        "Joins tensors of one shape along a new axis.",
+        "y[i] = x_i",
+        Kernel::Composite(|r| {
+            let expanded: SmallVec<[_; 4]> =
+                r.x.iter().map(|x| x.op(&EXPAND_DIMS, r.attrs.clone(), &[])).collect();
+            smallvec![expanded[0].op(&CONCAT, r.attrs.clone(), &expanded[1..])]
+        }),
+        Derivative::None,
+    )
+};
+
+attrs! {
+    /// Attributes of a split.
+    Split {
+        /// Number of equal parts, from 1 to 1,024; it must divide the axis.
+        num_splits: i64 = Required,
+        /// The axis, counted from 0 or backwards from -1.
+        axis: i64 = Int(0),
+    }
+}
+
+fn parts(attrs: &Attrs) -> usize {
+    usize::try_from(Split::read(attrs).num_splits).unwrap_or(0).min(1024)
+}
+
+/// Equal parts.
+pub static SPLIT: OpDef = OpDef {
+    outputs: &["parts"],
+    count: Some(parts),
+    attrs: Split::SPECS,
+    infer: |call| {
+        let Split { num_splits, axis } = Split::read(call.attrs);
+        let mut out = call.inputs[0].clone();
+        let axis = out.shape.axis(axis, 0)?;
+        let count = usize::try_from(num_splits)
+            .ok()
+            .filter(|&n| n > 0 && n <= 1024 && out.shape[axis].is_multiple_of(n));
+        let count = count.ok_or_else(|| {
+            Error::attribute("num_splits", "must be from 1 to 1024 and divide the axis")
+        })?;
+        out.shape.set(axis, out.shape[axis] / count);
+        Ok(std::iter::repeat_n(out, count).collect())
+    },
+    cost: per_element,
+    samples: &[sample_with(&[uniform(&[2, 4], -2.0, 2.0)], || {
+        vec![("num_splits", Attr::Int(2)), ("axis", Attr::Int(1))]
+    })],
+    ..shaping(
+        "split",
+        "Splits a tensor into equal parts along an axis.",
+        "y_i = the i-th part of x",
+        Kernel::Run(|call, out, inputs| {
+            let shape = &call.inputs[0].shape;
+            let axis = shape.axis(Split::read(call.attrs).axis, 0)?;
+            let strides = shape.strides();
+            let mut arrays = Arrays::new();
+            for (i, out) in out.iter().enumerate() {
+                let offset = signed(i * out.shape[axis] * strides[axis]);
+                let walk = Walk::new(&out.shape, strides.iter().map(|&s| signed(s)), offset);
+                arrays.push(copied(inputs[0], &walk, out)?);
+            }
+            Ok(arrays)
+        }),
+        Derivative::Linear {
+            reads: Reads::NONE,
+            transpose: |r, ct| {
+                let axis = Split::read(r.attrs).axis;
+                cotangents([ct[0].op(&CONCAT, Join { axis }.write(), &ct[1..])])
+            },
+        },
+    )
+};
+
+/// Cotangent of an op that cut a window out of its input: zeros around it.
+pub(crate) fn pad_back<'g>(
+    x: &Shape,
+    begin: &[usize],
+    ct: crate::graph::Var<'g>,
+) -> Cotangents<'g> {
+    let part = ct.shape();
+    let mut paddings = Ints::new();
+    for (axis, &start) in begin.iter().enumerate() {
+        let behind = x[axis].saturating_sub(start + part[axis]);
+        paddings.extend(Shape::from([start, behind]).to_i64());
+    }
+    cotangent_at(0, ct.op(&PAD, Pad { paddings, constant: 0.0 }.write(), &[]))
+}
