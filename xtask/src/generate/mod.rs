@@ -8,6 +8,7 @@ use crate::context::Context;
 
 mod errors;
 mod ops;
+mod python;
 mod rust;
 
 /// One generated file.
@@ -18,6 +19,7 @@ struct Target {
 
 const TARGETS: &[Target] = &[
     Target { path: "client/rust/src/ops.rs", make: rust::make },
+    Target { path: "client/python/src/gradtape/_ops.py", make: |_| python::make() },
     Target { path: "docs/ops.md", make: |_| Ok(ops::make()) },
     Target { path: "docs/errors.md", make: errors::make },
 ];
