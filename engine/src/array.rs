@@ -43,7 +43,9 @@ macro_rules! dispatch {
 }
 
 /// A Rust type that tensors can hold.
-pub trait Element: Copy + Default + Send + Sync + PartialEq + PartialOrd + std::fmt::Debug + 'static {
+pub trait Element:
+    Copy + Default + Send + Sync + PartialEq + PartialOrd + std::fmt::Debug + 'static
+{
     /// The dtype.
     const DTYPE: DType;
     /// Wraps an array.
@@ -122,9 +124,9 @@ pub(crate) fn buffer<T>(n: usize) -> Result<Vec<T>, Error> {
 impl Array {
     /// An array of `elements` in row-major order; a wrong number of them is a bug of the caller.
     pub(crate) fn new<T: Element>(shape: &Shape, elements: Vec<T>) -> Result<Self, Error> {
-        Nd::from_shape_vec(IxDyn(shape), elements)
-            .map(T::wrap)
-            .map_err(|error| Error::bug(format!("kernel made the wrong number of elements: {error}")))
+        Nd::from_shape_vec(IxDyn(shape), elements).map(T::wrap).map_err(|error| {
+            Error::bug(format!("kernel made the wrong number of elements: {error}"))
+        })
     }
 
     /// The dtype.

@@ -180,7 +180,10 @@ fn conform(spec: &AttrSpec, value: Attr) -> Result<Attr, Error> {
     }
     Err(Error::attribute(
         spec.name,
-        format!("must be of type {:?} (texts up to {MAX_TEXT} bytes, lists up to {MAX_INTS} entries)", spec.ty),
+        format!(
+            "must be of type {:?} (texts up to {MAX_TEXT} bytes, lists up to {MAX_INTS} entries)",
+            spec.ty
+        ),
     ))
 }
 

@@ -43,7 +43,8 @@ impl Shape {
             return Err(Error::RankTooLarge { rank: self.len() });
         }
         // Without zeros the product of all extents must fit even if an empty axis would hide the overflow.
-        let product = self.iter().filter(|&&dim| dim != 0).try_fold(1_usize, |n, &dim| n.checked_mul(dim));
+        let product =
+            self.iter().filter(|&&dim| dim != 0).try_fold(1_usize, |n, &dim| n.checked_mul(dim));
         if product.is_none_or(|n| isize::try_from(n).is_err()) {
             return Err(Error::ShapeOverflow { shape: self.clone() });
         }
@@ -93,7 +94,11 @@ impl Shape {
     /// Resolves an axis that may count from the end; `rank` itself is accepted where `ends` is one.
     pub fn axis(&self, axis: i64, ends: usize) -> Result<usize, Error> {
         let rank = self.len() + ends;
-        let wrapped = if axis < 0 { i64::try_from(rank).ok().and_then(|r| r.checked_add(axis)) } else { Some(axis) };
+        let wrapped = if axis < 0 {
+            i64::try_from(rank).ok().and_then(|r| r.checked_add(axis))
+        } else {
+            Some(axis)
+        };
         wrapped
             .and_then(|axis| usize::try_from(axis).ok())
             .filter(|&axis| axis < rank)

@@ -70,7 +70,9 @@ pub enum Error {
     GradientAbsent { handle: Handle, reason: AbsentReason },
 
     // The caller: tapes and optimizers in the wrong state.
-    #[error("the one-shot tape is used up: a non-persistent tape computes only one set of gradients")]
+    #[error(
+        "the one-shot tape is used up: a non-persistent tape computes only one set of gradients"
+    )]
     TapeConsumed,
     #[error("the tape was never started")]
     TapeNeverStarted,
@@ -151,27 +153,49 @@ impl Error {
             OutOfRange, ResourceExhausted, Unimplemented,
         };
         match self {
-            Self::ShapeMismatch { .. } => (InvalidArgument, "SHAPE_MISMATCH", "reshape or broadcast an operand"),
+            Self::ShapeMismatch { .. } => {
+                (InvalidArgument, "SHAPE_MISMATCH", "reshape or broadcast an operand")
+            }
             Self::InvalidShape { .. } => (InvalidArgument, "INVALID_SHAPE", ""),
             Self::RankTooLarge { .. } => (InvalidArgument, "RANK_TOO_LARGE", ""),
             Self::ShapeOverflow { .. } => (InvalidArgument, "SHAPE_OVERFLOW", ""),
-            Self::DTypeMismatch { .. } => (InvalidArgument, "DTYPE_MISMATCH", "convert one operand with cast"),
-            Self::UnsupportedDType { .. } => (InvalidArgument, "UNSUPPORTED_DTYPE", "convert it with cast"),
-            Self::InvalidAxis { .. } => (InvalidArgument, "INVALID_AXIS", "axes count from 0, or from -1 backwards"),
+            Self::DTypeMismatch { .. } => {
+                (InvalidArgument, "DTYPE_MISMATCH", "convert one operand with cast")
+            }
+            Self::UnsupportedDType { .. } => {
+                (InvalidArgument, "UNSUPPORTED_DTYPE", "convert it with cast")
+            }
+            Self::InvalidAxis { .. } => {
+                (InvalidArgument, "INVALID_AXIS", "axes count from 0, or from -1 backwards")
+            }
             Self::DuplicateAxis { .. } => (InvalidArgument, "DUPLICATE_AXIS", ""),
-            Self::InvalidAttribute { .. } => (InvalidArgument, "INVALID_ATTRIBUTE", "see CatalogService.ListOps"),
-            Self::UnknownOp { .. } => (NotFound, "UNKNOWN_OP", "see CatalogService.ListOps"),
+            Self::InvalidAttribute { .. } => {
+                (InvalidArgument, "INVALID_ATTRIBUTE", "see CatalogService.ListOps")
+            }
+            Self::UnknownOp { .. } => (Unimplemented, "UNKNOWN_OP", "see CatalogService.ListOps"),
             Self::UnknownOptimizer { .. } => (NotFound, "UNKNOWN_OPTIMIZER", ""),
-            Self::InputCount { .. } => (InvalidArgument, "INPUT_COUNT", "see CatalogService.ListOps"),
-            Self::OutputCount { .. } => (InvalidArgument, "OUTPUT_COUNT", "see CatalogService.ListOps"),
-            Self::DataLength { .. } => (InvalidArgument, "DATA_LENGTH", "data is row-major, without padding"),
+            Self::InputCount { .. } => {
+                (InvalidArgument, "INPUT_COUNT", "see CatalogService.ListOps")
+            }
+            Self::OutputCount { .. } => {
+                (InvalidArgument, "OUTPUT_COUNT", "see CatalogService.ListOps")
+            }
+            Self::DataLength { .. } => {
+                (InvalidArgument, "DATA_LENGTH", "data is row-major, without padding")
+            }
             Self::InvalidBool { .. } => (InvalidArgument, "INVALID_BOOL", ""),
             Self::IndexOutOfRange { .. } => (OutOfRange, "INDEX_OUT_OF_RANGE", ""),
             Self::DivisionByZero { .. } => (InvalidArgument, "DIVISION_BY_ZERO", ""),
             Self::Malformed { .. } => (InvalidArgument, "MALFORMED", ""),
-            Self::UnknownCommand => (Unimplemented, "UNKNOWN_COMMAND", "the client may be newer than the server"),
-            Self::UnknownHandle { .. } => (NotFound, "UNKNOWN_HANDLE", "it was never bound, or it was released"),
-            Self::HandleInUse { .. } => (AlreadyExists, "HANDLE_IN_USE", "release it, or choose another"),
+            Self::UnknownCommand => {
+                (Unimplemented, "UNKNOWN_COMMAND", "the client may be newer than the server")
+            }
+            Self::UnknownHandle { .. } => {
+                (NotFound, "UNKNOWN_HANDLE", "it was never bound, or it was released")
+            }
+            Self::HandleInUse { .. } => {
+                (AlreadyExists, "HANDLE_IN_USE", "release it, or choose another")
+            }
             Self::ZeroHandle => (InvalidArgument, "ZERO_HANDLE", "choose handles from 1 on"),
             Self::WrongKind { .. } => (InvalidArgument, "WRONG_KIND", ""),
             Self::UnknownUpload { .. } => (NotFound, "UNKNOWN_UPLOAD", "finish UploadTensor first"),
@@ -180,22 +204,38 @@ impl Error {
                 (FailedPrecondition, "GRADIENT_ABSENT", "ask for zeros with unconnected_gradients")
             }
             Self::TapeConsumed => (FailedPrecondition, "TAPE_CONSUMED", "make the tape persistent"),
-            Self::TapeNeverStarted => (FailedPrecondition, "TAPE_NEVER_STARTED", "start it with ResumeTape"),
+            Self::TapeNeverStarted => {
+                (FailedPrecondition, "TAPE_NEVER_STARTED", "start it with ResumeTape")
+            }
             Self::TapeRecording => (FailedPrecondition, "TAPE_RECORDING", "stop it first"),
-            Self::TapeNotRecording => (FailedPrecondition, "TAPE_NOT_RECORDING", "start it with ResumeTape"),
+            Self::TapeNotRecording => {
+                (FailedPrecondition, "TAPE_NOT_RECORDING", "start it with ResumeTape")
+            }
             Self::SeedCount { .. } => (InvalidArgument, "SEED_COUNT", ""),
             Self::SeedMismatch { .. } => (InvalidArgument, "SEED_MISMATCH", "0 stands for ones"),
             Self::DuplicateVariable { .. } => (InvalidArgument, "DUPLICATE_VARIABLE", ""),
-            Self::AllGradientsAbsent => {
-                (InvalidArgument, "ALL_GRADIENTS_ABSENT", "did the loss depend on the variables, under the tape?")
+            Self::AllGradientsAbsent => (
+                InvalidArgument,
+                "ALL_GRADIENTS_ABSENT",
+                "did the loss depend on the variables, under the tape?",
+            ),
+            Self::VariableMismatch { .. } => {
+                (InvalidArgument, "VARIABLE_MISMATCH", "assignments do not broadcast")
             }
-            Self::VariableMismatch { .. } => (InvalidArgument, "VARIABLE_MISMATCH", "assignments do not broadcast"),
             Self::TensorTooLarge { .. } => (ResourceExhausted, "TENSOR_TOO_LARGE", ""),
-            Self::FetchTooLarge { .. } => (ResourceExhausted, "FETCH_TOO_LARGE", "use TapeService.DownloadTensor"),
-            Self::MemoryLimit { .. } => (ResourceExhausted, "MEMORY_LIMIT", "release values or close tapes"),
+            Self::FetchTooLarge { .. } => {
+                (ResourceExhausted, "FETCH_TOO_LARGE", "use TapeService.DownloadTensor")
+            }
+            Self::MemoryLimit { .. } => {
+                (ResourceExhausted, "MEMORY_LIMIT", "release values or close tapes")
+            }
             Self::OutOfMemory { .. } => (ResourceExhausted, "OUT_OF_MEMORY", "try again later"),
-            Self::CostTooHigh { .. } => (ResourceExhausted, "COST_TOO_HIGH", "split the work into smaller commands"),
-            Self::TooMany { .. } => (ResourceExhausted, "TOO_MANY", "release what is no longer needed"),
+            Self::CostTooHigh { .. } => {
+                (ResourceExhausted, "COST_TOO_HIGH", "split the work into smaller commands")
+            }
+            Self::TooMany { .. } => {
+                (ResourceExhausted, "TOO_MANY", "release what is no longer needed")
+            }
             Self::Cancelled => (Aborted, "CANCELLED", ""),
             Self::Bug(_) => (Internal, "INTERNAL", "please report it"),
         }

@@ -22,9 +22,16 @@ pub type Tensors = SmallVec<[Tensor; 1]>;
 
 /// Abstract values of an application's outputs, checked: everything passes here before it is recorded or run.
 pub fn infer(op: &'static OpDef, attrs: &Attrs, inputs: &[Aval]) -> Result<Avals, Error> {
-    let fits = if op.variadic { inputs.len() + 1 >= op.inputs.len() } else { inputs.len() == op.inputs.len() };
+    let fits = if op.variadic {
+        inputs.len() + 1 >= op.inputs.len()
+    } else {
+        inputs.len() == op.inputs.len()
+    };
     if !fits {
-        return Err(Error::InputCount { expected: COUNTS[op.inputs.len().min(COUNTS.len() - 1)], given: inputs.len() });
+        return Err(Error::InputCount {
+            expected: COUNTS[op.inputs.len().min(COUNTS.len() - 1)],
+            given: inputs.len(),
+        });
     }
     if let Some(first) = inputs.first()
         && !op.dtypes.contains(first.dtype)
@@ -46,32 +53,56 @@ pub fn infer(op: &'static OpDef, attrs: &Attrs, inputs: &[Aval]) -> Result<Avals
 const COUNTS: [&str; 5] = ["0", "1", "2", "3", "4 or more"];
 
 /// Prices and runs one application of an op that is not a composite.
-pub fn run(ledger: &Arc<Ledger>, op: &'static OpDef, attrs: &Attrs, inputs: &[&Tensor]) -> Result<Tensors, Error> {
+pub fn run(
+    ledger: &Arc<Ledger>,
+    op: &'static OpDef,
+    attrs: &Attrs,
+    inputs: &[&Tensor],
+) -> Result<Tensors, Error> {
     let avals: Avals = inputs.iter().map(|tensor| tensor.aval()).collect();
     let outputs = infer(op, attrs, &avals)?;
     let call = Call { op, attrs, inputs: &avals };
     match op.kernel {
         Kernel::Run(kernel) => {
             let workspace = ledger.reserve((op.cost)(&call, &outputs).workspace)?;
-            let charges: SmallVec<[_; 1]> =
-                outputs.iter().map(|output| ledger.reserve(output.bytes())).collect::<Result<_, _>>()?;
-            let arrays: SmallVec<[&Array; 4]> = inputs.iter().map(|tensor| tensor.array()).collect();
+            let charges: SmallVec<[_; 1]> = outputs
+                .iter()
+                .map(|output| ledger.reserve(output.bytes()))
+                .collect::<Result<_, _>>()?;
+            let arrays: SmallVec<[&Array; 4]> =
+                inputs.iter().map(|tensor| tensor.array()).collect();
             let results: Arrays = kernel(&call, &outputs, &arrays)?;
             drop(workspace);
             for (result, output) in results.iter().zip(&outputs) {
-                debug_assert_eq!(result.aval(), *output, "{}: infer disagrees with the kernel", op.name);
+                debug_assert_eq!(
+                    result.aval(),
+                    *output,
+                    "{}: infer disagrees with the kernel",
+                    op.name
+                );
             }
-            Ok(results.into_iter().zip(charges).map(|(array, charge)| Tensor::paid(array, charge)).collect())
+            Ok(results
+                .into_iter()
+                .zip(charges)
+                .map(|(array, charge)| Tensor::paid(array, charge))
+                .collect())
         }
         Kernel::Alias => Ok(smallvec![inputs[0].reshaped(&outputs[0].shape)?]),
-        Kernel::Composite(_) => Err(Error::bug(format!("{} is a composite and has no kernel", op.name))),
+        Kernel::Composite(_) => {
+            Err(Error::bug(format!("{} is a composite and has no kernel", op.name)))
+        }
     }
 }
 
 /// Hears of every application that a program ran, in order, and gives its results their identities.
 pub trait Recorder {
     /// An application ran. Returns the identities of its outputs.
-    fn ran(&mut self, application: &Application, inputs: &[&Value], outputs: &[Tensor]) -> SmallVec<[ValueId; 1]>;
+    fn ran(
+        &mut self,
+        application: &Application,
+        inputs: &[&Value],
+        outputs: &[Tensor],
+    ) -> SmallVec<[ValueId; 1]>;
 }
 
 /// Runs what a program needs for the given slots, and frees every intermediate value after its last use.
@@ -99,8 +130,10 @@ pub fn run_program(
         }
         let (outputs, ids) = {
             let read = |&slot: &usize| values[slot].as_ref().ok_or_else(|| not_kept(application));
-            let inputs: SmallVec<[&Value; 3]> = application.inputs.iter().map(read).collect::<Result<_, _>>()?;
-            let tensors: SmallVec<[&Tensor; 3]> = inputs.iter().map(|value| &value.tensor).collect();
+            let inputs: SmallVec<[&Value; 3]> =
+                application.inputs.iter().map(read).collect::<Result<_, _>>()?;
+            let tensors: SmallVec<[&Tensor; 3]> =
+                inputs.iter().map(|value| &value.tensor).collect();
             let outputs = run(ledger, application.op, &application.attrs, &tensors)?;
             let ids = recorder.ran(application, &inputs, &outputs);
             (outputs, ids)
@@ -158,9 +191,13 @@ impl Plan {
     fn peak(&self, program: &Program) -> u64 {
         let mut own = vec![false; program.avals.len()];
         let (mut now, mut peak) = (0_u64, 0_u64);
-        for (i, application) in program.applications.iter().enumerate().filter(|&(i, _)| self.needed[i]) {
-            let avals: Avals = application.inputs.iter().map(|&slot| program.avals[slot].clone()).collect();
-            let outputs: Avals = application.outputs.iter().map(|&slot| program.avals[slot].clone()).collect();
+        for (i, application) in
+            program.applications.iter().enumerate().filter(|&(i, _)| self.needed[i])
+        {
+            let avals: Avals =
+                application.inputs.iter().map(|&slot| program.avals[slot].clone()).collect();
+            let outputs: Avals =
+                application.outputs.iter().map(|&slot| program.avals[slot].clone()).collect();
             let call = Call { op: application.op, attrs: &application.attrs, inputs: &avals };
             for (&slot, aval) in application.outputs.iter().zip(&outputs) {
                 own[slot] = true;

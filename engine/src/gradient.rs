@@ -59,7 +59,11 @@ pub enum Found {
 }
 
 /// Writes the program of a gradient.
-pub fn gradient(trace: &Trace, targets: &[Target], sources: &[Source]) -> Result<(Program, Vec<Found>), Error> {
+pub fn gradient(
+    trace: &Trace,
+    targets: &[Target],
+    sources: &[Source],
+) -> Result<(Program, Vec<Found>), Error> {
     let graph = Graph::default();
     let found = Sweep::new(&graph, trace, targets, sources).run();
     Ok((graph.finish()?, found))
@@ -83,7 +87,8 @@ impl<'g> Inflow<'g> {
     /// All of it as one tensor.
     fn dense(self, aval: &Aval) -> Option<Var<'g>> {
         let extent = aval.shape.first().copied().unwrap_or(1);
-        let rows = self.rows.into_iter().map(|(values, indices)| scatter_sum(values, indices, 0, extent));
+        let rows =
+            self.rows.into_iter().map(|(values, indices)| scatter_sum(values, indices, 0, extent));
         self.dense.into_iter().chain(rows).reduce(|sum, next| sum + next)
     }
 
@@ -100,7 +105,8 @@ impl<'g> Inflow<'g> {
         let same = |var: Var<'g>| if mixed { var.cast(DType::I64) } else { var };
         let axis = Join { axis: 0 }.write();
         let other_values: SmallVec<[_; 2]> = rest.iter().map(|&(values, _)| values).collect();
-        let other_indices: SmallVec<[_; 2]> = rest.iter().map(|&(_, indices)| same(indices)).collect();
+        let other_indices: SmallVec<[_; 2]> =
+            rest.iter().map(|&(_, indices)| same(indices)).collect();
         let values = values.op(&CONCAT, axis.clone(), &other_values);
         Some((values, same(indices).op(&CONCAT, axis, &other_indices)))
     }
@@ -117,9 +123,16 @@ struct Sweep<'g, 't> {
 }
 
 impl<'g, 't> Sweep<'g, 't> {
-    fn new(graph: &'g Graph, trace: &'t Trace, targets: &'t [Target], sources: &'t [Source]) -> Self {
+    fn new(
+        graph: &'g Graph,
+        trace: &'t Trace,
+        targets: &'t [Target],
+        sources: &'t [Source],
+    ) -> Self {
         let mut strangers = HashMap::new();
-        for id in targets.iter().map(|target| target.id).chain(sources.iter().map(|source| source.id)) {
+        for id in
+            targets.iter().map(|target| target.id).chain(sources.iter().map(|source| source.id))
+        {
             if trace.entry(id).is_none() {
                 let next = trace.entries.len() + strangers.len();
                 strangers.entry(id).or_insert(next);
@@ -176,7 +189,8 @@ impl<'g, 't> Sweep<'g, 't> {
             let Some(node) = node else { continue };
             if node.inputs.iter().any(|input| follows(input, &depends)) {
                 for output in &node.outputs {
-                    depends[output.entry] |= self.trace.entries[output.entry].aval.dtype.is_differentiable();
+                    depends[output.entry] |=
+                        self.trace.entries[output.entry].aval.dtype.is_differentiable();
                 }
             }
         }
@@ -185,7 +199,8 @@ impl<'g, 't> Sweep<'g, 't> {
 
     /// Sends what flowed into a node's outputs on to its inputs.
     fn visit(&mut self, node: &Node, depends: &[bool]) {
-        let needs: SmallVec<[bool; 4]> = node.inputs.iter().map(|input| follows(input, depends)).collect();
+        let needs: SmallVec<[bool; 4]> =
+            node.inputs.iter().map(|input| follows(input, depends)).collect();
         let flows = |output: &crate::tape::NodeOutput| {
             let inflow = &self.inflow[output.entry];
             inflow.dense.is_some() || !inflow.rows.is_empty()
@@ -214,7 +229,11 @@ impl<'g, 't> Sweep<'g, 't> {
         let graph = self.graph;
         let rule = Rule {
             attrs: &node.attrs,
-            x: node.inputs.iter().map(|input| operand(graph, &input.aval, input.id, input.tensor.as_ref())).collect(),
+            x: node
+                .inputs
+                .iter()
+                .map(|input| operand(graph, &input.aval, input.id, input.tensor.as_ref()))
+                .collect(),
             y: node
                 .outputs
                 .iter()
@@ -226,7 +245,9 @@ impl<'g, 't> Sweep<'g, 't> {
             needs,
         };
         let cotangents = vjp(&node.op.derivative, &rule, &cts);
-        for ((cotangent, input), needed) in cotangents.into_iter().zip(&node.inputs).zip(&rule.needs) {
+        for ((cotangent, input), needed) in
+            cotangents.into_iter().zip(&node.inputs).zip(&rule.needs)
+        {
             if let (Some(cotangent), Some(entry), true) = (cotangent, input.entry, needed) {
                 let cotangent = rebind(graph, cotangent);
                 self.inflow[entry].add(cotangent);
@@ -240,7 +261,10 @@ impl<'g, 't> Sweep<'g, 't> {
         if source.sparse
             && let Some((values, indices)) = inflow.rows()
         {
-            return Found::Rows { values: self.own(values, used), indices: self.own(indices, used) };
+            return Found::Rows {
+                values: self.own(values, used),
+                indices: self.own(indices, used),
+            };
         }
         match inflow.clone().dense(&source.aval) {
             Some(var) => Found::Dense(self.own(var, used)),
@@ -272,13 +296,18 @@ impl<'g, 't> Sweep<'g, 't> {
         let mut marks = vec![0_u8; self.trace.entries.len()];
         marks[start] = REACHED;
         for node in self.trace.nodes.iter().flatten() {
-            let inputs = node.inputs.iter().filter_map(|input| input.entry).fold(0, |all, entry| all | marks[entry]);
+            let inputs = node
+                .inputs
+                .iter()
+                .filter_map(|input| input.entry)
+                .fold(0, |all, entry| all | marks[entry]);
             if inputs == 0 {
                 continue;
             }
             let stops = std::ptr::eq(node.op, &STOP_GRADIENT);
             for output in &node.outputs {
-                let differentiable = self.trace.entries[output.entry].aval.dtype.is_differentiable();
+                let differentiable =
+                    self.trace.entries[output.entry].aval.dtype.is_differentiable();
                 let mark = match (stops, passes(node) && differentiable) {
                     (true, _) => STOPPED,
                     (false, false) => BROKEN,
@@ -335,10 +364,13 @@ pub(crate) fn vjp<'g>(derivative: &Derivative, rule: &Rule<'g>, cts: &[Var<'g>])
             .iter()
             .enumerate()
             .map(|(i, partial)| {
-                rule.needs[i].then(|| (cts[0] * (partial.of)(rule)).sum_to(&rule.x[i].shape()).into())
+                rule.needs[i]
+                    .then(|| (cts[0] * (partial.of)(rule)).sum_to(&rule.x[i].shape()).into())
             })
             .collect(),
-        Derivative::Linear { transpose, .. } | Derivative::Multilinear { transpose } => transpose(rule, cts),
+        Derivative::Linear { transpose, .. } | Derivative::Multilinear { transpose } => {
+            transpose(rule, cts)
+        }
         Derivative::Custom { vjp, .. } => vjp(rule, cts),
     }
 }

@@ -100,7 +100,12 @@ impl Graph {
     }
 
     /// Appends an application. Composites are replaced by what they stand for.
-    pub fn apply<'g>(&'g self, op: &'static OpDef, attrs: Attrs, inputs: &[Var<'g>]) -> Result<Vars<'g>, Error> {
+    pub fn apply<'g>(
+        &'g self,
+        op: &'static OpDef,
+        attrs: Attrs,
+        inputs: &[Var<'g>],
+    ) -> Result<Vars<'g>, Error> {
         let avals: Avals = inputs.iter().map(|x| x.aval()).collect();
         let outputs = exec::infer(op, &attrs, &avals)?;
         if let Kernel::Composite(expand) = op.kernel {
@@ -111,7 +116,8 @@ impl Graph {
         if state.program.applications.len() >= MAX_APPLICATIONS {
             return Err(Error::TooMany { what: "ops in one command", limit: MAX_APPLICATIONS });
         }
-        let outputs: SmallVec<[usize; 1]> = outputs.into_iter().map(|aval| state.slot(aval)).collect();
+        let outputs: SmallVec<[usize; 1]> =
+            outputs.into_iter().map(|aval| state.slot(aval)).collect();
         let vars = outputs.iter().map(|&slot| Var { graph: self, slot }).collect();
         let inputs = inputs.iter().map(|x| x.slot).collect();
         state.program.applications.push(Application { op, attrs, inputs, outputs });
@@ -120,7 +126,11 @@ impl Graph {
 
     /// Writes a composite's expansion. The rule's attributes outlive the call only as long as the expansion runs, so
     /// the variables are handed on by slot.
-    fn expand<'g>(&'g self, expand: for<'r> fn(&Rule<'r>) -> Vars<'r>, rule: &Rule<'_>) -> Vars<'g> {
+    fn expand<'g>(
+        &'g self,
+        expand: for<'r> fn(&Rule<'r>) -> Vars<'r>,
+        rule: &Rule<'_>,
+    ) -> Vars<'g> {
         expand(rule).iter().map(|var| Var { graph: self, slot: var.slot }).collect()
     }
 
@@ -158,7 +168,8 @@ impl Graph {
 
     fn emit_all<'g>(&'g self, op: &'static OpDef, attrs: Attrs, inputs: &[Var<'g>]) -> Vars<'g> {
         let failed = self.state.borrow().failure.is_some();
-        let result = if failed { Err(Error::bug("after a failure")) } else { self.apply(op, attrs, inputs) };
+        let result =
+            if failed { Err(Error::bug("after a failure")) } else { self.apply(op, attrs, inputs) };
         result.unwrap_or_else(|error| {
             let mut state = self.state.borrow_mut();
             state.failure.get_or_insert(error);
@@ -271,7 +282,11 @@ impl<'g> Var<'g> {
         if self.shape() == *shape {
             return self;
         }
-        self.op(&ops::array::BROADCAST_TO, ops::array::ToShape { shape: shape.to_i64() }.write(), &[])
+        self.op(
+            &ops::array::BROADCAST_TO,
+            ops::array::ToShape { shape: shape.to_i64() }.write(),
+            &[],
+        )
     }
 
     /// Sums out whatever broadcasting from `shape` added, so that the result has `shape`.
@@ -281,8 +296,9 @@ impl<'g> Var<'g> {
             return self;
         }
         let Some(lead) = from.len().checked_sub(shape.len()) else { return self.reshape(shape) };
-        let axes: SmallVec<[usize; 8]> =
-            (0..from.len()).filter(|&i| i < lead || (shape[i - lead] == 1 && from[i] != 1)).collect();
+        let axes: SmallVec<[usize; 8]> = (0..from.len())
+            .filter(|&i| i < lead || (shape[i - lead] == 1 && from[i] != 1))
+            .collect();
         self.sum_keep(&axes).reshape(shape)
     }
 

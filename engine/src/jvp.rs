@@ -29,7 +29,10 @@ pub fn jvp(
         for node in trace.nodes.iter().flatten() {
             push(&graph, trace, node, &mut known);
         }
-        targets.iter().map(|&id| trace.entry(id).and_then(|entry| known[entry]).map(Var::slot)).collect()
+        targets
+            .iter()
+            .map(|&id| trace.entry(id).and_then(|entry| known[entry]).map(Var::slot))
+            .collect()
     };
     Ok((graph.finish()?, found))
 }
@@ -43,7 +46,11 @@ fn push<'g>(graph: &'g Graph, trace: &Trace, node: &Node, known: &mut [Option<Va
     }
     let rule = Rule {
         attrs: &node.attrs,
-        x: node.inputs.iter().map(|input| operand(graph, &input.aval, input.id, input.tensor.as_ref())).collect(),
+        x: node
+            .inputs
+            .iter()
+            .map(|input| operand(graph, &input.aval, input.id, input.tensor.as_ref()))
+            .collect(),
         y: node
             .outputs
             .iter()
@@ -54,7 +61,8 @@ fn push<'g>(graph: &'g Graph, trace: &Trace, node: &Node, known: &mut [Option<Va
             .collect(),
         needs: tangents.iter().map(Option::is_some).collect(),
     };
-    let results: SmallVec<[usize; 2]> = rules(node, &rule, &tangents).iter().map(|var| var.slot()).collect();
+    let results: SmallVec<[usize; 2]> =
+        rules(node, &rule, &tangents).iter().map(|var| var.slot()).collect();
     for (output, slot) in node.outputs.iter().zip(results) {
         if trace.entries[output.entry].aval.dtype.is_differentiable() {
             known[output.entry] = Some(graph.var(slot));
@@ -69,16 +77,25 @@ fn rules<'g>(node: &Node, rule: &Rule<'g>, tangents: &[Option<Var<'g>>]) -> Vars
         Derivative::None => smallvec![],
         Derivative::Zero => rule.y.iter().map(|y| y.zeros()).collect(),
         Derivative::Elementwise(partials) => {
-            let terms = partials.iter().zip(tangents).filter_map(|(partial, t)| t.map(|t| (partial.of)(rule) * t));
+            let terms = partials
+                .iter()
+                .zip(tangents)
+                .filter_map(|(partial, t)| t.map(|t| (partial.of)(rule) * t));
             let shape = rule.y().shape();
-            terms.reduce(|sum, next| sum + next).map(|t| t.broadcast_to(&shape)).into_iter().collect()
+            terms
+                .reduce(|sum, next| sum + next)
+                .map(|t| t.broadcast_to(&shape))
+                .into_iter()
+                .collect()
         }
         Derivative::Linear { .. } => {
             let inputs: Vars = rule
                 .x
                 .iter()
                 .zip(tangents)
-                .map(|(&x, t)| t.unwrap_or_else(|| if x.dtype().is_differentiable() { x.zeros() } else { x }))
+                .map(|(&x, t)| {
+                    t.unwrap_or_else(|| if x.dtype().is_differentiable() { x.zeros() } else { x })
+                })
                 .collect();
             again(&inputs)
         }

@@ -26,4 +26,6 @@ pub mod ops;
 pub mod optimizers;
 pub mod random;
 pub mod session;
+#[cfg(test)]
+mod table_tests;
 pub mod tape;

@@ -9,6 +9,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::{
     attrs,
     attrs::{Attr, AttrSpec, Attrs},
+    dtype::DType,
     error::Error,
     graph::{Graph, Var},
     ops::{
@@ -54,6 +55,19 @@ pub struct Step<'g, 'a> {
     pub lr: f64,
     /// Number of this update, from 1.
     pub t: i32,
+}
+
+impl Step<'_, '_> {
+    /// What a bias correction divides by: 1 - beta^t. Keras computes it in the variable's dtype, which for `float32`
+    /// moves the first steps of Adam by up to 1e-5 of their length; so do we, except with PyTorch's formulas.
+    fn correction(&self, beta: f64) -> f64 {
+        if self.torch || self.theta.dtype() != DType::F32 {
+            return 1.0 - libm::pow(beta, f64::from(self.t));
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "Keras rounds here")]
+        let power = libm::powf(beta as f32, self.t as f32);
+        f64::from(1.0 - power)
+    }
 }
 
 /// The new variable, and the new slots.
@@ -106,13 +120,16 @@ pub type Moved<'g> = (Var<'g>, SmallVec<[Var<'g>; 4]>);
 impl Optimizer {
     /// An optimizer by name.
     pub fn new(name: &str, given: Vec<(String, Attr)>) -> Result<Self, Error> {
-        let def = ALL.iter().copied().find(|def| def.name == name).ok_or_else(|| Error::UnknownOptimizer {
-            name: name.into(),
-            known: ALL.iter().map(|def| def.name).collect::<Vec<_>>().join(", ").into(),
+        let def = ALL.iter().copied().find(|def| def.name == name).ok_or_else(|| {
+            Error::UnknownOptimizer {
+                name: name.into(),
+                known: ALL.iter().map(|def| def.name).collect::<Vec<_>>().join(", ").into(),
+            }
         })?;
         let (own, common) = split(def, given);
         let own = Attrs::check(def.attrs, own)?;
-        let optimizer = Self { def, own, common: Attrs::check(Common::SPECS, common)?, iterations: 0 };
+        let optimizer =
+            Self { def, own, common: Attrs::check(Common::SPECS, common)?, iterations: 0 };
         optimizer.check()?;
         Ok(optimizer)
     }
@@ -153,18 +170,35 @@ impl Optimizer {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let Common { clipnorm, global_clipnorm, clipvalue, loss_scale_factor, gradient_accumulation_steps, compat, .. } =
-            Common::read(&self.common);
-        let given = self.def.attrs.iter().chain(Common::SPECS).zip(self.own.values().iter().chain(self.common.values()));
+        let Common {
+            clipnorm,
+            global_clipnorm,
+            clipvalue,
+            loss_scale_factor,
+            gradient_accumulation_steps,
+            compat,
+            ..
+        } = Common::read(&self.common);
+        let given = self
+            .def
+            .attrs
+            .iter()
+            .chain(Common::SPECS)
+            .zip(self.own.values().iter().chain(self.common.values()));
         for (spec, value) in given {
             if matches!(value, Attr::Double(value) if !value.is_finite()) {
                 return Err(Error::attribute(spec.name, "must be finite"));
             }
         }
         if [clipnorm, global_clipnorm, clipvalue].iter().flatten().count() > 1 {
-            return Err(Error::attribute("clipnorm", "global_clipnorm and clipvalue exclude each other"));
+            return Err(Error::attribute(
+                "clipnorm",
+                "global_clipnorm and clipvalue exclude each other",
+            ));
         }
-        for (name, value) in [("clipnorm", clipnorm), ("global_clipnorm", global_clipnorm), ("clipvalue", clipvalue)] {
+        for (name, value) in
+            [("clipnorm", clipnorm), ("global_clipnorm", global_clipnorm), ("clipvalue", clipvalue)]
+        {
             if value.is_some_and(|value| value <= 0.0) {
                 return Err(Error::attribute(name, "must be positive"));
             }
@@ -173,7 +207,10 @@ impl Optimizer {
             return Err(Error::attribute("loss_scale_factor", "must not be 0"));
         }
         if !(1..=1 << 20).contains(&gradient_accumulation_steps) {
-            return Err(Error::attribute("gradient_accumulation_steps", "must be from 1 to 1048576"));
+            return Err(Error::attribute(
+                "gradient_accumulation_steps",
+                "must be from 1 to 1048576",
+            ));
         }
         if !matches!(compat.as_str(), "keras" | "torch") {
             return Err(Error::attribute("compat", "must be \"keras\" or \"torch\""));
@@ -190,7 +227,8 @@ impl Optimizer {
         if let Some(factor) = common.loss_scale_factor {
             gradients.iter_mut().for_each(|g| *g = *g / factor);
         }
-        let mut states: Vec<SmallVec<[Var; 4]>> = members.iter().map(|member| self.state(graph, member, k)).collect();
+        let mut states: Vec<SmallVec<[Var; 4]>> =
+            members.iter().map(|member| self.state(graph, member, k)).collect();
         if k > 1 {
             let last = (self.iterations + 1) % k == 0;
             for (g, state) in gradients.iter_mut().zip(&mut states) {
@@ -200,26 +238,32 @@ impl Optimizer {
                 (*g, state[0]) = (mean, if last { sum.zeros() } else { sum });
             }
             if !last {
-                return members.iter().zip(states).map(|(member, state)| (member.theta, state)).collect();
+                return members
+                    .iter()
+                    .zip(states)
+                    .map(|(member, state)| (member.theta, state))
+                    .collect();
             }
         }
         clip(&common, torch, &mut gradients);
         let t = i32::try_from(self.iterations / k + 1).unwrap_or(i32::MAX);
         let lr = self.learning_rate();
         let first = usize::from(k > 1);
-        let update = |((member, mut g), mut state): ((&Member<'g>, Var<'g>), SmallVec<[Var<'g>; 4]>)| {
-            let mut theta = member.theta;
-            match common.weight_decay {
-                Some(decay) if torch => g = g + theta * decay,
-                Some(decay) => theta = theta - theta * (lr * decay),
-                None => {}
-            }
-            let step = Step { attrs: &self.own, torch, theta, g, slots: &state[first..], lr, t };
-            let (theta, slots) = (self.def.update)(&step);
-            state.truncate(first);
-            state.extend(slots);
-            (theta, state)
-        };
+        let update =
+            |((member, mut g), mut state): ((&Member<'g>, Var<'g>), SmallVec<[Var<'g>; 4]>)| {
+                let mut theta = member.theta;
+                match common.weight_decay {
+                    Some(decay) if torch => g = g + theta * decay,
+                    Some(decay) => theta = theta - theta * (lr * decay),
+                    None => {}
+                }
+                let step =
+                    Step { attrs: &self.own, torch, theta, g, slots: &state[first..], lr, t };
+                let (theta, slots) = (self.def.update)(&step);
+                state.truncate(first);
+                state.extend(slots);
+                (theta, state)
+            };
         members.iter().zip(gradients).zip(states).map(update).collect()
     }
 
@@ -229,19 +273,31 @@ impl Optimizer {
         }
         let aval = member.theta.aval();
         let accumulator = (k > 1).then_some(("accumulated_gradient", 0.0));
-        accumulator.into_iter().chain((self.def.slots)(&self.own)).map(|(_, initial)| graph.full(&aval, initial)).collect()
+        accumulator
+            .into_iter()
+            .chain((self.def.slots)(&self.own))
+            .map(|(_, initial)| graph.full(&aval, initial))
+            .collect()
     }
 }
 
-fn split(def: &OptimizerDef, given: Vec<(String, Attr)>) -> (Vec<(String, Attr)>, Vec<(String, Attr)>) {
+fn split(
+    def: &OptimizerDef,
+    given: Vec<(String, Attr)>,
+) -> (Vec<(String, Attr)>, Vec<(String, Attr)>) {
     let is_common = |name: &str| {
-        Common::SPECS.iter().any(|spec| spec.name == name) && !def.attrs.iter().any(|spec| spec.name == name)
+        Common::SPECS.iter().any(|spec| spec.name == name)
+            && !def.attrs.iter().any(|spec| spec.name == name)
     };
     given.into_iter().partition(|(name, _)| !is_common(name))
 }
 
 fn squared_norm(g: Var<'_>) -> Var<'_> {
-    g.map(&SQUARE).op(&REDUCE_SUM, crate::ops::reduce::Reduce { axis: smallvec![], keepdims: false }.write(), &[])
+    g.map(&SQUARE).op(
+        &REDUCE_SUM,
+        crate::ops::reduce::Reduce { axis: smallvec![], keepdims: false }.write(),
+        &[],
+    )
 }
 
 /// Clips gradients by at most one of the three ways.
@@ -259,7 +315,8 @@ fn clip(common: &Common, torch: bool, gradients: &mut [Var<'_>]) {
     if let Some(limit) = common.global_clipnorm {
         // Summed in the first gradient's dtype; the others of another dtype are converted.
         let Some(dtype) = gradients.first().map(|g| g.dtype()) else { return };
-        let total = gradients.iter().map(|&g| squared_norm(g).cast(dtype)).reduce(|sum, next| sum + next);
+        let total =
+            gradients.iter().map(|&g| squared_norm(g).cast(dtype)).reduce(|sum, next| sum + next);
         let Some(scale) = total.map(|total| shrink(total.map(&SQRT), limit, torch)) else { return };
         gradients.iter_mut().for_each(|g| *g = *g * scale.cast(g.dtype()));
     }
@@ -294,7 +351,9 @@ pub static SGD: OptimizerDef = OptimizerDef {
     summary: "Gradient descent with momentum.",
     formula: "m = mu m - lr g; theta = theta + m, or theta + mu m - lr g with nesterov",
     attrs: Sgd::SPECS,
-    slots: |attrs| if Sgd::read(attrs).momentum == 0.0 { smallvec![] } else { smallvec![("momentum", 0.0)] },
+    slots: |attrs| {
+        if Sgd::read(attrs).momentum == 0.0 { smallvec![] } else { smallvec![("momentum", 0.0)] }
+    },
     update: |s| {
         let Sgd { momentum, nesterov, .. } = Sgd::read(s.attrs);
         let Some(&m) = s.slots.first() else { return (s.theta - s.g * s.lr, smallvec![]) };
@@ -343,10 +402,14 @@ pub static ADAM: OptimizerDef = OptimizerDef {
         let Adam { beta_1, beta_2, epsilon, .. } = Adam::read(s.attrs);
         let m = s.slots[0] + (s.g - s.slots[0]) * (1.0 - beta_1);
         let v = s.slots[1] + (s.g.map(&SQUARE) - s.slots[1]) * (1.0 - beta_2);
-        let (c1, c2) = (1.0 - beta_1.powi(s.t), (1.0 - beta_2.powi(s.t)).sqrt());
+        let (c1, c2) = (s.correction(beta_1), s.correction(beta_2).sqrt());
         let largest = s.slots.get(2).map(|hat| hat.zip(&MAXIMUM, v));
         let root = largest.unwrap_or(v).map(&SQRT);
-        let step = if s.torch { m * (s.lr / c1) / (root / c2 + epsilon) } else { m * (s.lr * c2 / c1) / (root + epsilon) };
+        let step = if s.torch {
+            m * (s.lr / c1) / (root / c2 + epsilon)
+        } else {
+            m * (s.lr * c2 / c1) / (root + epsilon)
+        };
         (s.theta - step, [m, v].into_iter().chain(largest).collect())
     },
 };

@@ -51,7 +51,14 @@ impl Tape {
     /// A tape that was never started.
     pub fn new(persistent: bool, watch_accessed_variables: bool, scope: u32) -> Self {
         let (trace, variables) = (Trace::default(), BTreeSet::new());
-        Self { persistent, watch_accessed_variables, scope, status: Status::Fresh, trace, variables }
+        Self {
+            persistent,
+            watch_accessed_variables,
+            scope,
+            status: Status::Fresh,
+            trace,
+            variables,
+        }
     }
 
     /// Whether it hears of what happens in a scope.
@@ -263,14 +270,17 @@ impl Trace {
         outputs: &[(ValueId, &Tensor)],
         held: bool,
     ) {
-        let entries: SmallVec<[Option<EntryIndex>; 4]> = inputs.iter().map(|&(id, _)| self.entry(id)).collect();
+        let entries: SmallVec<[Option<EntryIndex>; 4]> =
+            inputs.iter().map(|&(id, _)| self.entry(id)).collect();
         if entries.iter().all(Option::is_none) {
             return;
         }
         let needs: SmallVec<[bool; 4]> = entries
             .iter()
             .zip(inputs)
-            .map(|(entry, (_, tensor))| entry.is_some() && tensor.array().dtype().is_differentiable())
+            .map(|(entry, (_, tensor))| {
+                entry.is_some() && tensor.array().dtype().is_differentiable()
+            })
             .collect();
         let reads = if needs.contains(&true) { reads(&op.derivative, &needs) } else { Reads::NONE };
         let node = self.nodes.len();
@@ -282,7 +292,12 @@ impl Trace {
                 if let Some(entry) = entry {
                     self.entries[entry].consumers += 1;
                 }
-                NodeInput { entry, id, aval: tensor.aval(), tensor: reads.input(i).then(|| tensor.clone()) }
+                NodeInput {
+                    entry,
+                    id,
+                    aval: tensor.aval(),
+                    tensor: reads.input(i).then(|| tensor.clone()),
+                }
             })
             .collect();
         let outputs = outputs
@@ -315,7 +330,8 @@ impl Trace {
                 self.forget(entry);
                 continue;
             };
-            let unused = |node: &Node| node.outputs.iter().all(|output| !self.is_needed(output.entry));
+            let unused =
+                |node: &Node| node.outputs.iter().all(|output| !self.is_needed(output.entry));
             if self.nodes[producer].as_ref().is_some_and(unused)
                 && let Some(node) = self.nodes[producer].take()
             {
@@ -366,7 +382,12 @@ impl Trace {
         }
         self.nodes = nodes;
         let entries = std::mem::take(&mut self.entries);
-        self.entries = entries.into_iter().enumerate().filter(|&(i, _)| new_entry[i] != usize::MAX).map(|(_, e)| e).collect();
+        self.entries = entries
+            .into_iter()
+            .enumerate()
+            .filter(|&(i, _)| new_entry[i] != usize::MAX)
+            .map(|(_, e)| e)
+            .collect();
         for (i, entry) in self.entries.iter_mut().enumerate() {
             entry.producer = entry.producer.map(|node| new_node[node]);
             self.index.insert(entry.id, i);

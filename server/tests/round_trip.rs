@@ -5,8 +5,9 @@ use std::future::Future;
 
 use futures::{StreamExt, stream};
 use gradtape_proto::v1::{
-    self, command::Kind, session_service_client::SessionServiceClient, stream_request,
-    stream_response, tape_service_client::TapeServiceClient,
+    self, catalog_service_client::CatalogServiceClient, command::Kind,
+    session_service_client::SessionServiceClient, stream_request, stream_response,
+    tape_service_client::TapeServiceClient,
 };
 use gradtape_server::{config::Config, server::Server};
 use tokio::sync::oneshot;
@@ -174,15 +175,73 @@ async fn draining_ends_open_streams_and_then_the_server() {
 }
 
 #[tokio::test]
-async fn a_deadline_has_its_code() {
+async fn the_catalogue_comes_in_pages() {
+    with_server(|channel| async move {
+        let mut catalog = CatalogServiceClient::new(channel);
+        let all = catalog.list_ops(v1::ListOpsRequest { page_size: 1000, ..Default::default() });
+        let all = all.await.unwrap().into_inner();
+        assert_eq!(all.next_page_token, "");
+        let (mut paged, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let page = v1::ListOpsRequest { page_size: 7, page_token };
+            let page = catalog.list_ops(page).await.unwrap().into_inner();
+            paged.extend(page.ops);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        assert!(!paged.is_empty());
+        assert_eq!(paged, all.ops);
+        for (page_size, token) in [(-1, ""), (0, "x"), (0, "99999999999999999999")] {
+            let wrong = v1::ListOpsRequest { page_size, page_token: token.to_owned() };
+            assert_eq!(catalog.list_ops(wrong).await.unwrap_err().code(), Code::InvalidArgument);
+        }
+    })
+    .await;
+}
+
+/// The tutorial's first gradient: z = x * y at (3, 4) has dz/dx = y = 4.
+#[tokio::test]
+async fn a_gradient_comes_back() {
     with_server(|channel| async move {
         let credentials = credentials(&channel).await;
-        // Nobody will ever apply this number.
-        let download = v1::DownloadTensorRequest { credentials, value: 1, after_sequence: 1 };
-        let mut request = tonic::Request::new(download);
-        request.metadata_mut().insert("grpc-timeout", "50m".parse().unwrap());
-        let late = TapeServiceClient::new(channel).download_tensor(request).await;
-        assert_eq!(late.map(|_| ()).unwrap_err().code(), Code::DeadlineExceeded);
+        let constant = |output, value: f32| {
+            let data = value.to_le_bytes().to_vec().into();
+            let tensor = v1::Tensor { dtype: v1::DataType::Float32.into(), shape: vec![], data };
+            Kind::Constant(v1::Constant {
+                output,
+                source: Some(v1::constant::Source::Tensor(tensor)),
+            })
+        };
+        let commands = [
+            constant(1, 3.0),
+            constant(2, 4.0),
+            Kind::OpenTape(v1::OpenTape { tape: 9, ..Default::default() }),
+            Kind::WatchTape(v1::WatchTape { tape: 9, values: vec![1] }),
+            Kind::Op(v1::Op {
+                name: "multiply".to_owned(),
+                inputs: vec![1, 2],
+                outputs: vec![3],
+                attributes: vec![],
+            }),
+            Kind::ComputeGradient(v1::ComputeGradient {
+                tape: 9,
+                targets: vec![3],
+                sources: vec![1],
+                outputs: vec![v1::GradientOutput { gradient: 4, indices: 0 }],
+                ..Default::default()
+            }),
+            Kind::Fetch(v1::Fetch { value: 4 }),
+        ];
+        let commands = commands.map(|kind| v1::Command { kind: Some(kind), ..Default::default() });
+        let batch =
+            v1::Batch { first_sequence: 1, commands: commands.into(), acknowledged_sequence: 0 };
+        let request = v1::ExecuteRequest { credentials, batch: Some(batch) };
+        let reply = TapeServiceClient::new(channel).execute(request).await.unwrap().into_inner();
+        let last = reply.batch.unwrap().replies.pop().unwrap();
+        let Some(v1::reply::Result::Tensor(tensor)) = last.result else { panic!("{last:?}") };
+        assert_eq!(*tensor.data, 4_f32.to_le_bytes());
     })
     .await;
 }

@@ -51,8 +51,10 @@ pub(crate) fn zip<T: Copy, V: Copy, U>(
         let mut runs = runs.into_iter();
         broadcast_walk(x_shape, out).runs(|x_at, x_stride, count| {
             let (y_at, y_stride) = runs.next().unwrap_or_default();
-            let at = |base: isize, stride: isize, i: usize| (base + stride * signed(i)).unsigned_abs();
-            result.extend((0..count).map(|i| f(x[at(x_at, x_stride, i)], y[at(y_at, y_stride, i)])));
+            let at =
+                |base: isize, stride: isize, i: usize| (base + stride * signed(i)).unsigned_abs();
+            result
+                .extend((0..count).map(|i| f(x[at(x_at, x_stride, i)], y[at(y_at, y_stride, i)])));
         });
     }
     Ok(result)

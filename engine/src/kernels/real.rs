@@ -26,12 +26,20 @@ pub(crate) trait Real: Element + num_traits::Float {
 macro_rules! real {
     ($ty:ty: $exp:ident $expm1:ident $log:ident $log1p:ident $sin:ident $cos:ident $tan:ident $tanh:ident $erf:ident $pow:ident) => {
         impl Real for $ty {
-            #[expect(clippy::cast_possible_truncation, clippy::allow_attributes, reason = "rounding to the element type")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::allow_attributes,
+                reason = "rounding to the element type"
+            )]
             #[allow(clippy::unnecessary_cast, reason = "one of the two types needs none")]
             fn of(value: f64) -> Self {
                 value as Self
             }
-            #[allow(clippy::cast_lossless, clippy::unnecessary_cast, reason = "one of the two types needs none")]
+            #[allow(
+                clippy::cast_lossless,
+                clippy::unnecessary_cast,
+                reason = "one of the two types needs none"
+            )]
             fn wide(self) -> f64 {
                 self as f64
             }

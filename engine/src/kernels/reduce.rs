@@ -13,7 +13,8 @@ use crate::{
 pub(crate) fn split(shape: &Shape, axes: &[usize]) -> (Walk, Walk) {
     let strides = shape.strides();
     let part = |keep: bool| {
-        let axes: SmallVec<[usize; 8]> = (0..shape.len()).filter(|i| axes.contains(i) != keep).collect();
+        let axes: SmallVec<[usize; 8]> =
+            (0..shape.len()).filter(|i| axes.contains(i) != keep).collect();
         let extents: SmallVec<[usize; 8]> = axes.iter().map(|&axis| shape[axis]).collect();
         Walk::new(&extents, axes.iter().map(|&axis| signed(strides[axis])), 0)
     };
@@ -39,7 +40,8 @@ pub(crate) fn fold<T: Copy, A: Copy, U>(
             if stride == 1 {
                 acc = x[start..start + count].iter().fold(acc, |acc, &x| fold(acc, x));
             } else {
-                acc = (0..count).fold(acc, |acc, i| fold(acc, x[start + i * stride.unsigned_abs()]));
+                acc =
+                    (0..count).fold(acc, |acc, i| fold(acc, x[start + i * stride.unsigned_abs()]));
             }
         });
         out.push(finish(acc));

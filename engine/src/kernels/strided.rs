@@ -13,7 +13,11 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    pub(crate) fn new(shape: &[usize], strides: impl IntoIterator<Item = isize>, offset: isize) -> Self {
+    pub(crate) fn new(
+        shape: &[usize],
+        strides: impl IntoIterator<Item = isize>,
+        offset: isize,
+    ) -> Self {
         Self { shape: shape.into(), strides: strides.into_iter().collect(), offset }
     }
 

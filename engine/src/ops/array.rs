@@ -15,17 +15,37 @@ use crate::{
         real::Real,
         strided::{Walk, copy, signed},
     },
-    op::{Arrays, Call, Cotangents, Derivative, Kernel, OpDef, Reads, ResultType, Rule, cotangent_at, cotangents},
+    op::{
+        Arrays, Call, Cotangents, Derivative, Kernel, OpDef, Reads, ResultType, Rule, cotangent_at,
+        cotangents,
+    },
     ops::{
-        family::{self, common_dtype, common_shape, exactly, free, ints, per_element, sample, sample_with, truth, uniform},
+        family::{
+            self, common_dtype, common_shape, exactly, free, ints, per_element, sample,
+            sample_with, truth, uniform,
+        },
         indexing::{PAD, Pad, SLICE, Slice},
     },
 };
 
 /// The family, as the catalogue lists it.
 pub const ALL: &[&OpDef] = &[
-    &FULL, &ZEROS_LIKE, &ONES_LIKE, &IDENTITY, &STOP_GRADIENT, &CAST, &WHERE, &RESHAPE, &EXPAND_DIMS, &SQUEEZE,
-    &BROADCAST_TO, &TRANSPOSE, &TILE, &CONCAT, &STACK, &SPLIT,
+    &FULL,
+    &ZEROS_LIKE,
+    &ONES_LIKE,
+    &IDENTITY,
+    &STOP_GRADIENT,
+    &CAST,
+    &WHERE,
+    &RESHAPE,
+    &EXPAND_DIMS,
+    &SQUEEZE,
+    &BROADCAST_TO,
+    &TRANSPOSE,
+    &TILE,
+    &CONCAT,
+    &STACK,
+    &SPLIT,
 ];
 
 const fn shaping(
@@ -165,14 +185,22 @@ pub static CAST: OpDef = OpDef {
         Kernel::Run(|_, out, inputs| {
             let x = inputs[0];
             Ok(smallvec![match out[0].dtype {
-                DType::F32 => dispatch!(x, a => Array::new(&out[0].shape, convert(a.as_slice(), Convert::to_f32)?))?,
-                DType::F64 => dispatch!(x, a => Array::new(&out[0].shape, convert(a.as_slice(), Convert::to_f64)?))?,
-                DType::I32 => dispatch!(x, a => Array::new(&out[0].shape, convert(a.as_slice(), Convert::to_i32)?))?,
-                DType::I64 => dispatch!(x, a => Array::new(&out[0].shape, convert(a.as_slice(), Convert::to_i64)?))?,
-                DType::Bool => dispatch!(x, a => Array::new(&out[0].shape, convert(a.as_slice(), Convert::to_bool)?))?,
+                DType::F32 =>
+                    dispatch!(x, a => Array::new(&out[0].shape, convert(a.as_slice(), Convert::to_f32)?))?,
+                DType::F64 =>
+                    dispatch!(x, a => Array::new(&out[0].shape, convert(a.as_slice(), Convert::to_f64)?))?,
+                DType::I32 =>
+                    dispatch!(x, a => Array::new(&out[0].shape, convert(a.as_slice(), Convert::to_i32)?))?,
+                DType::I64 =>
+                    dispatch!(x, a => Array::new(&out[0].shape, convert(a.as_slice(), Convert::to_i64)?))?,
+                DType::Bool =>
+                    dispatch!(x, a => Array::new(&out[0].shape, convert(a.as_slice(), Convert::to_bool)?))?,
             }])
         }),
-        Derivative::Linear { reads: Reads::NONE, transpose: |r, ct| cotangents([ct[0].cast(r.x[0].dtype())]) },
+        Derivative::Linear {
+            reads: Reads::NONE,
+            transpose: |r, ct| cotangents([ct[0].cast(r.x[0].dtype())]),
+        },
     )
 };
 
@@ -244,10 +272,15 @@ pub static WHERE: OpDef = OpDef {
     dtypes: DTypes::BOOL,
     result: ResultType::Input(1),
     infer: |call| {
-        let [condition, x, y] = call.inputs else { return Err(Error::bug("where takes three inputs")) };
+        let [condition, x, y] = call.inputs else {
+            return Err(Error::bug("where takes three inputs"));
+        };
         exactly(condition, DType::Bool)?;
         let dtype = common_dtype(x, y)?;
-        Ok(smallvec![Aval { dtype, shape: common_shape(&common_shape(&x.shape, &y.shape)?, &condition.shape)? }])
+        Ok(smallvec![Aval {
+            dtype,
+            shape: common_shape(&common_shape(&x.shape, &y.shape)?, &condition.shape)?
+        }])
     },
     samples: &[
         sample(&[truth(&[2, 3]), uniform(&[2, 3], -2.0, 2.0), uniform(&[3], -2.0, 2.0)]),
@@ -258,7 +291,12 @@ pub static WHERE: OpDef = OpDef {
         "Chooses between two tensors. A branch that is not chosen gets a zero gradient, which 0 * inf turns into NaN.",
         "z = x if condition else y",
         Kernel::Run(|call, out, inputs| {
-            fn choose<T: Element>(call: &Call, out: &Shape, condition: &[bool], inputs: &[&Array]) -> Result<Array, Error> {
+            fn choose<T: Element>(
+                call: &Call,
+                out: &Shape,
+                condition: &[bool],
+                inputs: &[&Array],
+            ) -> Result<Array, Error> {
                 let at = |i: usize| {
                     let mut places = buffer(out.elements())?;
                     broadcast_walk(&call.inputs[i].shape, out).each(|place| places.push(place));
@@ -267,7 +305,11 @@ pub static WHERE: OpDef = OpDef {
                 let (x, y) = (inputs[1].elements::<T>()?, inputs[2].elements::<T>()?);
                 let mut result = buffer(out.elements())?;
                 result.extend(
-                    at(0)?.iter().zip(at(1)?).zip(at(2)?).map(|((&c, i), j)| if condition[c] { x[i] } else { y[j] }),
+                    at(0)?
+                        .iter()
+                        .zip(at(1)?)
+                        .zip(at(2)?)
+                        .map(|((&c, i), j)| if condition[c] { x[i] } else { y[j] }),
                 );
                 Array::new(out, result)
             }
@@ -305,8 +347,10 @@ attrs! {
 }
 
 /// What a reshaping op gives back: the cotangent in the input's shape.
-const RESHAPED: Derivative =
-    Derivative::Linear { reads: Reads::NONE, transpose: |r, ct| cotangents([ct[0].reshape(&r.x[0].shape())]) };
+const RESHAPED: Derivative = Derivative::Linear {
+    reads: Reads::NONE,
+    transpose: |r, ct| cotangents([ct[0].reshape(&r.x[0].shape())]),
+};
 
 /// Another shape.
 pub static RESHAPE: OpDef = OpDef {
@@ -333,7 +377,8 @@ fn resolve(x: &Shape, given: &[i64]) -> Result<Shape, Error> {
     if given.iter().filter(|&&dim| dim == -1).count() > 1 {
         return Err(invalid("more than one extent is -1"));
     }
-    let known: SmallVec<[i64; 8]> = given.iter().map(|&dim| if dim == -1 { 1 } else { dim }).collect();
+    let known: SmallVec<[i64; 8]> =
+        given.iter().map(|&dim| if dim == -1 { 1 } else { dim }).collect();
     let mut shape = Shape::checked(&known)?;
     if let Some(axis) = given.iter().position(|&dim| dim == -1) {
         let rest = shape.elements();
@@ -371,7 +416,13 @@ pub static EXPAND_DIMS: OpDef = OpDef {
     },
     cost: free,
     samples: &[sample_with(&[uniform(&[2, 3], -2.0, 2.0)], || vec![("axis", Attr::Int(-1))])],
-    ..shaping("expand_dims", "Inserts an axis of extent 1.", "y = x, in another shape", Kernel::Alias, RESHAPED)
+    ..shaping(
+        "expand_dims",
+        "Inserts an axis of extent 1.",
+        "y = x, in another shape",
+        Kernel::Alias,
+        RESHAPED,
+    )
 };
 
 attrs! {
@@ -400,7 +451,13 @@ pub static SQUEEZE: OpDef = OpDef {
     },
     cost: free,
     samples: &[sample(&[uniform(&[2, 1, 3], -2.0, 2.0)])],
-    ..shaping("squeeze", "Removes axes of extent 1.", "y = x, in another shape", Kernel::Alias, RESHAPED)
+    ..shaping(
+        "squeeze",
+        "Removes axes of extent 1.",
+        "y = x, in another shape",
+        Kernel::Alias,
+        RESHAPED,
+    )
 };
 
 /// Copies what a walk visits, whatever the dtype.
@@ -441,7 +498,10 @@ pub static BROADCAST_TO: OpDef = OpDef {
             let walk = broadcast_walk(&call.inputs[0].shape, &out[0].shape);
             Ok(smallvec![copied(inputs[0], &walk, &out[0])?])
         }),
-        Derivative::Linear { reads: Reads::NONE, transpose: |r, ct| cotangents([ct[0].sum_to(&r.x[0].shape())]) },
+        Derivative::Linear {
+            reads: Reads::NONE,
+            transpose: |r, ct| cotangents([ct[0].sum_to(&r.x[0].shape())]),
+        },
     )
 };
 
@@ -458,7 +518,10 @@ fn permutation(shape: &Shape, perm: &[i64]) -> Result<SmallVec<[usize; 8]>, Erro
         return Ok((0..shape.len()).rev().collect());
     }
     if perm.len() != shape.len() {
-        return Err(Error::attribute("perm", format!("must name each of the {} axes once", shape.len())));
+        return Err(Error::attribute(
+            "perm",
+            format!("must name each of the {} axes once", shape.len()),
+        ));
     }
     shape.axes(perm)?;
     perm.iter().map(|&axis| shape.axis(axis, 0)).collect()
@@ -470,7 +533,10 @@ pub static TRANSPOSE: OpDef = OpDef {
     infer: |call| {
         let x = &call.inputs[0];
         let perm = permutation(&x.shape, &Permutation::read(call.attrs).perm)?;
-        Ok(smallvec![Aval { dtype: x.dtype, shape: perm.iter().map(|&axis| x.shape[axis]).collect() }])
+        Ok(smallvec![Aval {
+            dtype: x.dtype,
+            shape: perm.iter().map(|&axis| x.shape[axis]).collect()
+        }])
     },
     samples: &[
         sample(&[uniform(&[2, 3], -2.0, 2.0)]),
@@ -491,7 +557,8 @@ pub static TRANSPOSE: OpDef = OpDef {
             reads: Reads::NONE,
             transpose: |r, ct| {
                 let shape = r.x[0].shape();
-                let perm = permutation(&shape, &Permutation::read(r.attrs).perm).unwrap_or_default();
+                let perm =
+                    permutation(&shape, &Permutation::read(r.attrs).perm).unwrap_or_default();
                 let mut inverse = Ints::from_elem(0, perm.len());
                 for (i, &axis) in (0_i64..).zip(&perm) {
                     inverse[axis] = i;
@@ -517,9 +584,13 @@ pub static TILE: OpDef = OpDef {
         let x = &call.inputs[0];
         let multiples = Shape::checked(&Tile::read(call.attrs).multiples)?;
         if multiples.len() != x.shape.len() {
-            return Err(Error::attribute("multiples", format!("must have {} entries", x.shape.len())));
+            return Err(Error::attribute(
+                "multiples",
+                format!("must have {} entries", x.shape.len()),
+            ));
         }
-        let shape: Shape = x.shape.iter().zip(multiples.iter()).map(|(&d, &m)| d.saturating_mul(m)).collect();
+        let shape: Shape =
+            x.shape.iter().zip(multiples.iter()).map(|(&d, &m)| d.saturating_mul(m)).collect();
         Ok(smallvec![Aval { dtype: x.dtype, shape }])
     },
     samples: &[sample_with(&[uniform(&[2, 3], -2.0, 2.0)], || vec![ints("multiples", &[2, 3])])],
@@ -532,7 +603,8 @@ pub static TILE: OpDef = OpDef {
             for (axis, &times) in Tile::read(r.attrs).multiples.iter().enumerate() {
                 let times = usize::try_from(times).unwrap_or(0);
                 let shape = x.shape();
-                let (before, after) = (shape[..axis].iter().product(), shape[axis..].iter().product());
+                let (before, after) =
+                    (shape[..axis].iter().product(), shape[axis..].iter().product());
                 let mut tiled = shape.clone();
                 tiled.set(axis, shape[axis] * times);
                 let one: Shape = [before, 1, after].into();
@@ -587,7 +659,11 @@ fn concat_back<'g>(r: &Rule<'g>, ct: &[crate::graph::Var<'g>]) -> Cotangents<'g>
         let mut begin = Ints::from_elem(0, shape.len());
         begin[axis] = start;
         start += part.to_i64()[axis];
-        all.push(r.needs[i].then(|| ct[0].op(&SLICE, Slice { begin, size: part.to_i64() }.write(), &[]).into()));
+        all.push(
+            r.needs[i].then(|| {
+                ct[0].op(&SLICE, Slice { begin, size: part.to_i64() }.write(), &[]).into()
+            }),
+        );
     }
     all
 }
@@ -600,16 +676,25 @@ pub static CONCAT: OpDef = OpDef {
     infer: infer_concat,
     samples: &[
         sample(&[uniform(&[2, 3], -2.0, 2.0), uniform(&[1, 3], -2.0, 2.0)]),
-        sample_with(&[uniform(&[2, 1], -2.0, 2.0), uniform(&[2, 2], -2.0, 2.0), uniform(&[2, 0], -2.0, 2.0)], || {
-            vec![("axis", Attr::Int(-1))]
-        }),
+        sample_with(
+            &[
+                uniform(&[2, 1], -2.0, 2.0),
+                uniform(&[2, 2], -2.0, 2.0),
+                uniform(&[2, 0], -2.0, 2.0),
+            ],
+            || vec![("axis", Attr::Int(-1))],
+        ),
     ],
     ..shaping(
         "concat",
         "Joins tensors along an axis.",
         "y = x_0, x_1, ... one behind the other",
         Kernel::Run(|call, out, inputs| {
-            fn typed<T: Element>(axis: usize, out: &Aval, inputs: &[&Array]) -> Result<Array, Error> {
+            fn typed<T: Element>(
+                axis: usize,
+                out: &Aval,
+                inputs: &[&Array],
+            ) -> Result<Array, Error> {
                 let rows: usize = out.shape[..axis].iter().product();
                 let mut result = buffer(out.shape.elements())?;
                 for row in 0..rows {
@@ -693,8 +778,12 @@ pub static SPLIT: OpDef = OpDef {
         let Split { num_splits, axis } = Split::read(call.attrs);
         let mut out = call.inputs[0].clone();
         let axis = out.shape.axis(axis, 0)?;
-        let count = usize::try_from(num_splits).ok().filter(|&n| n > 0 && n <= 1024 && out.shape[axis].is_multiple_of(n));
-        let count = count.ok_or_else(|| Error::attribute("num_splits", "must be from 1 to 1024 and divide the axis"))?;
+        let count = usize::try_from(num_splits)
+            .ok()
+            .filter(|&n| n > 0 && n <= 1024 && out.shape[axis].is_multiple_of(n));
+        let count = count.ok_or_else(|| {
+            Error::attribute("num_splits", "must be from 1 to 1024 and divide the axis")
+        })?;
         out.shape.set(axis, out.shape[axis] / count);
         Ok(std::iter::repeat_n(out, count).collect())
     },
@@ -729,7 +818,11 @@ pub static SPLIT: OpDef = OpDef {
 };
 
 /// Cotangent of an op that cut a window out of its input: zeros around it.
-pub(crate) fn pad_back<'g>(x: &Shape, begin: &[usize], ct: crate::graph::Var<'g>) -> Cotangents<'g> {
+pub(crate) fn pad_back<'g>(
+    x: &Shape,
+    begin: &[usize],
+    ct: crate::graph::Var<'g>,
+) -> Cotangents<'g> {
     let part = ct.shape();
     let mut paddings = Ints::new();
     for (axis, &start) in begin.iter().enumerate() {

@@ -85,7 +85,10 @@ pub(crate) const fn sample(inputs: &'static [Input]) -> Sample {
 }
 
 /// A sample with attributes.
-pub(crate) const fn sample_with(inputs: &'static [Input], attrs: fn() -> Vec<(&'static str, Attr)>) -> Sample {
+pub(crate) const fn sample_with(
+    inputs: &'static [Input],
+    attrs: fn() -> Vec<(&'static str, Attr)>,
+) -> Sample {
     Sample { inputs, attrs }
 }
 
@@ -171,7 +174,11 @@ pub(crate) fn same(call: &Call) -> Result<Avals, Error> {
 
 /// The dtype of two inputs that must agree.
 pub(crate) fn common_dtype(x: &Aval, y: &Aval) -> Result<DType, Error> {
-    if x.dtype == y.dtype { Ok(x.dtype) } else { Err(Error::DTypeMismatch { lhs: x.dtype, rhs: y.dtype }) }
+    if x.dtype == y.dtype {
+        Ok(x.dtype)
+    } else {
+        Err(Error::DTypeMismatch { lhs: x.dtype, rhs: y.dtype })
+    }
 }
 
 /// The shape that two inputs broadcast to.
@@ -185,7 +192,9 @@ pub(crate) fn common_shape(x: &Shape, y: &Shape) -> Result<Shape, Error> {
 
 /// Two inputs of one dtype, broadcast.
 pub(crate) fn broadcast(call: &Call) -> Result<Avals, Error> {
-    let [x, y] = call.inputs else { return Err(Error::bug("a binary op of other than two inputs")) };
+    let [x, y] = call.inputs else {
+        return Err(Error::bug("a binary op of other than two inputs"));
+    };
     let dtype = common_dtype(x, y)?;
     Ok(smallvec![Aval { dtype, shape: common_shape(&x.shape, &y.shape)? }])
 }
@@ -255,4 +264,3 @@ pub(crate) fn index_cost(at: usize) -> impl Fn(&Call, &[Aval]) -> Cost {
         workspace: (call.inputs[at].shape.elements() as u64).saturating_mul(16),
     }
 }
-

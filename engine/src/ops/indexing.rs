@@ -13,7 +13,10 @@ use crate::{
         real::Number,
         strided::{Walk, signed},
     },
-    op::{Call, Cotangent, Cotangents, Derivative, Kernel, OpDef, Reads, ResultType, Rule, cotangent_at, cotangents},
+    op::{
+        Call, Cotangent, Cotangents, Derivative, Kernel, OpDef, Reads, ResultType, Rule,
+        cotangent_at, cotangents,
+    },
     ops::{
         array::{copied, pad_back},
         family::{self, index, indices, integer, ints, positions, sample, sample_with, uniform},
@@ -31,7 +34,11 @@ const fn indexing(
     kernel: Kernel,
     derivative: Derivative,
 ) -> OpDef {
-    OpDef { family: "array", dtypes: DTypes::ANY, ..family::unary(name, summary, formula, kernel, derivative) }
+    OpDef {
+        family: "array",
+        dtypes: DTypes::ANY,
+        ..family::unary(name, summary, formula, kernel, derivative)
+    }
 }
 
 // --- windows ---
@@ -54,10 +61,19 @@ fn window(x: &Shape, attrs: &attrs::Attrs) -> Result<(SmallVec<[usize; 8]>, Shap
     let mut starts = SmallVec::new();
     let mut shape = Shape::scalar();
     for (axis, (&begin, &size)) in begin.iter().zip(&size).enumerate() {
-        let out_of_range = || Error::attribute("begin", format!("and size leave axis {axis} of extent {}", x[axis]));
-        let start = usize::try_from(begin).ok().filter(|&start| start <= x[axis]).ok_or_else(out_of_range)?;
+        let out_of_range = || {
+            Error::attribute("begin", format!("and size leave axis {axis} of extent {}", x[axis]))
+        };
+        let start = usize::try_from(begin)
+            .ok()
+            .filter(|&start| start <= x[axis])
+            .ok_or_else(out_of_range)?;
         let rest = x[axis] - start;
-        let size = if size == -1 { Some(rest) } else { usize::try_from(size).ok().filter(|&size| size <= rest) };
+        let size = if size == -1 {
+            Some(rest)
+        } else {
+            usize::try_from(size).ok().filter(|&size| size <= rest)
+        };
         starts.push(start);
         shape.push(size.ok_or_else(out_of_range)?);
     }
@@ -71,7 +87,9 @@ pub static SLICE: OpDef = OpDef {
         let x = &call.inputs[0];
         Ok(smallvec![Aval { dtype: x.dtype, shape: window(&x.shape, call.attrs)?.1 }])
     },
-    samples: &[sample_with(&[uniform(&[3, 4], -2.0, 2.0)], || vec![ints("begin", &[1, 0]), ints("size", &[2, -1])])],
+    samples: &[sample_with(&[uniform(&[3, 4], -2.0, 2.0)], || {
+        vec![ints("begin", &[1, 0]), ints("size", &[2, -1])]
+    })],
     ..indexing(
         "slice",
         "Cuts a window out of a tensor.",
@@ -80,7 +98,8 @@ pub static SLICE: OpDef = OpDef {
             let shape = &call.inputs[0].shape;
             let (starts, _) = window(shape, call.attrs)?;
             let strides = shape.strides();
-            let offset = starts.iter().zip(&strides).map(|(&start, &stride)| start * stride).sum::<usize>();
+            let offset =
+                starts.iter().zip(&strides).map(|(&start, &stride)| start * stride).sum::<usize>();
             let walk = Walk::new(&out[0].shape, strides.iter().map(|&s| signed(s)), signed(offset));
             Ok(smallvec![copied(inputs[0], &walk, &out[0])?])
         }),
@@ -127,10 +146,15 @@ impl Window {
     fn new(x: &Shape, spec: &Strided) -> Result<Self, Error> {
         let count = spec.begin.len();
         if spec.end.len() != count || spec.strides.len() != count || count > 32 {
-            return Err(Error::attribute("begin", "end and strides must have the same length, at most 32"));
+            return Err(Error::attribute(
+                "begin",
+                "end and strides must have the same length, at most 32",
+            ));
         }
         let bit = |mask: i64, i: usize| mask >> i & 1 == 1;
-        let named = (0..count).filter(|&i| !bit(spec.ellipsis_mask, i) && !bit(spec.new_axis_mask, i)).count();
+        let named = (0..count)
+            .filter(|&i| !bit(spec.ellipsis_mask, i) && !bit(spec.new_axis_mask, i))
+            .count();
         if named > x.len() || spec.ellipsis_mask.count_ones() > 1 {
             return Err(Error::attribute("begin", format!("names {named} axes of {}", x.len())));
         }
@@ -152,7 +176,14 @@ impl Window {
                 }
                 let edges = (bit(spec.begin_mask, i), bit(spec.end_mask, i));
                 let range = (spec.begin[i], spec.end[i], step);
-                window.named(x[axis], strides[axis], range, edges, bit(spec.shrink_axis_mask, i), axis)?;
+                window.named(
+                    x[axis],
+                    strides[axis],
+                    range,
+                    edges,
+                    bit(spec.shrink_axis_mask, i),
+                    axis,
+                )?;
                 axis += 1;
             }
         }
@@ -179,24 +210,36 @@ impl Window {
         axis: usize,
     ) -> Result<(), Error> {
         let n = Shape::from([extent]).to_i64()[0];
-        let from_end = |position: i64| if position < 0 { position.saturating_add(n) } else { position };
+        let from_end =
+            |position: i64| if position < 0 { position.saturating_add(n) } else { position };
         if shrink {
             let at = from_end(begin);
             let place = usize::try_from(at).ok().filter(|&at| at < extent);
-            let place = place.ok_or(Error::IndexOutOfRange { index: begin, position: axis, extent })?;
+            let place =
+                place.ok_or(Error::IndexOutOfRange { index: begin, position: axis, extent })?;
             self.walk.offset += signed(place * stride);
             return Ok(());
         }
         let (low, high) = if step > 0 { (0, n) } else { (-1, n - 1) };
-        let first = if from_edge { if step > 0 { 0 } else { n - 1 } } else { from_end(begin).clamp(low, high) };
-        let last = if to_edge { if step > 0 { n } else { -1 } } else { from_end(end).clamp(low, high) };
+        let first = if from_edge {
+            if step > 0 { 0 } else { n - 1 }
+        } else {
+            from_end(begin).clamp(low, high)
+        };
+        let last =
+            if to_edge { if step > 0 { n } else { -1 } } else { from_end(end).clamp(low, high) };
         let span = if step > 0 { last - first } else { first - last };
         let steps = step.unsigned_abs();
         let count = if span > 0 { span.unsigned_abs().div_ceil(steps) } else { 0 };
         let count = usize::try_from(count).unwrap_or(0);
         // With one position left the step does not matter and may be larger than any memory.
-        let jump = if count > 1 { isize::try_from(step).unwrap_or(0).saturating_mul(signed(stride)) } else { 0 };
-        let start = if count > 0 { isize::try_from(first).unwrap_or(0) * signed(stride) } else { 0 };
+        let jump = if count > 1 {
+            isize::try_from(step).unwrap_or(0).saturating_mul(signed(stride))
+        } else {
+            0
+        };
+        let start =
+            if count > 0 { isize::try_from(first).unwrap_or(0) * signed(stride) } else { 0 };
         self.keep(count, jump, start);
         Ok(())
     }
@@ -222,7 +265,10 @@ pub static STRIDED_SLICE: OpDef = OpDef {
     attrs: Strided::SPECS,
     infer: |call| {
         let x = &call.inputs[0];
-        Ok(smallvec![Aval { dtype: x.dtype, shape: Window::new(&x.shape, &Strided::read(call.attrs))?.shape }])
+        Ok(smallvec![Aval {
+            dtype: x.dtype,
+            shape: Window::new(&x.shape, &Strided::read(call.attrs))?.shape
+        }])
     },
     samples: STRIDED_SAMPLES,
     ..indexing(
@@ -269,15 +315,55 @@ attrs! {
 
 impl StridedScatter {
     fn new(shape: &Shape, spec: Strided) -> Self {
-        let Strided { begin, end, strides, begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask } = spec;
+        let Strided {
+            begin,
+            end,
+            strides,
+            begin_mask,
+            end_mask,
+            ellipsis_mask,
+            new_axis_mask,
+            shrink_axis_mask,
+        } = spec;
         let shape = shape.to_i64();
-        Self { shape, begin, end, strides, begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask }
+        Self {
+            shape,
+            begin,
+            end,
+            strides,
+            begin_mask,
+            end_mask,
+            ellipsis_mask,
+            new_axis_mask,
+            shrink_axis_mask,
+        }
     }
 
     fn window(self) -> (Ints, Strided) {
-        let Self { shape, begin, end, strides, begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask } =
-            self;
-        (shape, Strided { begin, end, strides, begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask })
+        let Self {
+            shape,
+            begin,
+            end,
+            strides,
+            begin_mask,
+            end_mask,
+            ellipsis_mask,
+            new_axis_mask,
+            shrink_axis_mask,
+        } = self;
+        (
+            shape,
+            Strided {
+                begin,
+                end,
+                strides,
+                begin_mask,
+                end_mask,
+                ellipsis_mask,
+                new_axis_mask,
+                shrink_axis_mask,
+            },
+        )
     }
 }
 
@@ -290,7 +376,11 @@ pub static STRIDED_SLICE_SCATTER: OpDef = OpDef {
         let x = &call.inputs[0];
         let expected = Window::new(&shape, &spec)?.shape;
         if x.shape != expected {
-            return Err(Error::ShapeMismatch { lhs: x.shape.clone(), rhs: expected, expected: "the window's shape" });
+            return Err(Error::ShapeMismatch {
+                lhs: x.shape.clone(),
+                rhs: expected,
+                expected: "the window's shape",
+            });
         }
         Ok(smallvec![Aval { dtype: x.dtype, shape }])
     },
@@ -350,10 +440,11 @@ attrs! {
 
 fn padded(x: &Shape, attrs: &attrs::Attrs) -> Result<(Shape, Shape), Error> {
     let paddings = Pad::read(attrs).paddings;
-    let amounts: Option<SmallVec<[usize; 16]>> = paddings.iter().map(|&n| usize::try_from(n).ok()).collect();
-    let amounts = amounts
-        .filter(|amounts| amounts.len() == 2 * x.len())
-        .ok_or_else(|| Error::attribute("paddings", format!("must be {} numbers from 0 on", 2 * x.len())))?;
+    let amounts: Option<SmallVec<[usize; 16]>> =
+        paddings.iter().map(|&n| usize::try_from(n).ok()).collect();
+    let amounts = amounts.filter(|amounts| amounts.len() == 2 * x.len()).ok_or_else(|| {
+        Error::attribute("paddings", format!("must be {} numbers from 0 on", 2 * x.len()))
+    })?;
     let before = amounts.chunks(2).map(|pair| pair[0]).collect();
     let total = |i: usize| x[i].saturating_add(amounts[2 * i]).saturating_add(amounts[2 * i + 1]);
     Ok((before, (0..x.len()).map(total).collect()))
@@ -367,19 +458,29 @@ pub static PAD: OpDef = OpDef {
         let x = &call.inputs[0];
         Ok(smallvec![Aval { dtype: x.dtype, shape: padded(&x.shape, call.attrs)?.1 }])
     },
-    samples: &[sample_with(&[uniform(&[2, 3], -2.0, 2.0)], || vec![ints("paddings", &[1, 0, 0, 2])])],
+    samples: &[sample_with(&[uniform(&[2, 3], -2.0, 2.0)], || {
+        vec![ints("paddings", &[1, 0, 0, 2])]
+    })],
     ..indexing(
         "pad",
         "Pads a tensor with a constant.",
         "y[before + i] = x[i]",
         Kernel::Run(|call, out, inputs| {
-            fn typed<T: Number + Convertible>(call: &Call, out: &Aval, x: &Array) -> Result<Array, Error> {
+            fn typed<T: Number + Convertible>(
+                call: &Call,
+                out: &Aval,
+                x: &Array,
+            ) -> Result<Array, Error> {
                 let (before, _) = padded(&call.inputs[0].shape, call.attrs)?;
                 let mut result = buffer(out.shape.elements())?;
                 result.resize(out.shape.elements(), T::from_double(Pad::read(call.attrs).constant));
                 let strides = out.shape.strides();
                 let offset: usize = before.iter().zip(&strides).map(|(&b, &s)| b * s).sum();
-                let walk = Walk::new(&call.inputs[0].shape, strides.iter().map(|&s| signed(s)), signed(offset));
+                let walk = Walk::new(
+                    &call.inputs[0].shape,
+                    strides.iter().map(|&s| signed(s)),
+                    signed(offset),
+                );
                 let mut values = x.elements::<T>()?.iter();
                 walk.each(|at| {
                     if let Some(&value) = values.next() {
@@ -397,11 +498,15 @@ pub static PAD: OpDef = OpDef {
             }?])
         }),
         // Affine in x: the constant has no tangent.
-        Derivative::Custom { reads: Reads::NONE, vjp: pad_vjp, jvp: |r, t| {
-            let paddings = Pad::read(r.attrs).paddings;
-            let tangent = t[0].unwrap_or_else(|| r.x[0].zeros());
-            smallvec![tangent.op(&PAD, Pad { paddings, constant: 0.0 }.write(), &[])]
-        } },
+        Derivative::Custom {
+            reads: Reads::NONE,
+            vjp: pad_vjp,
+            jvp: |r, t| {
+                let paddings = Pad::read(r.attrs).paddings;
+                let tangent = t[0].unwrap_or_else(|| r.x[0].zeros());
+                smallvec![tangent.op(&PAD, Pad { paddings, constant: 0.0 }.write(), &[])]
+            },
+        },
     )
 };
 
@@ -452,22 +557,34 @@ pub static GATHER: OpDef = OpDef {
         let [x, i] = call.inputs else { return Err(Error::bug("gather takes two inputs")) };
         integer(i)?;
         let axis = x.shape.axis(Gather::read(call.attrs).axis, 0)?;
-        let shape = x.shape[..axis].iter().chain(i.shape.iter()).chain(&x.shape[axis + 1..]).copied().collect();
+        let shape = x.shape[..axis]
+            .iter()
+            .chain(i.shape.iter())
+            .chain(&x.shape[axis + 1..])
+            .copied()
+            .collect();
         Ok(smallvec![Aval { dtype: x.dtype, shape }])
     },
     cost: |call, out| family::index_cost(1)(call, out),
     samples: &[
         sample(&[uniform(&[4, 2], -2.0, 2.0), index(&[3], 0, 4)]),
-        sample_with(&[uniform(&[2, 3], -2.0, 2.0), index(&[2, 2], 0, 3)], || vec![("axis", Attr::Int(1))]),
+        sample_with(&[uniform(&[2, 3], -2.0, 2.0), index(&[2, 2], 0, 3)], || {
+            vec![("axis", Attr::Int(1))]
+        }),
     ],
     ..indexing(
         "gather",
         "Picks slices along an axis. Along the first axis the gradient is sparse.",
         "y[i, j] = params[indices[i], j]",
         Kernel::Run(|call, out, inputs| {
-            fn typed<T: Element>(call: &Call, out: &Aval, inputs: &[&Array]) -> Result<Array, Error> {
+            fn typed<T: Element>(
+                call: &Call,
+                out: &Aval,
+                inputs: &[&Array],
+            ) -> Result<Array, Error> {
                 let shape = &call.inputs[0].shape;
-                let (before, extent, behind) = around(shape, shape.axis(Gather::read(call.attrs).axis, 0)?);
+                let (before, extent, behind) =
+                    around(shape, shape.axis(Gather::read(call.attrs).axis, 0)?);
                 let picks = positions(inputs[1], extent)?;
                 let x = inputs[0].elements::<T>()?;
                 let mut result = buffer(out.shape.elements())?;
@@ -544,12 +661,18 @@ pub static SCATTER_SUM: OpDef = OpDef {
             });
         }
         let mut shape = x.shape.clone();
-        shape.set(axis, usize::try_from(extent).map_err(|_| Error::attribute("extent", "must not be negative"))?);
+        shape.set(
+            axis,
+            usize::try_from(extent)
+                .map_err(|_| Error::attribute("extent", "must not be negative"))?,
+        );
         Ok(smallvec![Aval { dtype: x.dtype, shape }])
     },
     cost: |call, out| family::index_cost(1)(call, out),
     samples: &[
-        sample_with(&[uniform(&[3, 2], -2.0, 2.0), index(&[3], 0, 4)], || vec![("extent", Attr::Int(4))]),
+        sample_with(&[uniform(&[3, 2], -2.0, 2.0), index(&[3], 0, 4)], || {
+            vec![("extent", Attr::Int(4))]
+        }),
         sample_with(&[uniform(&[2, 3], -2.0, 2.0), index(&[3], 0, 2)], || {
             vec![("axis", Attr::Int(1)), ("extent", Attr::Int(2))]
         }),
@@ -559,7 +682,11 @@ pub static SCATTER_SUM: OpDef = OpDef {
         "Adds slices into zeros at given positions along an axis; slices of one position are summed in order.",
         "y[k, j] = sum of values[i, j] where indices[i] = k",
         Kernel::Run(|call, out, inputs| {
-            fn typed<T: Number>(call: &Call, out: &Aval, inputs: &[&Array]) -> Result<Array, Error> {
+            fn typed<T: Number>(
+                call: &Call,
+                out: &Aval,
+                inputs: &[&Array],
+            ) -> Result<Array, Error> {
                 let axis = out.shape.axis(ScatterSum::read(call.attrs).axis, 0)?;
                 let (before, extent, behind) = around(&out.shape, axis);
                 let places = positions(inputs[1], extent)?;
@@ -568,8 +695,13 @@ pub static SCATTER_SUM: OpDef = OpDef {
                 result.resize(out.shape.elements(), T::ZERO);
                 for block in 0..before {
                     for (i, &place) in places.iter().enumerate() {
-                        let (to, from) = ((block * extent + place) * behind, (block * places.len() + i) * behind);
-                        for (sum, &value) in result[to..to + behind].iter_mut().zip(&x[from..from + behind]) {
+                        let (to, from) = (
+                            (block * extent + place) * behind,
+                            (block * places.len() + i) * behind,
+                        );
+                        for (sum, &value) in
+                            result[to..to + behind].iter_mut().zip(&x[from..from + behind])
+                        {
                             *sum = sum.add(value);
                         }
                     }
@@ -613,7 +745,10 @@ pub static ONE_HOT: OpDef = OpDef {
     infer: |call| {
         let OneHot { depth, dtype } = OneHot::read(call.attrs);
         let mut shape = call.inputs[0].shape.clone();
-        shape.push(usize::try_from(depth).map_err(|_| Error::attribute("depth", "must not be negative"))?);
+        shape.push(
+            usize::try_from(depth)
+                .map_err(|_| Error::attribute("depth", "must not be negative"))?,
+        );
         Ok(smallvec![Aval { dtype, shape }])
     },
     cost: |call, out| family::index_cost(0)(call, out),
@@ -646,4 +781,3 @@ pub static ONE_HOT: OpDef = OpDef {
         Derivative::None,
     )
 };
-

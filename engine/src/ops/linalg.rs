@@ -36,12 +36,14 @@ fn sides(shape: &Shape, transposed: bool) -> (usize, usize) {
 fn infer(call: &Call) -> Result<Avals, Error> {
     let [a, b] = call.inputs else { return Err(Error::bug("matmul takes two inputs")) };
     let dtype = common_dtype(a, b)?;
-    let mismatch = |expected| Error::ShapeMismatch { lhs: a.shape.clone(), rhs: b.shape.clone(), expected };
+    let mismatch =
+        |expected| Error::ShapeMismatch { lhs: a.shape.clone(), rhs: b.shape.clone(), expected };
     if a.shape.len() < 2 || b.shape.len() < 2 {
         return Err(mismatch("both must have two axes or more"));
     }
     let MatMul { transpose_a, transpose_b } = MatMul::read(call.attrs);
-    let ((rows, inner), (other, columns)) = (sides(&a.shape, transpose_a), sides(&b.shape, transpose_b));
+    let ((rows, inner), (other, columns)) =
+        (sides(&a.shape, transpose_a), sides(&b.shape, transpose_b));
     if inner != other {
         return Err(mismatch("columns of the first must equal rows of the second"));
     }
@@ -98,7 +100,8 @@ pub static MATMUL: OpDef = OpDef {
             Ok(smallvec![match out[0].dtype {
                 DType::F32 => product!(f32),
                 DType::F64 => product!(f64),
-                other @ (DType::I32 | DType::I64 | DType::Bool) => return Err(family::unsupported(call, other)),
+                other @ (DType::I32 | DType::I64 | DType::Bool) =>
+                    return Err(family::unsupported(call, other)),
             }])
         }),
         Derivative::Multilinear { transpose: matmul_back },
@@ -109,8 +112,12 @@ pub static MATMUL: OpDef = OpDef {
 fn matmul_back<'g>(r: &Rule<'g>, ct: &[crate::graph::Var<'g>]) -> Cotangents<'g> {
     let MatMul { transpose_a, transpose_b } = MatMul::read(r.attrs);
     let (a, b, c) = (r.x[0], r.x[1], ct[0]);
-    let da = || if transpose_a { b.matmul(c, transpose_b, true) } else { c.matmul(b, false, !transpose_b) };
-    let db = || if transpose_b { c.matmul(a, true, transpose_a) } else { a.matmul(c, !transpose_a, false) };
+    let da = || {
+        if transpose_a { b.matmul(c, transpose_b, true) } else { c.matmul(b, false, !transpose_b) }
+    };
+    let db = || {
+        if transpose_b { c.matmul(a, true, transpose_a) } else { a.matmul(c, !transpose_a, false) }
+    };
     let mut all: SmallVec<[_; 2]> = smallvec![None, None];
     if r.needs[0] {
         all[0] = Some(da().sum_to(&a.shape()).into());

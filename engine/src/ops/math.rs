@@ -8,22 +8,57 @@ use crate::{
     aval::{Aval, Avals},
     dtype::{DType, DTypes},
     error::Error,
+    graph::Var,
     kernels::{
         elementwise::zip,
         real::{Number, Real, int_pow},
     },
-    op::{Call, Derivative, Kernel, OpDef, Reads, ResultType, cotangents, d},
-    ops::{
-        family::{self, broadcast, map_kernel, sample, uniform, zip_kernel},
-    },
+    op::{Call, Derivative, Kernel, OpDef, Reads, ResultType, Rule, cotangents, d},
+    ops::family::{self, broadcast, map_kernel, sample, uniform, zip_kernel},
 };
 
 /// The family, as the catalogue lists it.
 pub const ALL: &[&OpDef] = &[
-    &ADD, &SUBTRACT, &MULTIPLY, &DIVIDE, &FLOORDIV, &FLOORMOD, &POW, &MAXIMUM, &MINIMUM, &SQUARED_DIFFERENCE, &NEGATIVE,
-    &ABS, &SIGN, &SQUARE, &SQRT, &RSQRT, &RECIPROCAL, &EXP, &EXPM1, &LOG, &LOG1P, &SIN, &COS, &TAN, &TANH, &SIGMOID,
-    &ERF, &FLOOR, &CEIL, &ROUND, &CLIP_BY_VALUE, &EQUAL, &NOT_EQUAL, &LESS, &LESS_EQUAL, &GREATER, &GREATER_EQUAL,
-    &LOGICAL_AND, &LOGICAL_OR, &LOGICAL_NOT,
+    &ADD,
+    &SUBTRACT,
+    &MULTIPLY,
+    &DIVIDE,
+    &FLOORDIV,
+    &FLOORMOD,
+    &POW,
+    &MAXIMUM,
+    &MINIMUM,
+    &SQUARED_DIFFERENCE,
+    &NEGATIVE,
+    &ABS,
+    &SIGN,
+    &SQUARE,
+    &SQRT,
+    &RSQRT,
+    &RECIPROCAL,
+    &EXP,
+    &EXPM1,
+    &LOG,
+    &LOG1P,
+    &SIN,
+    &COS,
+    &TAN,
+    &TANH,
+    &SIGMOID,
+    &ERF,
+    &FLOOR,
+    &CEIL,
+    &ROUND,
+    &CLIP_BY_VALUE,
+    &EQUAL,
+    &NOT_EQUAL,
+    &LESS,
+    &LESS_EQUAL,
+    &GREATER,
+    &GREATER_EQUAL,
+    &LOGICAL_AND,
+    &LOGICAL_OR,
+    &LOGICAL_NOT,
 ];
 
 const POSITIVE: &[crate::op::Sample] = &[sample(&[uniform(&[2, 3], 0.5, 2.0)])];
@@ -41,7 +76,9 @@ pub static ADD: OpDef = OpDef {
         zip_kernel!(F32 F64 I32 I64: |x, y| Number::add(x, y)),
         Derivative::Linear {
             reads: Reads::NONE,
-            transpose: |r, ct| cotangents([ct[0].sum_to(&r.x[0].shape()), ct[0].sum_to(&r.x[1].shape())]),
+            transpose: |r, ct| {
+                cotangents([ct[0].sum_to(&r.x[0].shape()), ct[0].sum_to(&r.x[1].shape())])
+            },
         },
     )
 };
@@ -124,7 +161,12 @@ enum Rounded {
     Rest,
 }
 
-fn divide(call: &Call, out: &[Aval], inputs: &[&Array], want: Rounded) -> Result<crate::op::Arrays, Error> {
+fn divide(
+    call: &Call,
+    out: &[Aval],
+    inputs: &[&Array],
+    want: Rounded,
+) -> Result<crate::op::Arrays, Error> {
     fn typed<T: crate::array::Element + Number>(
         call: &Call,
         out: &Aval,
@@ -306,12 +348,23 @@ pub static SQRT: OpDef = OpDef {
     samples: POSITIVE,
     ..family::unary(
         "sqrt",
-        "Square root; its derivative at 0 is infinite.",
+        "Square root; its derivative at 0 is infinite, but what is 0 above stays 0.",
         "y = sqrt(x)",
         map_kernel!(F32 F64: |x| x.sqrt()),
-        Derivative::Elementwise(&[d(Reads::Y, |r| r.y().map(&RECIPROCAL) * 0.5)]),
+        Derivative::Custom {
+            reads: Reads::Y,
+            vjp: |r, ct| cotangents([sqrt_pull(r, ct[0])]),
+            jvp: |r, t| smallvec![sqrt_pull(r, t[0].unwrap_or_else(|| r.x[0].zeros()))],
+        },
     )
 };
+
+/// v / (2 y), and 0 where both are 0: so that a branch that `where` did not choose gives no NaN, as in TensorFlow.
+fn sqrt_pull<'g>(r: &Rule<'g>, v: Var<'g>) -> Var<'g> {
+    let zero = v.scalar(0.0);
+    let both = v.zip(&EQUAL, zero).zip(&LOGICAL_AND, r.y().zip(&EQUAL, zero));
+    v / (r.y().ones().select(both, r.y()) * 2.0)
+}
 
 /// Reciprocal of the square root.
 pub static RSQRT: OpDef = OpDef {
@@ -486,7 +539,10 @@ pub static CLIP_BY_VALUE: OpDef = OpDef {
     infer: |call| {
         let Clip { clip_value_min, clip_value_max } = Clip::read(call.attrs);
         // Also true if one of them is NaN.
-        if !matches!(clip_value_min.partial_cmp(&clip_value_max), Some(std::cmp::Ordering::Less | std::cmp::Ordering::Equal)) {
+        if !matches!(
+            clip_value_min.partial_cmp(&clip_value_max),
+            Some(std::cmp::Ordering::Less | std::cmp::Ordering::Equal)
+        ) {
             return Err(Error::attribute("clip_value_min", "must not be more than clip_value_max"));
         }
         family::same(call)
@@ -500,7 +556,15 @@ pub static CLIP_BY_VALUE: OpDef = OpDef {
             fn typed<T: Real + Number>(call: &Call, out: &Aval, x: &Array) -> Result<Array, Error> {
                 let Clip { clip_value_min, clip_value_max } = Clip::read(call.attrs);
                 let (low, high) = (T::of(clip_value_min), T::of(clip_value_max));
-                let clip = |x: T| if x < low { low } else if x > high { high } else { x };
+                let clip = |x: T| {
+                    if x < low {
+                        low
+                    } else if x > high {
+                        high
+                    } else {
+                        x
+                    }
+                };
                 Array::new(&out.shape, crate::kernels::elementwise::map(x.elements()?, clip)?)
             }
             Ok(smallvec![match out[0].dtype {
@@ -519,7 +583,10 @@ pub static CLIP_BY_VALUE: OpDef = OpDef {
 
 impl Clip {
     fn named(low: f64, high: f64) -> Vec<(&'static str, attrs::Attr)> {
-        vec![("clip_value_min", attrs::Attr::Double(low)), ("clip_value_max", attrs::Attr::Double(high))]
+        vec![
+            ("clip_value_min", attrs::Attr::Double(low)),
+            ("clip_value_max", attrs::Attr::Double(high)),
+        ]
     }
 }
 
@@ -531,7 +598,12 @@ fn compare(call: &Call) -> Result<Avals, Error> {
     Ok(out)
 }
 
-const fn comparison(name: &'static str, summary: &'static str, formula: &'static str, kernel: Kernel) -> OpDef {
+const fn comparison(
+    name: &'static str,
+    summary: &'static str,
+    formula: &'static str,
+    kernel: Kernel,
+) -> OpDef {
     OpDef {
         dtypes: NUMERIC,
         result: ResultType::Fixed(DType::Bool),
@@ -543,18 +615,32 @@ const fn comparison(name: &'static str, summary: &'static str, formula: &'static
 /// Equality.
 pub static EQUAL: OpDef = OpDef {
     dtypes: DTypes::ANY,
-    ..comparison("equal", "Whether two elements are equal.", "z = (x == y)", zip_kernel!(F32 F64 I32 I64 Bool: |x, y| x == y))
+    ..comparison(
+        "equal",
+        "Whether two elements are equal.",
+        "z = (x == y)",
+        zip_kernel!(F32 F64 I32 I64 Bool: |x, y| x == y),
+    )
 };
 
 /// Inequality.
 pub static NOT_EQUAL: OpDef = OpDef {
     dtypes: DTypes::ANY,
-    ..comparison("not_equal", "Whether two elements differ.", "z = (x != y)", zip_kernel!(F32 F64 I32 I64 Bool: |x, y| x != y))
+    ..comparison(
+        "not_equal",
+        "Whether two elements differ.",
+        "z = (x != y)",
+        zip_kernel!(F32 F64 I32 I64 Bool: |x, y| x != y),
+    )
 };
 
 /// Less.
-pub static LESS: OpDef =
-    comparison("less", "Whether the first element is less.", "z = (x < y)", zip_kernel!(F32 F64 I32 I64: |x, y| x < y));
+pub static LESS: OpDef = comparison(
+    "less",
+    "Whether the first element is less.",
+    "z = (x < y)",
+    zip_kernel!(F32 F64 I32 I64: |x, y| x < y),
+);
 
 /// Less or equal.
 pub static LESS_EQUAL: OpDef = comparison(
@@ -565,8 +651,12 @@ pub static LESS_EQUAL: OpDef = comparison(
 );
 
 /// Greater.
-pub static GREATER: OpDef =
-    comparison("greater", "Whether the first element is greater.", "z = (x > y)", zip_kernel!(F32 F64 I32 I64: |x, y| x > y));
+pub static GREATER: OpDef = comparison(
+    "greater",
+    "Whether the first element is greater.",
+    "z = (x > y)",
+    zip_kernel!(F32 F64 I32 I64: |x, y| x > y),
+);
 
 /// Greater or equal.
 pub static GREATER_EQUAL: OpDef = comparison(
@@ -578,7 +668,12 @@ pub static GREATER_EQUAL: OpDef = comparison(
 
 const TRUTHS: &[crate::op::Sample] = &[sample(&[family::truth(&[2, 3]), family::truth(&[3])])];
 
-const fn logic(name: &'static str, summary: &'static str, formula: &'static str, kernel: Kernel) -> OpDef {
+const fn logic(
+    name: &'static str,
+    summary: &'static str,
+    formula: &'static str,
+    kernel: Kernel,
+) -> OpDef {
     OpDef {
         dtypes: DTypes::BOOL,
         samples: TRUTHS,
@@ -587,17 +682,30 @@ const fn logic(name: &'static str, summary: &'static str, formula: &'static str,
 }
 
 /// Conjunction.
-pub static LOGICAL_AND: OpDef =
-    logic("logical_and", "Whether both elements are true.", "z = x and y", zip_kernel!(Bool: |x, y| x && y));
+pub static LOGICAL_AND: OpDef = logic(
+    "logical_and",
+    "Whether both elements are true.",
+    "z = x and y",
+    zip_kernel!(Bool: |x, y| x && y),
+);
 
 /// Disjunction.
-pub static LOGICAL_OR: OpDef =
-    logic("logical_or", "Whether one element is true.", "z = x or y", zip_kernel!(Bool: |x, y| x || y));
+pub static LOGICAL_OR: OpDef = logic(
+    "logical_or",
+    "Whether one element is true.",
+    "z = x or y",
+    zip_kernel!(Bool: |x, y| x || y),
+);
 
 /// Negation.
 pub static LOGICAL_NOT: OpDef = OpDef {
     dtypes: DTypes::BOOL,
     samples: &[sample(&[family::truth(&[2, 3])])],
-    ..family::unary("logical_not", "Whether an element is false.", "y = not x", map_kernel!(Bool: |x| !x), Derivative::None)
+    ..family::unary(
+        "logical_not",
+        "Whether an element is false.",
+        "y = not x",
+        map_kernel!(Bool: |x| !x),
+        Derivative::None,
+    )
 };
-

@@ -16,21 +16,41 @@ use crate::{
         reduce::split,
         strided::signed,
     },
-    op::{Call, Cost, Cotangents, Derivative, Kernel, OpDef, Reads, Rule, Vars, cotangent_at, cotangents, d},
+    op::{
+        Call, Cost, Cotangents, Derivative, Kernel, OpDef, Reads, Rule, Vars, cotangent_at,
+        cotangents, d,
+    },
     ops::{
         family::{
-            self, common_dtype, index, integer, ints, per_input, positions, map_kernel, sample, sample_with, uniform,
+            self, common_dtype, index, integer, ints, map_kernel, per_input, positions, sample,
+            sample_with, uniform,
         },
         indexing::{ONE_HOT, OneHot},
-        math::{ABS, ERF, EXP, EXPM1, GREATER, GREATER_EQUAL, MINIMUM, SIGMOID, SIGN, SQUARE, TANH},
+        math::{
+            ABS, ERF, EXP, EXPM1, GREATER, GREATER_EQUAL, MINIMUM, SIGMOID, SIGN, SQUARE, TANH,
+        },
     },
 };
 
 /// The family, as the catalogue lists it.
 pub const ALL: &[&OpDef] = &[
-    &RELU, &RELU6, &LEAKY_RELU, &ELU, &SELU, &SILU, &GELU, &SOFTPLUS, &SOFTSIGN, &SOFTMAX, &LOG_SOFTMAX,
-    &SOFTMAX_CROSS_ENTROPY_WITH_LOGITS, &SPARSE_SOFTMAX_CROSS_ENTROPY_WITH_LOGITS, &SIGMOID_CROSS_ENTROPY_WITH_LOGITS,
-    &MAX_POOL2D, &MAX_POOL2D_SCATTER, &MAX_POOL2D_GATHER,
+    &RELU,
+    &RELU6,
+    &LEAKY_RELU,
+    &ELU,
+    &SELU,
+    &SILU,
+    &GELU,
+    &SOFTPLUS,
+    &SOFTSIGN,
+    &SOFTMAX,
+    &LOG_SOFTMAX,
+    &SOFTMAX_CROSS_ENTROPY_WITH_LOGITS,
+    &SPARSE_SOFTMAX_CROSS_ENTROPY_WITH_LOGITS,
+    &SIGMOID_CROSS_ENTROPY_WITH_LOGITS,
+    &MAX_POOL2D,
+    &MAX_POOL2D_SCATTER,
+    &MAX_POOL2D_GATHER,
 ];
 
 const fn activation(
@@ -61,7 +81,9 @@ pub static RELU6: OpDef = activation(
     "Rectifier clipped at 6; its derivative at 0 and 6 is 0.",
     "y = min(max(x, 0), 6)",
     map_kernel!(F32 F64: |x| if x > 6.0 { 6.0 } else if x > 0.0 || x.is_nan() { x } else { 0.0 }),
-    Derivative::Elementwise(&[d(Reads::Y, |r| r.y().map(&SIGN) * (r.y().full_like(6.0) - r.y()).map(&SIGN))]),
+    Derivative::Elementwise(&[d(Reads::Y, |r| {
+        r.y().map(&SIGN) * (r.y().full_like(6.0) - r.y()).map(&SIGN)
+    })]),
 );
 
 attrs! {
@@ -197,7 +219,12 @@ fn infer_softmax(call: &Call) -> Result<Avals, Error> {
 }
 
 /// Runs a function over each lane of the axis: from the lane's elements to as many results.
-fn lanes<T: Real + Number>(call: &Call, out: &Aval, x: &Array, f: impl Fn(&mut [T])) -> Result<Array, Error> {
+fn lanes<T: Real + Number>(
+    call: &Call,
+    out: &Aval,
+    x: &Array,
+    f: impl Fn(&mut [T]),
+) -> Result<Array, Error> {
     let shape = &out.shape;
     let axis = shape.axis(Softmax::read(call.attrs).axis, 0)?;
     let x = x.elements::<T>()?;
@@ -344,7 +371,9 @@ pub static SPARSE_SOFTMAX_CROSS_ENTROPY_WITH_LOGITS: OpDef = OpDef {
     dtypes: crate::dtype::DTypes::INTEGER,
     result: crate::op::ResultType::Input(1),
     infer: |call| {
-        let [labels, logits] = call.inputs else { return Err(Error::bug("a loss takes two inputs")) };
+        let [labels, logits] = call.inputs else {
+            return Err(Error::bug("a loss takes two inputs"));
+        };
         integer(labels)?;
         if !logits.dtype.is_float() {
             let accepted = crate::dtype::DTypes::FLOAT;
@@ -369,7 +398,11 @@ pub static SPARSE_SOFTMAX_CROSS_ENTROPY_WITH_LOGITS: OpDef = OpDef {
         "Cross-entropy between class numbers and the softmax of logits, along the last axis.",
         "loss = -log_softmax(logits)_label",
         Kernel::Run(|call, out, inputs| {
-            fn typed<T: Real + Number>(call: &Call, out: &Aval, inputs: &[&Array]) -> Result<Array, Error> {
+            fn typed<T: Real + Number>(
+                call: &Call,
+                out: &Aval,
+                inputs: &[&Array],
+            ) -> Result<Array, Error> {
                 let logits = &call.inputs[1].shape;
                 let classes = logits[logits.len() - 1];
                 let labels = positions(inputs[0], classes)?;
@@ -445,7 +478,10 @@ fn pool_window(x: &Shape, attrs: &attrs::Attrs) -> Result<(Window, [usize; 2]), 
     let Pool { ksize, strides, padding } = Pool::read(attrs);
     if x.len() != 4 {
         let shape = x.to_i64().as_slice().into();
-        return Err(Error::InvalidShape { shape, why: "pools take [batch, height, width, channels]" });
+        return Err(Error::InvalidShape {
+            shape,
+            why: "pools take [batch, height, width, channels]",
+        });
     }
     let pair = |name: &str, values: &Ints| match values[..] {
         [a, b] if a > 0 && b > 0 => {
@@ -460,13 +496,19 @@ fn pool_window(x: &Shape, attrs: &attrs::Attrs) -> Result<(Window, [usize; 2]), 
         match padding.as_str() {
             "VALID" => {
                 if size[axis] > extent {
-                    return Err(Error::attribute("ksize", format!("is larger than the input's extent {extent}")));
+                    return Err(Error::attribute(
+                        "ksize",
+                        format!("is larger than the input's extent {extent}"),
+                    ));
                 }
                 out[axis] = (extent - size[axis]) / stride[axis] + 1;
             }
             "SAME" => {
                 out[axis] = extent.div_ceil(stride[axis]);
-                let covered = out[axis].saturating_sub(1).saturating_mul(stride[axis]).saturating_add(size[axis]);
+                let covered = out[axis]
+                    .saturating_sub(1)
+                    .saturating_mul(stride[axis])
+                    .saturating_add(size[axis]);
                 before[axis] = covered.saturating_sub(extent) / 2;
             }
             _ => return Err(Error::attribute("padding", "must be \"VALID\" or \"SAME\"")),
@@ -482,14 +524,17 @@ fn pooled(x: &Shape, attrs: &attrs::Attrs) -> Result<Shape, Error> {
 
 fn pool_cost(call: &Call, _: &[Aval]) -> Cost {
     let x = &call.inputs[0].shape;
-    let (Ok(out), Ok((window, _))) = (pooled(x, call.attrs), pool_window(x, call.attrs)) else { return Cost::default() };
+    let (Ok(out), Ok((window, _))) = (pooled(x, call.attrs), pool_window(x, call.attrs)) else {
+        return Cost::default();
+    };
     let elements = out.elements() as u64;
     let cells = (window.size[0].min(x[1]) as u64).saturating_mul(window.size[1].min(x[2]) as u64);
     Cost { flops: elements.saturating_mul(cells), workspace: elements.saturating_mul(8) }
 }
 
-const POOL_ATTRS: fn() -> Vec<(&'static str, Attr)> =
-    || vec![ints("ksize", &[2, 2]), ints("strides", &[2, 2]), ("padding", Attr::Text("SAME".into()))];
+const POOL_ATTRS: fn() -> Vec<(&'static str, Attr)> = || {
+    vec![ints("ksize", &[2, 2]), ints("strides", &[2, 2]), ("padding", Attr::Text("SAME".into()))]
+};
 
 const fn pool(
     name: &'static str,
@@ -498,7 +543,11 @@ const fn pool(
     kernel: Kernel,
     derivative: Derivative,
 ) -> OpDef {
-    OpDef { attrs: Pool::SPECS, cost: pool_cost, ..activation(name, summary, formula, kernel, derivative) }
+    OpDef {
+        attrs: Pool::SPECS,
+        cost: pool_cost,
+        ..activation(name, summary, formula, kernel, derivative)
+    }
 }
 
 /// Where each window's largest element is.
@@ -522,7 +571,12 @@ fn pick<T: Real>(from: &Array, places: &[usize], out: &Shape) -> Result<Array, E
 
 /// Largest element of each window.
 pub static MAX_POOL2D: OpDef = OpDef {
-    infer: |call| Ok(smallvec![Aval { dtype: call.inputs[0].dtype, shape: pooled(&call.inputs[0].shape, call.attrs)? }]),
+    infer: |call| {
+        Ok(smallvec![Aval {
+            dtype: call.inputs[0].dtype,
+            shape: pooled(&call.inputs[0].shape, call.attrs)?
+        }])
+    },
     samples: &[sample_with(&[uniform(&[1, 4, 3, 2], -2.0, 2.0)], POOL_ATTRS)],
     ..pool(
         "max_pool2d",
@@ -550,7 +604,11 @@ fn infer_like(call: &Call, other: &Shape, out: Shape) -> Result<Avals, Error> {
     let dtype = common_dtype(&call.inputs[0], &call.inputs[1])?;
     if call.inputs[1].shape != *other {
         let (lhs, rhs) = (call.inputs[1].shape.clone(), other.clone());
-        return Err(Error::ShapeMismatch { lhs, rhs, expected: "the second input must fit the pool" });
+        return Err(Error::ShapeMismatch {
+            lhs,
+            rhs,
+            expected: "the second input must fit the pool",
+        });
     }
     Ok(smallvec![Aval { dtype, shape: out }])
 }
@@ -562,13 +620,20 @@ pub static MAX_POOL2D_SCATTER: OpDef = OpDef {
         let x = call.inputs[0].shape.clone();
         infer_like(call, &pooled(&x, call.attrs)?, x)
     },
-    samples: &[sample_with(&[uniform(&[1, 4, 3, 2], -2.0, 2.0), uniform(&[1, 2, 2, 2], -1.0, 1.0)], POOL_ATTRS)],
+    samples: &[sample_with(
+        &[uniform(&[1, 4, 3, 2], -2.0, 2.0), uniform(&[1, 2, 2, 2], -1.0, 1.0)],
+        POOL_ATTRS,
+    )],
     ..pool(
         "max_pool2d_scatter",
         "Adds each value to where max_pool2d takes its window's largest element: the transpose of that pool.",
         "y[argmax of x in window w] += values[w]",
         Kernel::Run(|call, out, inputs| {
-            fn typed<T: Real + Number>(places: &[usize], values: &Array, out: &Aval) -> Result<Array, Error> {
+            fn typed<T: Real + Number>(
+                places: &[usize],
+                values: &Array,
+                out: &Aval,
+            ) -> Result<Array, Error> {
                 let mut result = buffer(out.shape.elements())?;
                 result.resize(out.shape.elements(), T::ZERO);
                 for (&at, &value) in places.iter().zip(values.elements::<T>()?) {
@@ -599,7 +664,10 @@ pub static MAX_POOL2D_GATHER: OpDef = OpDef {
         let out = pooled(&x, call.attrs)?;
         infer_like(call, &x, out)
     },
-    samples: &[sample_with(&[uniform(&[1, 4, 3, 2], -2.0, 2.0), uniform(&[1, 4, 3, 2], -1.0, 1.0)], POOL_ATTRS)],
+    samples: &[sample_with(
+        &[uniform(&[1, 4, 3, 2], -2.0, 2.0), uniform(&[1, 4, 3, 2], -1.0, 1.0)],
+        POOL_ATTRS,
+    )],
     ..pool(
         "max_pool2d_gather",
         "Picks the values at which max_pool2d takes its windows' largest elements.",
@@ -628,4 +696,3 @@ fn tangent_through<'g>(r: &Rule<'g>, t: &[Option<Var<'g>>], op: &'static OpDef) 
     let values = t[1].unwrap_or_else(|| r.x[1].zeros());
     smallvec![r.x[0].op(op, r.attrs.clone(), &[values])]
 }
-

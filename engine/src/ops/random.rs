@@ -51,7 +51,10 @@ fn infer(call: &Call, shape: &Ints, dtype: DType) -> Result<Avals, Error> {
     exactly(state, DType::I64)?;
     if state.shape != Shape::from([2]) {
         let shape = state.shape.to_i64().as_slice().into();
-        return Err(Error::InvalidShape { shape, why: "a random state has shape [2]: key and counter" });
+        return Err(Error::InvalidShape {
+            shape,
+            why: "a random state has shape [2]: key and counter",
+        });
     }
     if !dtype.is_float() {
         return Err(Error::UnsupportedDType { dtype, accepted: DTypes::FLOAT });
@@ -75,9 +78,16 @@ fn draw(out: &Aval, state: &Array, number: impl Fn(State, u64) -> f64) -> Result
 }
 
 const SAMPLE: &[Sample] =
-    &[sample_with(&[Input { shape: &[2], fill: Fill::Index(0, 1 << 40) }], || vec![ints("shape", &[2, 3])])];
+    &[sample_with(&[Input { shape: &[2], fill: Fill::Index(0, 1 << 40) }], || {
+        vec![ints("shape", &[2, 3])]
+    })];
 
-const fn source(name: &'static str, summary: &'static str, formula: &'static str, kernel: Kernel) -> OpDef {
+const fn source(
+    name: &'static str,
+    summary: &'static str,
+    formula: &'static str,
+    kernel: Kernel,
+) -> OpDef {
     OpDef {
         family: "random",
         inputs: &["state"],
@@ -117,7 +127,10 @@ pub static RANDOM_NORMAL: OpDef = OpDef {
     infer: |call| {
         let Normal { shape, dtype, mean, stddev } = Normal::read(call.attrs);
         if !(mean.is_finite() && stddev.is_finite() && stddev >= 0.0) {
-            return Err(Error::attribute("stddev", "must be finite and not negative, and mean finite"));
+            return Err(Error::attribute(
+                "stddev",
+                "must be finite and not negative, and mean finite",
+            ));
         }
         infer(call, &shape, dtype)
     },
@@ -131,4 +144,3 @@ pub static RANDOM_NORMAL: OpDef = OpDef {
         }),
     )
 };
-

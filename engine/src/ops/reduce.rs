@@ -14,7 +14,10 @@ use crate::{
         real::Number,
         reduce::{fold, scan, split},
     },
-    op::{Arrays, Call, Cotangents, Derivative, Kernel, OpDef, Reads, ResultType, Rule, Sample, cotangents},
+    op::{
+        Arrays, Call, Cotangents, Derivative, Kernel, OpDef, Reads, ResultType, Rule, Sample,
+        cotangents,
+    },
     ops::{
         family::{self, ints, per_input, sample, sample_with, truth, uniform},
         math::{ABS, EQUAL, EXP, LESS, LOG, SQRT, SQUARE},
@@ -23,8 +26,19 @@ use crate::{
 
 /// The family, as the catalogue lists it.
 pub const ALL: &[&OpDef] = &[
-    &REDUCE_SUM, &REDUCE_MEAN, &REDUCE_PROD, &REDUCE_MAX, &REDUCE_MIN, &REDUCE_LOGSUMEXP, &REDUCE_VARIANCE, &REDUCE_STD,
-    &REDUCE_ALL, &REDUCE_ANY, &ARGMAX, &ARGMIN, &CUMSUM,
+    &REDUCE_SUM,
+    &REDUCE_MEAN,
+    &REDUCE_PROD,
+    &REDUCE_MAX,
+    &REDUCE_MIN,
+    &REDUCE_LOGSUMEXP,
+    &REDUCE_VARIANCE,
+    &REDUCE_STD,
+    &REDUCE_ALL,
+    &REDUCE_ANY,
+    &ARGMAX,
+    &ARGMIN,
+    &CUMSUM,
 ];
 
 attrs! {
@@ -120,7 +134,10 @@ pub static REDUCE_SUM: OpDef = OpDef {
         "Sum along axes. Floating-point sums are accumulated in float64.",
         "y = sum of x",
         folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::widen(T::ZERO), |a, x| T::wide_add(a, x.widen()), T::narrow),
-        Derivative::Linear { reads: Reads::NONE, transpose: |r, ct| cotangents([spread(r, ct[0])]) },
+        Derivative::Linear {
+            reads: Reads::NONE,
+            transpose: |r, ct| cotangents([spread(r, ct[0])]),
+        },
     )
 };
 
@@ -134,7 +151,10 @@ pub static REDUCE_MEAN: OpDef = reduction(
         reads: Reads::NONE,
         transpose: |r, ct| {
             let (all, some) = (r.x[0].shape().elements(), r.y().shape().elements());
-            #[expect(clippy::cast_precision_loss, reason = "a mean of 2^52 elements does not exist here")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a mean of 2^52 elements does not exist here"
+            )]
             let share = if all == 0 { 0.0 } else { some as f64 / all as f64 };
             cotangents([spread(r, ct[0] * share)])
         },
@@ -152,7 +172,12 @@ pub static REDUCE_PROD: OpDef = OpDef {
         Derivative::Custom {
             reads: Reads::X0,
             vjp: |r, ct| cotangents([spread(r, ct[0]) * products_of_others(r)]),
-            jvp: |r, t| smallvec![collect(r, t[0].map_or_else(|| r.x[0].zeros(), |t| t * products_of_others(r)))],
+            jvp: |r, t| {
+                smallvec![collect(
+                    r,
+                    t[0].map_or_else(|| r.x[0].zeros(), |t| t * products_of_others(r))
+                )]
+            },
         },
     )
 };
@@ -253,18 +278,19 @@ pub static REDUCE_VARIANCE: OpDef = reduction(
 );
 
 /// Standard deviation.
-pub static REDUCE_STD: OpDef = reduction(
-    "reduce_std",
-    "Standard deviation along axes; its derivative where it is 0 is NaN.",
-    "y = sqrt(mean of (x - mean of x)^2)",
-    Kernel::Composite(|r| smallvec![variance(r).map(&SQRT)]),
-    Derivative::None,
-);
+pub static REDUCE_STD: OpDef = OpDef {
+    samples: &[SAMPLES[0], SAMPLES[1], SAMPLES[2]],
+    ..reduction(
+        "reduce_std",
+        "Standard deviation along axes; its derivative where it is 0 is NaN.",
+        "y = sqrt(mean of (x - mean of x)^2)",
+        Kernel::Composite(|r| smallvec![variance(r).map(&SQRT)]),
+        Derivative::None,
+    )
+};
 
-const TRUTHS: &[Sample] = &[
-    sample(&[truth(&[2, 3])]),
-    sample_with(&[truth(&[2, 3])], || vec![ints("axis", &[0])]),
-];
+const TRUTHS: &[Sample] =
+    &[sample(&[truth(&[2, 3])]), sample_with(&[truth(&[2, 3])], || vec![ints("axis", &[0])])];
 
 /// Conjunction.
 pub static REDUCE_ALL: OpDef = OpDef {
@@ -304,7 +330,12 @@ attrs! {
 
 const SAMPLE: &[Sample] = &[sample(&[uniform(&[3, 2], -2.0, 2.0)])];
 
-const fn position(name: &'static str, summary: &'static str, formula: &'static str, kernel: Kernel) -> OpDef {
+const fn position(
+    name: &'static str,
+    summary: &'static str,
+    formula: &'static str,
+    kernel: Kernel,
+) -> OpDef {
     OpDef {
         dtypes: DTypes::NUMERIC,
         result: ResultType::Fixed(DType::I64),
@@ -313,7 +344,10 @@ const fn position(name: &'static str, summary: &'static str, formula: &'static s
             let x = &call.inputs[0].shape;
             let axis = x.axis(AlongAxis::read(call.attrs).axis, 0)?;
             if x[axis] == 0 {
-                return Err(Error::InvalidShape { shape: x.to_i64().as_slice().into(), why: "the axis is empty" });
+                return Err(Error::InvalidShape {
+                    shape: x.to_i64().as_slice().into(),
+                    why: "the axis is empty",
+                });
             }
             Ok(smallvec![Aval { dtype: DType::I64, shape: x.reduce(&[axis], false) }])
         },
@@ -324,7 +358,12 @@ const fn position(name: &'static str, summary: &'static str, formula: &'static s
 }
 
 fn positions(call: &Call, out: &[Aval], inputs: &[&Array], largest: bool) -> Result<Arrays, Error> {
-    fn typed<T: Number>(x: &[T], shape: &Shape, axis: usize, largest: bool) -> Result<Vec<i64>, Error> {
+    fn typed<T: Number>(
+        x: &[T],
+        shape: &Shape,
+        axis: usize,
+        largest: bool,
+    ) -> Result<Vec<i64>, Error> {
         let (kept, mut along) = split(shape, &[axis]);
         let mut out = crate::array::buffer(kept.shape.iter().product())?;
         kept.each(|start| {
@@ -414,7 +453,14 @@ pub static CUMSUM: OpDef = OpDef {
             fn typed<T: Number>(call: &Call, out: &Aval, x: &Array) -> Result<Array, Error> {
                 let Cumulative { axis, exclusive, reverse } = Cumulative::read(call.attrs);
                 let axis = out.shape.axis(axis, 0)?;
-                let y = scan(x.elements::<T>()?, &out.shape, axis, (exclusive, reverse), T::ZERO, T::add)?;
+                let y = scan(
+                    x.elements::<T>()?,
+                    &out.shape,
+                    axis,
+                    (exclusive, reverse),
+                    T::ZERO,
+                    T::add,
+                )?;
                 Array::new(&out.shape, y)
             }
             Ok(smallvec![match out[0].dtype {

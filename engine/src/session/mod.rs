@@ -125,7 +125,11 @@ impl Session {
     /// The variables: handle, name and current value.
     pub fn variables(&self) -> impl Iterator<Item = (Handle, &str, &Tensor)> {
         self.slots.iter().filter_map(|(&handle, slot)| {
-            if let Slot::Variable(variable) = slot { Some((handle, &*variable.name, &variable.tensor)) } else { None }
+            if let Slot::Variable(variable) = slot {
+                Some((handle, &*variable.name, &variable.tensor))
+            } else {
+                None
+            }
         })
     }
 
@@ -139,7 +143,12 @@ impl Session {
         &self.ledger
     }
 
-    fn execute(&mut self, kind: &Kind, scope: u32, warnings: &mut Vec<String>) -> Result<Answer, Error> {
+    fn execute(
+        &mut self,
+        kind: &Kind,
+        scope: u32,
+        warnings: &mut Vec<String>,
+    ) -> Result<Answer, Error> {
         match kind {
             Kind::Constant { output, value } => self.constant(*output, value),
             Kind::Op { op, attrs, inputs, outputs } => self.op(op, attrs, inputs, outputs, scope),
@@ -147,14 +156,19 @@ impl Session {
             Kind::CreateVariable { variable, name, initial, trainable } => {
                 self.create_variable(*variable, name, *initial, *trainable)
             }
-            Kind::ReadVariable { variable, output } => self.read_variable(*variable, *output, scope),
+            Kind::ReadVariable { variable, output } => {
+                self.read_variable(*variable, *output, scope)
+            }
             Kind::Assign { variable, value, mode } => self.assign(*variable, *value, *mode, scope),
             Kind::Scatter { variable, indices, updates, mode } => {
                 self.scatter(*variable, *indices, *updates, *mode, scope)
             }
-            Kind::OpenTape { tape, persistent, watch_accessed_variables, paused } => {
-                self.open_tape(*tape, Tape::new(*persistent, *watch_accessed_variables, scope), *paused)
-            }
+            Kind::OpenTape { tape, persistent, watch_accessed_variables, paused } => self
+                .open_tape(
+                    *tape,
+                    Tape::new(*persistent, *watch_accessed_variables, scope),
+                    *paused,
+                ),
             Kind::WatchTape { tape, values } => self.watch(*tape, values, warnings),
             Kind::StopTape { tape, require_recording } => {
                 self.tape(*tape)?.stop(*require_recording).map(|()| Answer::Done)
@@ -168,11 +182,15 @@ impl Session {
                 self.create_optimizer(*optimizer, name, hyperparameters.clone())
             }
             Kind::ApplyOptimizer { optimizer, pairs } => self.apply_optimizer(*optimizer, pairs),
-            Kind::SetOptimizer { optimizer, hyperparameters } => self.set_optimizer(*optimizer, hyperparameters.clone()),
+            Kind::SetOptimizer { optimizer, hyperparameters } => {
+                self.set_optimizer(*optimizer, hyperparameters.clone())
+            }
             Kind::CreateGenerator { generator, seed } => {
                 self.bind(*generator, Slot::Generator { key: *seed, counter: 0 })
             }
-            Kind::NextGeneratorState { generator, output, draws } => self.next_state(*generator, *output, *draws),
+            Kind::NextGeneratorState { generator, output, draws } => {
+                self.next_state(*generator, *output, *draws)
+            }
             Kind::Fetch { value } => self.peek(*value).map(Answer::Tensor),
             Kind::Describe { value } => self.peek(*value).map(|tensor| Answer::Spec(tensor.aval())),
             Kind::Sync => Ok(Answer::Synced),
@@ -226,7 +244,9 @@ impl Session {
         let root = match &error {
             Error::Poisoned { handle, .. } => match self.slots.get(handle) {
                 Some(Slot::Poisoned(poison)) => Arc::clone(poison),
-                Some(_) | None => Arc::new(Poison { sequence, tag: tag.into(), reason: error.classify().1 }),
+                Some(_) | None => {
+                    Arc::new(Poison { sequence, tag: tag.into(), reason: error.classify().1 })
+                }
             },
             error => Arc::new(Poison { sequence, tag: tag.into(), reason: error.classify().1 }),
         };
@@ -242,7 +262,11 @@ impl Session {
 
     /// The dtypes and shapes of a command's inputs, as far as they exist.
     fn known(&self, kind: &Kind) -> Vec<Aval> {
-        kind.inputs().iter().filter_map(|&handle| self.peek(handle).ok()).map(|tensor| tensor.aval()).collect()
+        kind.inputs()
+            .iter()
+            .filter_map(|&handle| self.peek(handle).ok())
+            .map(|tensor| tensor.aval())
+            .collect()
     }
 }
 
@@ -310,9 +334,11 @@ impl Kind {
             Self::Op { outputs, .. } => outputs.to_vec(),
             Self::CreateVariable { variable, .. } => vec![*variable],
             Self::OpenTape { tape, .. } => vec![*tape],
-            Self::Gradient(request) => {
-                request.outputs.iter().flat_map(|output| [output.gradient, output.indices]).collect()
-            }
+            Self::Gradient(request) => request
+                .outputs
+                .iter()
+                .flat_map(|output| [output.gradient, output.indices])
+                .collect(),
             Self::CreateOptimizer { optimizer, .. } => vec![*optimizer],
             Self::CreateGenerator { generator, .. } => vec![*generator],
             Self::Release { .. }
@@ -359,5 +385,31 @@ impl Kind {
             | Self::Describe { .. }
             | Self::Sync => Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+impl Session {
+    /// Who a handle's value is.
+    pub(crate) fn identity(&self, handle: Handle) -> ValueId {
+        match self.slot(handle) {
+            Ok(Slot::Value(value)) => value.id,
+            Ok(Slot::Variable(variable)) => variable.id,
+            other => panic!("handle {handle} is {other:?}"),
+        }
+    }
+
+    /// What a tape recorded.
+    pub(crate) fn trace(&self, tape: Handle) -> &crate::tape::Trace {
+        self.tapes[&tape].trace()
+    }
+
+    /// Runs a program that no tape hears of.
+    pub(crate) fn run_silently(
+        &mut self,
+        program: crate::graph::Program,
+        wanted: &[usize],
+    ) -> Result<Vec<Value>, Error> {
+        self.run(program, wanted, &[], u32::MAX)
     }
 }

@@ -33,10 +33,17 @@ impl Session {
         given: Vec<(String, Attr)>,
     ) -> Result<Answer, Error> {
         let optimizer = Optimizer::new(name, given)?;
-        self.bind(handle, Slot::Optimizer(Box::new(OptimizerState { optimizer, states: HashMap::new() })))
+        self.bind(
+            handle,
+            Slot::Optimizer(Box::new(OptimizerState { optimizer, states: HashMap::new() })),
+        )
     }
 
-    pub(super) fn set_optimizer(&mut self, handle: Handle, given: Vec<(String, Attr)>) -> Result<Answer, Error> {
+    pub(super) fn set_optimizer(
+        &mut self,
+        handle: Handle,
+        given: Vec<(String, Attr)>,
+    ) -> Result<Answer, Error> {
         self.optimizer(handle)?.optimizer.set(given)?;
         Ok(Answer::Done)
     }
@@ -50,7 +57,11 @@ impl Session {
     }
 
     /// One step for all variables or for none: everything is computed into new tensors before the first is replaced.
-    pub(super) fn apply_optimizer(&mut self, handle: Handle, pairs: &[GradientPair]) -> Result<Answer, Error> {
+    pub(super) fn apply_optimizer(
+        &mut self,
+        handle: Handle,
+        pairs: &[GradientPair],
+    ) -> Result<Answer, Error> {
         let iterations = self.optimizer(handle)?.optimizer.iterations();
         if pairs.is_empty() {
             return Ok(Answer::Iterations(iterations));
@@ -63,7 +74,8 @@ impl Session {
         let (program, slots) = write_step(state, &members)?;
         let wanted: Vec<usize> = slots.iter().flatten().copied().collect();
         let mut unheard = Unheard;
-        let mut values = exec::run_program(&self.ledger, program, &wanted, &mut unheard)?.into_iter();
+        let mut values =
+            exec::run_program(&self.ledger, program, &wanted, &mut unheard)?.into_iter();
         for (member, slots) in members.iter().zip(&slots) {
             let mut tensors = values.by_ref().take(slots.len()).map(|value| value.tensor);
             let theta = tensors.next().ok_or_else(|| Error::bug("a step without a variable"))?;
@@ -89,7 +101,11 @@ impl Session {
                 continue;
             }
             // The rows of a gradient that turned out dense have no numbers.
-            let indices = if indices == 0 || !self.slots.contains_key(&indices) { None } else { Some(self.peek(indices)?) };
+            let indices = if indices == 0 || !self.slots.contains_key(&indices) {
+                None
+            } else {
+                Some(self.peek(indices)?)
+            };
             let (id, theta) = (variable.id, variable.tensor.clone());
             let member = Checked { handle, id, theta, gradient: self.peek(gradient)?, indices };
             member.check()?;
@@ -147,12 +163,18 @@ fn write_step(
                     let extent = member.theta.aval().shape[0];
                     gradient = scatter_sum(gradient, operand(indices), 0, extent);
                 }
-                let state = state.states.get(&member.id).into_iter().flatten().map(&operand).collect();
+                let state =
+                    state.states.get(&member.id).into_iter().flatten().map(&operand).collect();
                 Member { theta, gradient, state }
             })
             .collect();
         let moved = state.optimizer.step(&graph, &written);
-        moved.iter().map(|(theta, state)| std::iter::once(theta).chain(state).map(|var| var.slot()).collect()).collect()
+        moved
+            .iter()
+            .map(|(theta, state)| {
+                std::iter::once(theta).chain(state).map(|var| var.slot()).collect()
+            })
+            .collect()
     };
     Ok((graph.finish()?, slots))
 }

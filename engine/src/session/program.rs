@@ -30,7 +30,12 @@ struct Ran {
 }
 
 impl Recorder for Log {
-    fn ran(&mut self, application: &Application, inputs: &[&Value], outputs: &[Tensor]) -> SmallVec<[ValueId; 1]> {
+    fn ran(
+        &mut self,
+        application: &Application,
+        inputs: &[&Value],
+        outputs: &[Tensor],
+    ) -> SmallVec<[ValueId; 1]> {
         let ids: SmallVec<[ValueId; 1]> = outputs
             .iter()
             .map(|_| {
@@ -43,7 +48,11 @@ impl Recorder for Log {
                 op: application.op,
                 attrs: application.attrs.clone(),
                 inputs: inputs.iter().map(|&value| value.clone()).collect(),
-                outputs: ids.iter().zip(outputs).map(|(&id, tensor)| Value { id, tensor: tensor.clone() }).collect(),
+                outputs: ids
+                    .iter()
+                    .zip(outputs)
+                    .map(|(&id, tensor)| Value { id, tensor: tensor.clone() })
+                    .collect(),
             });
         }
         ids

@@ -23,7 +23,12 @@ impl Session {
         }
     }
 
-    pub(super) fn open_tape(&mut self, handle: Handle, mut tape: Tape, paused: bool) -> Result<Answer, Error> {
+    pub(super) fn open_tape(
+        &mut self,
+        handle: Handle,
+        mut tape: Tape,
+        paused: bool,
+    ) -> Result<Answer, Error> {
         self.check_free(&[handle])?;
         if self.tapes.len() >= MAX_TAPES {
             return Err(Error::TooMany { what: "tapes", limit: MAX_TAPES });
@@ -62,7 +67,8 @@ impl Session {
         warnings: &mut Vec<String>,
     ) -> Result<Answer, Error> {
         self.tape(tape)?.check_usable()?;
-        let watched: Vec<_> = handles.iter().map(|&handle| self.identify(handle)).collect::<Result<_, _>>()?;
+        let watched: Vec<_> =
+            handles.iter().map(|&handle| self.identify(handle)).collect::<Result<_, _>>()?;
         let tape = self.tape(tape)?;
         for ((id, aval, is_variable), handle) in watched.into_iter().zip(handles) {
             if !aval.dtype.is_differentiable() {
@@ -82,7 +88,9 @@ impl Session {
             .slots
             .iter()
             .filter_map(|(&handle, slot)| match slot {
-                Slot::Variable(variable) if ids.contains(&variable.id) => Some((variable.id, handle)),
+                Slot::Variable(variable) if ids.contains(&variable.id) => {
+                    Some((variable.id, handle))
+                }
                 _ => None,
             })
             .collect();
@@ -90,16 +98,25 @@ impl Session {
         Ok(Answer::Variables(handles.into_iter().map(|(_, handle)| handle).collect()))
     }
 
-    pub(super) fn gradient(&mut self, request: &GradientRequest, scope: u32) -> Result<Answer, Error> {
+    pub(super) fn gradient(
+        &mut self,
+        request: &GradientRequest,
+        scope: u32,
+    ) -> Result<Answer, Error> {
         let outputs: Vec<Handle> = request
             .outputs
             .iter()
-            .flat_map(|output| [Some(output.gradient), Some(output.indices).filter(|&handle| handle != 0)])
+            .flat_map(|output| {
+                [Some(output.gradient), Some(output.indices).filter(|&handle| handle != 0)]
+            })
             .flatten()
             .collect();
         self.check_free(&outputs)?;
         if request.outputs.len() != request.sources.len() {
-            return Err(Error::OutputCount { expected: request.sources.len(), given: request.outputs.len() });
+            return Err(Error::OutputCount {
+                expected: request.sources.len(),
+                given: request.outputs.len(),
+            });
         }
         self.tape(request.tape)?.check_usable()?;
         let targets = self.targets(request)?;
@@ -128,7 +145,11 @@ impl Session {
                 Some(&seed) => {
                     let (id, tensor) = self.seed(seed)?;
                     if tensor.aval() != aval {
-                        return Err(Error::SeedMismatch { position, given: tensor.aval(), target: aval });
+                        return Err(Error::SeedMismatch {
+                            position,
+                            given: tensor.aval(),
+                            target: aval,
+                        });
                     }
                     Some(Value { id, tensor })
                 }
@@ -196,11 +217,17 @@ impl Session {
 
     /// Zeros for the sources without a path, if they are asked for. Made before anything else, so that lacking memory
     /// changes nothing.
-    fn zeros(&self, request: &GradientRequest, found: &[Found], sources: &[Source]) -> Result<Vec<Tensor>, Error> {
+    fn zeros(
+        &self,
+        request: &GradientRequest,
+        found: &[Found],
+        sources: &[Source],
+    ) -> Result<Vec<Tensor>, Error> {
         if !request.zero_unconnected {
             return Ok(Vec::new());
         }
-        let absent = found.iter().zip(sources).filter(|(found, _)| matches!(found, Found::Absent(_)));
+        let absent =
+            found.iter().zip(sources).filter(|(found, _)| matches!(found, Found::Absent(_)));
         let zero = |aval: &Aval| {
             let attrs = Full { shape: aval.shape.to_i64(), dtype: aval.dtype, value: 0.0 }.write();
             Ok(exec::run(&self.ledger, &FULL, &attrs, &[])?.remove(0))

@@ -57,14 +57,16 @@ impl Session {
         let values = if let Kernel::Composite(_) = op.kernel {
             self.composite(op, attrs, &inputs, scope)?
         } else {
-            let tensors: SmallVec<[&Tensor; 4]> = inputs.iter().map(|input| &input.value.tensor).collect();
+            let tensors: SmallVec<[&Tensor; 4]> =
+                inputs.iter().map(|input| &input.value.tensor).collect();
             self.reserve_nodes(1 + inputs.len(), scope)?;
             let tensors = exec::run(&self.ledger, op, attrs, &tensors)?;
             self.record_reads(&inputs, scope);
             let values: SmallVec<[Value; 1]> =
                 tensors.into_iter().map(|tensor| Value { id: self.new_id(), tensor }).collect();
             {
-                let read: SmallVec<[_; 4]> = inputs.iter().map(|input| pair(&input.value)).collect();
+                let read: SmallVec<[_; 4]> =
+                    inputs.iter().map(|input| pair(&input.value)).collect();
                 let made: SmallVec<[_; 2]> = values.iter().map(pair).collect();
                 self.record(op, attrs, &read, &made, true, scope);
             }
@@ -107,7 +109,8 @@ impl Session {
         match self.slot(handle)? {
             Slot::Value(value) => Ok(Input { value: value.clone(), read: None }),
             Slot::Variable(variable) => {
-                let (tensor, read) = (variable.tensor.clone(), Some((variable.id, variable.trainable)));
+                let (tensor, read) =
+                    (variable.tensor.clone(), Some((variable.id, variable.trainable)));
                 Ok(Input { value: Value { id: self.new_id(), tensor }, read })
             }
             other => Err(other.refuse(handle, "value")),
@@ -123,7 +126,14 @@ impl Session {
         }
     }
 
-    fn record_read(&mut self, variable: ValueId, trainable: bool, value: &Value, held: bool, scope: u32) {
+    fn record_read(
+        &mut self,
+        variable: ValueId,
+        trainable: bool,
+        value: &Value,
+        held: bool,
+        scope: u32,
+    ) {
         for tape in self.tapes.values_mut().filter(|tape| tape.hears(scope)) {
             tape.accessed(variable, &value.tensor.aval(), trainable);
         }
@@ -132,9 +142,14 @@ impl Session {
     }
 
     pub(super) fn release(&mut self, handles: &[Handle]) -> Result<Answer, Error> {
-        let tape = handles.iter().find(|&handle| matches!(self.slots.get(handle), Some(Slot::Tape)));
+        let tape =
+            handles.iter().find(|&handle| matches!(self.slots.get(handle), Some(Slot::Tape)));
         if let Some(&handle) = tape {
-            return Err(Error::WrongKind { handle, expected: "value, variable, optimizer or generator", found: "tape" });
+            return Err(Error::WrongKind {
+                handle,
+                expected: "value, variable, optimizer or generator",
+                found: "tape",
+            });
         }
         for handle in handles {
             let id = match self.slots.remove(handle) {
@@ -167,7 +182,12 @@ impl Session {
         self.bind(handle, Slot::Variable(variable))
     }
 
-    pub(super) fn read_variable(&mut self, handle: Handle, output: Handle, scope: u32) -> Result<Answer, Error> {
+    pub(super) fn read_variable(
+        &mut self,
+        handle: Handle,
+        output: Handle,
+        scope: u32,
+    ) -> Result<Answer, Error> {
         self.check_free(&[output])?;
         let Variable { id, tensor, trainable, .. } = self.variable(handle)?.clone();
         self.reserve_nodes(1, scope)?;
@@ -274,7 +294,10 @@ impl Session {
                 Array::new(&aval.shape, update_rows(rows, &places, |_: bool, new| new)?)?
             }
             DType::Bool => {
-                return Err(Error::UnsupportedDType { dtype: DType::Bool, accepted: DTypes::NUMERIC });
+                return Err(Error::UnsupportedDType {
+                    dtype: DType::Bool,
+                    accepted: DTypes::NUMERIC,
+                });
             }
         };
         Ok(Tensor::paid(array, charge))
@@ -282,10 +305,18 @@ impl Session {
 
     // --- generators ---
 
-    pub(super) fn next_state(&mut self, generator: Handle, output: Handle, draws: i64) -> Result<Answer, Error> {
+    pub(super) fn next_state(
+        &mut self,
+        generator: Handle,
+        output: Handle,
+        draws: i64,
+    ) -> Result<Answer, Error> {
         self.check_free(&[output])?;
         if !(1..=MAX_DRAWS).contains(&draws) {
-            return Err(Error::Malformed { what: "draws".into(), why: "must be from 1 to 2^40".into() });
+            return Err(Error::Malformed {
+                what: "draws".into(),
+                why: "must be from 1 to 2^40".into(),
+            });
         }
         let (key, counter) = match self.slot(generator)? {
             Slot::Generator { key, counter } => (*key, *counter),

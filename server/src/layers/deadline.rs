@@ -111,4 +111,15 @@ mod tests {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
     }
+
+    /// Not over a socket: tonic's client watches the same header, and may be faster with its own answer.
+    #[tokio::test]
+    async fn a_call_that_takes_too_long_gets_the_right_code() {
+        let never = tower::service_fn(|_: Request<()>| std::future::pending());
+        let never = tower::ServiceExt::<Request<()>>::map_err(never, |error: std::io::Error| error);
+        let request = Request::builder().header("grpc-timeout", "1n").body(()).unwrap();
+        let response: Response<()> = DeadlineLayer.layer(never).call(request).await.unwrap();
+        let status = tonic::Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+    }
 }

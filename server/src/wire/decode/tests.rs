@@ -1,5 +1,7 @@
 //! What clients may get wrong: each becomes a rejection that poisons the right handles.
 
+#![expect(clippy::result_large_err, reason = "it is what is tested")]
+
 use gradtape_engine::ledger::Ledger;
 
 use super::*;
@@ -8,7 +10,6 @@ fn decode(kind: Wire) -> Result<Command, Rejected> {
     decode_message(v1::Command { kind: Some(kind), ..Default::default() })
 }
 
-#[expect(clippy::result_large_err, reason = "it is what is tested")]
 fn decode_message(mut message: v1::Command) -> Result<Command, Rejected> {
     let (ledger, uploads) = (Ledger::new("session", 1 << 20), Uploads::new(1));
     let context = Context { ledger: &ledger, uploads: &uploads, max_inline_bytes: 16 };
