@@ -43,7 +43,7 @@ pub fn concat(values: &[&Tensor]) -> Tensor {
     of_many("concat", values, vec![])
 }
 
-/// [`concat`] with attributes.
+/// [`concat`](concat()) with attributes.
 #[track_caller]
 pub fn concat_with(values: &[&Tensor], options: Concat) -> Tensor {
     of_many("concat", values, vec![("axis", Attribute::Integer(options.axis))])
@@ -55,7 +55,7 @@ pub fn stack(values: &[&Tensor]) -> Tensor {
     of_many("stack", values, vec![])
 }
 
-/// [`stack`] with attributes.
+/// [`stack`](stack()) with attributes.
 #[track_caller]
 pub fn stack_with(values: &[&Tensor], options: Stack) -> Tensor {
     of_many("stack", values, vec![("axis", Attribute::Integer(options.axis))])
@@ -70,7 +70,7 @@ impl Session {
         self.op("full", [], vec![("shape", Attribute::Integers(shape.into()))])
     }
 
-    /// [`Session::full`] with attributes.
+    /// [`Session::full`](Session::full()) with attributes.
     #[track_caller]
     pub fn full_with(&self, shape: impl Into<Vec<i64>>, options: Full) -> Tensor {
         self.op(
@@ -170,7 +170,7 @@ impl Tensor {
         self.apply("square", &[], vec![])
     }
 
-    /// Square root; its derivative at 0 is infinite. `y = sqrt(x)`
+    /// Square root; its derivative at 0 is infinite, but what is 0 above stays 0. `y = sqrt(x)`
     #[track_caller]
     pub fn sqrt(&self) -> Tensor {
         self.apply("sqrt", &[], vec![])
@@ -342,7 +342,7 @@ impl Tensor {
         self.apply("reduce_sum", &[], vec![])
     }
 
-    /// [`Tensor::reduce_sum`] with attributes.
+    /// [`Tensor::reduce_sum`](Tensor::reduce_sum()) with attributes.
     #[track_caller]
     pub fn reduce_sum_with(&self, options: ReduceSum) -> Tensor {
         self.apply(
@@ -361,7 +361,7 @@ impl Tensor {
         self.apply("reduce_mean", &[], vec![])
     }
 
-    /// [`Tensor::reduce_mean`] with attributes.
+    /// [`Tensor::reduce_mean`](Tensor::reduce_mean()) with attributes.
     #[track_caller]
     pub fn reduce_mean_with(&self, options: ReduceMean) -> Tensor {
         self.apply(
@@ -380,7 +380,7 @@ impl Tensor {
         self.apply("reduce_prod", &[], vec![])
     }
 
-    /// [`Tensor::reduce_prod`] with attributes.
+    /// [`Tensor::reduce_prod`](Tensor::reduce_prod()) with attributes.
     #[track_caller]
     pub fn reduce_prod_with(&self, options: ReduceProd) -> Tensor {
         self.apply(
@@ -399,7 +399,7 @@ impl Tensor {
         self.apply("reduce_max", &[], vec![])
     }
 
-    /// [`Tensor::reduce_max`] with attributes.
+    /// [`Tensor::reduce_max`](Tensor::reduce_max()) with attributes.
     #[track_caller]
     pub fn reduce_max_with(&self, options: ReduceMax) -> Tensor {
         self.apply(
@@ -418,7 +418,7 @@ impl Tensor {
         self.apply("reduce_min", &[], vec![])
     }
 
-    /// [`Tensor::reduce_min`] with attributes.
+    /// [`Tensor::reduce_min`](Tensor::reduce_min()) with attributes.
     #[track_caller]
     pub fn reduce_min_with(&self, options: ReduceMin) -> Tensor {
         self.apply(
@@ -437,7 +437,7 @@ impl Tensor {
         self.apply("reduce_logsumexp", &[], vec![])
     }
 
-    /// [`Tensor::reduce_logsumexp`] with attributes.
+    /// [`Tensor::reduce_logsumexp`](Tensor::reduce_logsumexp()) with attributes.
     #[track_caller]
     pub fn reduce_logsumexp_with(&self, options: ReduceLogsumexp) -> Tensor {
         self.apply(
@@ -456,7 +456,7 @@ impl Tensor {
         self.apply("reduce_variance", &[], vec![])
     }
 
-    /// [`Tensor::reduce_variance`] with attributes.
+    /// [`Tensor::reduce_variance`](Tensor::reduce_variance()) with attributes.
     #[track_caller]
     pub fn reduce_variance_with(&self, options: ReduceVariance) -> Tensor {
         self.apply(
@@ -475,7 +475,7 @@ impl Tensor {
         self.apply("reduce_std", &[], vec![])
     }
 
-    /// [`Tensor::reduce_std`] with attributes.
+    /// [`Tensor::reduce_std`](Tensor::reduce_std()) with attributes.
     #[track_caller]
     pub fn reduce_std_with(&self, options: ReduceStd) -> Tensor {
         self.apply(
@@ -494,7 +494,7 @@ impl Tensor {
         self.apply("reduce_all", &[], vec![])
     }
 
-    /// [`Tensor::reduce_all`] with attributes.
+    /// [`Tensor::reduce_all`](Tensor::reduce_all()) with attributes.
     #[track_caller]
     pub fn reduce_all_with(&self, options: ReduceAll) -> Tensor {
         self.apply(
@@ -513,7 +513,7 @@ impl Tensor {
         self.apply("reduce_any", &[], vec![])
     }
 
-    /// [`Tensor::reduce_any`] with attributes.
+    /// [`Tensor::reduce_any`](Tensor::reduce_any()) with attributes.
     #[track_caller]
     pub fn reduce_any_with(&self, options: ReduceAny) -> Tensor {
         self.apply(
@@ -532,7 +532,7 @@ impl Tensor {
         self.apply("argmax", &[], vec![])
     }
 
-    /// [`Tensor::argmax`] with attributes.
+    /// [`Tensor::argmax`](Tensor::argmax()) with attributes.
     #[track_caller]
     pub fn argmax_with(&self, options: Argmax) -> Tensor {
         self.apply("argmax", &[], vec![("axis", Attribute::Integer(options.axis))])
@@ -544,7 +544,7 @@ impl Tensor {
         self.apply("argmin", &[], vec![])
     }
 
-    /// [`Tensor::argmin`] with attributes.
+    /// [`Tensor::argmin`](Tensor::argmin()) with attributes.
     #[track_caller]
     pub fn argmin_with(&self, options: Argmin) -> Tensor {
         self.apply("argmin", &[], vec![("axis", Attribute::Integer(options.axis))])
@@ -556,7 +556,7 @@ impl Tensor {
         self.apply("cumsum", &[], vec![])
     }
 
-    /// [`Tensor::cumsum`] with attributes.
+    /// [`Tensor::cumsum`](Tensor::cumsum()) with attributes.
     #[track_caller]
     pub fn cumsum_with(&self, options: Cumsum) -> Tensor {
         self.apply(
@@ -622,7 +622,7 @@ impl Tensor {
         self.apply("expand_dims", &[], vec![])
     }
 
-    /// [`Tensor::expand_dims`] with attributes.
+    /// [`Tensor::expand_dims`](Tensor::expand_dims()) with attributes.
     #[track_caller]
     pub fn expand_dims_with(&self, options: ExpandDims) -> Tensor {
         self.apply("expand_dims", &[], vec![("axis", Attribute::Integer(options.axis))])
@@ -634,7 +634,7 @@ impl Tensor {
         self.apply("squeeze", &[], vec![])
     }
 
-    /// [`Tensor::squeeze`] with attributes.
+    /// [`Tensor::squeeze`](Tensor::squeeze()) with attributes.
     #[track_caller]
     pub fn squeeze_with(&self, options: Squeeze) -> Tensor {
         self.apply("squeeze", &[], vec![("axis", Attribute::Integers(options.axis))])
@@ -654,7 +654,7 @@ impl Tensor {
         self.apply("transpose", &[], vec![])
     }
 
-    /// [`Tensor::transpose`] with attributes.
+    /// [`Tensor::transpose`](Tensor::transpose()) with attributes.
     #[track_caller]
     pub fn transpose_with(&self, options: Transpose) -> Tensor {
         self.apply("transpose", &[], vec![("perm", Attribute::Integers(options.perm))])
@@ -676,7 +676,7 @@ impl Tensor {
         self.apply_split("split", num_splits, vec![("num_splits", Attribute::Integer(num_splits))])
     }
 
-    /// [`Tensor::split`] with attributes.
+    /// [`Tensor::split`](Tensor::split()) with attributes.
     #[track_caller]
     pub fn split_with(&self, num_splits: i64, options: Split) -> Vec<Tensor> {
         self.apply_split(
@@ -728,7 +728,7 @@ impl Tensor {
         )
     }
 
-    /// [`Tensor::strided_slice`] with attributes.
+    /// [`Tensor::strided_slice`](Tensor::strided_slice()) with attributes.
     #[track_caller]
     pub fn strided_slice_with(
         &self,
@@ -779,7 +779,7 @@ impl Tensor {
         )
     }
 
-    /// [`Tensor::strided_slice_scatter`] with attributes.
+    /// [`Tensor::strided_slice_scatter`](Tensor::strided_slice_scatter()) with attributes.
     #[track_caller]
     pub fn strided_slice_scatter_with(
         &self,
@@ -814,7 +814,7 @@ impl Tensor {
         self.apply("pad", &[], vec![("paddings", Attribute::Integers(paddings.into()))])
     }
 
-    /// [`Tensor::pad`] with attributes.
+    /// [`Tensor::pad`](Tensor::pad()) with attributes.
     #[track_caller]
     pub fn pad_with(&self, paddings: impl Into<Vec<i64>>, options: Pad) -> Tensor {
         self.apply(
@@ -833,7 +833,7 @@ impl Tensor {
         self.apply("gather", &[&indices], vec![])
     }
 
-    /// [`Tensor::gather`] with attributes.
+    /// [`Tensor::gather`](Tensor::gather()) with attributes.
     #[track_caller]
     pub fn gather_with(&self, indices: impl Operand, options: Gather) -> Tensor {
         self.apply("gather", &[&indices], vec![("axis", Attribute::Integer(options.axis))])
@@ -847,7 +847,7 @@ impl Tensor {
         self.apply("scatter_sum", &[&indices], vec![("extent", Attribute::Integer(extent))])
     }
 
-    /// [`Tensor::scatter_sum`] with attributes.
+    /// [`Tensor::scatter_sum`](Tensor::scatter_sum()) with attributes.
     #[track_caller]
     pub fn scatter_sum_with(
         &self,
@@ -873,7 +873,7 @@ impl Tensor {
         self.apply("one_hot", &[], vec![("depth", Attribute::Integer(depth))])
     }
 
-    /// [`Tensor::one_hot`] with attributes.
+    /// [`Tensor::one_hot`](Tensor::one_hot()) with attributes.
     #[track_caller]
     pub fn one_hot_with(&self, depth: i64, options: OneHot) -> Tensor {
         self.apply(
@@ -889,7 +889,7 @@ impl Tensor {
         self.apply("matmul", &[&b], vec![])
     }
 
-    /// [`Tensor::matmul`] with attributes.
+    /// [`Tensor::matmul`](Tensor::matmul()) with attributes.
     #[track_caller]
     pub fn matmul_with(&self, b: impl Operand, options: Matmul) -> Tensor {
         self.apply(
@@ -920,7 +920,7 @@ impl Tensor {
         self.apply("leaky_relu", &[], vec![])
     }
 
-    /// [`Tensor::leaky_relu`] with attributes.
+    /// [`Tensor::leaky_relu`](Tensor::leaky_relu()) with attributes.
     #[track_caller]
     pub fn leaky_relu_with(&self, options: LeakyRelu) -> Tensor {
         self.apply("leaky_relu", &[], vec![("alpha", Attribute::Double(options.alpha))])
@@ -950,7 +950,7 @@ impl Tensor {
         self.apply("gelu", &[], vec![])
     }
 
-    /// [`Tensor::gelu`] with attributes.
+    /// [`Tensor::gelu`](Tensor::gelu()) with attributes.
     #[track_caller]
     pub fn gelu_with(&self, options: Gelu) -> Tensor {
         self.apply("gelu", &[], vec![("approximate", Attribute::Bool(options.approximate))])
@@ -974,7 +974,7 @@ impl Tensor {
         self.apply("softmax", &[], vec![])
     }
 
-    /// [`Tensor::softmax`] with attributes.
+    /// [`Tensor::softmax`](Tensor::softmax()) with attributes.
     #[track_caller]
     pub fn softmax_with(&self, options: Softmax) -> Tensor {
         self.apply("softmax", &[], vec![("axis", Attribute::Integer(options.axis))])
@@ -986,7 +986,7 @@ impl Tensor {
         self.apply("log_softmax", &[], vec![])
     }
 
-    /// [`Tensor::log_softmax`] with attributes.
+    /// [`Tensor::log_softmax`](Tensor::log_softmax()) with attributes.
     #[track_caller]
     pub fn log_softmax_with(&self, options: LogSoftmax) -> Tensor {
         self.apply("log_softmax", &[], vec![("axis", Attribute::Integer(options.axis))])
@@ -1026,7 +1026,7 @@ impl Tensor {
         )
     }
 
-    /// [`Tensor::max_pool2d`] with attributes.
+    /// [`Tensor::max_pool2d`](Tensor::max_pool2d()) with attributes.
     #[track_caller]
     pub fn max_pool2d_with(
         &self,
@@ -1066,7 +1066,7 @@ impl Tensor {
         )
     }
 
-    /// [`Tensor::max_pool2d_scatter`] with attributes.
+    /// [`Tensor::max_pool2d_scatter`](Tensor::max_pool2d_scatter()) with attributes.
     #[track_caller]
     pub fn max_pool2d_scatter_with(
         &self,
@@ -1107,7 +1107,7 @@ impl Tensor {
         )
     }
 
-    /// [`Tensor::max_pool2d_gather`] with attributes.
+    /// [`Tensor::max_pool2d_gather`](Tensor::max_pool2d_gather()) with attributes.
     #[track_caller]
     pub fn max_pool2d_gather_with(
         &self,
@@ -1135,7 +1135,7 @@ impl Tensor {
         self.apply("random_uniform", &[], vec![("shape", Attribute::Integers(shape.into()))])
     }
 
-    /// [`Tensor::random_uniform`] with attributes.
+    /// [`Tensor::random_uniform`](Tensor::random_uniform()) with attributes.
     #[track_caller]
     pub fn random_uniform_with(
         &self,
@@ -1162,7 +1162,7 @@ impl Tensor {
         self.apply("random_normal", &[], vec![("shape", Attribute::Integers(shape.into()))])
     }
 
-    /// [`Tensor::random_normal`] with attributes.
+    /// [`Tensor::random_normal`](Tensor::random_normal()) with attributes.
     #[track_caller]
     pub fn random_normal_with(&self, shape: impl Into<Vec<i64>>, options: RandomNormal) -> Tensor {
         self.apply(

@@ -24,9 +24,9 @@ Failures of a whole call are gRPC statuses with a `google.rpc.ErrorInfo` of the 
 
 pub(crate) fn make(context: &Context) -> Result<String> {
     let source = context.sh.read_file(SOURCE)?;
-    let message = Regex::new(r#"#\[error\("((?:[^"\\]|\\.)*)"\)\]\s+(\w+)"#)?;
+    let message = Regex::new(r#"#\[error\(\s*"((?:[^"\\]|\\.)*)"\s*\)\]\s+(\w+)"#)?;
     let class = Regex::new(
-        r#"Self::(\w+)(?: \{ \.\. \}|\(_\))? => \{?\s*\((\w+),\s*"(\w+)",\s*"((?:[^"\\]|\\.)*)""#,
+        r#"Self::(\w+)(?: \{ \.\. \}|\(_\))? => \{?\s*\(\s*(\w+),\s*"(\w+)",\s*"((?:[^"\\]|\\.)*)""#,
     )?;
     let messages: Vec<_> = message
         .captures_iter(&source)

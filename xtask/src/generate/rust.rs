@@ -149,8 +149,12 @@ fn wrappers(op: &OpDef) -> String {
     if !optional(op).is_empty() {
         let place = Place::of(op).path();
         let name = identifier(op.name);
-        write!(text, "\n/// [`{place}{name}`] with attributes.\n{}", wrapper(op, true))
-            .expect(INFALLIBLE);
+        write!(
+            text,
+            "\n/// [`{place}{name}`]({place}{name}()) with attributes.\n{}",
+            wrapper(op, true)
+        )
+        .expect(INFALLIBLE);
     }
     text
 }

@@ -136,7 +136,7 @@ def square(x):
 
 
 def sqrt(x):
-    """Square root; its derivative at 0 is infinite.
+    """Square root; its derivative at 0 is infinite, but what is 0 above stays 0.
 
     ``y = sqrt(x)``
     """
