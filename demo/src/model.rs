@@ -34,7 +34,7 @@ impl Dense {
         // After Glorot, so that signals neither fade nor grow from layer to layer.
         let limit = (6.0 / (inputs + outputs) as f64).sqrt();
         let kernel = (generator.uniform([inputs, outputs]) * 2.0 - 1.0) * limit;
-        let bias = session.full([outputs]);
+        let bias = session.full([outputs], 0.0);
         let options = VariableOptions::default();
         Self {
             kernel: session.variable_with("kernel", &kernel, options),

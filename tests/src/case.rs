@@ -77,7 +77,12 @@ impl<'a> Names<'a> {
                 self.variables.insert(variable, text("name"));
                 let trainable = body["trainable"].as_bool();
                 let name = text("name");
-                Kind::CreateVariable(proto::CreateVariable { variable, name, initial_value, trainable })
+                Kind::CreateVariable(proto::CreateVariable {
+                    variable,
+                    name,
+                    initial_value,
+                    trainable,
+                })
             }
             "read_variable" => Kind::ReadVariable(proto::ReadVariable {
                 variable: at("variable"),
@@ -97,19 +102,6 @@ impl<'a> Names<'a> {
             "list_watched_variables" => {
                 Kind::ListWatchedVariables(proto::ListWatchedVariables { tape: at("tape") })
             }
-            "create_optimizer" => Kind::CreateOptimizer(proto::CreateOptimizer {
-                optimizer: at("optimizer"),
-                name: text("name"),
-                hyperparameters: attributes(&body["hyperparameters"]),
-            }),
-            "apply_optimizer" => Kind::ApplyOptimizer(proto::ApplyOptimizer {
-                optimizer: at("optimizer"),
-                pairs: list(&body["pairs"]).iter().map(|pair| self.pair(pair)).collect(),
-            }),
-            "set_optimizer" => Kind::SetOptimizer(proto::SetOptimizer {
-                optimizer: at("optimizer"),
-                hyperparameters: attributes(&body["hyperparameters"]),
-            }),
             "create_generator" => Kind::CreateGenerator(proto::CreateGenerator {
                 generator: at("generator"),
                 seed: body["seed"].as_i64().unwrap_or(0),
@@ -122,7 +114,28 @@ impl<'a> Names<'a> {
             "fetch" => Kind::Fetch(proto::Fetch { value: at("value") }),
             "describe" => Kind::Describe(proto::Describe { value: at("value") }),
             "sync" => Kind::Sync(proto::Sync {}),
+            verb if verb.ends_with("_optimizer") => self.optimizer_kind(verb, body),
             tape => self.tape_kind(tape, body),
+        }
+    }
+
+    fn optimizer_kind(&mut self, verb: &str, body: &Value) -> Kind {
+        let optimizer = self.handle(&body["optimizer"]);
+        match verb {
+            "create_optimizer" => Kind::CreateOptimizer(proto::CreateOptimizer {
+                optimizer,
+                name: body["name"].as_str().unwrap_or_default().to_owned(),
+                hyperparameters: attributes(&body["hyperparameters"]),
+            }),
+            "apply_optimizer" => Kind::ApplyOptimizer(proto::ApplyOptimizer {
+                optimizer,
+                pairs: list(&body["pairs"]).iter().map(|pair| self.pair(pair)).collect(),
+            }),
+            "set_optimizer" => Kind::SetOptimizer(proto::SetOptimizer {
+                optimizer,
+                hyperparameters: attributes(&body["hyperparameters"]),
+            }),
+            other => panic!("the verb {other} is not known"),
         }
     }
 
@@ -203,7 +216,8 @@ pub fn number(value: &Value) -> f64 {
     match value {
         Value::String(text) => text.parse().expect("NaN, Infinity or -Infinity"),
         Value::Bool(truth) => f64::from(u8::from(*truth)),
-        other => other.as_f64().expect("a number"),
+        Value::Number(number) => number.as_f64().expect("a number"),
+        Value::Null | Value::Array(_) | Value::Object(_) => panic!("{value} is no number"),
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Nothing here sleeps and nothing has a fixed port.
 
+#![allow(clippy::missing_panics_doc, reason = "in a test's harness, panicking is how to fail")]
+
 pub mod case;
 pub mod proxy;
 pub mod raw;

@@ -38,48 +38,45 @@ fn of_many(
 }
 
 /// Joins tensors along an axis. `y = x_0, x_1, ... one behind the other`
+///
+/// - `axis`: The axis, counted from 0 or backwards from -1.
 #[track_caller]
-pub fn concat(values: &[&Tensor]) -> Tensor {
-    of_many("concat", values, vec![])
-}
-
-/// [`concat`](concat()) with attributes.
-#[track_caller]
-pub fn concat_with(values: &[&Tensor], options: Concat) -> Tensor {
-    of_many("concat", values, vec![("axis", Attribute::Integer(options.axis))])
+pub fn concat(values: &[&Tensor], axis: i64) -> Tensor {
+    of_many("concat", values, vec![("axis", Attribute::Integer(axis))])
 }
 
 /// Joins tensors of one shape along a new axis. `y[i] = x_i`
+///
+/// - `axis`: Where the axis goes, counted from 0 or backwards from -1, which is behind the last axis.
 #[track_caller]
-pub fn stack(values: &[&Tensor]) -> Tensor {
-    of_many("stack", values, vec![])
-}
-
-/// [`stack`](stack()) with attributes.
-#[track_caller]
-pub fn stack_with(values: &[&Tensor], options: Stack) -> Tensor {
-    of_many("stack", values, vec![("axis", Attribute::Integer(options.axis))])
+pub fn stack(values: &[&Tensor], axis: i64) -> Tensor {
+    of_many("stack", values, vec![("axis", Attribute::Integer(axis))])
 }
 
 impl Session {
     /// A tensor of equal elements. `y = value`
     ///
     /// - `shape`: Shape of the result.
+    /// - `value`: The element, rounded to the dtype; for `bool`, anything but 0 is true.
     #[track_caller]
-    pub fn full(&self, shape: impl Into<Vec<i64>>) -> Tensor {
-        self.op("full", [], vec![("shape", Attribute::Integers(shape.into()))])
+    pub fn full(&self, shape: impl Into<Vec<i64>>, value: f64) -> Tensor {
+        self.op(
+            "full",
+            [],
+            vec![("shape", Attribute::Integers(shape.into())), ("value", Attribute::Double(value))],
+        )
     }
 
     /// [`Session::full`](Session::full()) with attributes.
     #[track_caller]
-    pub fn full_with(&self, shape: impl Into<Vec<i64>>, options: Full) -> Tensor {
+    pub fn full_with(&self, shape: impl Into<Vec<i64>>, value: f64, options: Full) -> Tensor {
         self.op(
             "full",
             [],
             vec![
                 ("shape", Attribute::Integers(shape.into())),
+                ("value", Attribute::Double(value)),
                 ("dtype", Attribute::DType(options.dtype)),
-                ("value", Attribute::Double(options.value)),
             ],
         )
     }
@@ -617,15 +614,11 @@ impl Tensor {
     }
 
     /// Inserts an axis of extent 1. `y = x, in another shape`
+    ///
+    /// - `axis`: Where the axis goes, counted from 0 or backwards from -1, which is behind the last axis.
     #[track_caller]
-    pub fn expand_dims(&self) -> Tensor {
-        self.apply("expand_dims", &[], vec![])
-    }
-
-    /// [`Tensor::expand_dims`](Tensor::expand_dims()) with attributes.
-    #[track_caller]
-    pub fn expand_dims_with(&self, options: ExpandDims) -> Tensor {
-        self.apply("expand_dims", &[], vec![("axis", Attribute::Integer(options.axis))])
+    pub fn expand_dims(&self, axis: i64) -> Tensor {
+        self.apply("expand_dims", &[], vec![("axis", Attribute::Integer(axis))])
     }
 
     /// Removes axes of extent 1. `y = x, in another shape`
@@ -1376,26 +1369,11 @@ impl Default for Cumsum {
 pub struct Full {
     /// Dtype of the result. Default `DType::F32`.
     pub dtype: DType,
-    /// The element, rounded to the dtype; for `bool`, anything but 0 is true. Default `0.0`.
-    pub value: f64,
 }
 
 impl Default for Full {
     fn default() -> Self {
-        Self { dtype: DType::F32, value: 0.0 }
-    }
-}
-
-/// Attributes of [`Tensor::expand_dims_with`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct ExpandDims {
-    /// Where the axis goes, counted from 0 or backwards from -1, which is behind the last axis. Default `0`.
-    pub axis: i64,
-}
-
-impl Default for ExpandDims {
-    fn default() -> Self {
-        Self { axis: 0 }
+        Self { dtype: DType::F32 }
     }
 }
 
@@ -1422,32 +1400,6 @@ pub struct Transpose {
 impl Default for Transpose {
     fn default() -> Self {
         Self { perm: vec![] }
-    }
-}
-
-/// Attributes of [`concat_with`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct Concat {
-    /// The axis, counted from 0 or backwards from -1. Default `0`.
-    pub axis: i64,
-}
-
-impl Default for Concat {
-    fn default() -> Self {
-        Self { axis: 0 }
-    }
-}
-
-/// Attributes of [`stack_with`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct Stack {
-    /// Where the axis goes, counted from 0 or backwards from -1, which is behind the last axis. Default `0`.
-    pub axis: i64,
-}
-
-impl Default for Stack {
-    fn default() -> Self {
-        Self { axis: 0 }
     }
 }
 

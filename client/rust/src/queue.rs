@@ -7,6 +7,8 @@
 //! Invariant: `log[i]` has the sequence number `first + i`, and stays until a reply says it was applied. So whatever
 //! happens to a connection, sending the log again loses nothing, and the server's stored replies double nothing.
 
+mod recorder;
+
 use std::{
     collections::{HashMap, VecDeque},
     panic::Location,
@@ -20,7 +22,6 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::{
     DType, Error, Result, TensorData, failures::Failures, handles::Handles, limits::Limits,
-    scalar::Scalar,
 };
 
 /// A burst of this many commands goes out at once; fewer wait a moment for more.
@@ -32,11 +33,7 @@ const MAX_RELEASED: usize = 65_536;
 /// What a batch takes besides its commands: two numbers and the lengths around them.
 const BATCH_OVERHEAD: u64 = 32;
 
-/// Most bytes of a tag, by the contract.
-const MAX_TAG_BYTES: usize = 256;
-
-/// Most scalar constants that are kept for the next expression; far more than a program spells out.
-const MAX_SCALARS: usize = 256;
+pub(crate) use self::recorder::Recorder;
 
 /// Where an answer will arrive.
 pub(crate) type AnswerReceiver = oneshot::Receiver<Result<Reply>>;
@@ -440,98 +437,5 @@ impl State {
 
     fn forget_scalars(&mut self) {
         self.dropped.extend(self.scalars.drain().map(|(_, handle)| handle));
-    }
-}
-
-/// Enqueues commands under the queue's lock.
-#[derive(Debug)]
-pub(crate) struct Recorder<'a> {
-    state: &'a mut State,
-    scope: u32,
-    location: &'static Location<'static>,
-}
-
-// === impl Recorder ===
-
-impl Recorder<'_> {
-    /// A handle that is not in use.
-    pub(crate) fn handle(&mut self) -> u64 {
-        self.state.handles.take()
-    }
-
-    /// Enqueues a command that needs no answer.
-    pub(crate) fn push(&mut self, kind: Kind) {
-        let command = self.command(kind);
-        self.state.append(command, None, None);
-        self.state.enqueued();
-    }
-
-    /// Enqueues a command and everything before it for now, and says where the answer will arrive.
-    pub(crate) fn ask(&mut self, kind: Kind) -> AnswerReceiver {
-        let answer = self.listen(kind);
-        self.state.urgent = true;
-        self.state.enqueued();
-        answer
-    }
-
-    /// Like [`Recorder::ask`], for an answer that nobody waits for yet.
-    pub(crate) fn listen(&mut self, kind: Kind) -> AnswerReceiver {
-        let (sender, receiver) = oneshot::channel();
-        let command = self.command(kind);
-        self.state.append(command, Some(sender), None);
-        self.state.enqueued();
-        receiver
-    }
-
-    /// Enqueues a constant, inline if it is small enough.
-    pub(crate) fn constant(&mut self, data: TensorData) -> u64 {
-        use proto::constant::Source;
-
-        let output = self.handle();
-        let inline = data.bytes().len() as u64 <= self.state.limits.inline_tensor_bytes;
-        let (source, upload) = if inline {
-            (Source::Tensor(data.into()), None)
-        } else {
-            let upload = self.state.next_upload;
-            self.state.next_upload += 1;
-            (Source::Upload(upload), Some(Upload::Waiting { upload, data }))
-        };
-        let kind = Kind::Constant(proto::Constant { output, source: Some(source) });
-        let command = self.command(kind);
-        self.state.append(command, None, upload);
-        self.state.enqueued();
-        output
-    }
-
-    /// A constant of shape [] that stands for a number in an expression; the same one for the same number.
-    ///
-    /// Sharing is safe because nothing outside can name it, so no tape can watch it.
-    pub(crate) fn scalar(&mut self, scalar: Scalar, peer: Option<DType>) -> u64 {
-        let data = scalar.to_data(peer);
-        let key = (data.dtype(), data.bytes().clone());
-        if let Some(&handle) = self.state.scalars.get(&key) {
-            return handle;
-        }
-        if self.state.scalars.len() == MAX_SCALARS {
-            self.state.forget_scalars();
-        }
-        let handle = self.constant(data);
-        self.state.scalars.insert(key, handle);
-        handle
-    }
-
-    /// Ends a tape and lets its handle be used again.
-    pub(crate) fn close_tape(&mut self, tape: u64) {
-        self.push(Kind::CloseTape(proto::CloseTape { tape }));
-        self.state.handles.recycle(&[tape]);
-    }
-
-    fn command(&self, kind: Kind) -> Command {
-        let mut tag = format!("{}:{}", self.location.file(), self.location.line());
-        // The end of a path says more than its beginning.
-        if let Some(excess) = tag.len().checked_sub(MAX_TAG_BYTES) {
-            tag = tag.split_off(tag.ceil_char_boundary(excess));
-        }
-        Command { kind: Some(kind), tag, scope: self.scope }
     }
 }

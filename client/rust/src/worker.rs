@@ -79,17 +79,14 @@ impl Worker {
     pub(crate) async fn run(self, attached: Attached) {
         let outcome = self.serve_all(attached).await;
         let delete = *self.afterwards.borrow() == Afterwards::Delete;
-        let error = match outcome {
-            Ok(()) => Error::Closed,
-            Err(error) => error,
-        };
-        if delete
-            && !matches!(error, Error::Transport(_))
-            && let Err(status) = self.remote.delete().await
+        // A session that was lost is not this client's to delete: another one may have taken it over.
+        if outcome.is_ok()
+            && delete
+            && let Err(status) = self.remote.clone().delete().await
         {
             tracing::debug!(%status, "the server may keep the session until its time is over");
         }
-        self.queue.end(&error);
+        self.queue.end(&outcome.err().unwrap_or(Error::Closed));
     }
 
     async fn serve_all(&self, first: Attached) -> Result<()> {

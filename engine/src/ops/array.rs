@@ -72,7 +72,7 @@ attrs! {
         /// Dtype of the result.
         dtype: DType = DType(DType::F32),
         /// The element, rounded to the dtype; for `bool`, anything but 0 is true.
-        value: f64 = Double(0.0),
+        value: f64 = Required,
     }
 }
 
@@ -401,7 +401,7 @@ attrs! {
     /// A place for a new axis.
     NewAxis {
         /// Where the axis goes, counted from 0 or backwards from -1, which is behind the last axis.
-        axis: i64 = Int(0),
+        axis: i64 = Required,
     }
 }
 
@@ -622,7 +622,7 @@ attrs! {
     /// An axis to join along.
     Join {
         /// The axis, counted from 0 or backwards from -1.
-        axis: i64 = Int(0),
+        axis: i64 = Required,
     }
 }
 
@@ -675,7 +675,7 @@ pub static CONCAT: OpDef = OpDef {
     attrs: Join::SPECS,
     infer: infer_concat,
     samples: &[
-        sample(&[uniform(&[2, 3], -2.0, 2.0), uniform(&[1, 3], -2.0, 2.0)]),
+        sample_with(&[uniform(&[2, 3], -2.0, 2.0), uniform(&[1, 3], -2.0, 2.0)], || vec![("axis", Attr::Int(0))]),
         sample_with(
             &[
                 uniform(&[2, 1], -2.0, 2.0),

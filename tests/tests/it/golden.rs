@@ -22,19 +22,61 @@ const TOLERANCE: f64 = 2e-5;
 
 /// Cases of `grads.json` whose ops this version does not have.
 const MISSING_OPS: &[&str] = &[
-    "atan2", "avg_pool_same3", "band_part", "batch_norm_train", "cholesky", "conv2d_dil2",
-    "conv2d_same_s1", "conv2d_same_s2_even", "conv2d_transpose", "conv2d_valid_s2", "cumprod",
-    "depthwise", "det", "diag_part", "digamma", "einsum_bhqk", "einsum_trace", "fused_bn_train",
-    "gather_nd", "inv", "layer_norm", "lgamma", "pad_reflect", "pad_symmetric",
-    "resize_bilinear2x", "resize_nearest2x", "reverse", "roll", "scatter_nd", "segment_mean",
-    "segment_sum", "solve", "sort", "space_to_depth", "top_k2", "triangular_solve",
+    "atan2",
+    "avg_pool_same3",
+    "band_part",
+    "batch_norm_train",
+    "cholesky",
+    "conv2d_dil2",
+    "conv2d_same_s1",
+    "conv2d_same_s2_even",
+    "conv2d_transpose",
+    "conv2d_valid_s2",
+    "cumprod",
+    "depthwise",
+    "det",
+    "diag_part",
+    "digamma",
+    "einsum_bhqk",
+    "einsum_trace",
+    "fused_bn_train",
+    "gather_nd",
+    "inv",
+    "layer_norm",
+    "lgamma",
+    "pad_reflect",
+    "pad_symmetric",
+    "resize_bilinear2x",
+    "resize_nearest2x",
+    "reverse",
+    "roll",
+    "scatter_nd",
+    "segment_mean",
+    "segment_sum",
+    "solve",
+    "sort",
+    "space_to_depth",
+    "top_k2",
+    "triangular_solve",
     "unsorted_segment_sum",
 ];
 
 /// Cases of `optimizers.json` that this version does not have: other optimizers, averages of weights, schedules.
 const MISSING_OPTIMIZERS: &[&str] = &[
-    "adadelta", "adafactor", "adafactor_norel", "adamax", "ftrl", "lamb", "lion", "muon", "nadam",
-    "rmsprop", "rmsprop_centered_mom", "sgd_ema", "sgd_exp", "sgd_exp_accum2",
+    "adadelta",
+    "adafactor",
+    "adafactor_norel",
+    "adamax",
+    "ftrl",
+    "lamb",
+    "lion",
+    "muon",
+    "nadam",
+    "rmsprop",
+    "rmsprop_centered_mom",
+    "sgd_ema",
+    "sgd_exp",
+    "sgd_exp_accum2",
 ];
 
 /// A way to compute a case's output from its inputs.
@@ -128,6 +170,7 @@ async fn compare(what: &str, actual: &Tensor, expected: &Value) -> Result<(), St
 }
 
 /// What a case computes. Where the file leaves an argument open, every value that fits is a program, and one must agree.
+#[expect(clippy::too_many_lines, reason = "a table, one row for each name")]
 fn programs(session: &Session, name: &str) -> Vec<Program> {
     let reduce = name.strip_suffix("_axis1").map(|op| {
         let op = op.to_owned();
@@ -184,7 +227,9 @@ fn programs(session: &Session, name: &str) -> Vec<Program> {
             let axis = i64::from(name == "gather_ax1");
             tuples(3, 3, |indices| {
                 let indices = constant(indices.into());
-                call(move |x| indices.session().op("gather", [&x[0], &indices], [("axis", axis.into())]))
+                call(move |x| {
+                    indices.session().op("gather", [&x[0], &indices], [("axis", axis.into())])
+                })
             })
         }
         "where" => tuples(2, 4, |bits| {
@@ -245,14 +290,17 @@ async fn optimizers_are_keras() {
         let (kind, hyperparameters) = hyperparameters(name, &case["config"]);
         let optimizer = Optimizer::named(&session, kind, hyperparameters);
         let extents = shape(&golden["shape"]);
-        let floats = |values: &Value| -> Vec<f32> {
-            list(values).iter().map(number).map(narrow).collect()
-        };
-        let variable = session.variable(name, TensorData::new(extents.clone(), &floats(&golden["init"])));
+        let floats =
+            |values: &Value| -> Vec<f32> { list(values).iter().map(number).map(narrow).collect() };
+        let variable =
+            session.variable(name, TensorData::new(extents.clone(), &floats(&golden["init"])));
         let steps = list(&golden["grads"]).iter().zip(list(&case["traj"]));
         for (step, (gradient, expected)) in steps.enumerate() {
             let gradient = session.constant(TensorData::new(extents.clone(), &floats(gradient)));
-            optimizer.apply([(&gradient, &variable)]).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+            optimizer
+                .apply([(&gradient, &variable)])
+                .await
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
             let actual = variable.value::<f32>().await.expect("the variable");
             for (actual, expected) in actual.iter().zip(floats(expected)) {
                 let near = f64::from((actual - expected).abs()) <= TOLERANCE;
@@ -266,8 +314,17 @@ async fn optimizers_are_keras() {
 /// Keras' configuration as the server takes it: without what is null or belongs to things that are not here yet.
 fn hyperparameters(name: &str, config: &Value) -> (&'static str, Vec<(&'static str, Attribute)>) {
     const DOUBLES: &[&str] = &[
-        "learning_rate", "momentum", "beta_1", "beta_2", "epsilon", "initial_accumulator_value",
-        "weight_decay", "clipnorm", "global_clipnorm", "clipvalue", "loss_scale_factor",
+        "learning_rate",
+        "momentum",
+        "beta_1",
+        "beta_2",
+        "epsilon",
+        "initial_accumulator_value",
+        "weight_decay",
+        "clipnorm",
+        "global_clipnorm",
+        "clipvalue",
+        "loss_scale_factor",
     ];
     const FLAGS: &[&str] = &["nesterov", "amsgrad"];
 

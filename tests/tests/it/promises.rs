@@ -1,6 +1,9 @@
 //! Ring 4: what the server promises, whatever a client does.
 
-use gradtape_client::{Error, Session, proto::{self, command::Kind}};
+use gradtape_client::{
+    Error, Session,
+    proto::{self, command::Kind},
+};
 use gradtape_tests::{
     Server,
     raw::{Raw, command, constant, elements, error, fetch, op, reason, tagged},
@@ -56,7 +59,10 @@ async fn a_number_with_other_content_is_refused() {
     let raw = Raw::connect(&server).await;
     raw.execute(1, vec![constant(1, &[1.0])]).await.unwrap();
     let status = raw.execute(1, vec![constant(1, &[2.0])]).await.unwrap_err();
-    assert_eq!((status.code(), &reason(&status)[..]), (Code::FailedPrecondition, "SEQUENCE_REUSED"));
+    assert_eq!(
+        (status.code(), &reason(&status)[..]),
+        (Code::FailedPrecondition, "SEQUENCE_REUSED")
+    );
     let reply = raw.execute(2, vec![fetch(1)]).await.unwrap();
     assert_eq!(elements(&reply.replies[0]), [1.0]);
 }
@@ -127,7 +133,7 @@ async fn sync_tells_of_a_failure_that_nobody_asked_for() {
     let server = Server::start().await;
     let session = server.session().await;
     let v = session.variable("v", [1.0f32, 2.0]);
-    v.assign(&session.constant([1.0f32]));
+    v.assign(session.constant([1.0f32]));
     let error = session.sync().await.unwrap_err();
     assert_eq!(error.reason(), Some("VARIABLE_MISMATCH"));
     session.sync().await.unwrap();
@@ -215,12 +221,13 @@ async fn a_client_within_its_credit_never_meets_overload() {
 
 #[tokio::test]
 async fn memory_beyond_the_sessions_limit_is_refused_before_it_is_taken() {
-    let server = Server::start_with(|config| config.sessions.session_memory_bytes = 4 << 20).await;
+    let server = Server::start_with(|config| config.sessions.session_memory_bytes = 6 << 20).await;
     let session = server.session().await;
     let big = session.full([1 << 20], 1.0);
     let sum = &big + 1.0;
     let error = sum.spec().await.unwrap_err();
-    assert_eq!(error.failure().map(|f| f.code), Some(Code::ResourceExhausted), "{error}");
+    let cause = error.failure().and_then(|failure| failure.cause.as_ref()).expect("a first cause");
+    assert_eq!((cause.code, &cause.reason[..]), (Code::ResourceExhausted, "MEMORY_LIMIT"));
     assert_eq!((session.constant(1.0f32) + 1.0).scalar::<f32>().await.unwrap(), 2.0);
 }
 

@@ -48,7 +48,9 @@ macro_rules! reflected_services {
         let Some(MessageResponse::ListServicesResponse(list)) = response.message_response else {
             panic!("no list of services")
         };
-        list.service.into_iter().map(|service| service.name).collect::<BTreeSet<_>>()
+        let names = list.service.into_iter().map(|service| service.name);
+        // Each version names itself beside the others.
+        names.filter(|name| !name.ends_with("ServerReflection")).collect::<BTreeSet<_>>()
     }};
 }
 
@@ -103,7 +105,10 @@ async fn a_client_from_the_future_is_refused() {
     let mut sessions = SessionServiceClient::new(channel(&server).await);
     let request = CreateSessionRequest { client: "tomorrow".to_owned(), protocol_version: 1_000 };
     let status = sessions.create_session(request).await.unwrap_err();
-    assert_eq!((status.code(), &reason(&status)[..]), (Code::FailedPrecondition, "VERSION_UNSUPPORTED"));
+    assert_eq!(
+        (status.code(), &reason(&status)[..]),
+        (Code::FailedPrecondition, "VERSION_UNSUPPORTED")
+    );
     let request = CreateSessionRequest::default();
     let response = sessions.create_session(request).await.expect("an old client").into_inner();
     let credentials = response.credentials.expect("credentials");

@@ -19,7 +19,7 @@ struct Target {
 
 const TARGETS: &[Target] = &[
     Target { path: "client/rust/src/ops.rs", make: rust::make },
-    Target { path: "client/python/src/gradtape/_ops.py", make: |_| python::make() },
+    Target { path: "client/python/src/gradtape/_ops.py", make: |_| Ok(python::make()) },
     Target { path: "docs/ops.md", make: |_| Ok(ops::make()) },
     Target { path: "docs/errors.md", make: errors::make },
 ];
