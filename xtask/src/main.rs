@@ -63,9 +63,9 @@ fn main() -> Result<ExitCode> {
         Task::Generate { check } => {
             let context = Context::new(ci_variable)?;
             if check {
-                generate::check(&context)?
+                generate::check(&context)?;
             } else {
-                generate::write(&context)?
+                generate::write(&context)?;
             }
             Ok(ExitCode::SUCCESS)
         }

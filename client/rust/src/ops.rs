@@ -67,7 +67,7 @@ impl Session {
         )
     }
 
-    /// [`Session::full`] with attributes.
+    /// [`Session::full`](Session::full()) with attributes.
     #[track_caller]
     pub fn full_with(&self, shape: impl Into<Vec<i64>>, value: f64, options: Full) -> Tensor {
         self.op(
@@ -339,7 +339,7 @@ impl Tensor {
         self.apply("reduce_sum", &[], vec![])
     }
 
-    /// [`Tensor::reduce_sum`] with attributes.
+    /// [`Tensor::reduce_sum`](Tensor::reduce_sum()) with attributes.
     #[track_caller]
     pub fn reduce_sum_with(&self, options: ReduceSum) -> Tensor {
         self.apply(
@@ -358,7 +358,7 @@ impl Tensor {
         self.apply("reduce_mean", &[], vec![])
     }
 
-    /// [`Tensor::reduce_mean`] with attributes.
+    /// [`Tensor::reduce_mean`](Tensor::reduce_mean()) with attributes.
     #[track_caller]
     pub fn reduce_mean_with(&self, options: ReduceMean) -> Tensor {
         self.apply(
@@ -377,7 +377,7 @@ impl Tensor {
         self.apply("reduce_prod", &[], vec![])
     }
 
-    /// [`Tensor::reduce_prod`] with attributes.
+    /// [`Tensor::reduce_prod`](Tensor::reduce_prod()) with attributes.
     #[track_caller]
     pub fn reduce_prod_with(&self, options: ReduceProd) -> Tensor {
         self.apply(
@@ -396,7 +396,7 @@ impl Tensor {
         self.apply("reduce_max", &[], vec![])
     }
 
-    /// [`Tensor::reduce_max`] with attributes.
+    /// [`Tensor::reduce_max`](Tensor::reduce_max()) with attributes.
     #[track_caller]
     pub fn reduce_max_with(&self, options: ReduceMax) -> Tensor {
         self.apply(
@@ -415,7 +415,7 @@ impl Tensor {
         self.apply("reduce_min", &[], vec![])
     }
 
-    /// [`Tensor::reduce_min`] with attributes.
+    /// [`Tensor::reduce_min`](Tensor::reduce_min()) with attributes.
     #[track_caller]
     pub fn reduce_min_with(&self, options: ReduceMin) -> Tensor {
         self.apply(
@@ -434,7 +434,7 @@ impl Tensor {
         self.apply("reduce_logsumexp", &[], vec![])
     }
 
-    /// [`Tensor::reduce_logsumexp`] with attributes.
+    /// [`Tensor::reduce_logsumexp`](Tensor::reduce_logsumexp()) with attributes.
     #[track_caller]
     pub fn reduce_logsumexp_with(&self, options: ReduceLogsumexp) -> Tensor {
         self.apply(
@@ -453,7 +453,7 @@ impl Tensor {
         self.apply("reduce_variance", &[], vec![])
     }
 
-    /// [`Tensor::reduce_variance`] with attributes.
+    /// [`Tensor::reduce_variance`](Tensor::reduce_variance()) with attributes.
     #[track_caller]
     pub fn reduce_variance_with(&self, options: ReduceVariance) -> Tensor {
         self.apply(
@@ -472,7 +472,7 @@ impl Tensor {
         self.apply("reduce_std", &[], vec![])
     }
 
-    /// [`Tensor::reduce_std`] with attributes.
+    /// [`Tensor::reduce_std`](Tensor::reduce_std()) with attributes.
     #[track_caller]
     pub fn reduce_std_with(&self, options: ReduceStd) -> Tensor {
         self.apply(
@@ -491,7 +491,7 @@ impl Tensor {
         self.apply("reduce_all", &[], vec![])
     }
 
-    /// [`Tensor::reduce_all`] with attributes.
+    /// [`Tensor::reduce_all`](Tensor::reduce_all()) with attributes.
     #[track_caller]
     pub fn reduce_all_with(&self, options: ReduceAll) -> Tensor {
         self.apply(
@@ -510,7 +510,7 @@ impl Tensor {
         self.apply("reduce_any", &[], vec![])
     }
 
-    /// [`Tensor::reduce_any`] with attributes.
+    /// [`Tensor::reduce_any`](Tensor::reduce_any()) with attributes.
     #[track_caller]
     pub fn reduce_any_with(&self, options: ReduceAny) -> Tensor {
         self.apply(
@@ -529,7 +529,7 @@ impl Tensor {
         self.apply("argmax", &[], vec![])
     }
 
-    /// [`Tensor::argmax`] with attributes.
+    /// [`Tensor::argmax`](Tensor::argmax()) with attributes.
     #[track_caller]
     pub fn argmax_with(&self, options: Argmax) -> Tensor {
         self.apply("argmax", &[], vec![("axis", Attribute::Integer(options.axis))])
@@ -541,7 +541,7 @@ impl Tensor {
         self.apply("argmin", &[], vec![])
     }
 
-    /// [`Tensor::argmin`] with attributes.
+    /// [`Tensor::argmin`](Tensor::argmin()) with attributes.
     #[track_caller]
     pub fn argmin_with(&self, options: Argmin) -> Tensor {
         self.apply("argmin", &[], vec![("axis", Attribute::Integer(options.axis))])
@@ -553,7 +553,7 @@ impl Tensor {
         self.apply("cumsum", &[], vec![])
     }
 
-    /// [`Tensor::cumsum`] with attributes.
+    /// [`Tensor::cumsum`](Tensor::cumsum()) with attributes.
     #[track_caller]
     pub fn cumsum_with(&self, options: Cumsum) -> Tensor {
         self.apply(
@@ -627,7 +627,7 @@ impl Tensor {
         self.apply("squeeze", &[], vec![])
     }
 
-    /// [`Tensor::squeeze`] with attributes.
+    /// [`Tensor::squeeze`](Tensor::squeeze()) with attributes.
     #[track_caller]
     pub fn squeeze_with(&self, options: Squeeze) -> Tensor {
         self.apply("squeeze", &[], vec![("axis", Attribute::Integers(options.axis))])
@@ -647,7 +647,7 @@ impl Tensor {
         self.apply("transpose", &[], vec![])
     }
 
-    /// [`Tensor::transpose`] with attributes.
+    /// [`Tensor::transpose`](Tensor::transpose()) with attributes.
     #[track_caller]
     pub fn transpose_with(&self, options: Transpose) -> Tensor {
         self.apply("transpose", &[], vec![("perm", Attribute::Integers(options.perm))])
@@ -669,7 +669,7 @@ impl Tensor {
         self.apply_split("split", num_splits, vec![("num_splits", Attribute::Integer(num_splits))])
     }
 
-    /// [`Tensor::split`] with attributes.
+    /// [`Tensor::split`](Tensor::split()) with attributes.
     #[track_caller]
     pub fn split_with(&self, num_splits: i64, options: Split) -> Vec<Tensor> {
         self.apply_split(
@@ -721,7 +721,7 @@ impl Tensor {
         )
     }
 
-    /// [`Tensor::strided_slice`] with attributes.
+    /// [`Tensor::strided_slice`](Tensor::strided_slice()) with attributes.
     #[track_caller]
     pub fn strided_slice_with(
         &self,
@@ -772,7 +772,7 @@ impl Tensor {
         )
     }
 
-    /// [`Tensor::strided_slice_scatter`] with attributes.
+    /// [`Tensor::strided_slice_scatter`](Tensor::strided_slice_scatter()) with attributes.
     #[track_caller]
     pub fn strided_slice_scatter_with(
         &self,
@@ -807,7 +807,7 @@ impl Tensor {
         self.apply("pad", &[], vec![("paddings", Attribute::Integers(paddings.into()))])
     }
 
-    /// [`Tensor::pad`] with attributes.
+    /// [`Tensor::pad`](Tensor::pad()) with attributes.
     #[track_caller]
     pub fn pad_with(&self, paddings: impl Into<Vec<i64>>, options: Pad) -> Tensor {
         self.apply(
@@ -826,7 +826,7 @@ impl Tensor {
         self.apply("gather", &[&indices], vec![])
     }
 
-    /// [`Tensor::gather`] with attributes.
+    /// [`Tensor::gather`](Tensor::gather()) with attributes.
     #[track_caller]
     pub fn gather_with(&self, indices: impl Operand, options: Gather) -> Tensor {
         self.apply("gather", &[&indices], vec![("axis", Attribute::Integer(options.axis))])
@@ -840,7 +840,7 @@ impl Tensor {
         self.apply("scatter_sum", &[&indices], vec![("extent", Attribute::Integer(extent))])
     }
 
-    /// [`Tensor::scatter_sum`] with attributes.
+    /// [`Tensor::scatter_sum`](Tensor::scatter_sum()) with attributes.
     #[track_caller]
     pub fn scatter_sum_with(
         &self,
@@ -866,7 +866,7 @@ impl Tensor {
         self.apply("one_hot", &[], vec![("depth", Attribute::Integer(depth))])
     }
 
-    /// [`Tensor::one_hot`] with attributes.
+    /// [`Tensor::one_hot`](Tensor::one_hot()) with attributes.
     #[track_caller]
     pub fn one_hot_with(&self, depth: i64, options: OneHot) -> Tensor {
         self.apply(
@@ -882,7 +882,7 @@ impl Tensor {
         self.apply("matmul", &[&b], vec![])
     }
 
-    /// [`Tensor::matmul`] with attributes.
+    /// [`Tensor::matmul`](Tensor::matmul()) with attributes.
     #[track_caller]
     pub fn matmul_with(&self, b: impl Operand, options: Matmul) -> Tensor {
         self.apply(
@@ -913,7 +913,7 @@ impl Tensor {
         self.apply("leaky_relu", &[], vec![])
     }
 
-    /// [`Tensor::leaky_relu`] with attributes.
+    /// [`Tensor::leaky_relu`](Tensor::leaky_relu()) with attributes.
     #[track_caller]
     pub fn leaky_relu_with(&self, options: LeakyRelu) -> Tensor {
         self.apply("leaky_relu", &[], vec![("alpha", Attribute::Double(options.alpha))])
@@ -943,7 +943,7 @@ impl Tensor {
         self.apply("gelu", &[], vec![])
     }
 
-    /// [`Tensor::gelu`] with attributes.
+    /// [`Tensor::gelu`](Tensor::gelu()) with attributes.
     #[track_caller]
     pub fn gelu_with(&self, options: Gelu) -> Tensor {
         self.apply("gelu", &[], vec![("approximate", Attribute::Bool(options.approximate))])
@@ -967,7 +967,7 @@ impl Tensor {
         self.apply("softmax", &[], vec![])
     }
 
-    /// [`Tensor::softmax`] with attributes.
+    /// [`Tensor::softmax`](Tensor::softmax()) with attributes.
     #[track_caller]
     pub fn softmax_with(&self, options: Softmax) -> Tensor {
         self.apply("softmax", &[], vec![("axis", Attribute::Integer(options.axis))])
@@ -979,7 +979,7 @@ impl Tensor {
         self.apply("log_softmax", &[], vec![])
     }
 
-    /// [`Tensor::log_softmax`] with attributes.
+    /// [`Tensor::log_softmax`](Tensor::log_softmax()) with attributes.
     #[track_caller]
     pub fn log_softmax_with(&self, options: LogSoftmax) -> Tensor {
         self.apply("log_softmax", &[], vec![("axis", Attribute::Integer(options.axis))])
@@ -1019,7 +1019,7 @@ impl Tensor {
         )
     }
 
-    /// [`Tensor::max_pool2d`] with attributes.
+    /// [`Tensor::max_pool2d`](Tensor::max_pool2d()) with attributes.
     #[track_caller]
     pub fn max_pool2d_with(
         &self,
@@ -1059,7 +1059,7 @@ impl Tensor {
         )
     }
 
-    /// [`Tensor::max_pool2d_scatter`] with attributes.
+    /// [`Tensor::max_pool2d_scatter`](Tensor::max_pool2d_scatter()) with attributes.
     #[track_caller]
     pub fn max_pool2d_scatter_with(
         &self,
@@ -1100,7 +1100,7 @@ impl Tensor {
         )
     }
 
-    /// [`Tensor::max_pool2d_gather`] with attributes.
+    /// [`Tensor::max_pool2d_gather`](Tensor::max_pool2d_gather()) with attributes.
     #[track_caller]
     pub fn max_pool2d_gather_with(
         &self,
@@ -1128,7 +1128,7 @@ impl Tensor {
         self.apply("random_uniform", &[], vec![("shape", Attribute::Integers(shape.into()))])
     }
 
-    /// [`Tensor::random_uniform`] with attributes.
+    /// [`Tensor::random_uniform`](Tensor::random_uniform()) with attributes.
     #[track_caller]
     pub fn random_uniform_with(
         &self,
@@ -1155,7 +1155,7 @@ impl Tensor {
         self.apply("random_normal", &[], vec![("shape", Attribute::Integers(shape.into()))])
     }
 
-    /// [`Tensor::random_normal`] with attributes.
+    /// [`Tensor::random_normal`](Tensor::random_normal()) with attributes.
     #[track_caller]
     pub fn random_normal_with(&self, shape: impl Into<Vec<i64>>, options: RandomNormal) -> Tensor {
         self.apply(

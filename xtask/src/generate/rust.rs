@@ -38,6 +38,9 @@ fn of_many(op: &'static str, values: &[&Tensor], attributes: Vec<(&'static str, 
 }
 ";
 
+/// Why formatting into memory cannot fail.
+const INFALLIBLE: &str = "a String takes everything";
+
 pub(crate) fn make(context: &Context) -> Result<String> {
     let of = |place: Place| ops::ALL.iter().copied().filter(move |op| Place::of(op) == place);
     let mut text = HEAD.to_owned() + &result_types() + OF_MANY;
@@ -120,7 +123,7 @@ pub(crate) fn result_type(op: &str) -> ResultType {
         .to_owned();
     for (source, names) in groups {
         let names: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
-        writeln!(text, "{} => {source},", names.join(" | ")).expect("a String takes everything");
+        writeln!(text, "{} => {source},", names.join(" | ")).expect(INFALLIBLE);
     }
     text + "_ => ResultType::Input(0),\n}\n}\n"
 }
@@ -140,13 +143,18 @@ fn wrappers(op: &OpDef) -> String {
         docs.push_str("///\n");
     }
     for spec in required(op) {
-        docs.push_str(&format!("/// - `{}`: {}\n", spec.name, spec.doc.trim()));
+        writeln!(docs, "/// - `{}`: {}", spec.name, spec.doc.trim()).expect(INFALLIBLE);
     }
     let mut text = format!("\n{docs}{}", wrapper(op, false));
     if !optional(op).is_empty() {
         let place = Place::of(op).path();
         let name = identifier(op.name);
-        text.push_str(&format!("\n/// [`{place}{name}`] with attributes.\n{}", wrapper(op, true)));
+        write!(
+            text,
+            "\n/// [`{place}{name}`]({place}{name}()) with attributes.\n{}",
+            wrapper(op, true)
+        )
+        .expect(INFALLIBLE);
     }
     text
 }
@@ -206,12 +214,14 @@ fn options(op: &OpDef) -> String {
     for spec in optional(op) {
         let default = default_literal(spec.fallback);
         let shown = default.replace(".to_owned()", "").replace("vec![", "[");
-        fields.push_str(&format!(
+        write!(
+            fields,
             "/// {} Default `{shown}`.\npub {}: {},\n",
             spec.doc.trim(),
             spec.name,
             field_type(spec.ty)
-        ));
+        )
+        .expect(INFALLIBLE);
         defaults.push(format!("{}: {default}", spec.name));
     }
     let name = camel(op.name);

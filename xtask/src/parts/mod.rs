@@ -10,6 +10,7 @@ use crate::{
 
 pub(crate) mod proto;
 mod python;
+mod readme;
 mod rust;
 mod supply;
 mod tidy;
@@ -41,6 +42,7 @@ pub(crate) const ALL: &[Part] = &[
     Part { name: "deny", about: "licences, sources and bans of dependencies", run: supply::run },
     Part { name: "proto", about: "buf lint, and nothing breaks the baseline", run: proto::run },
     Part { name: "python", about: "ruff and pytest of the Python client", run: python::run },
+    Part { name: "readme", about: "the snippets of README.md", run: readme::run },
 ];
 
 fn generated(context: &Context) -> Result<Outcome> {

@@ -1,6 +1,8 @@
 //! The Python client: installed from its folder into a virtual environment, linted, and tested against the server
 //! that was just built.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use xshell::cmd;
 
@@ -14,13 +16,7 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
         return context.missing(why);
     }
     build_server(context)?;
-    let bin = context.venv()?;
-    let project = context.sh.read_file(format!("{CLIENT}/pyproject.toml"))?;
-    // The comment makes a change of the dependencies a change of the requirements.
-    let project = format!("# {}", project.replace('\n', "\n# "));
-    let source = format!("{CLIENT}[dev]");
-    context.install_once(&bin, "client", &["--editable", &source, &project])?;
-
+    let bin = environment(context)?;
     let (ruff, python) = (bin.join("ruff"), bin.join("python"));
     cmd!(context.sh, "{ruff} check {CLIENT}").run()?;
     cmd!(context.sh, "{ruff} format --check {CLIENT}").run()?;
@@ -28,4 +24,15 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
     let _client = context.sh.push_dir(CLIENT);
     cmd!(context.sh, "{python} -m pytest").env("GRADTAPE_SERVER", server).run()?;
     Ok(Outcome::Passed)
+}
+
+/// The programs of the virtual environment, with the client installed from its folder.
+pub(crate) fn environment(context: &Context) -> Result<PathBuf> {
+    let bin = context.venv()?;
+    let project = context.sh.read_file(format!("{CLIENT}/pyproject.toml"))?;
+    // The comment makes a change of the dependencies a change of the requirements.
+    let project = format!("# {}", project.replace('\n', "\n# "));
+    let source = format!("{CLIENT}[dev]");
+    context.install_once(&bin, "client", &["--editable", &source, &project])?;
+    Ok(bin)
 }

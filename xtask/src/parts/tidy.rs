@@ -28,6 +28,14 @@ const NOT_IN_THE_ENGINE: &[&str] =
 /// Longest source file, in lines. Half of it is a good length.
 const MAX_LINES: usize = 600;
 
+/// Longest file of the op table: a family stays together, and its records are read one at a time.
+const MAX_TABLE_LINES: usize = 1_000;
+
+/// Where protocol and engine types meet. `wire` converts them; the session carries a command of the one to the other,
+/// and the catalogue shows the table.
+const MEETING_PLACES: &[&str] =
+    &["server/src/wire", "server/src/session", "server/src/services/catalog.rs"];
+
 /// Paths of machines on which the project was written. Split, so that this file does not hold them.
 const FOREIGN_PATHS: &[&str] = &[
     concat!("/wo", "rk/"),
@@ -89,10 +97,12 @@ fn file(path: &Path, text: &str) -> Vec<String> {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let generated = text.lines().take(3).any(|line| line.contains("enerated by"));
     let lines = text.lines().count();
-    if matches!(extension, "rs" | "py" | "proto") && !generated && lines > MAX_LINES {
-        findings.push(format!("{lines} lines are more than {MAX_LINES}"));
+    let most = if path.starts_with("engine/src/ops") { MAX_TABLE_LINES } else { MAX_LINES };
+    if matches!(extension, "rs" | "py" | "proto") && !generated && lines > most {
+        findings.push(format!("{lines} lines are more than {most}"));
     }
-    if extension == "rs" && !text.starts_with("//!") {
+    let documented = ["//!", "#![doc = include_str!("].iter().any(|start| text.starts_with(start));
+    if extension == "rs" && !documented {
         findings.push("starts without a //! comment that says what the module holds".to_owned());
     }
     findings.extend(
@@ -101,10 +111,11 @@ fn file(path: &Path, text: &str) -> Vec<String> {
             .filter(|foreign| text.contains(**foreign))
             .map(|foreign| format!("names {foreign}")),
     );
-    if path.starts_with("server/src") && !path.starts_with("server/src/wire") {
+    if path.starts_with("server/src") && !MEETING_PLACES.iter().any(|place| path.starts_with(place))
+    {
         let both = ["gradtape_proto::", "gradtape_engine::"].iter().all(|name| text.contains(name));
         if both {
-            findings.push("only server/src/wire sees both protocol and engine types".to_owned());
+            findings.push("protocol and engine types meet in server/src/wire".to_owned());
         }
     }
     findings
@@ -132,7 +143,7 @@ mod tests {
     #[test]
     fn protocol_and_engine_meet_in_one_place() {
         let text = "//! M.\nuse gradtape_proto::v1;\nuse gradtape_engine::op;\n";
-        assert_eq!(file(Path::new("server/src/session/mod.rs"), text).len(), 1);
+        assert_eq!(file(Path::new("server/src/layers/mod.rs"), text).len(), 1);
         assert_eq!(file(Path::new("server/src/wire/mod.rs"), text), Vec::<String>::new());
     }
 }
