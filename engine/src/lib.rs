@@ -2,8 +2,8 @@
 //!
 //! Pure: no async, no network, no clock, no protobuf, and no threads of its own. In reading order:
 //!
-//! - [`dtype`], [`aval`], [`array`]: what a tensor is, before and after it exists; [`ledger`]: who pays for it.
-//! - [`attrs`], [`op`], [`ops`]: the op table, one record an op.
+//! - [`dtype`], [`aval`], [`mod@array`]: what a tensor is, before and after it exists; [`ledger`]: who pays for it.
+//! - [`mod@attrs`], [`op`], [`ops`]: the op table, one record an op.
 //! - [`graph`]: programs of ops that derivative rules write; [`exec`]: pricing and running them.
 //! - [`tape`], [`gradient`], [`jvp`]: recording and both derivative modes.
 //! - [`optimizers`], [`random`]: tables of update rules, counter-based generators.

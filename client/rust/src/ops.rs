@@ -746,7 +746,7 @@ impl Tensor {
         )
     }
 
-    /// Zeros with a tensor in a window with steps: the transpose of strided_slice. `y[begin + i * stride] = x[i]`
+    /// Zeros with a tensor in a window with steps: the transpose of `strided_slice`. `y[begin + i * stride] = x[i]`
     ///
     /// - `shape`: Shape of the result.
     /// - `begin`: First position.
@@ -1038,7 +1038,7 @@ impl Tensor {
         )
     }
 
-    /// Adds each value to where max_pool2d takes its window's largest element: the transpose of that pool. `y[argmax of x in window w] += values[w]`
+    /// Adds each value to where `max_pool2d` takes its window's largest element: the transpose of that pool. `y[argmax of x in window w] += values[w]`
     ///
     /// - `ksize`: Height and width of the window.
     /// - `strides`: Steps down and across.
@@ -1079,7 +1079,7 @@ impl Tensor {
         )
     }
 
-    /// Picks the values at which max_pool2d takes its windows' largest elements. `y[w] = values[argmax of x in window w]`
+    /// Picks the values at which `max_pool2d` takes its windows' largest elements. `y[w] = values[argmax of x in window w]`
     ///
     /// - `ksize`: Height and width of the window.
     /// - `strides`: Steps down and across.

@@ -193,7 +193,7 @@ pub static MAX_POOL2D_SCATTER: OpDef = OpDef {
     )],
     ..pool(
         "max_pool2d_scatter",
-        "Adds each value to where max_pool2d takes its window's largest element: the transpose of that pool.",
+        "Adds each value to where `max_pool2d` takes its window's largest element: the transpose of that pool.",
         "y[argmax of x in window w] += values[w]",
         Kernel::Run(|call, out, inputs| {
             fn typed<T: Real + Number>(
@@ -236,7 +236,7 @@ pub static MAX_POOL2D_GATHER: OpDef = OpDef {
     )],
     ..pool(
         "max_pool2d_gather",
-        "Picks the values at which max_pool2d takes its windows' largest elements.",
+        "Picks the values at which `max_pool2d` takes its windows' largest elements.",
         "y[w] = values[argmax of x in window w]",
         Kernel::Run(|call, out, inputs| {
             let places = winners(call, inputs[0])?;

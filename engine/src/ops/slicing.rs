@@ -391,7 +391,7 @@ pub static STRIDED_SLICE_SCATTER: OpDef = OpDef {
     })],
     ..indexing(
         "strided_slice_scatter",
-        "Zeros with a tensor in a window with steps: the transpose of strided_slice.",
+        "Zeros with a tensor in a window with steps: the transpose of `strided_slice`.",
         "y[begin + i * stride] = x[i]",
         Kernel::Run(|call, out, inputs| {
             fn typed<T: Element>(x: &Array, walk: &Walk, out: &Aval) -> Result<Array, Error> {

@@ -1,7 +1,7 @@
 //! The state of a session and what each command does to it.
 //!
 //! A command that fails changes nothing but to poison the handles that its results would have had: what uses them fails too
-//! and names the first failure. One file a kind of thing: [`values`], [`tapes`], [`optimizing`].
+//! and names the first failure. One file a kind of thing: `values`, `tapes`, `optimizing`; `program` runs what they write.
 
 #![expect(
     clippy::wildcard_enum_match_arm,

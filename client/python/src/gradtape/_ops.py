@@ -1073,7 +1073,7 @@ def strided_slice_scatter(
     new_axis_mask: int = 0,
     shrink_axis_mask: int = 0,
 ) -> Any:
-    """Zeros with a tensor in a window with steps: the transpose of strided_slice.
+    """Zeros with a tensor in a window with steps: the transpose of `strided_slice`.
 
     Computes `y[begin + i * stride] = x[i]`.
 
@@ -1432,7 +1432,7 @@ def max_pool2d_scatter(
     strides: Any,
     padding: str = "VALID",
 ) -> Any:
-    """Adds each value to where max_pool2d takes its window's largest element: the transpose of that pool.
+    """Adds each value to where `max_pool2d` takes its window's largest element: the transpose of that pool.
 
     Computes `y[argmax of x in window w] += values[w]`.
 
@@ -1459,7 +1459,7 @@ def max_pool2d_gather(
     strides: Any,
     padding: str = "VALID",
 ) -> Any:
-    """Picks the values at which max_pool2d takes its windows' largest elements.
+    """Picks the values at which `max_pool2d` takes its windows' largest elements.
 
     Computes `y[w] = values[argmax of x in window w]`.
 
