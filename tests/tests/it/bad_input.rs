@@ -55,7 +55,7 @@ async fn wrong_shapes_dtypes_and_axes() {
     refused(session, unknown, InvalidArgument, "INVALID_ATTRIBUTE").await;
     refused(session, session.op("exp", [&two, &two], []), InvalidArgument, "INPUT_COUNT").await;
     refused(session, two.reshape([3]), InvalidArgument, "SHAPE_MISMATCH").await;
-    refused(session, session.op("frobnicate", [&two], []), Code::NotFound, "UNKNOWN_OP").await;
+    refused(session, session.op("frobnicate", [&two], []), Code::Unimplemented, "UNKNOWN_OP").await;
 }
 
 #[tokio::test]
