@@ -62,16 +62,28 @@ fn infer(call: &Call, shape: &Ints, dtype: DType) -> Result<Avals, Error> {
     Ok(smallvec![Aval { dtype, shape: Shape::checked(shape)? }])
 }
 
-fn draw(out: &Aval, state: &Array, number: impl Fn(State, u64) -> f64) -> Result<Arrays, Error> {
-    fn typed<T: Real>(out: &Aval, number: impl Fn(u64) -> f64) -> Result<Array, Error> {
+/// Draws numbers in `[low, high)`. One that rounding to the dtype takes to `high` becomes `low`.
+fn draw(
+    out: &Aval,
+    state: &Array,
+    (low, high): (f64, f64),
+    number: impl Fn(State, u64) -> f64,
+) -> Result<Arrays, Error> {
+    fn typed<T: Real>(
+        out: &Aval,
+        (low, high): (f64, f64),
+        number: impl Fn(u64) -> f64,
+    ) -> Result<Array, Error> {
         let count = out.shape.elements();
         let mut result = buffer(count)?;
-        result.extend((0..count as u64).map(|i| T::of(number(i))));
+        let (low, high) = (<T as Real>::of(low), <T as Real>::of(high));
+        let inside = |value| if value < high { value } else { low };
+        result.extend((0..count as u64).map(|i| inside(<T as Real>::of(number(i)))));
         Array::new(&out.shape, result)
     }
     let state = state.elements::<i64>()?;
-    let state = State::new(state[0], state[1]);
-    Ok(smallvec![by_dtype!(float: out.dtype, T => typed::<T>(out, |i| number(state, i)))?])
+    let (state, bounds) = (State::new(state[0], state[1]), (low, high));
+    Ok(smallvec![by_dtype!(float: out.dtype, T => typed::<T>(out, bounds, |i| number(state, i)))?])
 }
 
 const SAMPLE: &[Sample] =
@@ -113,7 +125,9 @@ pub static RANDOM_UNIFORM: OpDef = OpDef {
         "y in [minval, maxval)",
         Kernel::Run(|call, out, inputs| {
             let Uniform { minval, maxval, .. } = Uniform::read(call.attrs);
-            draw(&out[0], inputs[0], |state, i| minval + (maxval - minval) * state.uniform(i))
+            draw(&out[0], inputs[0], (minval, maxval), |state, i| {
+                minval + (maxval - minval) * state.uniform(i)
+            })
         }),
     )
 };
@@ -137,7 +151,9 @@ pub static RANDOM_NORMAL: OpDef = OpDef {
         "y = mean + stddev n, n standard normal",
         Kernel::Run(|call, out, inputs| {
             let Normal { mean, stddev, .. } = Normal::read(call.attrs);
-            draw(&out[0], inputs[0], |state, i| mean + stddev * state.normal(i))
+            draw(&out[0], inputs[0], (f64::NEG_INFINITY, f64::INFINITY), |state, i| {
+                mean + stddev * state.normal(i)
+            })
         }),
     )
 };
