@@ -107,6 +107,12 @@ impl Tensor {
         self.apply("divide", &[&y], vec![])
     }
 
+    /// Quotient of two tensors, and 0 where the divisor is 0; so are its derivatives there. `z = x / y if y != 0 else 0`
+    #[track_caller]
+    pub fn divide_no_nan(&self, y: impl Operand) -> Tensor {
+        self.apply("divide_no_nan", &[&y], vec![])
+    }
+
     /// Quotient rounded towards minus infinity. `z = floor(x / y)`
     #[track_caller]
     pub fn floordiv(&self, y: impl Operand) -> Tensor {

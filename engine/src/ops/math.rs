@@ -25,6 +25,7 @@ pub(super) const ALL: &[&OpDef] = &[
     &SUBTRACT,
     &MULTIPLY,
     &DIVIDE,
+    &DIVIDE_NO_NAN,
     &FLOORDIV,
     &FLOORMOD,
     &POW,
@@ -113,6 +114,18 @@ pub static DIVIDE: OpDef = family::binary(
     Derivative::Elementwise(&[
         d(Reads::X1, |r| r.x[1].map(&RECIPROCAL)),
         d(Reads::X1.and(Reads::Y), |r| -(r.y() / r.x[1])),
+    ]),
+);
+
+/// Quotient that is 0 where the divisor is.
+pub static DIVIDE_NO_NAN: OpDef = family::binary(
+    "divide_no_nan",
+    "Quotient of two tensors, and 0 where the divisor is 0; so are its derivatives there.",
+    "z = x / y if y != 0 else 0",
+    zip_kernel!(F32 F64: |x, y| if y == 0.0 { 0.0 } else { x / y }),
+    Derivative::Elementwise(&[
+        d(Reads::X1, |r| r.x[1].ones().zip(&DIVIDE_NO_NAN, r.x[1])),
+        d(Reads::X1.and(Reads::Y), |r| -r.y().zip(&DIVIDE_NO_NAN, r.x[1])),
     ]),
 );
 

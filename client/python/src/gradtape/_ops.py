@@ -55,6 +55,17 @@ def divide(
     return _apply("divide", [x, y], {}, 0)
 
 
+def divide_no_nan(
+    x: Any,
+    y: Any,
+) -> Any:
+    """Quotient of two tensors, and 0 where the divisor is 0; so are its derivatives there.
+
+    Computes `z = x / y if y != 0 else 0`.
+    """
+    return _apply("divide_no_nan", [x, y], {}, 0)
+
+
 def floordiv(
     x: Any,
     y: Any,
@@ -1570,6 +1581,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "subtract",
         "multiply",
         "divide",
+        "divide_no_nan",
         "floordiv",
         "floormod",
         "pow",
