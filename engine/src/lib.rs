@@ -1,1 +1,31 @@
-//! Skeleton.
+//! Tensors, ops, tapes, gradients and optimizers: the part of gradtape that computes.
+//!
+//! Pure: no async, no network, no clock, no protobuf, and no threads of its own. In reading order:
+//!
+//! - [`dtype`], [`aval`], [`array`]: what a tensor is, before and after it exists; [`ledger`]: who pays for it.
+//! - [`attrs`], [`op`], [`ops`]: the op table, one record an op.
+//! - [`graph`]: programs of ops that derivative rules write; [`exec`]: pricing and running them.
+//! - [`tape`], [`gradient`], [`jvp`]: recording and both derivative modes.
+//! - [`optimizers`], [`random`]: tables of update rules, counter-based generators.
+//! - [`command`], [`session`], [`error`]: the contract, the state it acts on, and what can go wrong.
+
+pub mod array;
+pub mod attrs;
+pub mod aval;
+pub mod command;
+pub mod dtype;
+pub mod error;
+pub mod exec;
+pub mod gradient;
+pub mod graph;
+pub mod jvp;
+mod kernels;
+pub mod ledger;
+pub mod op;
+pub mod ops;
+pub mod optimizers;
+pub mod random;
+pub mod session;
+#[cfg(test)]
+mod table_tests;
+pub mod tape;

@@ -1,1 +1,34 @@
-//! Skeleton.
+//! The gradtape server: sessions that compute, behind gRPC.
+//!
+//! A request passes through these, in this order:
+//!
+//! - [`accept`]: connections, within limits; [`layers`]: what concerns every call.
+//! - [`services`]: the RPC methods, each a few lines; [`wire`]: messages to commands and back, errors to statuses.
+//! - [`session`]: who owns state, how commands reach it in order and take effect exactly once.
+//!
+//! Around them: [`config`] holds every limit, [`server`] puts the parts together and drains them, [`clock`], [`ids`] and
+//! [`principal`] are what their names say, [`telemetry`] is the log.
+//!
+//! What is not here: tensors, ops, tapes and gradients, which are the engine's; the engine knows nothing of this crate.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), gradtape_server::server::Error> {
+//! use gradtape_server::{config::Config, server::Server};
+//!
+//! let server = Server::bind(Config::default()).await?;
+//! println!("listening on {}", server.local_addr());
+//! server.run(async { drop(tokio::signal::ctrl_c().await) }).await
+//! # }
+//! ```
+
+pub mod accept;
+pub mod clock;
+pub mod config;
+pub mod ids;
+pub mod layers;
+pub mod principal;
+pub mod server;
+pub mod services;
+pub mod session;
+pub mod telemetry;
+pub mod wire;

@@ -1,2 +1,89 @@
-//! Skeleton.
-fn main() {}
+//! Repository tasks: `cargo xtask test` runs every test there is, `cargo xtask generate` rewrites what is derived from
+//! the op table.
+//!
+//! Nothing here is shipped. Whatever a task needs beyond Rust, git and Python it installs below `target/`.
+#![expect(clippy::print_stdout, reason = "a command-line tool talks to its user")]
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::{context::Context, test::Selection};
+
+mod context;
+mod generate;
+mod parts;
+mod test;
+
+/// Repository tasks.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Runs every test there is, in order, up to the first failure.
+    #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --list\n  \
+                            cargo xtask test --only tidy --only proto\n  cargo xtask test --skip python")]
+    Test(TestArgs),
+    /// The same as `test`, but a missing toolchain is a failure.
+    Ci(TestArgs),
+    /// Rewrites what is derived from the op table: the clients' wrappers and the reference.
+    Generate {
+        /// Change nothing; fail if anything is not fresh.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Accepts the schema as it is as the one that later schemas must not break. Done at a release.
+    Baseline,
+}
+
+#[derive(Debug, Args)]
+struct TestArgs {
+    /// Run only this part; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Leave this part out; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    skip: Vec<String>,
+    /// List the parts and run none.
+    #[arg(long)]
+    list: bool,
+}
+
+fn main() -> Result<ExitCode> {
+    let ci_variable = std::env::var("CI").is_ok_and(|value| value == "true");
+    match Cli::parse().task {
+        Task::Test(args) => run_tests(&args, ci_variable),
+        Task::Ci(args) => run_tests(&args, true),
+        Task::Generate { check } => {
+            let context = Context::new(ci_variable)?;
+            if check {
+                generate::check(&context)?
+            } else {
+                generate::write(&context)?
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Baseline => {
+            parts::proto::write_baseline(&Context::new(ci_variable)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn run_tests(args: &TestArgs, ci: bool) -> Result<ExitCode> {
+    if args.list {
+        for part in parts::ALL {
+            println!("{:<10} {}", part.name, part.about);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let selection = Selection::new(&args.only, &args.skip)?;
+    let fine = test::run(&Context::new(ci)?, &selection);
+    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

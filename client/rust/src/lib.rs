@@ -1,1 +1,50 @@
-//! Skeleton.
+#![doc = include_str!("../README.md")]
+//!
+//! # The way through this crate
+//!
+//! [`Session`] makes everything: [`Tensor`]s, [`Variable`]s, [`Tape`]s, [`Generator`]s. [`Tape::gradient`] gives
+//! [`Gradient`]s, which an [`Optimizer`] applies. What can go wrong is in [`Error`].
+//!
+//! Inside, `queue` holds the commands on their way, `link` sends them, `worker` keeps the connection, `remote` makes
+//! the other calls. `ops` is generated from the server's table of ops.
+
+mod attribute;
+mod backoff;
+mod core;
+mod data;
+mod error;
+mod failures;
+mod generator;
+mod gradient;
+mod handles;
+mod infer;
+mod limits;
+mod link;
+mod operand;
+pub mod ops;
+mod optimizer;
+mod queue;
+mod remote;
+mod scalar;
+mod session;
+mod tape;
+mod tensor;
+mod variable;
+mod worker;
+
+pub use crate::{
+    attribute::Attribute,
+    data::{DType, Element, Spec, TensorData},
+    error::{Error, Failure, Refusal, Result},
+    generator::Generator,
+    gradient::{AbsentReason, Gradient, GradientKind},
+    operand::{Input, Operand},
+    optimizer::{Adagrad, Adam, AsGradient, Optimizer, Sgd, Step},
+    scalar::Scalar,
+    session::{Credentials, Session, SessionBuilder},
+    tape::{GradientOptions, Tape, TapeOptions, Unconnected},
+    tensor::Tensor,
+    variable::{Variable, VariableOptions},
+};
+pub use gradtape_proto::v1 as proto;
+pub use tonic::Code;

@@ -1,0 +1,537 @@
+//! The session's commands on their way: enqueued, sent, applied.
+//!
+//! Everything that must hold together lives here under one lock that is never held across an await: sequence
+//! numbers, handles, the commands that the server has not yet applied, the credit, and the failures that nobody has
+//! asked for yet. Nothing here knows the network; `link` takes batches out and `worker` puts their replies in.
+//!
+//! Invariant: `log[i]` has the sequence number `first + i`, and stays until a reply says it was applied. So whatever
+//! happens to a connection, sending the log again loses nothing, and the server's stored replies double nothing.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    panic::Location,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use gradtape_proto::v1::{self as proto, Command, Reply, command::Kind};
+use prost::Message;
+use tokio::sync::{Notify, oneshot};
+
+use crate::{
+    DType, Error, Result, TensorData, failures::Failures, handles::Handles, limits::Limits,
+    scalar::Scalar,
+};
+
+/// A burst of this many commands goes out at once; fewer wait a moment for more.
+const EAGER_COMMANDS: usize = 64;
+
+/// Most handles that one Release may name, by the contract.
+const MAX_RELEASED: usize = 65_536;
+
+/// What a batch takes besides its commands: two numbers and the lengths around them.
+const BATCH_OVERHEAD: u64 = 32;
+
+/// Most bytes of a tag, by the contract.
+const MAX_TAG_BYTES: usize = 256;
+
+/// Most scalar constants that are kept for the next expression; far more than a program spells out.
+const MAX_SCALARS: usize = 256;
+
+/// Where an answer will arrive.
+pub(crate) type AnswerReceiver = oneshot::Receiver<Result<Reply>>;
+
+/// The commands of one session. See the module.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+}
+
+/// How far the client's side of the session has come.
+#[derive(Debug)]
+enum Phase {
+    Open,
+    /// Sends what is left, then ends.
+    Closing,
+    Ended(Error),
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    limits: Limits,
+    handles: Handles,
+    /// Enqueued and not known to be applied.
+    log: VecDeque<Entry>,
+    /// Sequence number of the log's first entry.
+    first: u64,
+    /// How many entries of the log the present connection has taken.
+    sent: usize,
+    /// Commands below this number may have stored replies, because an earlier connection sent them.
+    resent_below: u64,
+    /// Last sequence number and size of each batch that has no reply yet.
+    batches: VecDeque<(u64, u64)>,
+    /// Bytes of those batches.
+    sent_bytes: u64,
+    /// Handles that nothing on this side names any more, to be released together.
+    dropped: Vec<u64>,
+    /// Constants that stand for scalars in expressions.
+    scalars: HashMap<(DType, Bytes), u64>,
+    failures: Failures,
+    /// Someone waits for an answer, so what is queued goes out now.
+    urgent: bool,
+    /// The link sleeps until something is enqueued.
+    idle: bool,
+    /// Wakes the present connection's link.
+    wake: Arc<Notify>,
+    next_upload: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    command: Command,
+    size: u64,
+    answer: Option<oneshot::Sender<Result<Reply>>>,
+    upload: Option<Upload>,
+}
+
+/// What must happen before a Constant that names an upload may be sent.
+#[derive(Debug)]
+enum Upload {
+    Waiting {
+        upload: u64,
+        data: TensorData,
+    },
+    Done,
+    /// The server refused it. The Constant is sent nevertheless and fails in its place in the order; this is why.
+    Refused(Error),
+}
+
+/// What a link should do next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Send this.
+    Send(proto::Batch),
+    /// Upload this, report it by [`Queue::uploaded`], and ask again.
+    Upload { sequence: u64, upload: u64, data: TensorData },
+    /// Wait to be woken.
+    Wait,
+    /// Wait to be woken, but not long.
+    Linger,
+    /// Nothing will ever be sent again.
+    End,
+}
+
+// === impl Queue ===
+
+impl Queue {
+    /// A queue for a session whose stream was attached with this welcome.
+    pub(crate) fn new(limits: Limits, next_sequence: u64, handle_base: u64) -> Self {
+        Self {
+            state: Mutex::new(State {
+                phase: Phase::Open,
+                limits,
+                handles: Handles::from_base(handle_base),
+                log: VecDeque::new(),
+                first: next_sequence,
+                sent: 0,
+                resent_below: 0,
+                batches: VecDeque::new(),
+                sent_bytes: 0,
+                dropped: Vec::new(),
+                scalars: HashMap::new(),
+                failures: Failures::default(),
+                urgent: false,
+                idle: false,
+                wake: Arc::default(),
+                next_upload: handle_base.max(1),
+            }),
+        }
+    }
+
+    /// A panic elsewhere cannot leave the state half changed: nothing below panics between two changes.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enqueues commands that belong together. Never waits for the network.
+    pub(crate) fn record<R>(
+        &self,
+        scope: u32,
+        location: &'static Location<'static>,
+        build: impl FnOnce(&mut Recorder<'_>) -> R,
+    ) -> R {
+        build(&mut Recorder { state: &mut self.lock(), scope, location })
+    }
+
+    /// Enqueues a finished command.
+    pub(crate) fn raw(&self, command: Command) -> AnswerReceiver {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.lock();
+        state.append(command, Some(sender), None);
+        state.enqueued();
+        receiver
+    }
+
+    /// Sends what is queued without waiting for more, because somebody waits for an answer.
+    pub(crate) fn hurry(&self) {
+        let mut state = self.lock();
+        if state.log.len() > state.sent {
+            state.urgent = true;
+            state.wake.notify_one();
+        }
+    }
+
+    /// Forgets a handle, together with others when the next batch goes out.
+    pub(crate) fn release(&self, handle: u64) {
+        let mut state = self.lock();
+        state.dropped.push(handle);
+        state.enqueued();
+    }
+
+    /// Sends what is left and then ends.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::Open) {
+            state.phase = Phase::Closing;
+        }
+        state.wake.notify_one();
+    }
+
+    /// Whether nothing more will be enqueued and everything is applied.
+    pub(crate) fn is_done(&self) -> bool {
+        let state = self.lock();
+        !matches!(state.phase, Phase::Open) && state.log.is_empty() && state.dropped.is_empty()
+    }
+
+    /// Ends the session on this side: whoever waits gets the error, and whoever asks later.
+    pub(crate) fn end(&self, error: &Error) {
+        let mut state = self.lock();
+        state.phase = Phase::Ended(error.clone());
+        for entry in std::mem::take(&mut state.log) {
+            if let Some(answer) = entry.answer {
+                // A receiver that is gone no longer wants to know.
+                let _ = answer.send(Err(error.clone()));
+            }
+        }
+        state.sent = 0;
+        state.wake.notify_one();
+    }
+
+    /// Commands that the server has not applied yet, as far as is known.
+    pub(crate) fn backlog(&self) -> usize {
+        self.lock().log.len()
+    }
+
+    /// Marks a failure as told to the program.
+    pub(crate) fn told(&self, root_sequence: u64) {
+        self.lock().failures.told(root_sequence);
+    }
+
+    /// The oldest failure that the program has not been told of.
+    pub(crate) fn take_untold(&self) -> Option<Error> {
+        self.lock().failures.take_untold().map(Error::Command)
+    }
+
+    /// Starts over on a new connection: everything in the log goes out again.
+    ///
+    /// Fails if the server stands where this client never was, which means that it lost the session's state or that
+    /// somebody else used the session.
+    pub(crate) fn attach(&self, limits: Limits, next_sequence: u64) -> Result<Arc<Notify>> {
+        let mut state = self.lock();
+        let end = state.first + state.log.len() as u64;
+        if !(state.first..=end).contains(&next_sequence) {
+            return Err(Error::Protocol(format!(
+                "the session goes on at {next_sequence}, but this client stands between {} and {end}",
+                state.first
+            )));
+        }
+        state.limits = limits;
+        state.resent_below = next_sequence;
+        state.sent = 0;
+        state.sent_bytes = 0;
+        state.batches.clear();
+        state.idle = false;
+        state.urgent = true;
+        state.wake = Arc::default();
+        Ok(Arc::clone(&state.wake))
+    }
+
+    /// Says what the connection with this wake-up call should do next.
+    ///
+    /// `hurry` sends what there is, even if it is little.
+    pub(crate) fn step(&self, wake: &Arc<Notify>, hurry: bool) -> Step {
+        let mut state = self.lock();
+        // A connection that was replaced must not take what the new one has to send.
+        if !Arc::ptr_eq(&state.wake, wake) || matches!(state.phase, Phase::Ended(_)) {
+            return Step::End;
+        }
+        state.step(hurry)
+    }
+
+    /// Notes how an upload ended.
+    pub(crate) fn uploaded(&self, sequence: u64, outcome: Result<()>) {
+        let mut state = self.lock();
+        let Some(index) = sequence.checked_sub(state.first).and_then(|i| usize::try_from(i).ok())
+        else {
+            return;
+        };
+        if let Some(entry) = state.log.get_mut(index) {
+            entry.upload = Some(match outcome {
+                Ok(()) => Upload::Done,
+                Err(error) => Upload::Refused(error),
+            });
+        }
+    }
+
+    /// Takes the server's answer to a batch.
+    pub(crate) fn applied(&self, reply: proto::BatchReply) -> Result<()> {
+        self.lock().applied(reply)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// Decides whether something new in the queue is worth waking the link for.
+    fn enqueued(&mut self) {
+        let pending = self.log.len() - self.sent;
+        if self.urgent || self.idle || pending == EAGER_COMMANDS {
+            self.idle = false;
+            self.wake.notify_one();
+        }
+    }
+
+    fn step(&mut self, hurry: bool) -> Step {
+        let pending = self.log.len() - self.sent;
+        let closing = matches!(self.phase, Phase::Closing);
+        if pending == 0 && self.dropped.is_empty() {
+            self.urgent = false;
+            self.idle = true;
+            return if closing { Step::End } else { Step::Wait };
+        }
+        if !(hurry || closing || self.urgent || pending >= EAGER_COMMANDS) {
+            return Step::Linger;
+        }
+        if self.sent >= self.limits.unapplied_commands {
+            return Step::Wait;
+        }
+        self.flush_dropped();
+        if let Some(Entry { upload: Some(Upload::Waiting { upload, data }), .. }) =
+            self.log.get(self.sent)
+        {
+            let sequence = self.first + self.sent as u64;
+            return Step::Upload { sequence, upload: *upload, data: data.clone() };
+        }
+        self.batch().map_or(Step::Wait, Step::Send)
+    }
+
+    /// Takes as many unsent commands as one message and the credit allow. None if the credit does not allow any.
+    fn batch(&mut self) -> Option<proto::Batch> {
+        let credit = self.limits.unapplied_commands - self.sent;
+        let most = self.limits.batch_commands.min(credit);
+        let mut bytes = BATCH_OVERHEAD;
+        let mut count = 0;
+        for entry in self.log.range(self.sent..).take(most) {
+            let more = bytes + entry.size;
+            let full = count > 0 && more > self.limits.batch_bytes;
+            // With nothing on its way, a command goes out whatever its size: the server judges it.
+            let broke = self.sent_bytes + more > self.limits.unapplied_bytes
+                && (count > 0 || !self.batches.is_empty());
+            if full || broke || matches!(entry.upload, Some(Upload::Waiting { .. })) {
+                break;
+            }
+            bytes = more;
+            count += 1;
+            // The stored replies to commands that went out in many batches must not have to fit into one.
+            let again = self.first + (self.sent + count) as u64 <= self.resent_below;
+            if again && matches!(entry.command.kind, Some(Kind::Fetch(_))) {
+                break;
+            }
+        }
+        if count == 0 {
+            return None;
+        }
+        let first_sequence = self.first + self.sent as u64;
+        let commands = self.log.range(self.sent..self.sent + count);
+        let commands = commands.map(|entry| entry.command.clone()).collect();
+        self.sent += count;
+        self.sent_bytes += bytes;
+        self.batches.push_back((first_sequence + count as u64 - 1, bytes));
+        Some(proto::Batch { first_sequence, commands, acknowledged_sequence: self.first - 1 })
+    }
+
+    /// Turns dropped handles into commands. They may be used again at once: the server applies the release first.
+    fn flush_dropped(&mut self) {
+        while !self.dropped.is_empty() {
+            let rest = self.dropped.split_off(self.dropped.len().min(MAX_RELEASED));
+            let handles = std::mem::replace(&mut self.dropped, rest);
+            self.handles.recycle(&handles);
+            let kind = Kind::Release(proto::Release { handles });
+            self.append(Command { kind: Some(kind), ..Command::default() }, None, None);
+        }
+    }
+
+    fn append(
+        &mut self,
+        command: Command,
+        answer: Option<oneshot::Sender<Result<Reply>>>,
+        upload: Option<Upload>,
+    ) {
+        if let Phase::Ended(error) = &self.phase {
+            if let Some(answer) = answer {
+                let _ = answer.send(Err(error.clone()));
+            }
+            return;
+        }
+        // The tag and length in front of a command in a batch take at most six bytes.
+        let size = command.encoded_len() as u64 + 6;
+        self.log.push_back(Entry { command, size, answer, upload });
+    }
+
+    fn applied(&mut self, reply: proto::BatchReply) -> Result<()> {
+        let applied = reply.applied_sequence;
+        if applied >= self.first + self.sent as u64 {
+            return Err(Error::Protocol(format!(
+                "command {applied} is applied but was never sent"
+            )));
+        }
+        let mut replies = reply.replies.into_iter().peekable();
+        while self.first <= applied {
+            let Some(entry) = self.log.pop_front() else { break };
+            let sequence = self.first;
+            self.first += 1;
+            self.sent -= 1;
+            // Replies below are those that an earlier connection brought already.
+            while replies.next_if(|reply| reply.sequence < sequence).is_some() {}
+            let reply = replies.next_if(|reply| reply.sequence == sequence);
+            self.settle(sequence, entry, reply);
+        }
+        while let Some((_, bytes)) = self.batches.pop_front_if(|(last, _)| *last <= applied) {
+            self.sent_bytes -= bytes;
+        }
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Hands a command's reply to whoever waits for it, and keeps its failure for whoever asks later.
+    fn settle(&mut self, sequence: u64, entry: Entry, reply: Option<Reply>) {
+        let mut reply = reply.unwrap_or_else(|| Reply { sequence, ..Reply::default() });
+        for warning in &reply.warnings {
+            tracing::warn!(tag = entry.command.tag, "{warning}");
+        }
+        let outcome = match reply.result.take() {
+            Some(proto::reply::Result::Error(error)) => {
+                // A constant that could not be made must not spoil later expressions.
+                self.forget_scalars();
+                let failure = self.failures.add(error);
+                tracing::debug!(%failure, "command failed");
+                Err(match entry.upload {
+                    Some(Upload::Refused(error)) => error,
+                    Some(Upload::Waiting { .. } | Upload::Done) | None => Error::Command(failure),
+                })
+            }
+            result => Ok(Reply { result, ..reply }),
+        };
+        if let Some(answer) = entry.answer {
+            let _ = answer.send(outcome);
+        }
+    }
+
+    fn forget_scalars(&mut self) {
+        self.dropped.extend(self.scalars.drain().map(|(_, handle)| handle));
+    }
+}
+
+/// Enqueues commands under the queue's lock.
+#[derive(Debug)]
+pub(crate) struct Recorder<'a> {
+    state: &'a mut State,
+    scope: u32,
+    location: &'static Location<'static>,
+}
+
+// === impl Recorder ===
+
+impl Recorder<'_> {
+    /// A handle that is not in use.
+    pub(crate) fn handle(&mut self) -> u64 {
+        self.state.handles.take()
+    }
+
+    /// Enqueues a command that needs no answer.
+    pub(crate) fn push(&mut self, kind: Kind) {
+        let command = self.command(kind);
+        self.state.append(command, None, None);
+        self.state.enqueued();
+    }
+
+    /// Enqueues a command and everything before it for now, and says where the answer will arrive.
+    pub(crate) fn ask(&mut self, kind: Kind) -> AnswerReceiver {
+        let answer = self.listen(kind);
+        self.state.urgent = true;
+        self.state.enqueued();
+        answer
+    }
+
+    /// Like [`Recorder::ask`], for an answer that nobody waits for yet.
+    pub(crate) fn listen(&mut self, kind: Kind) -> AnswerReceiver {
+        let (sender, receiver) = oneshot::channel();
+        let command = self.command(kind);
+        self.state.append(command, Some(sender), None);
+        self.state.enqueued();
+        receiver
+    }
+
+    /// Enqueues a constant, inline if it is small enough.
+    pub(crate) fn constant(&mut self, data: TensorData) -> u64 {
+        use proto::constant::Source;
+
+        let output = self.handle();
+        let inline = data.bytes().len() as u64 <= self.state.limits.inline_tensor_bytes;
+        let (source, upload) = if inline {
+            (Source::Tensor(data.into()), None)
+        } else {
+            let upload = self.state.next_upload;
+            self.state.next_upload += 1;
+            (Source::Upload(upload), Some(Upload::Waiting { upload, data }))
+        };
+        let kind = Kind::Constant(proto::Constant { output, source: Some(source) });
+        let command = self.command(kind);
+        self.state.append(command, None, upload);
+        self.state.enqueued();
+        output
+    }
+
+    /// A constant of shape [] that stands for a number in an expression; the same one for the same number.
+    ///
+    /// Sharing is safe because nothing outside can name it, so no tape can watch it.
+    pub(crate) fn scalar(&mut self, scalar: Scalar, peer: Option<DType>) -> u64 {
+        let data = scalar.to_data(peer);
+        let key = (data.dtype(), data.bytes().clone());
+        if let Some(&handle) = self.state.scalars.get(&key) {
+            return handle;
+        }
+        if self.state.scalars.len() == MAX_SCALARS {
+            self.state.forget_scalars();
+        }
+        let handle = self.constant(data);
+        self.state.scalars.insert(key, handle);
+        handle
+    }
+
+    /// Ends a tape and lets its handle be used again.
+    pub(crate) fn close_tape(&mut self, tape: u64) {
+        self.push(Kind::CloseTape(proto::CloseTape { tape }));
+        self.state.handles.recycle(&[tape]);
+    }
+
+    fn command(&self, kind: Kind) -> Command {
+        let mut tag = format!("{}:{}", self.location.file(), self.location.line());
+        // The end of a path says more than its beginning.
+        if let Some(excess) = tag.len().checked_sub(MAX_TAG_BYTES) {
+            tag = tag.split_off(tag.ceil_char_boundary(excess));
+        }
+        Command { kind: Some(kind), tag, scope: self.scope }
+    }
+}

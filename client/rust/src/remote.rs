@@ -1,0 +1,168 @@
+//! The calls to the server that are not the stream: sessions and large tensors.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::stream;
+use gradtape_proto::v1::{
+    self as proto, CreateSessionRequest, DeleteSessionRequest, DownloadTensorRequest,
+    SessionCredentials, UploadHeader, UploadTensorRequest, download_tensor_response,
+    session_service_client::SessionServiceClient, tape_service_client::TapeServiceClient,
+    upload_tensor_request,
+};
+use tokio::time::sleep;
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{Error, Result, Spec, TensorData, backoff::Backoff, error::is_transient};
+
+/// The version of the protocol that this client was made for.
+const PROTOCOL_VERSION: u32 = 1;
+
+/// The whole connection's receive window. The HTTP/2 stack closes a connection on which too many small frames wait
+/// unread, and counts half of this window as their budget; replies are many and small.
+const CONNECTION_WINDOW: u32 = 32 << 20;
+
+/// One stream's receive window: a download keeps moving while the network acknowledges.
+const STREAM_WINDOW: u32 = 256 << 10;
+
+/// Largest message taken from the server, which never sends more than its 4 MiB by default.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// A network that fell silent is found out within half a minute and this.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A server and one session on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Remote {
+    pub(crate) tapes: TapeServiceClient<Channel>,
+    sessions: SessionServiceClient<Channel>,
+    pub(crate) credentials: SessionCredentials,
+    pub(crate) chunk_bytes: usize,
+    pub(crate) patience: Duration,
+}
+
+// === impl Remote ===
+
+impl Remote {
+    /// Opens a connection to a server; it reopens by itself whenever a call needs it.
+    pub(crate) async fn channel(address: String, connect_timeout: Duration) -> Result<Channel> {
+        let transport = |error: tonic::transport::Error| Error::Transport(chain(&error));
+        Endpoint::from_shared(address)
+            .map_err(transport)?
+            .connect_timeout(connect_timeout)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .tcp_nodelay(true)
+            .connect()
+            .await
+            .map_err(transport)
+    }
+
+    /// Speaks to the session with these credentials.
+    pub(crate) fn new(
+        channel: Channel,
+        credentials: SessionCredentials,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            tapes: TapeServiceClient::new(channel.clone())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+            sessions: SessionServiceClient::new(channel),
+            credentials,
+            chunk_bytes: 1 << 20,
+            patience,
+        }
+    }
+
+    /// Makes a session.
+    pub(crate) async fn create(channel: Channel, client: String) -> Result<SessionCredentials> {
+        let request = CreateSessionRequest { client, protocol_version: PROTOCOL_VERSION };
+        let response = SessionServiceClient::new(channel).create_session(request).await;
+        let response = response.map_err(|status| Error::from_status(&status))?.into_inner();
+        response
+            .credentials
+            .ok_or_else(|| Error::Protocol("a new session came without credentials".to_owned()))
+    }
+
+    /// Ends the session on the server.
+    pub(crate) async fn delete(mut self) -> Result<(), Status> {
+        let request = DeleteSessionRequest { credentials: Some(self.credentials) };
+        self.sessions.delete_session(request).await.map(drop)
+    }
+
+    /// Sends a large tensor; doing it again replaces what was sent.
+    pub(crate) async fn upload(&self, upload: u64, data: &TensorData) -> Result<()> {
+        use upload_tensor_request::Kind;
+
+        let header = UploadHeader {
+            credentials: Some(self.credentials.clone()),
+            upload,
+            spec: Some(data.spec().into()),
+        };
+        let bytes = data.bytes().clone();
+        let size = self.chunk_bytes;
+        let chunks = (0..bytes.len()).step_by(size);
+        let chunks = chunks.map(move |at| bytes.slice(at..bytes.len().min(at + size)));
+        let kinds = std::iter::once(Kind::Header(header)).chain(chunks.map(Kind::Chunk));
+        let requests = kinds.map(|kind| UploadTensorRequest { kind: Some(kind) });
+        let response = self.tapes.clone().upload_tensor(stream::iter(requests)).await;
+        response.map(drop).map_err(|status| Error::from_status(&status))
+    }
+
+    /// Fetches a large tensor that exists once a sequence number is applied.
+    pub(crate) async fn download(&self, value: u64, after_sequence: u64) -> Result<TensorData> {
+        let mut backoff = Backoff::new(self.patience);
+        loop {
+            let request = DownloadTensorRequest {
+                credentials: Some(self.credentials.clone()),
+                value,
+                after_sequence,
+            };
+            match self.download_once(request).await {
+                Err(status) if is_transient(&status) => match backoff.failed() {
+                    Some(pause) => sleep(pause).await,
+                    None => return Err(Error::from_status(&status)),
+                },
+                outcome => return outcome.map_err(|status| Error::from_status(&status))?,
+            }
+        }
+    }
+
+    async fn download_once(
+        &self,
+        request: DownloadTensorRequest,
+    ) -> Result<Result<TensorData>, Status> {
+        use download_tensor_response::Kind;
+
+        let mut parts = self.tapes.clone().download_tensor(request).await?.into_inner();
+        let mut spec: Option<proto::TensorSpec> = None;
+        let mut bytes = BytesMut::new();
+        while let Some(part) = parts.message().await? {
+            match part.kind {
+                Some(Kind::Spec(first)) => spec = Some(first),
+                Some(Kind::Chunk(chunk)) => bytes.extend_from_slice(&chunk),
+                None => {}
+            }
+        }
+        let spec = spec.ok_or_else(|| Error::Protocol("a download came without a spec".to_owned()));
+        Ok(spec
+            .and_then(Spec::try_from)
+            .map(|spec| TensorData::from_bytes(spec, Bytes::from(bytes))))
+    }
+}
+
+/// An error with what led to it, in one line; the transport's own text says nothing but "transport error".
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,234 @@
+//! Tensors with elements.
+//!
+//! Invariant: every array at an op's boundary is contiguous and row-major, so kernels work on slices and the same values
+//! are always added in the same order.
+
+use std::sync::Arc;
+
+use ndarray::{ArcArray, IxDyn};
+
+use crate::{
+    aval::{Aval, Shape},
+    dtype::DType,
+    error::Error,
+    ledger::{Charge, Ledger},
+};
+
+/// A shared array of one element type.
+pub type Nd<T> = ArcArray<T, IxDyn>;
+
+/// An array of any element type.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the variants are the dtypes")]
+pub enum Array {
+    F32(Nd<f32>),
+    F64(Nd<f64>),
+    I32(Nd<i32>),
+    I64(Nd<i64>),
+    Bool(Nd<bool>),
+}
+
+/// Runs a body for whichever element type an array has.
+#[macro_export]
+macro_rules! dispatch {
+    ($array:expr, $name:ident => $body:expr) => {
+        match $array {
+            $crate::array::Array::F32($name) => $body,
+            $crate::array::Array::F64($name) => $body,
+            $crate::array::Array::I32($name) => $body,
+            $crate::array::Array::I64($name) => $body,
+            $crate::array::Array::Bool($name) => $body,
+        }
+    };
+}
+
+/// A Rust type that tensors can hold.
+pub trait Element:
+    Copy + Default + Send + Sync + PartialEq + PartialOrd + std::fmt::Debug + 'static
+{
+    /// The dtype.
+    const DTYPE: DType;
+    /// Wraps an array.
+    fn wrap(array: Nd<Self>) -> Array;
+    /// The array, if it has this element type.
+    fn view(array: &Array) -> Option<&Nd<Self>>;
+    /// Elements from little-endian bytes of the right length.
+    fn from_bytes(bytes: &[u8], into: &mut Vec<Self>) -> Result<(), Error>;
+    /// Little-endian bytes.
+    fn as_bytes(elements: &[Self]) -> &[u8];
+}
+
+#[cfg(target_endian = "big")]
+compile_error!("tensors are sent as they lie in memory, which is little-endian on the wire");
+
+macro_rules! pod_element {
+    ($($ty:ty, $variant:ident;)*) => {$(
+        impl Element for $ty {
+            const DTYPE: DType = DType::$variant;
+
+            fn wrap(array: Nd<Self>) -> Array {
+                Array::$variant(array)
+            }
+
+            fn view(array: &Array) -> Option<&Nd<Self>> {
+                if let Array::$variant(array) = array { Some(array) } else { None }
+            }
+
+            fn from_bytes(bytes: &[u8], into: &mut Vec<Self>) -> Result<(), Error> {
+                // Bytes from the network need not be aligned for the element type.
+                into.extend(bytes.chunks_exact(size_of::<Self>()).map(bytemuck::pod_read_unaligned::<Self>));
+                Ok(())
+            }
+
+            fn as_bytes(elements: &[Self]) -> &[u8] {
+                bytemuck::cast_slice(elements)
+            }
+        }
+    )*};
+}
+
+pod_element! { f32, F32; f64, F64; i32, I32; i64, I64; }
+
+impl Element for bool {
+    const DTYPE: DType = DType::Bool;
+
+    fn wrap(array: Nd<Self>) -> Array {
+        Array::Bool(array)
+    }
+
+    fn view(array: &Array) -> Option<&Nd<Self>> {
+        if let Array::Bool(array) = array { Some(array) } else { None }
+    }
+
+    fn from_bytes(bytes: &[u8], into: &mut Vec<Self>) -> Result<(), Error> {
+        if let Some(position) = bytes.iter().position(|&byte| byte > 1) {
+            return Err(Error::InvalidBool { position });
+        }
+        into.extend(bytes.iter().map(|&byte| byte == 1));
+        Ok(())
+    }
+
+    fn as_bytes(elements: &[Self]) -> &[u8] {
+        bytemuck::cast_slice(elements)
+    }
+}
+
+/// An empty vector with room for `n` elements. The only way that kernels get memory: it fails instead of aborting.
+pub(crate) fn buffer<T>(n: usize) -> Result<Vec<T>, Error> {
+    let mut elements = Vec::new();
+    let bytes = (n as u64).saturating_mul(size_of::<T>() as u64);
+    elements.try_reserve_exact(n).map_err(|_| Error::OutOfMemory { bytes })?;
+    Ok(elements)
+}
+
+impl Array {
+    /// An array of `elements` in row-major order; a wrong number of them is a bug of the caller.
+    pub(crate) fn new<T: Element>(shape: &Shape, elements: Vec<T>) -> Result<Self, Error> {
+        Nd::from_shape_vec(IxDyn(shape), elements).map(T::wrap).map_err(|error| {
+            Error::bug(format!("kernel made the wrong number of elements: {error}"))
+        })
+    }
+
+    /// The dtype.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Self::F32(_) => DType::F32,
+            Self::F64(_) => DType::F64,
+            Self::I32(_) => DType::I32,
+            Self::I64(_) => DType::I64,
+            Self::Bool(_) => DType::Bool,
+        }
+    }
+
+    /// The extents.
+    pub fn shape(&self) -> &[usize] {
+        dispatch!(self, a => a.shape())
+    }
+
+    /// Dtype and shape.
+    pub fn aval(&self) -> Aval {
+        Aval::new(self.dtype(), self.shape())
+    }
+
+    /// The elements in row-major order, if they have type `T`.
+    pub fn elements<T: Element>(&self) -> Result<&[T], Error> {
+        T::view(self)
+            .and_then(|array| array.as_slice())
+            .ok_or_else(|| Error::bug(format!("{} array taken for {}", self.dtype(), T::DTYPE)))
+    }
+
+    /// The same elements in another shape of as many.
+    pub(crate) fn reshaped(&self, shape: &Shape) -> Result<Self, Error> {
+        fn view<T: Element>(array: &Nd<T>, shape: &Shape) -> Result<Array, Error> {
+            array
+                .clone()
+                .into_shape_with_order(IxDyn(shape))
+                .map(T::wrap)
+                .map_err(|error| Error::bug(format!("reshape: {error}")))
+        }
+        dispatch!(self, a => view(a, shape))
+    }
+
+    /// The elements as little-endian bytes.
+    pub fn as_bytes(&self) -> Result<&[u8], Error> {
+        dispatch!(self, a => a.as_slice().map(Element::as_bytes))
+            .ok_or_else(|| Error::bug("an array is not contiguous"))
+    }
+}
+
+/// An immutable array whose memory is paid for. Clones share both.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    array: Array,
+    charge: Option<Arc<Charge>>,
+}
+
+impl Tensor {
+    /// An array and the reservation that pays for it.
+    pub(crate) fn paid(array: Array, charge: Charge) -> Self {
+        Self { array, charge: Some(Arc::new(charge)) }
+    }
+
+    /// An array that nobody pays for, for tests and tools.
+    pub fn unpaid(array: Array) -> Self {
+        Self { array, charge: None }
+    }
+
+    /// Decodes little-endian, row-major elements, after checking their number and reserving their memory.
+    pub fn from_bytes(ledger: &Arc<Ledger>, aval: &Aval, bytes: &[u8]) -> Result<Self, Error> {
+        fn decode<T: Element>(aval: &Aval, bytes: &[u8]) -> Result<Array, Error> {
+            let mut elements = buffer(aval.shape.elements())?;
+            T::from_bytes(bytes, &mut elements)?;
+            Array::new(&aval.shape, elements)
+        }
+        aval.shape.check()?;
+        if bytes.len() as u64 != aval.bytes() {
+            let (expected, given) = (aval.bytes(), bytes.len() as u64);
+            return Err(Error::DataLength { aval: aval.clone(), expected, given });
+        }
+        let charge = ledger.reserve(aval.bytes())?;
+        let array = match aval.dtype {
+            DType::F32 => decode::<f32>(aval, bytes),
+            DType::F64 => decode::<f64>(aval, bytes),
+            DType::I32 => decode::<i32>(aval, bytes),
+            DType::I64 => decode::<i64>(aval, bytes),
+            DType::Bool => decode::<bool>(aval, bytes),
+        }?;
+        Ok(Self::paid(array, charge))
+    }
+
+    /// The array.
+    pub fn array(&self) -> &Array {
+        &self.array
+    }
+
+    /// Dtype and shape.
+    pub fn aval(&self) -> Aval {
+        self.array.aval()
+    }
+
+    /// The same memory in another shape of as many elements.
+    pub(crate) fn reshaped(&self, shape: &Shape) -> Result<Self, Error> {
+        Ok(Self { array: self.array.reshaped(shape)?, charge: self.charge.clone() })
+    }
+}

@@ -1,0 +1,281 @@
+//! Attributes: the static, non-tensor arguments of ops and optimizers.
+//!
+//! A declaration by [`attrs!`](crate::attrs!) gives the struct that rules and kernels read, and the specification that
+//! requests are checked against and that the catalogue shows. After the check attributes are positional, so that
+//! reading them costs no lookup.
+
+use smallvec::SmallVec;
+
+use crate::{dtype::DType, error::Error};
+
+/// A list of integers, as attributes carry axes and extents.
+pub type Ints = SmallVec<[i64; 4]>;
+
+/// Longest list of integers that an attribute may hold.
+pub const MAX_INTS: usize = 64;
+
+/// Longest text that an attribute may hold, in bytes.
+pub const MAX_TEXT: usize = 256;
+
+/// The value of an attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Attr {
+    /// An optional attribute that was not given.
+    Unset,
+    /// A truth value.
+    Bool(bool),
+    /// An integer.
+    Int(i64),
+    /// A real number.
+    Double(f64),
+    /// A text.
+    Text(Box<str>),
+    /// An element type.
+    DType(DType),
+    /// A list of integers.
+    Ints(Ints),
+}
+
+/// The type of an attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttrType {
+    /// [`Attr::Bool`].
+    Bool,
+    /// [`Attr::Int`].
+    Int,
+    /// [`Attr::Double`]; integers are converted.
+    Double,
+    /// [`Attr::Text`].
+    Text,
+    /// [`Attr::DType`].
+    DType,
+    /// [`Attr::Ints`].
+    Ints,
+}
+
+/// What an attribute is if it is not given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fallback {
+    /// It must be given.
+    Required,
+    /// Nothing.
+    Unset,
+    /// A truth value.
+    Bool(bool),
+    /// An integer.
+    Int(i64),
+    /// A real number.
+    Double(f64),
+    /// A text.
+    Text(&'static str),
+    /// An element type.
+    DType(DType),
+    /// A list of integers.
+    Ints(&'static [i64]),
+}
+
+impl Fallback {
+    /// The value, unless the attribute is required.
+    pub fn value(self) -> Option<Attr> {
+        Some(match self {
+            Self::Required => return None,
+            Self::Unset => Attr::Unset,
+            Self::Bool(value) => Attr::Bool(value),
+            Self::Int(value) => Attr::Int(value),
+            Self::Double(value) => Attr::Double(value),
+            Self::Text(value) => Attr::Text(value.into()),
+            Self::DType(value) => Attr::DType(value),
+            Self::Ints(value) => Attr::Ints(value.into()),
+        })
+    }
+}
+
+/// What the catalogue says of an attribute, and what a request is checked against.
+#[derive(Clone, Copy, Debug)]
+pub struct AttrSpec {
+    /// Name on the wire.
+    pub name: &'static str,
+    /// Type.
+    pub ty: AttrType,
+    /// Default.
+    pub fallback: Fallback,
+    /// What it means, for the catalogue.
+    pub doc: &'static str,
+}
+
+/// Checked attributes, in the order of their specification.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Attrs(SmallVec<[Attr; 2]>);
+
+impl Attrs {
+    /// Checks named attributes against a specification and fills in defaults.
+    pub fn check(specs: &[AttrSpec], given: Vec<(String, Attr)>) -> Result<Self, Error> {
+        if given.is_empty() && specs.is_empty() {
+            return Ok(Self::default());
+        }
+        let mut values: SmallVec<[Option<Attr>; 4]> = specs.iter().map(|_| None).collect();
+        for (name, value) in given {
+            let Some(i) = specs.iter().position(|spec| spec.name == name) else {
+                let known = specs.iter().map(|spec| spec.name).collect::<Vec<_>>().join(", ");
+                return Err(Error::attribute(&name, format!("is unknown; there are: {known}")));
+            };
+            if values[i].is_some() {
+                return Err(Error::attribute(&name, "is given twice"));
+            }
+            values[i] = Some(conform(&specs[i], value)?);
+        }
+        specs
+            .iter()
+            .zip(values)
+            .map(|(spec, value)| {
+                value
+                    .or_else(|| spec.fallback.value())
+                    .ok_or_else(|| Error::attribute(spec.name, "must be given"))
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// Replaces the given attributes and keeps the others.
+    pub fn update(&mut self, specs: &[AttrSpec], given: Vec<(String, Attr)>) -> Result<(), Error> {
+        let mut updated = self.clone();
+        for (name, value) in given {
+            let Some(i) = specs.iter().position(|spec| spec.name == name) else {
+                return Err(Error::attribute(&name, "is unknown"));
+            };
+            updated.0[i] = conform(&specs[i], value)?;
+        }
+        *self = updated;
+        Ok(())
+    }
+
+    /// Attributes that are known to match their specification.
+    pub fn from_values(values: impl IntoIterator<Item = Attr>) -> Self {
+        Self(values.into_iter().collect())
+    }
+
+    /// The values, in the order of the specification.
+    pub fn values(&self) -> &[Attr] {
+        &self.0
+    }
+}
+
+fn conform(spec: &AttrSpec, value: Attr) -> Result<Attr, Error> {
+    let value = match (spec.ty, value) {
+        #[expect(clippy::cast_precision_loss, reason = "a double was asked for")]
+        (AttrType::Double, Attr::Int(value)) => Attr::Double(value as f64),
+        (_, value) => value,
+    };
+    let fits = match (&value, spec.ty) {
+        (Attr::Bool(_), AttrType::Bool)
+        | (Attr::Int(_), AttrType::Int)
+        | (Attr::Double(_), AttrType::Double)
+        | (Attr::DType(_), AttrType::DType) => true,
+        (Attr::Text(text), AttrType::Text) => text.len() <= MAX_TEXT,
+        (Attr::Ints(ints), AttrType::Ints) => ints.len() <= MAX_INTS,
+        _ => false,
+    };
+    if fits {
+        return Ok(value);
+    }
+    Err(Error::attribute(
+        spec.name,
+        format!(
+            "must be of type {:?} (texts up to {MAX_TEXT} bytes, lists up to {MAX_INTS} entries)",
+            spec.ty
+        ),
+    ))
+}
+
+/// A Rust type that an attribute can be read as.
+pub trait AttrValue: Sized {
+    /// The attribute's type on the wire.
+    const TYPE: AttrType;
+    /// Reads a checked attribute.
+    fn read(attr: Option<&Attr>) -> Self;
+    /// Writes it back.
+    fn write(self) -> Attr;
+}
+
+macro_rules! attr_value {
+    ($($ty:ty => $variant:ident, $ref:ident => $read:expr;)*) => {$(
+        impl AttrValue for $ty {
+            const TYPE: AttrType = AttrType::$variant;
+
+            fn read(attr: Option<&Attr>) -> Self {
+                match attr {
+                    Some(Attr::$variant($ref)) => $read,
+                    // Unreachable after `Attrs::check`; the type's own default keeps it total.
+                    Some(_) | None => Self::default(),
+                }
+            }
+
+            fn write(self) -> Attr {
+                Attr::$variant(self.into())
+            }
+        }
+    )*};
+}
+
+attr_value! {
+    bool => Bool, value => *value;
+    i64 => Int, value => *value;
+    f64 => Double, value => *value;
+    String => Text, value => value.to_string();
+    Ints => Ints, value => value.clone();
+}
+
+impl AttrValue for DType {
+    const TYPE: AttrType = AttrType::DType;
+
+    fn read(attr: Option<&Attr>) -> Self {
+        if let Some(&Attr::DType(dtype)) = attr { dtype } else { Self::F32 }
+    }
+
+    fn write(self) -> Attr {
+        Attr::DType(self)
+    }
+}
+
+impl AttrValue for Option<f64> {
+    const TYPE: AttrType = AttrType::Double;
+
+    fn read(attr: Option<&Attr>) -> Self {
+        if let Some(&Attr::Double(value)) = attr { Some(value) } else { None }
+    }
+
+    fn write(self) -> Attr {
+        self.map_or(Attr::Unset, Attr::Double)
+    }
+}
+
+/// Declares the attributes of an op once: the struct, its specification, and both conversions.
+#[macro_export]
+macro_rules! attrs {
+    ($(#[$meta:meta])* $name:ident { $($(#[doc = $doc:literal])+ $field:ident : $ty:ty = $fallback:ident $(($default:expr))?),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $name { $($(#[doc = $doc])+ pub $field: $ty),* }
+
+        impl $name {
+            /// What the catalogue says, in the order of the values.
+            pub const SPECS: &'static [$crate::attrs::AttrSpec] = &[$($crate::attrs::AttrSpec {
+                name: stringify!($field),
+                ty: <$ty as $crate::attrs::AttrValue>::TYPE,
+                fallback: $crate::attrs::Fallback::$fallback $(($default))?,
+                doc: concat!($($doc),+),
+            }),*];
+
+            /// Reads checked attributes.
+            pub fn read(attrs: &$crate::attrs::Attrs) -> Self {
+                let mut values = attrs.values().iter();
+                Self { $($field: $crate::attrs::AttrValue::read(values.next())),* }
+            }
+
+            /// Writes them back.
+            pub fn write(self) -> $crate::attrs::Attrs {
+                $crate::attrs::Attrs::from_values([$($crate::attrs::AttrValue::write(self.$field)),*])
+            }
+        }
+    };
+}

@@ -1,0 +1,192 @@
+//! What a session can be told, and what it answers: the contract in the engine's own types.
+//!
+//! The server's wire layer decodes messages into these; nothing here knows how they travel.
+
+use std::fmt;
+
+use smallvec::SmallVec;
+
+use crate::{
+    array::Tensor,
+    attrs::{Attr, Attrs},
+    aval::Aval,
+    error::Error,
+    op::OpDef,
+};
+
+/// A client-chosen name of something in a session. Zero names nothing.
+pub type Handle = u64;
+
+/// The handles of an op's inputs or outputs.
+pub type Handles = SmallVec<[Handle; 3]>;
+
+/// One instruction.
+#[derive(Debug)]
+pub struct Command {
+    /// What to do.
+    pub kind: Kind,
+    /// The client's own mark, which comes back in errors.
+    pub tag: Box<str>,
+    /// The client's thread of execution. A tape sees the commands of the scope that last started it.
+    pub scope: u32,
+}
+
+/// The verbs of a session. The schema's `command.proto` documents each.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "command.proto documents the verbs and their fields")]
+pub enum Kind {
+    Constant { output: Handle, value: Tensor },
+    Op { op: &'static OpDef, attrs: Attrs, inputs: Handles, outputs: Handles },
+    Release { handles: Vec<Handle> },
+    CreateVariable { variable: Handle, name: Box<str>, initial: Handle, trainable: bool },
+    ReadVariable { variable: Handle, output: Handle },
+    Assign { variable: Handle, value: Handle, mode: AssignMode },
+    Scatter { variable: Handle, indices: Handle, updates: Handle, mode: AssignMode },
+    OpenTape { tape: Handle, persistent: bool, watch_accessed_variables: bool, paused: bool },
+    WatchTape { tape: Handle, values: Vec<Handle> },
+    StopTape { tape: Handle, require_recording: bool },
+    ResumeTape { tape: Handle },
+    ResetTape { tape: Handle },
+    CloseTape { tape: Handle },
+    ListWatchedVariables { tape: Handle },
+    Gradient(GradientRequest),
+    CreateOptimizer { optimizer: Handle, name: Box<str>, hyperparameters: Vec<(String, Attr)> },
+    ApplyOptimizer { optimizer: Handle, pairs: Vec<GradientPair> },
+    SetOptimizer { optimizer: Handle, hyperparameters: Vec<(String, Attr)> },
+    CreateGenerator { generator: Handle, seed: i64 },
+    NextGeneratorState { generator: Handle, output: Handle, draws: i64 },
+    Fetch { value: Handle },
+    Describe { value: Handle },
+    Sync,
+}
+
+/// How an assignment combines the old value with the new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AssignMode {
+    /// The new value takes the old one's place.
+    Replace,
+    /// The new value is added.
+    Add,
+    /// The new value is subtracted.
+    Subtract,
+}
+
+/// What to differentiate, and where the gradients go.
+#[derive(Debug)]
+pub struct GradientRequest {
+    /// The tape.
+    pub tape: Handle,
+    /// Values or variables whose sum is differentiated; repeated ones count repeatedly.
+    pub targets: Vec<Handle>,
+    /// Values or variables to differentiate with respect to.
+    pub sources: Vec<Handle>,
+    /// One for each source.
+    pub outputs: Vec<GradientOutput>,
+    /// Upstream gradients: none, or one for each target; zero means ones.
+    pub seeds: Vec<Handle>,
+    /// Whether a source without a path gets zeros.
+    pub zero_unconnected: bool,
+}
+
+/// Where one gradient goes.
+#[derive(Clone, Copy, Debug)]
+pub struct GradientOutput {
+    /// Handle of the gradient, or of the rows of a sparse one.
+    pub gradient: Handle,
+    /// Handle of the row numbers if it is sparse; zero asks for a dense gradient.
+    pub indices: Handle,
+}
+
+/// A variable and its gradient, for an optimizer step.
+#[derive(Clone, Copy, Debug)]
+pub struct GradientPair {
+    /// The variable.
+    pub variable: Handle,
+    /// The gradient, or the rows of a sparse one.
+    pub gradient: Handle,
+    /// The row numbers of a sparse gradient, or zero.
+    pub indices: Handle,
+}
+
+/// What a session says about one command.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The answer, or what went wrong.
+    pub result: Result<Answer, Failure>,
+    /// Remarks that are no errors.
+    pub warnings: Vec<String>,
+}
+
+/// The answer to a command that succeeded.
+#[derive(Debug)]
+pub enum Answer {
+    /// Nothing to say.
+    Done,
+    /// To `Fetch`.
+    Tensor(Tensor),
+    /// To `Describe`.
+    Spec(Aval),
+    /// To `Gradient`, one for each source.
+    Gradients(Vec<GradientInfo>),
+    /// To `ApplyOptimizer`: steps taken so far.
+    Iterations(i64),
+    /// To `ListWatchedVariables`, in the order of their creation.
+    Variables(Vec<Handle>),
+    /// To `Sync`.
+    Synced,
+}
+
+/// What became of one gradient.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GradientInfo {
+    /// A tensor of the source's dtype and shape.
+    Dense(Aval),
+    /// Rows and their numbers; the source's dtype and shape.
+    Sparse(Aval),
+    /// No path.
+    Absent(AbsentReason),
+    /// No path, and zeros were asked for.
+    ZeroFilled(AbsentReason, Aval),
+}
+
+/// Why a gradient is absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AbsentReason {
+    /// The tape never saw the source.
+    NotWatched,
+    /// Source or target is not floating-point.
+    DType,
+    /// Every path goes through `stop_gradient`.
+    StopGradient,
+    /// Every path goes through an op or a dtype without derivatives.
+    NoDerivative,
+    /// The target does not depend on the source.
+    NoPath,
+}
+
+impl fmt::Display for AbsentReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotWatched => "the tape never saw the source",
+            Self::DType => "source or target has no floating-point dtype",
+            Self::StopGradient => "every path goes through stop_gradient",
+            Self::NoDerivative => "every path goes through something without a derivative",
+            Self::NoPath => "the target does not depend on the source",
+        })
+    }
+}
+
+/// A command that failed, with all that is known about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// What went wrong.
+    pub error: Error,
+    /// The verb, op or optimizer.
+    pub op: Box<str>,
+    /// The inputs, as far as they were known.
+    pub inputs: Vec<Aval>,
+    /// Sequence number of the first failure that led here.
+    pub root_sequence: u64,
+    /// The client's mark of that command.
+    pub root_tag: Box<str>,
+}

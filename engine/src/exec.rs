@@ -1,0 +1,213 @@
+//! Pricing and running: nothing is allocated before its price is known and paid.
+
+use std::sync::Arc;
+
+use smallvec::{SmallVec, smallvec};
+
+use crate::{
+    array::{Array, Tensor},
+    attrs::Attrs,
+    aval::{Aval, Avals},
+    error::Error,
+    graph::{Application, Program, Value, ValueId},
+    ledger::Ledger,
+    op::{Arrays, Call, Kernel, OpDef},
+};
+
+/// Most arithmetic operations of one application, about two minutes of one core's vector units.
+pub const MAX_FLOPS: u64 = 200_000_000_000;
+
+/// Tensors of an application's outputs.
+pub type Tensors = SmallVec<[Tensor; 1]>;
+
+/// Abstract values of an application's outputs, checked: everything passes here before it is recorded or run.
+pub fn infer(op: &'static OpDef, attrs: &Attrs, inputs: &[Aval]) -> Result<Avals, Error> {
+    let fits = if op.variadic {
+        inputs.len() + 1 >= op.inputs.len()
+    } else {
+        inputs.len() == op.inputs.len()
+    };
+    if !fits {
+        return Err(Error::InputCount {
+            expected: COUNTS[op.inputs.len().min(COUNTS.len() - 1)],
+            given: inputs.len(),
+        });
+    }
+    if let Some(first) = inputs.first()
+        && !op.dtypes.contains(first.dtype)
+    {
+        return Err(Error::UnsupportedDType { dtype: first.dtype, accepted: op.dtypes });
+    }
+    let call = Call { op, attrs, inputs };
+    let outputs = (op.infer)(&call)?;
+    for output in &outputs {
+        output.shape.check()?;
+    }
+    let flops = (op.cost)(&call, &outputs).flops;
+    if flops > MAX_FLOPS {
+        return Err(Error::CostTooHigh { flops, limit: MAX_FLOPS });
+    }
+    Ok(outputs)
+}
+
+const COUNTS: [&str; 5] = ["0", "1", "2", "3", "4 or more"];
+
+/// Prices and runs one application of an op that is not a composite.
+pub fn run(
+    ledger: &Arc<Ledger>,
+    op: &'static OpDef,
+    attrs: &Attrs,
+    inputs: &[&Tensor],
+) -> Result<Tensors, Error> {
+    let avals: Avals = inputs.iter().map(|tensor| tensor.aval()).collect();
+    let outputs = infer(op, attrs, &avals)?;
+    let call = Call { op, attrs, inputs: &avals };
+    match op.kernel {
+        Kernel::Run(kernel) => {
+            let workspace = ledger.reserve((op.cost)(&call, &outputs).workspace)?;
+            let charges: SmallVec<[_; 1]> = outputs
+                .iter()
+                .map(|output| ledger.reserve(output.bytes()))
+                .collect::<Result<_, _>>()?;
+            let arrays: SmallVec<[&Array; 4]> =
+                inputs.iter().map(|tensor| tensor.array()).collect();
+            let results: Arrays = kernel(&call, &outputs, &arrays)?;
+            drop(workspace);
+            for (result, output) in results.iter().zip(&outputs) {
+                debug_assert_eq!(
+                    result.aval(),
+                    *output,
+                    "{}: infer disagrees with the kernel",
+                    op.name
+                );
+            }
+            Ok(results
+                .into_iter()
+                .zip(charges)
+                .map(|(array, charge)| Tensor::paid(array, charge))
+                .collect())
+        }
+        Kernel::Alias => Ok(smallvec![inputs[0].reshaped(&outputs[0].shape)?]),
+        Kernel::Composite(_) => {
+            Err(Error::bug(format!("{} is a composite and has no kernel", op.name)))
+        }
+    }
+}
+
+/// Hears of every application that a program ran, in order, and gives its results their identities.
+pub trait Recorder {
+    /// An application ran. Returns the identities of its outputs.
+    fn ran(
+        &mut self,
+        application: &Application,
+        inputs: &[&Value],
+        outputs: &[Tensor],
+    ) -> SmallVec<[ValueId; 1]>;
+}
+
+/// Runs what a program needs for the given slots, and frees every intermediate value after its last use.
+///
+/// # Errors
+///
+/// Nothing runs if the memory at the program's peak cannot be had.
+pub fn run_program(
+    ledger: &Arc<Ledger>,
+    program: Program,
+    wanted: &[usize],
+    recorder: &mut dyn Recorder,
+) -> Result<Vec<Value>, Error> {
+    let plan = Plan::new(&program, wanted);
+    ledger.admit(plan.peak(&program))?;
+    let mut values: Vec<Option<Value>> = vec![None; program.avals.len()];
+    for (slot, operand) in program.operands {
+        if let Some(tensor) = operand.tensor {
+            values[slot] = Some(Value { id: operand.id, tensor });
+        }
+    }
+    for (i, application) in program.applications.iter().enumerate() {
+        if !plan.needed[i] {
+            continue;
+        }
+        let (outputs, ids) = {
+            let read = |&slot: &usize| values[slot].as_ref().ok_or_else(|| not_kept(application));
+            let inputs: SmallVec<[&Value; 3]> =
+                application.inputs.iter().map(read).collect::<Result<_, _>>()?;
+            let tensors: SmallVec<[&Tensor; 3]> =
+                inputs.iter().map(|value| &value.tensor).collect();
+            let outputs = run(ledger, application.op, &application.attrs, &tensors)?;
+            let ids = recorder.ran(application, &inputs, &outputs);
+            (outputs, ids)
+        };
+        for ((&slot, id), tensor) in application.outputs.iter().zip(ids).zip(outputs) {
+            values[slot] = Some(Value { id, tensor });
+        }
+        for &slot in &plan.dead_after[i] {
+            values[slot] = None;
+        }
+    }
+    wanted
+        .iter()
+        .map(|&slot| values[slot].clone().ok_or_else(|| Error::bug("a wanted value was not kept")))
+        .collect()
+}
+
+fn not_kept(application: &Application) -> Error {
+    Error::bug(format!("{} reads a value that the tape did not keep", application.op.name))
+}
+
+/// What of a program must run, and when each value dies.
+struct Plan {
+    needed: Vec<bool>,
+    dead_after: Vec<SmallVec<[usize; 2]>>,
+}
+
+impl Plan {
+    fn new(program: &Program, wanted: &[usize]) -> Self {
+        let count = program.applications.len();
+        let (mut needed, mut dead_after) = (vec![false; count], vec![SmallVec::new(); count]);
+        let mut live = vec![false; program.avals.len()];
+        for &slot in wanted {
+            live[slot] = true;
+        }
+        for (i, application) in program.applications.iter().enumerate().rev() {
+            needed[i] = application.outputs.iter().any(|&slot| live[slot]);
+            if !needed[i] {
+                continue;
+            }
+            for &slot in application.outputs.iter().filter(|&&slot| !live[slot]) {
+                dead_after[i].push(slot);
+            }
+            for &slot in &application.inputs {
+                if !std::mem::replace(&mut live[slot], true) {
+                    dead_after[i].push(slot);
+                }
+            }
+        }
+        Self { needed, dead_after }
+    }
+
+    /// Most bytes that the program's own values and workspaces take at one time. An upper bound: reshaped values are
+    /// counted although they share memory.
+    fn peak(&self, program: &Program) -> u64 {
+        let mut own = vec![false; program.avals.len()];
+        let (mut now, mut peak) = (0_u64, 0_u64);
+        for (i, application) in
+            program.applications.iter().enumerate().filter(|&(i, _)| self.needed[i])
+        {
+            let avals: Avals =
+                application.inputs.iter().map(|&slot| program.avals[slot].clone()).collect();
+            let outputs: Avals =
+                application.outputs.iter().map(|&slot| program.avals[slot].clone()).collect();
+            let call = Call { op: application.op, attrs: &application.attrs, inputs: &avals };
+            for (&slot, aval) in application.outputs.iter().zip(&outputs) {
+                own[slot] = true;
+                now = now.saturating_add(aval.bytes());
+            }
+            peak = peak.max(now.saturating_add((application.op.cost)(&call, &outputs).workspace));
+            for &slot in self.dead_after[i].iter().filter(|&&slot| own[slot]) {
+                now = now.saturating_sub(program.avals[slot].bytes());
+            }
+        }
+        peak
+    }
+}

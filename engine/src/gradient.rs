@@ -1,0 +1,376 @@
+//! Reverse mode: from a trace to the program of a gradient.
+//!
+//! The sweep goes through nodes in the reverse of the order in which they ran, so the same trace gives the same program and
+//! the same bits. It only writes a program; nothing is computed here.
+
+use hashbrown::{HashMap, HashSet};
+use smallvec::{SmallVec, smallvec};
+
+use crate::{
+    aval::Aval,
+    command::AbsentReason,
+    dtype::DType,
+    error::Error,
+    graph::{Graph, Operand, Program, Value, ValueId, Var},
+    op::{Cotangent, Cotangents, Derivative, Rule},
+    ops::{
+        array::{CONCAT, IDENTITY, Join, STOP_GRADIENT},
+        indexing::scatter_sum,
+    },
+    tape::{Node, Trace},
+};
+
+/// A target and what flows into it.
+#[derive(Debug)]
+pub struct Target {
+    /// The value, or a variable.
+    pub id: ValueId,
+    /// Its dtype and shape.
+    pub aval: Aval,
+    /// The upstream gradient; ones if there is none.
+    pub seed: Option<Value>,
+}
+
+/// A source.
+#[derive(Debug)]
+pub struct Source {
+    /// The value, or a variable.
+    pub id: ValueId,
+    /// Its dtype and shape.
+    pub aval: Aval,
+    /// Whether the gradient may be sparse.
+    pub sparse: bool,
+}
+
+/// Where a program leaves one gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// In this slot.
+    Dense(usize),
+    /// In these slots.
+    Rows {
+        /// The rows.
+        values: usize,
+        /// Their numbers.
+        indices: usize,
+    },
+    /// Nowhere.
+    Absent(AbsentReason),
+}
+
+/// Writes the program of a gradient.
+pub fn gradient(
+    trace: &Trace,
+    targets: &[Target],
+    sources: &[Source],
+) -> Result<(Program, Vec<Found>), Error> {
+    let graph = Graph::default();
+    let found = Sweep::new(&graph, trace, targets, sources).run();
+    Ok((graph.finish()?, found))
+}
+
+/// What flows into one value, collected from its consumers.
+#[derive(Clone, Debug, Default)]
+struct Inflow<'g> {
+    dense: Option<Var<'g>>,
+    rows: SmallVec<[(Var<'g>, Var<'g>); 1]>,
+}
+
+impl<'g> Inflow<'g> {
+    fn add(&mut self, cotangent: Cotangent<'g>) {
+        match cotangent {
+            Cotangent::Dense(var) => self.dense = Some(self.dense.map_or(var, |sum| sum + var)),
+            Cotangent::Rows { values, indices } => self.rows.push((values, indices)),
+        }
+    }
+
+    /// All of it as one tensor.
+    fn dense(self, aval: &Aval) -> Option<Var<'g>> {
+        let extent = aval.shape.first().copied().unwrap_or(1);
+        let rows =
+            self.rows.into_iter().map(|(values, indices)| scatter_sum(values, indices, 0, extent));
+        self.dense.into_iter().chain(rows).reduce(|sum, next| sum + next)
+    }
+
+    /// All of it as rows, if nothing dense is there.
+    fn rows(&self) -> Option<(Var<'g>, Var<'g>)> {
+        let (&(values, indices), rest) = self.rows.split_first()?;
+        if self.dense.is_some() {
+            return None;
+        }
+        if rest.is_empty() {
+            return Some((values, indices));
+        }
+        let mixed = rest.iter().any(|(_, other)| other.dtype() != indices.dtype());
+        let same = |var: Var<'g>| if mixed { var.cast(DType::I64) } else { var };
+        let axis = Join { axis: 0 }.write();
+        let other_values: SmallVec<[_; 2]> = rest.iter().map(|&(values, _)| values).collect();
+        let other_indices: SmallVec<[_; 2]> =
+            rest.iter().map(|&(_, indices)| same(indices)).collect();
+        let values = values.op(&CONCAT, axis.clone(), &other_values);
+        Some((values, same(indices).op(&CONCAT, axis, &other_indices)))
+    }
+}
+
+struct Sweep<'g, 't> {
+    graph: &'g Graph,
+    trace: &'t Trace,
+    targets: &'t [Target],
+    sources: &'t [Source],
+    /// Numbers of targets and sources that the trace does not know, behind those of its entries.
+    strangers: HashMap<ValueId, usize>,
+    inflow: Vec<Inflow<'g>>,
+}
+
+impl<'g, 't> Sweep<'g, 't> {
+    fn new(
+        graph: &'g Graph,
+        trace: &'t Trace,
+        targets: &'t [Target],
+        sources: &'t [Source],
+    ) -> Self {
+        let mut strangers = HashMap::new();
+        for id in
+            targets.iter().map(|target| target.id).chain(sources.iter().map(|source| source.id))
+        {
+            if trace.entry(id).is_none() {
+                let next = trace.entries.len() + strangers.len();
+                strangers.entry(id).or_insert(next);
+            }
+        }
+        let inflow = vec![Inflow::default(); trace.entries.len() + strangers.len()];
+        Self { graph, trace, targets, sources, strangers, inflow }
+    }
+
+    /// The number of a target or source.
+    fn place(&self, id: ValueId) -> usize {
+        self.trace.entry(id).or_else(|| self.strangers.get(&id).copied()).unwrap_or(usize::MAX)
+    }
+
+    fn run(mut self) -> Vec<Found> {
+        for target in self.targets.iter().filter(|target| target.aval.dtype.is_differentiable()) {
+            let seed = match &target.seed {
+                Some(value) => {
+                    let operand = Operand { id: value.id, tensor: Some(value.tensor.clone()) };
+                    self.graph.operand(target.aval.clone(), operand)
+                }
+                None => self.graph.full(&target.aval, 1.0),
+            };
+            let place = self.place(target.id);
+            self.inflow[place].add(seed.into());
+        }
+        let depends = self.depends();
+        for node in self.trace.nodes.iter().rev().flatten() {
+            self.visit(node, &depends);
+        }
+        let mut used = HashSet::new();
+        self.sources.iter().map(|source| self.found(source, &mut used)).collect()
+    }
+
+    /// Which entries lie on a path from a source to a target.
+    fn depends(&self) -> Vec<bool> {
+        let count = self.inflow.len();
+        let mut live: Vec<bool> = self.inflow.iter().map(|inflow| inflow.dense.is_some()).collect();
+        let mut reached = vec![false; self.trace.nodes.len()];
+        for (i, node) in self.trace.nodes.iter().enumerate().rev() {
+            let Some(node) = node else { continue };
+            reached[i] = passes(node) && node.outputs.iter().any(|output| live[output.entry]);
+            if reached[i] {
+                for entry in node.inputs.iter().filter_map(|input| input.entry) {
+                    live[entry] = true;
+                }
+            }
+        }
+        let mut depends = vec![false; count];
+        for source in self.sources {
+            depends[self.place(source.id)] = true;
+        }
+        for (node, _) in self.trace.nodes.iter().zip(reached).filter(|&(_, reached)| reached) {
+            let Some(node) = node else { continue };
+            if node.inputs.iter().any(|input| follows(input, &depends)) {
+                for output in &node.outputs {
+                    depends[output.entry] |=
+                        self.trace.entries[output.entry].aval.dtype.is_differentiable();
+                }
+            }
+        }
+        depends
+    }
+
+    /// Sends what flowed into a node's outputs on to its inputs.
+    fn visit(&mut self, node: &Node, depends: &[bool]) {
+        let needs: SmallVec<[bool; 4]> =
+            node.inputs.iter().map(|input| follows(input, depends)).collect();
+        let flows = |output: &crate::tape::NodeOutput| {
+            let inflow = &self.inflow[output.entry];
+            inflow.dense.is_some() || !inflow.rows.is_empty()
+        };
+        if !passes(node) || !needs.contains(&true) || !node.outputs.iter().any(flows) {
+            return;
+        }
+        if std::ptr::eq(node.op, &IDENTITY) && self.inflow[node.outputs[0].entry].dense.is_none() {
+            // Rows pass through the reading of a variable as they are.
+            if let Some(input) = node.inputs[0].entry {
+                let rows = self.inflow[node.outputs[0].entry].rows.clone();
+                self.inflow[input].rows.extend(rows);
+            }
+            return;
+        }
+        let cts: SmallVec<[Var<'g>; 2]> = node
+            .outputs
+            .iter()
+            .map(|output| {
+                let aval = &self.trace.entries[output.entry].aval;
+                // A later consumer cannot exist, so what flowed in is complete; sources keep a copy.
+                let inflow = self.inflow[output.entry].clone();
+                inflow.dense(aval).unwrap_or_else(|| self.graph.full(aval, 0.0))
+            })
+            .collect();
+        let graph = self.graph;
+        let rule = Rule {
+            attrs: &node.attrs,
+            x: node
+                .inputs
+                .iter()
+                .map(|input| operand(graph, &input.aval, input.id, input.tensor.as_ref()))
+                .collect(),
+            y: node
+                .outputs
+                .iter()
+                .map(|output| {
+                    let entry = &self.trace.entries[output.entry];
+                    operand(graph, &entry.aval, entry.id, output.tensor.as_ref())
+                })
+                .collect(),
+            needs,
+        };
+        let cotangents = vjp(&node.op.derivative, &rule, &cts);
+        for ((cotangent, input), needed) in
+            cotangents.into_iter().zip(&node.inputs).zip(&rule.needs)
+        {
+            if let (Some(cotangent), Some(entry), true) = (cotangent, input.entry, needed) {
+                let cotangent = rebind(graph, cotangent);
+                self.inflow[entry].add(cotangent);
+            }
+        }
+    }
+
+    fn found(&self, source: &Source, used: &mut HashSet<usize>) -> Found {
+        let place = self.place(source.id);
+        let inflow = &self.inflow[place];
+        if source.sparse
+            && let Some((values, indices)) = inflow.rows()
+        {
+            return Found::Rows {
+                values: self.own(values, used),
+                indices: self.own(indices, used),
+            };
+        }
+        match inflow.clone().dense(&source.aval) {
+            Some(var) => Found::Dense(self.own(var, used)),
+            None => Found::Absent(self.reason(source)),
+        }
+    }
+
+    /// A slot that is the gradient's own: an upstream gradient may be the gradient itself, or that of two sources, and each
+    /// result must have an identity of its own.
+    fn own(&self, var: Var<'g>, used: &mut HashSet<usize>) -> usize {
+        if used.insert(var.slot()) && !self.graph.is_operand(var.slot()) {
+            return var.slot();
+        }
+        let copy = var.map(&IDENTITY).slot();
+        used.insert(copy);
+        copy
+    }
+
+    /// Why nothing flowed into a source: follows it forwards through everything that was recorded.
+    fn reason(&self, source: &Source) -> AbsentReason {
+        const REACHED: u8 = 1;
+        const STOPPED: u8 = 2;
+        const BROKEN: u8 = 4;
+        let no_target = !self.targets.iter().any(|target| target.aval.dtype.is_differentiable());
+        if !source.aval.dtype.is_differentiable() || no_target {
+            return AbsentReason::DType;
+        }
+        let Some(start) = self.trace.entry(source.id) else { return AbsentReason::NotWatched };
+        let mut marks = vec![0_u8; self.trace.entries.len()];
+        marks[start] = REACHED;
+        for node in self.trace.nodes.iter().flatten() {
+            let inputs = node
+                .inputs
+                .iter()
+                .filter_map(|input| input.entry)
+                .fold(0, |all, entry| all | marks[entry]);
+            if inputs == 0 {
+                continue;
+            }
+            let stops = std::ptr::eq(node.op, &STOP_GRADIENT);
+            for output in &node.outputs {
+                let differentiable =
+                    self.trace.entries[output.entry].aval.dtype.is_differentiable();
+                let mark = match (stops, passes(node) && differentiable) {
+                    (true, _) => STOPPED,
+                    (false, false) => BROKEN,
+                    (false, true) => 0,
+                };
+                marks[output.entry] |= inputs | mark;
+            }
+        }
+        let reached = self.targets.iter().filter_map(|target| self.trace.entry(target.id));
+        match reached.fold(0, |all, entry| all | marks[entry]) {
+            0 => AbsentReason::NoPath,
+            mark if mark & STOPPED != 0 && mark & BROKEN == 0 => AbsentReason::StopGradient,
+            _ => AbsentReason::NoDerivative,
+        }
+    }
+}
+
+/// Whether gradients pass through a node at all.
+fn passes(node: &Node) -> bool {
+    !matches!(node.op.derivative, Derivative::None)
+}
+
+/// Whether an input is on a path and can have a cotangent.
+fn follows(input: &crate::tape::NodeInput, depends: &[bool]) -> bool {
+    input.aval.dtype.is_differentiable() && input.entry.is_some_and(|entry| depends[entry])
+}
+
+/// A recorded value as an operand of the program.
+pub(crate) fn operand<'g>(
+    graph: &'g Graph,
+    aval: &Aval,
+    id: ValueId,
+    tensor: Option<&crate::array::Tensor>,
+) -> Var<'g> {
+    graph.operand(aval.clone(), Operand { id, tensor: tensor.cloned() })
+}
+
+/// The same cotangent with the graph's own lifetime instead of the rule's.
+fn rebind<'g>(graph: &'g Graph, cotangent: Cotangent<'_>) -> Cotangent<'g> {
+    match cotangent {
+        Cotangent::Dense(var) => Cotangent::Dense(graph.var(var.slot())),
+        Cotangent::Rows { values, indices } => {
+            Cotangent::Rows { values: graph.var(values.slot()), indices: graph.var(indices.slot()) }
+        }
+    }
+}
+
+/// The cotangents of a node's inputs.
+pub(crate) fn vjp<'g>(derivative: &Derivative, rule: &Rule<'g>, cts: &[Var<'g>]) -> Cotangents<'g> {
+    match derivative {
+        Derivative::None => smallvec![],
+        Derivative::Zero => rule.x.iter().map(|x| Some(x.zeros().into())).collect(),
+        Derivative::Elementwise(partials) => partials
+            .iter()
+            .enumerate()
+            .map(|(i, partial)| {
+                rule.needs[i]
+                    .then(|| (cts[0] * (partial.of)(rule)).sum_to(&rule.x[i].shape()).into())
+            })
+            .collect(),
+        Derivative::Linear { transpose, .. } | Derivative::Multilinear { transpose } => {
+            transpose(rule, cts)
+        }
+        Derivative::Custom { vjp, .. } => vjp(rule, cts),
+    }
+}

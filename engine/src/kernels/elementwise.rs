@@ -1,0 +1,77 @@
+//! One result from the elements at the same place, with broadcasting.
+
+use crate::{
+    array::buffer,
+    aval::Shape,
+    error::Error,
+    kernels::strided::{Walk, signed},
+};
+
+/// `f` of each element.
+pub(crate) fn map<T: Copy, U>(x: &[T], f: impl Fn(T) -> U) -> Result<Vec<U>, Error> {
+    let mut out = buffer(x.len())?;
+    out.extend(x.iter().map(|&x| f(x)));
+    Ok(out)
+}
+
+/// Strides of an operand within a broadcast shape: zero along axes that it lacks.
+fn strides_in<'a>(shape: &'a Shape, out: &'a Shape) -> impl Iterator<Item = isize> + 'a {
+    let own = shape.strides();
+    let lead = out.len() - shape.len();
+    (0..out.len()).map(move |i| match i.checked_sub(lead) {
+        Some(axis) if shape[axis] != 1 => signed(own[axis]),
+        _ => 0,
+    })
+}
+
+/// The walk of an operand through a broadcast shape.
+pub(crate) fn broadcast_walk(shape: &Shape, out: &Shape) -> Walk {
+    Walk::new(out, strides_in(shape, out), 0)
+}
+
+/// `f` of each pair of elements, broadcast to `out`.
+pub(crate) fn zip<T: Copy, V: Copy, U>(
+    (x, x_shape): (&[T], &Shape),
+    (y, y_shape): (&[V], &Shape),
+    out: &Shape,
+    f: impl Fn(T, V) -> U,
+) -> Result<Vec<U>, Error> {
+    let count = out.elements();
+    let mut result = buffer(count)?;
+    if x.len() == count && y.len() == count {
+        result.extend(x.iter().zip(y).map(|(&x, &y)| f(x, y)));
+    } else if let (&[y], true) = (y, x.len() == count) {
+        result.extend(x.iter().map(|&x| f(x, y)));
+    } else if let (&[x], true) = (x, y.len() == count) {
+        result.extend(y.iter().map(|&y| f(x, y)));
+    } else {
+        let other = broadcast_walk(y_shape, out);
+        let mut runs = Vec::new();
+        other.runs(|offset, stride, _| runs.push((offset, stride)));
+        let mut runs = runs.into_iter();
+        broadcast_walk(x_shape, out).runs(|x_at, x_stride, count| {
+            let (y_at, y_stride) = runs.next().unwrap_or_default();
+            let at =
+                |base: isize, stride: isize, i: usize| (base + stride * signed(i)).unsigned_abs();
+            result
+                .extend((0..count).map(|i| f(x[at(x_at, x_stride, i)], y[at(y_at, y_stride, i)])));
+        });
+    }
+    Ok(result)
+}
+
+/// A copy of the first rows, with `places` combined with the second ones, in order.
+pub(crate) fn update_rows<T: Copy>(
+    (old, updates): (&[T], &[T]),
+    places: &[usize],
+    combine: impl Fn(T, T) -> T,
+) -> Result<Vec<T>, Error> {
+    let mut result = buffer(old.len())?;
+    result.extend_from_slice(old);
+    let size = updates.len().checked_div(places.len()).unwrap_or(0);
+    for (i, &place) in places.iter().enumerate() {
+        let rows = result[place * size..(place + 1) * size].iter_mut().zip(&updates[i * size..]);
+        rows.for_each(|(element, &update)| *element = combine(*element, update));
+    }
+    Ok(result)
+}

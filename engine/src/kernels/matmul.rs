@@ -1,0 +1,61 @@
+//! Matrix products with broadcast batch axes, on `matrixmultiply` through ndarray.
+//!
+//! Its bits do not depend on threads, on the batch that a row sits in, or on the x86 level.
+
+use ndarray::{ArrayView2, ArrayViewMut2, LinalgScalar, linalg::general_mat_mul};
+
+use crate::{
+    array::buffer,
+    aval::Shape,
+    error::Error,
+    kernels::{elementwise::broadcast_walk, real::Number},
+};
+
+/// An operand: elements, shape of at least two axes, and whether the last two are swapped.
+pub(crate) type Operand<'a, T> = (&'a [T], &'a Shape, bool);
+
+/// The product, of shape `out`.
+pub(crate) fn matmul<T: Number + LinalgScalar>(
+    (a, a_shape, transpose_a): Operand<T>,
+    (b, b_shape, transpose_b): Operand<T>,
+    out: &Shape,
+) -> Result<Vec<T>, Error> {
+    let count = out.elements();
+    let mut result = buffer(count)?;
+    result.resize(count, T::ZERO);
+    let (a_batch, a_dims) = matrices(a_shape);
+    let (b_batch, b_dims) = matrices(b_shape);
+    let (batch, out_dims) = matrices(out);
+    let size = out_dims.0 * out_dims.1;
+    if size == 0 || a_dims.0 * a_dims.1 == 0 {
+        return Ok(result);
+    }
+    let mut a_at = Vec::new();
+    broadcast_walk(&a_batch, &batch).each(|at| a_at.push(at));
+    let mut b_at = Vec::new();
+    broadcast_walk(&b_batch, &batch).each(|at| b_at.push(at));
+    let shape_error = |error| Error::bug(format!("matmul: {error}"));
+    for ((block, &i), &j) in result.chunks_exact_mut(size).zip(&a_at).zip(&b_at) {
+        let a = view(a, i, a_dims, transpose_a).map_err(shape_error)?;
+        let b = view(b, j, b_dims, transpose_b).map_err(shape_error)?;
+        let mut c = ArrayViewMut2::from_shape(out_dims, block).map_err(shape_error)?;
+        general_mat_mul(T::ONE, &a, &b, T::ZERO, &mut c);
+    }
+    Ok(result)
+}
+
+fn matrices(shape: &Shape) -> (Shape, (usize, usize)) {
+    let split = shape.len() - 2;
+    (shape[..split].into(), (shape[split], shape[split + 1]))
+}
+
+fn view<T>(
+    elements: &[T],
+    at: usize,
+    dims: (usize, usize),
+    transposed: bool,
+) -> Result<ArrayView2<'_, T>, ndarray::ShapeError> {
+    let size = dims.0 * dims.1;
+    let view = ArrayView2::from_shape(dims, &elements[at * size..(at + 1) * size])?;
+    Ok(if transposed { view.reversed_axes() } else { view })
+}

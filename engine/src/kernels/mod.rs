@@ -1,0 +1,10 @@
+//! Loops over elements. Inputs are contiguous and were checked by `infer`; memory comes from `array::buffer` only.
+//!
+//! Every loop visits elements in one fixed order, so the same input gives the same bits.
+
+pub(crate) mod elementwise;
+pub(crate) mod matmul;
+pub(crate) mod pool;
+pub(crate) mod real;
+pub(crate) mod reduce;
+pub(crate) mod strided;

@@ -1,0 +1,183 @@
+//! Mathematical functions on the floating-point types.
+//!
+//! From the `libm` crate and not from the C library: the latter's results differ between libraries and processors, and a
+//! session must replay to the same bits.
+
+use num_traits::{PrimInt, WrappingAdd, WrappingMul, WrappingSub};
+
+use crate::array::Element;
+
+/// A floating-point element with the functions that kernels use.
+pub(crate) trait Real: Element + num_traits::Float {
+    fn of(value: f64) -> Self;
+    fn wide(self) -> f64;
+    fn exp_(self) -> Self;
+    fn exp_m1_(self) -> Self;
+    fn ln_(self) -> Self;
+    fn ln_1p_(self) -> Self;
+    fn sin_(self) -> Self;
+    fn cos_(self) -> Self;
+    fn tan_(self) -> Self;
+    fn tanh_(self) -> Self;
+    fn erf_(self) -> Self;
+    fn pow_(self, exponent: Self) -> Self;
+}
+
+macro_rules! real {
+    ($ty:ty: $exp:ident $expm1:ident $log:ident $log1p:ident $sin:ident $cos:ident $tan:ident $tanh:ident $erf:ident $pow:ident) => {
+        impl Real for $ty {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::allow_attributes,
+                reason = "rounding to the element type"
+            )]
+            #[allow(clippy::unnecessary_cast, reason = "one of the two types needs none")]
+            fn of(value: f64) -> Self {
+                value as Self
+            }
+            #[allow(
+                clippy::cast_lossless,
+                clippy::unnecessary_cast,
+                reason = "one of the two types needs none"
+            )]
+            fn wide(self) -> f64 {
+                self as f64
+            }
+            fn exp_(self) -> Self {
+                libm::$exp(self)
+            }
+            fn exp_m1_(self) -> Self {
+                libm::$expm1(self)
+            }
+            fn ln_(self) -> Self {
+                libm::$log(self)
+            }
+            fn ln_1p_(self) -> Self {
+                libm::$log1p(self)
+            }
+            fn sin_(self) -> Self {
+                libm::$sin(self)
+            }
+            fn cos_(self) -> Self {
+                libm::$cos(self)
+            }
+            fn tan_(self) -> Self {
+                libm::$tan(self)
+            }
+            fn tanh_(self) -> Self {
+                libm::$tanh(self)
+            }
+            fn erf_(self) -> Self {
+                libm::$erf(self)
+            }
+            fn pow_(self, exponent: Self) -> Self {
+                libm::$pow(self, exponent)
+            }
+        }
+    };
+}
+
+real!(f32: expf expm1f logf log1pf sinf cosf tanf tanhf erff powf);
+real!(f64: exp expm1 log log1p sin cos tan tanh erf pow);
+
+/// An element with arithmetic. Integers wrap, as in NumPy and TensorFlow.
+pub(crate) trait Number: Element {
+    /// What sums and products are accumulated in: wider than `float32`, so that long sums stay accurate.
+    type Wide: Copy;
+    const ZERO: Self;
+    const ONE: Self;
+    const LOWEST: Self;
+    const HIGHEST: Self;
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    fn neg(self) -> Self;
+    fn abs(self) -> Self;
+    fn sign(self) -> Self;
+    fn widen(self) -> Self::Wide;
+    fn narrow(wide: Self::Wide) -> Self;
+    fn wide_add(a: Self::Wide, b: Self::Wide) -> Self::Wide;
+    fn wide_mul(a: Self::Wide, b: Self::Wide) -> Self::Wide;
+    fn is_nan(self) -> bool;
+    /// Quotient rounded towards minus infinity. The divisor of an integer must not be zero.
+    fn floor_div(self, other: Self) -> Self;
+    /// What is left of `self` after `floor_div`; it has the divisor's sign.
+    fn floor_mod(self, other: Self) -> Self;
+}
+
+macro_rules! float_number {
+    ($($ty:ty),*) => {$(
+        impl Number for $ty {
+            type Wide = f64;
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            const LOWEST: Self = Self::NEG_INFINITY;
+            const HIGHEST: Self = Self::INFINITY;
+            fn add(self, other: Self) -> Self { self + other }
+            fn sub(self, other: Self) -> Self { self - other }
+            fn mul(self, other: Self) -> Self { self * other }
+            fn neg(self) -> Self { -self }
+            fn abs(self) -> Self { Self::abs(self) }
+            fn sign(self) -> Self {
+                if self > 0.0 { 1.0 } else if self < 0.0 { -1.0 } else { self * 0.0 }
+            }
+            fn widen(self) -> f64 { Real::wide(self) }
+            fn narrow(wide: f64) -> Self { Real::of(wide) }
+            fn wide_add(a: f64, b: f64) -> f64 { a + b }
+            fn wide_mul(a: f64, b: f64) -> f64 { a * b }
+            fn is_nan(self) -> bool { Self::is_nan(self) }
+            fn floor_div(self, other: Self) -> Self { (self / other).floor() }
+            fn floor_mod(self, other: Self) -> Self {
+                let rest = self % other;
+                if rest != 0.0 && (rest < 0.0) != (other < 0.0) { rest + other } else { rest }
+            }
+        }
+    )*};
+}
+
+macro_rules! int_number {
+    ($($ty:ty),*) => {$(
+        impl Number for $ty {
+            type Wide = Self;
+            const ZERO: Self = 0;
+            const ONE: Self = 1;
+            const LOWEST: Self = Self::MIN;
+            const HIGHEST: Self = Self::MAX;
+            fn add(self, other: Self) -> Self { WrappingAdd::wrapping_add(&self, &other) }
+            fn sub(self, other: Self) -> Self { WrappingSub::wrapping_sub(&self, &other) }
+            fn mul(self, other: Self) -> Self { WrappingMul::wrapping_mul(&self, &other) }
+            fn neg(self) -> Self { self.wrapping_neg() }
+            fn abs(self) -> Self { self.wrapping_abs() }
+            fn sign(self) -> Self { self.signum() }
+            fn widen(self) -> Self { self }
+            fn narrow(wide: Self) -> Self { wide }
+            fn wide_add(a: Self, b: Self) -> Self { a.wrapping_add(b) }
+            fn wide_mul(a: Self, b: Self) -> Self { a.wrapping_mul(b) }
+            fn is_nan(self) -> bool { false }
+            fn floor_div(self, other: Self) -> Self {
+                let quotient = self.wrapping_div(other);
+                if self.wrapping_rem(other) != 0 && (self < 0) != (other < 0) { quotient - 1 } else { quotient }
+            }
+            fn floor_mod(self, other: Self) -> Self {
+                let rest = self.wrapping_rem(other);
+                if rest != 0 && (rest < 0) != (other < 0) { rest + other } else { rest }
+            }
+        }
+    )*};
+}
+
+float_number!(f32, f64);
+int_number!(i32, i64);
+
+/// `base` to a non-negative integer power, wrapping.
+pub(crate) fn int_pow<T: Number + PrimInt>(base: T, exponent: T) -> T {
+    let (mut result, mut base, mut exponent) = (T::ONE, base, exponent);
+    while exponent > T::ZERO {
+        if exponent & T::ONE == T::ONE {
+            result = Number::mul(result, base);
+        }
+        base = Number::mul(base, base);
+        exponent = exponent >> 1;
+    }
+    result
+}

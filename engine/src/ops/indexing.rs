@@ -1,0 +1,783 @@
+//! Cutting windows out of tensors, padding them, and picking by indices.
+
+use smallvec::{SmallVec, smallvec};
+
+use crate::{
+    array::{Array, Element, buffer},
+    attrs,
+    attrs::{Attr, Ints},
+    aval::{Aval, Shape},
+    dtype::{DType, DTypes},
+    error::Error,
+    kernels::{
+        real::Number,
+        strided::{Walk, signed},
+    },
+    op::{
+        Call, Cotangent, Cotangents, Derivative, Kernel, OpDef, Reads, ResultType, Rule,
+        cotangent_at, cotangents,
+    },
+    ops::{
+        array::{copied, pad_back},
+        family::{self, index, indices, integer, ints, positions, sample, sample_with, uniform},
+    },
+};
+
+/// The family, as the catalogue lists it.
+pub const ALL: &[&OpDef] =
+    &[&SLICE, &STRIDED_SLICE, &STRIDED_SLICE_SCATTER, &PAD, &GATHER, &SCATTER_SUM, &ONE_HOT];
+
+const fn indexing(
+    name: &'static str,
+    summary: &'static str,
+    formula: &'static str,
+    kernel: Kernel,
+    derivative: Derivative,
+) -> OpDef {
+    OpDef {
+        family: "array",
+        dtypes: DTypes::ANY,
+        ..family::unary(name, summary, formula, kernel, derivative)
+    }
+}
+
+// --- windows ---
+
+attrs! {
+    /// A window.
+    Slice {
+        /// First position along each axis.
+        begin: Ints = Required,
+        /// Extent along each axis; -1 for all that is left.
+        size: Ints = Required,
+    }
+}
+
+fn window(x: &Shape, attrs: &attrs::Attrs) -> Result<(SmallVec<[usize; 8]>, Shape), Error> {
+    let Slice { begin, size } = Slice::read(attrs);
+    if begin.len() != x.len() || size.len() != x.len() {
+        return Err(Error::attribute("begin", format!("and size must have {} entries", x.len())));
+    }
+    let mut starts = SmallVec::new();
+    let mut shape = Shape::scalar();
+    for (axis, (&begin, &size)) in begin.iter().zip(&size).enumerate() {
+        let out_of_range = || {
+            Error::attribute("begin", format!("and size leave axis {axis} of extent {}", x[axis]))
+        };
+        let start = usize::try_from(begin)
+            .ok()
+            .filter(|&start| start <= x[axis])
+            .ok_or_else(out_of_range)?;
+        let rest = x[axis] - start;
+        let size = if size == -1 {
+            Some(rest)
+        } else {
+            usize::try_from(size).ok().filter(|&size| size <= rest)
+        };
+        starts.push(start);
+        shape.push(size.ok_or_else(out_of_range)?);
+    }
+    Ok((starts, shape))
+}
+
+/// A window of a tensor.
+pub static SLICE: OpDef = OpDef {
+    attrs: Slice::SPECS,
+    infer: |call| {
+        let x = &call.inputs[0];
+        Ok(smallvec![Aval { dtype: x.dtype, shape: window(&x.shape, call.attrs)?.1 }])
+    },
+    samples: &[sample_with(&[uniform(&[3, 4], -2.0, 2.0)], || {
+        vec![ints("begin", &[1, 0]), ints("size", &[2, -1])]
+    })],
+    ..indexing(
+        "slice",
+        "Cuts a window out of a tensor.",
+        "y[i] = x[begin + i]",
+        Kernel::Run(|call, out, inputs| {
+            let shape = &call.inputs[0].shape;
+            let (starts, _) = window(shape, call.attrs)?;
+            let strides = shape.strides();
+            let offset =
+                starts.iter().zip(&strides).map(|(&start, &stride)| start * stride).sum::<usize>();
+            let walk = Walk::new(&out[0].shape, strides.iter().map(|&s| signed(s)), signed(offset));
+            Ok(smallvec![copied(inputs[0], &walk, &out[0])?])
+        }),
+        Derivative::Linear {
+            reads: Reads::NONE,
+            transpose: |r, ct| {
+                let x = r.x[0].shape();
+                let starts = window(&x, r.attrs).map(|(starts, _)| starts).unwrap_or_default();
+                pad_back(&x, &starts, ct[0])
+            },
+        },
+    )
+};
+
+attrs! {
+    /// A window with steps, in TensorFlow's terms. Entry i of the lists is about the i-th index expression.
+    Strided {
+        /// First position; negative ones count from the end.
+        begin: Ints = Required,
+        /// Position to stop before; negative ones count from the end.
+        end: Ints = Required,
+        /// Step; not 0.
+        strides: Ints = Required,
+        /// Bits of the entries whose begin is the edge.
+        begin_mask: i64 = Int(0),
+        /// Bits of the entries whose end is the edge.
+        end_mask: i64 = Int(0),
+        /// Bit of the entry that stands for all axes not named.
+        ellipsis_mask: i64 = Int(0),
+        /// Bits of the entries that insert an axis of extent 1.
+        new_axis_mask: i64 = Int(0),
+        /// Bits of the entries that pick one position and remove the axis.
+        shrink_axis_mask: i64 = Int(0),
+    }
+}
+
+/// A resolved strided window: where each kept position lies in the input, and the shape it is shown in.
+struct Window {
+    walk: Walk,
+    shape: Shape,
+}
+
+impl Window {
+    fn new(x: &Shape, spec: &Strided) -> Result<Self, Error> {
+        let count = spec.begin.len();
+        if spec.end.len() != count || spec.strides.len() != count || count > 32 {
+            return Err(Error::attribute(
+                "begin",
+                "end and strides must have the same length, at most 32",
+            ));
+        }
+        let bit = |mask: i64, i: usize| mask >> i & 1 == 1;
+        let named = (0..count)
+            .filter(|&i| !bit(spec.ellipsis_mask, i) && !bit(spec.new_axis_mask, i))
+            .count();
+        if named > x.len() || spec.ellipsis_mask.count_ones() > 1 {
+            return Err(Error::attribute("begin", format!("names {named} axes of {}", x.len())));
+        }
+        let strides = x.strides();
+        let mut window = Self { walk: Walk::new(&[], [], 0), shape: Shape::scalar() };
+        let mut axis = 0;
+        for i in 0..count {
+            if bit(spec.ellipsis_mask, i) {
+                for _ in 0..x.len() - named {
+                    window.keep(x[axis], signed(strides[axis]), 0);
+                    axis += 1;
+                }
+            } else if bit(spec.new_axis_mask, i) {
+                window.keep(1, 0, 0);
+            } else {
+                let step = spec.strides[i];
+                if step == 0 {
+                    return Err(Error::attribute("strides", "must not be 0"));
+                }
+                let edges = (bit(spec.begin_mask, i), bit(spec.end_mask, i));
+                let range = (spec.begin[i], spec.end[i], step);
+                window.named(
+                    x[axis],
+                    strides[axis],
+                    range,
+                    edges,
+                    bit(spec.shrink_axis_mask, i),
+                    axis,
+                )?;
+                axis += 1;
+            }
+        }
+        for axis in axis..x.len() {
+            window.keep(x[axis], signed(strides[axis]), 0);
+        }
+        Ok(window)
+    }
+
+    fn keep(&mut self, extent: usize, stride: isize, start: isize) {
+        self.walk.shape.push(extent);
+        self.walk.strides.push(stride);
+        self.walk.offset += start;
+        self.shape.push(extent);
+    }
+
+    fn named(
+        &mut self,
+        extent: usize,
+        stride: usize,
+        (begin, end, step): (i64, i64, i64),
+        (from_edge, to_edge): (bool, bool),
+        shrink: bool,
+        axis: usize,
+    ) -> Result<(), Error> {
+        let n = Shape::from([extent]).to_i64()[0];
+        let from_end =
+            |position: i64| if position < 0 { position.saturating_add(n) } else { position };
+        if shrink {
+            let at = from_end(begin);
+            let place = usize::try_from(at).ok().filter(|&at| at < extent);
+            let place =
+                place.ok_or(Error::IndexOutOfRange { index: begin, position: axis, extent })?;
+            self.walk.offset += signed(place * stride);
+            return Ok(());
+        }
+        let (low, high) = if step > 0 { (0, n) } else { (-1, n - 1) };
+        let first = if from_edge {
+            if step > 0 { 0 } else { n - 1 }
+        } else {
+            from_end(begin).clamp(low, high)
+        };
+        let last =
+            if to_edge { if step > 0 { n } else { -1 } } else { from_end(end).clamp(low, high) };
+        let span = if step > 0 { last - first } else { first - last };
+        let steps = step.unsigned_abs();
+        let count = if span > 0 { span.unsigned_abs().div_ceil(steps) } else { 0 };
+        let count = usize::try_from(count).unwrap_or(0);
+        // With one position left the step does not matter and may be larger than any memory.
+        let jump = if count > 1 {
+            isize::try_from(step).unwrap_or(0).saturating_mul(signed(stride))
+        } else {
+            0
+        };
+        let start =
+            if count > 0 { isize::try_from(first).unwrap_or(0) * signed(stride) } else { 0 };
+        self.keep(count, jump, start);
+        Ok(())
+    }
+}
+
+const STRIDED_SAMPLES: &[crate::op::Sample] = &[
+    sample_with(&[uniform(&[3, 4], -2.0, 2.0)], || {
+        vec![ints("begin", &[0, 3]), ints("end", &[3, 0]), ints("strides", &[2, -2])]
+    }),
+    sample_with(&[uniform(&[3, 4], -2.0, 2.0)], || {
+        vec![
+            ints("begin", &[1, 0]),
+            ints("end", &[2, 0]),
+            ints("strides", &[1, 1]),
+            ("shrink_axis_mask", Attr::Int(1)),
+            ("new_axis_mask", Attr::Int(2)),
+        ]
+    }),
+];
+
+/// A window with steps.
+pub static STRIDED_SLICE: OpDef = OpDef {
+    attrs: Strided::SPECS,
+    infer: |call| {
+        let x = &call.inputs[0];
+        Ok(smallvec![Aval {
+            dtype: x.dtype,
+            shape: Window::new(&x.shape, &Strided::read(call.attrs))?.shape
+        }])
+    },
+    samples: STRIDED_SAMPLES,
+    ..indexing(
+        "strided_slice",
+        "Cuts a window with steps out of a tensor: what Python's x[begin:end:step, ...] means.",
+        "y[i] = x[begin + i * stride]",
+        Kernel::Run(|call, out, inputs| {
+            let window = Window::new(&call.inputs[0].shape, &Strided::read(call.attrs))?;
+            Ok(smallvec![copied(inputs[0], &window.walk, &out[0])?])
+        }),
+        Derivative::Linear {
+            reads: Reads::NONE,
+            transpose: |r, ct| {
+                let back = StridedScatter::new(&r.x[0].shape(), Strided::read(r.attrs));
+                cotangents([ct[0].op(&STRIDED_SLICE_SCATTER, back.write(), &[])])
+            },
+        },
+    )
+};
+
+attrs! {
+    /// A window with steps in a larger tensor; the lists and masks are those of `strided_slice`.
+    StridedScatter {
+        /// Shape of the result.
+        shape: Ints = Required,
+        /// First position.
+        begin: Ints = Required,
+        /// Position to stop before.
+        end: Ints = Required,
+        /// Step; not 0.
+        strides: Ints = Required,
+        /// Bits of the entries whose begin is the edge.
+        begin_mask: i64 = Int(0),
+        /// Bits of the entries whose end is the edge.
+        end_mask: i64 = Int(0),
+        /// Bit of the entry that stands for all axes not named.
+        ellipsis_mask: i64 = Int(0),
+        /// Bits of the entries that insert an axis.
+        new_axis_mask: i64 = Int(0),
+        /// Bits of the entries that remove the axis.
+        shrink_axis_mask: i64 = Int(0),
+    }
+}
+
+impl StridedScatter {
+    fn new(shape: &Shape, spec: Strided) -> Self {
+        let Strided {
+            begin,
+            end,
+            strides,
+            begin_mask,
+            end_mask,
+            ellipsis_mask,
+            new_axis_mask,
+            shrink_axis_mask,
+        } = spec;
+        let shape = shape.to_i64();
+        Self {
+            shape,
+            begin,
+            end,
+            strides,
+            begin_mask,
+            end_mask,
+            ellipsis_mask,
+            new_axis_mask,
+            shrink_axis_mask,
+        }
+    }
+
+    fn window(self) -> (Ints, Strided) {
+        let Self {
+            shape,
+            begin,
+            end,
+            strides,
+            begin_mask,
+            end_mask,
+            ellipsis_mask,
+            new_axis_mask,
+            shrink_axis_mask,
+        } = self;
+        (
+            shape,
+            Strided {
+                begin,
+                end,
+                strides,
+                begin_mask,
+                end_mask,
+                ellipsis_mask,
+                new_axis_mask,
+                shrink_axis_mask,
+            },
+        )
+    }
+}
+
+/// The transpose of a strided window.
+pub static STRIDED_SLICE_SCATTER: OpDef = OpDef {
+    attrs: StridedScatter::SPECS,
+    infer: |call| {
+        let (shape, spec) = StridedScatter::read(call.attrs).window();
+        let shape = Shape::checked(&shape)?;
+        let x = &call.inputs[0];
+        let expected = Window::new(&shape, &spec)?.shape;
+        if x.shape != expected {
+            return Err(Error::ShapeMismatch {
+                lhs: x.shape.clone(),
+                rhs: expected,
+                expected: "the window's shape",
+            });
+        }
+        Ok(smallvec![Aval { dtype: x.dtype, shape }])
+    },
+    samples: &[sample_with(&[uniform(&[2, 2], -2.0, 2.0)], || {
+        vec![
+            ints("shape", &[3, 4]),
+            ints("begin", &[0, 3]),
+            ints("end", &[3, 0]),
+            ints("strides", &[2, -2]),
+        ]
+    })],
+    ..indexing(
+        "strided_slice_scatter",
+        "Zeros with a tensor in a window with steps: the transpose of strided_slice.",
+        "y[begin + i * stride] = x[i]",
+        Kernel::Run(|call, out, inputs| {
+            fn typed<T: Element>(x: &Array, walk: &Walk, out: &Aval) -> Result<Array, Error> {
+                let mut result = buffer(out.shape.elements())?;
+                result.resize(out.shape.elements(), T::default());
+                let mut values = x.elements::<T>()?.iter();
+                walk.each(|at| {
+                    if let Some(&value) = values.next() {
+                        result[at] = value;
+                    }
+                });
+                Array::new(&out.shape, result)
+            }
+            let (_, spec) = StridedScatter::read(call.attrs).window();
+            let walk = Window::new(&out[0].shape, &spec)?.walk;
+            Ok(smallvec![match out[0].dtype {
+                DType::F32 => typed::<f32>(inputs[0], &walk, &out[0]),
+                DType::F64 => typed::<f64>(inputs[0], &walk, &out[0]),
+                DType::I32 => typed::<i32>(inputs[0], &walk, &out[0]),
+                DType::I64 => typed::<i64>(inputs[0], &walk, &out[0]),
+                DType::Bool => typed::<bool>(inputs[0], &walk, &out[0]),
+            }?])
+        }),
+        Derivative::Linear {
+            reads: Reads::NONE,
+            transpose: |r, ct| {
+                let (_, spec) = StridedScatter::read(r.attrs).window();
+                cotangents([ct[0].op(&STRIDED_SLICE, spec.write(), &[])])
+            },
+        },
+    )
+};
+
+attrs! {
+    /// Attributes of padding.
+    Pad {
+        /// For each axis two numbers: how much before and how much behind.
+        paddings: Ints = Required,
+        /// What to pad with.
+        constant: f64 = Double(0.0),
+    }
+}
+
+fn padded(x: &Shape, attrs: &attrs::Attrs) -> Result<(Shape, Shape), Error> {
+    let paddings = Pad::read(attrs).paddings;
+    let amounts: Option<SmallVec<[usize; 16]>> =
+        paddings.iter().map(|&n| usize::try_from(n).ok()).collect();
+    let amounts = amounts.filter(|amounts| amounts.len() == 2 * x.len()).ok_or_else(|| {
+        Error::attribute("paddings", format!("must be {} numbers from 0 on", 2 * x.len()))
+    })?;
+    let before = amounts.chunks(2).map(|pair| pair[0]).collect();
+    let total = |i: usize| x[i].saturating_add(amounts[2 * i]).saturating_add(amounts[2 * i + 1]);
+    Ok((before, (0..x.len()).map(total).collect()))
+}
+
+/// Padding.
+pub static PAD: OpDef = OpDef {
+    dtypes: DTypes::NUMERIC,
+    attrs: Pad::SPECS,
+    infer: |call| {
+        let x = &call.inputs[0];
+        Ok(smallvec![Aval { dtype: x.dtype, shape: padded(&x.shape, call.attrs)?.1 }])
+    },
+    samples: &[sample_with(&[uniform(&[2, 3], -2.0, 2.0)], || {
+        vec![ints("paddings", &[1, 0, 0, 2])]
+    })],
+    ..indexing(
+        "pad",
+        "Pads a tensor with a constant.",
+        "y[before + i] = x[i]",
+        Kernel::Run(|call, out, inputs| {
+            fn typed<T: Number + Convertible>(
+                call: &Call,
+                out: &Aval,
+                x: &Array,
+            ) -> Result<Array, Error> {
+                let (before, _) = padded(&call.inputs[0].shape, call.attrs)?;
+                let mut result = buffer(out.shape.elements())?;
+                result.resize(out.shape.elements(), T::from_double(Pad::read(call.attrs).constant));
+                let strides = out.shape.strides();
+                let offset: usize = before.iter().zip(&strides).map(|(&b, &s)| b * s).sum();
+                let walk = Walk::new(
+                    &call.inputs[0].shape,
+                    strides.iter().map(|&s| signed(s)),
+                    signed(offset),
+                );
+                let mut values = x.elements::<T>()?.iter();
+                walk.each(|at| {
+                    if let Some(&value) = values.next() {
+                        result[at] = value;
+                    }
+                });
+                Array::new(&out.shape, result)
+            }
+            Ok(smallvec![match out[0].dtype {
+                DType::F32 => typed::<f32>(call, &out[0], inputs[0]),
+                DType::F64 => typed::<f64>(call, &out[0], inputs[0]),
+                DType::I32 => typed::<i32>(call, &out[0], inputs[0]),
+                DType::I64 => typed::<i64>(call, &out[0], inputs[0]),
+                DType::Bool => Err(family::unsupported(call, DType::Bool)),
+            }?])
+        }),
+        // Affine in x: the constant has no tangent.
+        Derivative::Custom {
+            reads: Reads::NONE,
+            vjp: pad_vjp,
+            jvp: |r, t| {
+                let paddings = Pad::read(r.attrs).paddings;
+                let tangent = t[0].unwrap_or_else(|| r.x[0].zeros());
+                smallvec![tangent.op(&PAD, Pad { paddings, constant: 0.0 }.write(), &[])]
+            },
+        },
+    )
+};
+
+fn pad_vjp<'g>(r: &Rule<'g>, ct: &[crate::graph::Var<'g>]) -> Cotangents<'g> {
+    let x = r.x[0].shape();
+    let begin = padded(&x, r.attrs).map(|(before, _)| before.to_i64()).unwrap_or_default();
+    cotangents([ct[0].op(&SLICE, Slice { begin, size: x.to_i64() }.write(), &[])])
+}
+
+/// A number as an element.
+trait Convertible {
+    fn from_double(value: f64) -> Self;
+}
+
+macro_rules! convertible {
+    ($($ty:ty),*) => {$(
+        impl Convertible for $ty {
+            #[allow(clippy::cast_possible_truncation, clippy::unnecessary_cast, reason = "saturating, as cast documents")]
+            fn from_double(value: f64) -> Self {
+                value as $ty
+            }
+        }
+    )*};
+}
+
+convertible!(f32, f64, i32, i64);
+
+// --- indices ---
+
+attrs! {
+    /// An axis to pick along.
+    Gather {
+        /// The axis, counted from 0 or backwards from -1.
+        axis: i64 = Int(0),
+    }
+}
+
+/// Extents before an axis, along it, and behind it.
+fn around(shape: &Shape, axis: usize) -> (usize, usize, usize) {
+    (shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product())
+}
+
+/// Slices picked by indices.
+pub static GATHER: OpDef = OpDef {
+    inputs: &["params", "indices"],
+    attrs: Gather::SPECS,
+    infer: |call| {
+        let [x, i] = call.inputs else { return Err(Error::bug("gather takes two inputs")) };
+        integer(i)?;
+        let axis = x.shape.axis(Gather::read(call.attrs).axis, 0)?;
+        let shape = x.shape[..axis]
+            .iter()
+            .chain(i.shape.iter())
+            .chain(&x.shape[axis + 1..])
+            .copied()
+            .collect();
+        Ok(smallvec![Aval { dtype: x.dtype, shape }])
+    },
+    cost: |call, out| family::index_cost(1)(call, out),
+    samples: &[
+        sample(&[uniform(&[4, 2], -2.0, 2.0), index(&[3], 0, 4)]),
+        sample_with(&[uniform(&[2, 3], -2.0, 2.0), index(&[2, 2], 0, 3)], || {
+            vec![("axis", Attr::Int(1))]
+        }),
+    ],
+    ..indexing(
+        "gather",
+        "Picks slices along an axis. Along the first axis the gradient is sparse.",
+        "y[i, j] = params[indices[i], j]",
+        Kernel::Run(|call, out, inputs| {
+            fn typed<T: Element>(
+                call: &Call,
+                out: &Aval,
+                inputs: &[&Array],
+            ) -> Result<Array, Error> {
+                let shape = &call.inputs[0].shape;
+                let (before, extent, behind) =
+                    around(shape, shape.axis(Gather::read(call.attrs).axis, 0)?);
+                let picks = positions(inputs[1], extent)?;
+                let x = inputs[0].elements::<T>()?;
+                let mut result = buffer(out.shape.elements())?;
+                for block in 0..before {
+                    for &pick in &picks {
+                        let start = (block * extent + pick) * behind;
+                        result.extend_from_slice(&x[start..start + behind]);
+                    }
+                }
+                Array::new(&out.shape, result)
+            }
+            Ok(smallvec![match out[0].dtype {
+                DType::F32 => typed::<f32>(call, &out[0], inputs),
+                DType::F64 => typed::<f64>(call, &out[0], inputs),
+                DType::I32 => typed::<i32>(call, &out[0], inputs),
+                DType::I64 => typed::<i64>(call, &out[0], inputs),
+                DType::Bool => typed::<bool>(call, &out[0], inputs),
+            }?])
+        }),
+        Derivative::Linear { reads: Reads::X1, transpose: gather_back },
+    )
+};
+
+fn gather_back<'g>(r: &Rule<'g>, ct: &[crate::graph::Var<'g>]) -> Cotangents<'g> {
+    let (x, picks) = (r.x[0].shape(), r.x[1].shape());
+    let axis = x.axis(Gather::read(r.attrs).axis, 0).unwrap_or(0);
+    let count = picks.elements();
+    let indices = r.x[1].reshape(&[count].into());
+    let mut rows: Shape = x.clone();
+    rows.set(axis, count);
+    let values = ct[0].reshape(&rows);
+    if axis == 0 {
+        return smallvec![Some(Cotangent::Rows { values, indices })];
+    }
+    cotangent_at(0, scatter_sum(values, indices, axis, x[axis]))
+}
+
+/// Sums slices into zeros of the given extent along an axis.
+pub(crate) fn scatter_sum<'g>(
+    values: crate::graph::Var<'g>,
+    indices: crate::graph::Var<'g>,
+    axis: usize,
+    extent: usize,
+) -> crate::graph::Var<'g> {
+    let both = Shape::from([axis, extent]).to_i64();
+    values.op(&SCATTER_SUM, ScatterSum { axis: both[0], extent: both[1] }.write(), &[indices])
+}
+
+attrs! {
+    /// Where sums go.
+    ScatterSum {
+        /// The axis, counted from 0 or backwards from -1.
+        axis: i64 = Int(0),
+        /// Extent of the result along that axis.
+        extent: i64 = Required,
+    }
+}
+
+/// Sums of slices by index.
+pub static SCATTER_SUM: OpDef = OpDef {
+    inputs: &["values", "indices"],
+    dtypes: DTypes::NUMERIC,
+    attrs: ScatterSum::SPECS,
+    infer: |call| {
+        let [x, i] = call.inputs else { return Err(Error::bug("scatter_sum takes two inputs")) };
+        integer(i)?;
+        let ScatterSum { axis, extent } = ScatterSum::read(call.attrs);
+        let axis = x.shape.axis(axis, 0)?;
+        if i.shape.len() != 1 || i.shape[0] != x.shape[axis] {
+            return Err(Error::ShapeMismatch {
+                lhs: x.shape.clone(),
+                rhs: i.shape.clone(),
+                expected: "there must be one index for each slice",
+            });
+        }
+        let mut shape = x.shape.clone();
+        shape.set(
+            axis,
+            usize::try_from(extent)
+                .map_err(|_| Error::attribute("extent", "must not be negative"))?,
+        );
+        Ok(smallvec![Aval { dtype: x.dtype, shape }])
+    },
+    cost: |call, out| family::index_cost(1)(call, out),
+    samples: &[
+        sample_with(&[uniform(&[3, 2], -2.0, 2.0), index(&[3], 0, 4)], || {
+            vec![("extent", Attr::Int(4))]
+        }),
+        sample_with(&[uniform(&[2, 3], -2.0, 2.0), index(&[3], 0, 2)], || {
+            vec![("axis", Attr::Int(1)), ("extent", Attr::Int(2))]
+        }),
+    ],
+    ..indexing(
+        "scatter_sum",
+        "Adds slices into zeros at given positions along an axis; slices of one position are summed in order.",
+        "y[k, j] = sum of values[i, j] where indices[i] = k",
+        Kernel::Run(|call, out, inputs| {
+            fn typed<T: Number>(
+                call: &Call,
+                out: &Aval,
+                inputs: &[&Array],
+            ) -> Result<Array, Error> {
+                let axis = out.shape.axis(ScatterSum::read(call.attrs).axis, 0)?;
+                let (before, extent, behind) = around(&out.shape, axis);
+                let places = positions(inputs[1], extent)?;
+                let x = inputs[0].elements::<T>()?;
+                let mut result = buffer(out.shape.elements())?;
+                result.resize(out.shape.elements(), T::ZERO);
+                for block in 0..before {
+                    for (i, &place) in places.iter().enumerate() {
+                        let (to, from) = (
+                            (block * extent + place) * behind,
+                            (block * places.len() + i) * behind,
+                        );
+                        for (sum, &value) in
+                            result[to..to + behind].iter_mut().zip(&x[from..from + behind])
+                        {
+                            *sum = sum.add(value);
+                        }
+                    }
+                }
+                Array::new(&out.shape, result)
+            }
+            Ok(smallvec![match out[0].dtype {
+                DType::F32 => typed::<f32>(call, &out[0], inputs),
+                DType::F64 => typed::<f64>(call, &out[0], inputs),
+                DType::I32 => typed::<i32>(call, &out[0], inputs),
+                DType::I64 => typed::<i64>(call, &out[0], inputs),
+                DType::Bool => Err(family::unsupported(call, DType::Bool)),
+            }?])
+        }),
+        Derivative::Linear {
+            reads: Reads::X1,
+            transpose: |r, ct| {
+                let axis = ScatterSum::read(r.attrs).axis;
+                cotangent_at(0, ct[0].op(&GATHER, Gather { axis }.write(), &[r.x[1]]))
+            },
+        },
+    )
+};
+
+attrs! {
+    /// Attributes of one-hot rows.
+    OneHot {
+        /// Length of each row.
+        depth: i64 = Required,
+        /// Dtype of the result.
+        dtype: DType = DType(DType::F32),
+    }
+}
+
+/// One-hot rows.
+pub static ONE_HOT: OpDef = OpDef {
+    inputs: &["indices"],
+    dtypes: DTypes::INTEGER,
+    result: ResultType::Attribute("dtype"),
+    attrs: OneHot::SPECS,
+    infer: |call| {
+        let OneHot { depth, dtype } = OneHot::read(call.attrs);
+        let mut shape = call.inputs[0].shape.clone();
+        shape.push(
+            usize::try_from(depth)
+                .map_err(|_| Error::attribute("depth", "must not be negative"))?,
+        );
+        Ok(smallvec![Aval { dtype, shape }])
+    },
+    cost: |call, out| family::index_cost(0)(call, out),
+    samples: &[sample_with(&[index(&[3], 0, 4)], || vec![("depth", Attr::Int(4))])],
+    ..indexing(
+        "one_hot",
+        "Rows that are 1 at an index and 0 elsewhere; an index out of range gives zeros.",
+        "y[i, j] = 1 if indices[i] = j else 0",
+        Kernel::Run(|_, out, inputs| {
+            fn typed<T: Element>(out: &Aval, picks: &[i64], on: T) -> Result<Array, Error> {
+                let depth = out.shape[out.shape.len() - 1];
+                let mut result = buffer(out.shape.elements())?;
+                result.resize(out.shape.elements(), T::default());
+                for (row, &pick) in picks.iter().enumerate() {
+                    if let Some(pick) = usize::try_from(pick).ok().filter(|&pick| pick < depth) {
+                        result[row * depth + pick] = on;
+                    }
+                }
+                Array::new(&out.shape, result)
+            }
+            let picks = indices(inputs[0])?;
+            Ok(smallvec![match out[0].dtype {
+                DType::F32 => typed(&out[0], &picks, 1.0_f32),
+                DType::F64 => typed(&out[0], &picks, 1.0_f64),
+                DType::I32 => typed(&out[0], &picks, 1_i32),
+                DType::I64 => typed(&out[0], &picks, 1_i64),
+                DType::Bool => typed(&out[0], &picks, true),
+            }?])
+        }),
+        Derivative::None,
+    )
+};

@@ -1,0 +1,129 @@
+//! Linear algebra.
+
+use smallvec::{SmallVec, smallvec};
+
+use crate::{
+    array::Array,
+    attrs,
+    attrs::Attr,
+    aval::{Aval, Avals, Shape},
+    dtype::DType,
+    error::Error,
+    kernels,
+    op::{Call, Cost, Cotangents, Derivative, Kernel, OpDef, Rule},
+    ops::family::{self, common_dtype, common_shape, sample, sample_with, uniform},
+};
+
+/// The family, as the catalogue lists it.
+pub const ALL: &[&OpDef] = &[&MATMUL];
+
+attrs! {
+    /// Attributes of a matrix product.
+    MatMul {
+        /// Whether the last two axes of the first input are swapped.
+        transpose_a: bool = Bool(false),
+        /// Whether the last two axes of the second input are swapped.
+        transpose_b: bool = Bool(false),
+    }
+}
+
+/// Rows and columns of an operand as it enters the product.
+fn sides(shape: &Shape, transposed: bool) -> (usize, usize) {
+    let [.., rows, columns] = shape[..] else { return (0, 0) };
+    if transposed { (columns, rows) } else { (rows, columns) }
+}
+
+fn infer(call: &Call) -> Result<Avals, Error> {
+    let [a, b] = call.inputs else { return Err(Error::bug("matmul takes two inputs")) };
+    let dtype = common_dtype(a, b)?;
+    let mismatch =
+        |expected| Error::ShapeMismatch { lhs: a.shape.clone(), rhs: b.shape.clone(), expected };
+    if a.shape.len() < 2 || b.shape.len() < 2 {
+        return Err(mismatch("both must have two axes or more"));
+    }
+    let MatMul { transpose_a, transpose_b } = MatMul::read(call.attrs);
+    let ((rows, inner), (other, columns)) =
+        (sides(&a.shape, transpose_a), sides(&b.shape, transpose_b));
+    if inner != other {
+        return Err(mismatch("columns of the first must equal rows of the second"));
+    }
+    let batch = |x: &Aval| Shape::from(&x.shape[..x.shape.len() - 2]);
+    let mut shape = common_shape(&batch(a), &batch(b))?;
+    shape.push(rows);
+    shape.push(columns);
+    Ok(smallvec![Aval { dtype, shape }])
+}
+
+/// Matrix product.
+pub static MATMUL: OpDef = OpDef {
+    family: "linalg",
+    inputs: &["a", "b"],
+    outputs: &["c"],
+    attrs: MatMul::SPECS,
+    infer,
+    cost: |call, out| {
+        let (_, inner) = sides(&call.inputs[0].shape, MatMul::read(call.attrs).transpose_a);
+        let batch: usize = out[0].shape.iter().rev().skip(2).product();
+        Cost {
+            flops: (out[0].shape.elements() as u64).saturating_mul(2 * inner as u64),
+            // Where each matrix of a batch begins; the packed panels of a product are small beside its operands.
+            workspace: (batch as u64).saturating_mul(32),
+        }
+    },
+    samples: &[
+        sample(&[uniform(&[2, 3], -1.0, 1.0), uniform(&[3, 4], -1.0, 1.0)]),
+        sample_with(&[uniform(&[3, 2], -1.0, 1.0), uniform(&[2, 4, 3], -1.0, 1.0)], || {
+            vec![("transpose_a", Attr::Bool(true)), ("transpose_b", Attr::Bool(true))]
+        }),
+        sample(&[uniform(&[2, 1, 2, 3], -1.0, 1.0), uniform(&[2, 3, 2], -1.0, 1.0)]),
+        sample_with(&[uniform(&[2, 3], -1.0, 1.0), uniform(&[2, 4], -1.0, 1.0)], || {
+            vec![("transpose_a", Attr::Bool(true))]
+        }),
+        sample_with(&[uniform(&[2, 3], -1.0, 1.0), uniform(&[4, 3], -1.0, 1.0)], || {
+            vec![("transpose_b", Attr::Bool(true))]
+        }),
+    ],
+    ..family::binary(
+        "matmul",
+        "Matrix product over the last two axes; the other axes broadcast.",
+        "c[i, k] = sum_j a[i, j] b[j, k]",
+        Kernel::Run(|call, out, inputs| {
+            let MatMul { transpose_a, transpose_b } = MatMul::read(call.attrs);
+            let shape = &out[0].shape;
+            macro_rules! product {
+                ($ty:ty) => {{
+                    let a = (inputs[0].elements::<$ty>()?, &call.inputs[0].shape, transpose_a);
+                    let b = (inputs[1].elements::<$ty>()?, &call.inputs[1].shape, transpose_b);
+                    Array::new(shape, kernels::matmul::matmul(a, b, shape)?)?
+                }};
+            }
+            Ok(smallvec![match out[0].dtype {
+                DType::F32 => product!(f32),
+                DType::F64 => product!(f64),
+                other @ (DType::I32 | DType::I64 | DType::Bool) =>
+                    return Err(family::unsupported(call, other)),
+            }])
+        }),
+        Derivative::Multilinear { transpose: matmul_back },
+    )
+};
+
+/// With C = op(A) op(B): the cotangent of A is C op(B)^T, transposed if A was, and likewise for B.
+fn matmul_back<'g>(r: &Rule<'g>, ct: &[crate::graph::Var<'g>]) -> Cotangents<'g> {
+    let MatMul { transpose_a, transpose_b } = MatMul::read(r.attrs);
+    let (a, b, c) = (r.x[0], r.x[1], ct[0]);
+    let da = || {
+        if transpose_a { b.matmul(c, transpose_b, true) } else { c.matmul(b, false, !transpose_b) }
+    };
+    let db = || {
+        if transpose_b { c.matmul(a, true, transpose_a) } else { a.matmul(c, !transpose_a, false) }
+    };
+    let mut all: SmallVec<[_; 2]> = smallvec![None, None];
+    if r.needs[0] {
+        all[0] = Some(da().sum_to(&a.shape()).into());
+    }
+    if r.needs[1] {
+        all[1] = Some(db().sum_to(&b.shape()).into());
+    }
+    all
+}

@@ -1,0 +1,415 @@
+//! The state of a session and what each command does to it.
+//!
+//! A command that fails changes nothing but to poison the handles that its results would have had: what uses them fails too
+//! and names the first failure. One file a kind of thing: [`values`], [`tapes`], [`optimizing`].
+
+mod optimizing;
+mod program;
+mod tapes;
+mod values;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use hashbrown::{HashMap, hash_map::Entry};
+use smallvec::SmallVec;
+
+use crate::{
+    array::Tensor,
+    aval::Aval,
+    command::{AbsentReason, Answer, Command, Failure, Handle, Kind, Outcome},
+    error::Error,
+    graph::{Value, ValueId},
+    ledger::Ledger,
+    optimizers::Optimizer,
+    tape::Tape,
+};
+
+/// Most handles of a session.
+pub const MAX_HANDLES: usize = 1 << 20;
+
+/// Most tapes of a session. Nesting is rarely deeper than three; leaked tapes should be noticed.
+pub const MAX_TAPES: usize = 64;
+
+/// Everything that a client's handles name.
+#[derive(Debug)]
+pub struct Session {
+    ledger: Arc<Ledger>,
+    slots: HashMap<Handle, Slot>,
+    tapes: BTreeMap<Handle, Tape>,
+    next_id: u64,
+}
+
+/// What a handle names.
+#[derive(Debug)]
+enum Slot {
+    Value(Value),
+    Absent(AbsentReason),
+    Variable(Variable),
+    Tape,
+    Optimizer(Box<OptimizerState>),
+    Generator { key: i64, counter: i64 },
+    Poisoned(Arc<Poison>),
+}
+
+/// A named, mutable tensor. Its tensor is replaced and never changed in place, so values read earlier stay.
+#[derive(Clone, Debug)]
+struct Variable {
+    id: ValueId,
+    name: Box<str>,
+    tensor: Tensor,
+    trainable: bool,
+}
+
+/// An optimizer and the state that it keeps for each variable.
+#[derive(Debug)]
+struct OptimizerState {
+    optimizer: Optimizer,
+    states: HashMap<ValueId, SmallVec<[Tensor; 4]>>,
+}
+
+/// The failure that a handle would have held the result of.
+#[derive(Debug)]
+struct Poison {
+    sequence: u64,
+    tag: Box<str>,
+    reason: &'static str,
+}
+
+/// A command that could not be decoded.
+#[derive(Debug)]
+pub struct Rejected {
+    /// Why.
+    pub error: Error,
+    /// The verb or op, as far as it was known.
+    pub op: Box<str>,
+    /// Handles that it would have bound.
+    pub outputs: Vec<Handle>,
+    /// The client's mark.
+    pub tag: Box<str>,
+}
+
+impl Session {
+    /// An empty session whose values are paid for by `ledger`.
+    pub fn new(ledger: Arc<Ledger>) -> Self {
+        Self { ledger, slots: HashMap::new(), tapes: BTreeMap::new(), next_id: 0 }
+    }
+
+    /// Executes one command. Never panics on its content; a command that fails changes nothing but to poison the handles of
+    /// its results.
+    pub fn apply(&mut self, sequence: u64, command: Command) -> Outcome {
+        let Command { kind, tag, scope } = command;
+        let mut warnings = Vec::new();
+        let result = self.execute(&kind, scope, &mut warnings).map_err(|error| {
+            let inputs = self.known(&kind);
+            self.fail(sequence, &tag, error, kind.verb().into(), &kind.outputs(), inputs)
+        });
+        Outcome { result, warnings }
+    }
+
+    /// Answers a command that could not even be decoded: its results are poisoned like those of one that failed.
+    pub fn reject(&mut self, sequence: u64, rejected: Rejected) -> Outcome {
+        let Rejected { error, op, outputs, tag } = rejected;
+        let failure = self.fail(sequence, &tag, error, op, &outputs, Vec::new());
+        Outcome { result: Err(failure), warnings: Vec::new() }
+    }
+
+    /// The value behind a handle, for downloads. Changes nothing; variables give their current value.
+    pub fn peek(&self, handle: Handle) -> Result<Tensor, Error> {
+        match self.slot(handle)? {
+            Slot::Value(value) => Ok(value.tensor.clone()),
+            Slot::Variable(variable) => Ok(variable.tensor.clone()),
+            other => Err(other.refuse(handle, "value")),
+        }
+    }
+
+    /// The variables: handle, name and current value.
+    pub fn variables(&self) -> impl Iterator<Item = (Handle, &str, &Tensor)> {
+        self.slots.iter().filter_map(|(&handle, slot)| {
+            if let Slot::Variable(variable) = slot {
+                Some((handle, &*variable.name, &variable.tensor))
+            } else {
+                None
+            }
+        })
+    }
+
+    /// Number of bound handles.
+    pub fn handles(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The ledger that pays for this session's values.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    fn execute(
+        &mut self,
+        kind: &Kind,
+        scope: u32,
+        warnings: &mut Vec<String>,
+    ) -> Result<Answer, Error> {
+        match kind {
+            Kind::Constant { output, value } => self.constant(*output, value),
+            Kind::Op { op, attrs, inputs, outputs } => self.op(op, attrs, inputs, outputs, scope),
+            Kind::Release { handles } => self.release(handles),
+            Kind::CreateVariable { variable, name, initial, trainable } => {
+                self.create_variable(*variable, name, *initial, *trainable)
+            }
+            Kind::ReadVariable { variable, output } => {
+                self.read_variable(*variable, *output, scope)
+            }
+            Kind::Assign { variable, value, mode } => self.assign(*variable, *value, *mode, scope),
+            Kind::Scatter { variable, indices, updates, mode } => {
+                self.scatter(*variable, *indices, *updates, *mode, scope)
+            }
+            Kind::OpenTape { tape, persistent, watch_accessed_variables, paused } => self
+                .open_tape(
+                    *tape,
+                    Tape::new(*persistent, *watch_accessed_variables, scope),
+                    *paused,
+                ),
+            Kind::WatchTape { tape, values } => self.watch(*tape, values, warnings),
+            Kind::StopTape { tape, require_recording } => {
+                self.tape(*tape)?.stop(*require_recording).map(|()| Answer::Done)
+            }
+            Kind::ResumeTape { tape } => self.tape(*tape)?.resume(scope).map(|()| Answer::Done),
+            Kind::ResetTape { tape } => self.tape(*tape)?.reset().map(|()| Answer::Done),
+            Kind::CloseTape { tape } => self.close_tape(*tape),
+            Kind::ListWatchedVariables { tape } => self.watched_variables(*tape),
+            Kind::Gradient(request) => self.gradient(request, scope),
+            Kind::CreateOptimizer { optimizer, name, hyperparameters } => {
+                self.create_optimizer(*optimizer, name, hyperparameters.clone())
+            }
+            Kind::ApplyOptimizer { optimizer, pairs } => self.apply_optimizer(*optimizer, pairs),
+            Kind::SetOptimizer { optimizer, hyperparameters } => {
+                self.set_optimizer(*optimizer, hyperparameters.clone())
+            }
+            Kind::CreateGenerator { generator, seed } => {
+                self.bind(*generator, Slot::Generator { key: *seed, counter: 0 })
+            }
+            Kind::NextGeneratorState { generator, output, draws } => {
+                self.next_state(*generator, *output, *draws)
+            }
+            Kind::Fetch { value } => self.peek(*value).map(Answer::Tensor),
+            Kind::Describe { value } => self.peek(*value).map(|tensor| Answer::Spec(tensor.aval())),
+            Kind::Sync => Ok(Answer::Synced),
+        }
+    }
+
+    // --- handles ---
+
+    fn slot(&self, handle: Handle) -> Result<&Slot, Error> {
+        self.slots.get(&handle).ok_or(Error::UnknownHandle { handle })
+    }
+
+    /// Checks that handles can be bound: free, different, not zero, and not too many.
+    fn check_free(&self, handles: &[Handle]) -> Result<(), Error> {
+        if self.slots.len() + handles.len() > MAX_HANDLES {
+            return Err(Error::TooMany { what: "handles", limit: MAX_HANDLES });
+        }
+        for (i, &handle) in handles.iter().enumerate() {
+            if handle == 0 {
+                return Err(Error::ZeroHandle);
+            }
+            if self.slots.contains_key(&handle) || handles[..i].contains(&handle) {
+                return Err(Error::HandleInUse { handle });
+            }
+        }
+        Ok(())
+    }
+
+    fn bind(&mut self, handle: Handle, slot: Slot) -> Result<Answer, Error> {
+        self.check_free(&[handle])?;
+        self.slots.insert(handle, slot);
+        Ok(Answer::Done)
+    }
+
+    fn new_id(&mut self) -> ValueId {
+        self.next_id += 1;
+        ValueId(self.next_id)
+    }
+
+    // --- failures ---
+
+    fn fail(
+        &mut self,
+        sequence: u64,
+        tag: &str,
+        error: Error,
+        op: Box<str>,
+        outputs: &[Handle],
+        inputs: Vec<Aval>,
+    ) -> Failure {
+        let root = match &error {
+            Error::Poisoned { handle, .. } => match self.slots.get(handle) {
+                Some(Slot::Poisoned(poison)) => Arc::clone(poison),
+                Some(_) | None => {
+                    Arc::new(Poison { sequence, tag: tag.into(), reason: error.classify().1 })
+                }
+            },
+            error => Arc::new(Poison { sequence, tag: tag.into(), reason: error.classify().1 }),
+        };
+        for &handle in outputs.iter().filter(|&&handle| handle != 0) {
+            if self.slots.len() < MAX_HANDLES
+                && let Entry::Vacant(slot) = self.slots.entry(handle)
+            {
+                slot.insert(Slot::Poisoned(Arc::clone(&root)));
+            }
+        }
+        Failure { error, op, inputs, root_sequence: root.sequence, root_tag: root.tag.clone() }
+    }
+
+    /// The dtypes and shapes of a command's inputs, as far as they exist.
+    fn known(&self, kind: &Kind) -> Vec<Aval> {
+        kind.inputs()
+            .iter()
+            .filter_map(|&handle| self.peek(handle).ok())
+            .map(|tensor| tensor.aval())
+            .collect()
+    }
+}
+
+impl Slot {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Value(_) => "value",
+            Self::Absent(_) => "absent gradient",
+            Self::Variable(_) => "variable",
+            Self::Tape => "tape",
+            Self::Optimizer(_) => "optimizer",
+            Self::Generator { .. } => "generator",
+            Self::Poisoned(_) => "failed result",
+        }
+    }
+
+    /// Why this is not what was expected of the handle.
+    fn refuse(&self, handle: Handle, expected: &'static str) -> Error {
+        match self {
+            Self::Absent(reason) => Error::GradientAbsent { handle, reason: *reason },
+            Self::Poisoned(poison) => {
+                Error::Poisoned { handle, root: poison.sequence, why: poison.reason.into() }
+            }
+            other => Error::WrongKind { handle, expected, found: other.kind() },
+        }
+    }
+}
+
+impl Kind {
+    /// The name of the op or verb, for errors.
+    pub fn verb(&self) -> &str {
+        match self {
+            Self::Op { op, .. } => op.name,
+            Self::Constant { .. } => "constant",
+            Self::Release { .. } => "release",
+            Self::CreateVariable { .. } => "create_variable",
+            Self::ReadVariable { .. } => "read_variable",
+            Self::Assign { .. } => "assign_variable",
+            Self::Scatter { .. } => "scatter_variable",
+            Self::OpenTape { .. } => "open_tape",
+            Self::WatchTape { .. } => "watch_tape",
+            Self::StopTape { .. } => "stop_tape",
+            Self::ResumeTape { .. } => "resume_tape",
+            Self::ResetTape { .. } => "reset_tape",
+            Self::CloseTape { .. } => "close_tape",
+            Self::ListWatchedVariables { .. } => "list_watched_variables",
+            Self::Gradient(_) => "compute_gradient",
+            Self::CreateOptimizer { .. } => "create_optimizer",
+            Self::ApplyOptimizer { .. } => "apply_optimizer",
+            Self::SetOptimizer { .. } => "set_optimizer",
+            Self::CreateGenerator { .. } => "create_generator",
+            Self::NextGeneratorState { .. } => "next_generator_state",
+            Self::Fetch { .. } => "fetch",
+            Self::Describe { .. } => "describe",
+            Self::Sync => "sync",
+        }
+    }
+
+    /// The handles that the command binds.
+    pub fn outputs(&self) -> Vec<Handle> {
+        match self {
+            Self::Constant { output, .. }
+            | Self::ReadVariable { output, .. }
+            | Self::NextGeneratorState { output, .. } => vec![*output],
+            Self::Op { outputs, .. } => outputs.to_vec(),
+            Self::CreateVariable { variable, .. } => vec![*variable],
+            Self::OpenTape { tape, .. } => vec![*tape],
+            Self::Gradient(request) => request
+                .outputs
+                .iter()
+                .flat_map(|output| [output.gradient, output.indices])
+                .collect(),
+            Self::CreateOptimizer { optimizer, .. } => vec![*optimizer],
+            Self::CreateGenerator { generator, .. } => vec![*generator],
+            Self::Release { .. }
+            | Self::Assign { .. }
+            | Self::Scatter { .. }
+            | Self::WatchTape { .. }
+            | Self::StopTape { .. }
+            | Self::ResumeTape { .. }
+            | Self::ResetTape { .. }
+            | Self::CloseTape { .. }
+            | Self::ListWatchedVariables { .. }
+            | Self::ApplyOptimizer { .. }
+            | Self::SetOptimizer { .. }
+            | Self::Fetch { .. }
+            | Self::Describe { .. }
+            | Self::Sync => Vec::new(),
+        }
+    }
+
+    /// The values whose dtype and shape belong into an error.
+    fn inputs(&self) -> Vec<Handle> {
+        match self {
+            Self::Op { inputs, .. } => inputs.to_vec(),
+            Self::Assign { variable, value, .. } => vec![*variable, *value],
+            Self::Scatter { variable, indices, updates, .. } => vec![*variable, *indices, *updates],
+            Self::Gradient(request) => request.targets.clone(),
+            Self::CreateVariable { initial, .. } => vec![*initial],
+            Self::Constant { .. }
+            | Self::Release { .. }
+            | Self::ReadVariable { .. }
+            | Self::OpenTape { .. }
+            | Self::WatchTape { .. }
+            | Self::StopTape { .. }
+            | Self::ResumeTape { .. }
+            | Self::ResetTape { .. }
+            | Self::CloseTape { .. }
+            | Self::ListWatchedVariables { .. }
+            | Self::CreateOptimizer { .. }
+            | Self::ApplyOptimizer { .. }
+            | Self::SetOptimizer { .. }
+            | Self::CreateGenerator { .. }
+            | Self::NextGeneratorState { .. }
+            | Self::Fetch { .. }
+            | Self::Describe { .. }
+            | Self::Sync => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Session {
+    /// Who a handle's value is.
+    pub(crate) fn identity(&self, handle: Handle) -> ValueId {
+        match self.slot(handle) {
+            Ok(Slot::Value(value)) => value.id,
+            Ok(Slot::Variable(variable)) => variable.id,
+            other => panic!("handle {handle} is {other:?}"),
+        }
+    }
+
+    /// What a tape recorded.
+    pub(crate) fn trace(&self, tape: Handle) -> &crate::tape::Trace {
+        self.tapes[&tape].trace()
+    }
+
+    /// Runs a program that no tape hears of.
+    pub(crate) fn run_silently(
+        &mut self,
+        program: crate::graph::Program,
+        wanted: &[usize],
+    ) -> Result<Vec<Value>, Error> {
+        self.run(program, wanted, &[], u32::MAX)
+    }
+}

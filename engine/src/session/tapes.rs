@@ -1,0 +1,253 @@
+//! Tapes and gradients.
+
+use super::{Session, Slot};
+use crate::{
+    array::Tensor,
+    aval::Aval,
+    command::{AbsentReason, Answer, GradientInfo, GradientOutput, GradientRequest, Handle},
+    error::Error,
+    exec,
+    gradient::{Found, Source, Target, gradient},
+    graph::{Value, ValueId},
+    ops::array::{FULL, Full},
+    session::MAX_TAPES,
+    tape::Tape,
+};
+
+impl Session {
+    pub(super) fn tape(&mut self, handle: Handle) -> Result<&mut Tape, Error> {
+        match self.slots.get(&handle) {
+            None => Err(Error::UnknownHandle { handle }),
+            Some(Slot::Tape) => self.tapes.get_mut(&handle).ok_or(Error::UnknownHandle { handle }),
+            Some(other) => Err(other.refuse(handle, "tape")),
+        }
+    }
+
+    pub(super) fn open_tape(
+        &mut self,
+        handle: Handle,
+        mut tape: Tape,
+        paused: bool,
+    ) -> Result<Answer, Error> {
+        self.check_free(&[handle])?;
+        if self.tapes.len() >= MAX_TAPES {
+            return Err(Error::TooMany { what: "tapes", limit: MAX_TAPES });
+        }
+        if !paused {
+            tape.resume(tape.scope)?;
+        }
+        self.tapes.insert(handle, tape);
+        self.bind(handle, Slot::Tape)
+    }
+
+    pub(super) fn close_tape(&mut self, handle: Handle) -> Result<Answer, Error> {
+        match self.slots.get(&handle) {
+            None => return Ok(Answer::Done),
+            Some(Slot::Tape | Slot::Poisoned(_)) => {}
+            Some(other) => return Err(other.refuse(handle, "tape")),
+        }
+        self.slots.remove(&handle);
+        self.tapes.remove(&handle);
+        Ok(Answer::Done)
+    }
+
+    /// Who a target or source is: a variable is itself and not a reading of it.
+    fn identify(&self, handle: Handle) -> Result<(ValueId, Aval, bool), Error> {
+        match self.slot(handle)? {
+            Slot::Value(value) => Ok((value.id, value.tensor.aval(), false)),
+            Slot::Variable(variable) => Ok((variable.id, variable.tensor.aval(), true)),
+            other => Err(other.refuse(handle, "value or variable")),
+        }
+    }
+
+    pub(super) fn watch(
+        &mut self,
+        tape: Handle,
+        handles: &[Handle],
+        warnings: &mut Vec<String>,
+    ) -> Result<Answer, Error> {
+        self.tape(tape)?.check_usable()?;
+        let watched: Vec<_> =
+            handles.iter().map(|&handle| self.identify(handle)).collect::<Result<_, _>>()?;
+        let tape = self.tape(tape)?;
+        for ((id, aval, is_variable), handle) in watched.into_iter().zip(handles) {
+            if !aval.dtype.is_differentiable() {
+                warnings.push(format!("handle {handle} is {aval}: watching it gives no gradient"));
+            }
+            tape.watch(id, &aval)?;
+            if is_variable {
+                tape.watched_variable(id);
+            }
+        }
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn watched_variables(&mut self, tape: Handle) -> Result<Answer, Error> {
+        let ids: Vec<ValueId> = self.tape(tape)?.variables().collect();
+        let mut handles: Vec<(ValueId, Handle)> = self
+            .slots
+            .iter()
+            .filter_map(|(&handle, slot)| match slot {
+                Slot::Variable(variable) if ids.contains(&variable.id) => {
+                    Some((variable.id, handle))
+                }
+                _ => None,
+            })
+            .collect();
+        handles.sort_unstable();
+        Ok(Answer::Variables(handles.into_iter().map(|(_, handle)| handle).collect()))
+    }
+
+    pub(super) fn gradient(
+        &mut self,
+        request: &GradientRequest,
+        scope: u32,
+    ) -> Result<Answer, Error> {
+        let outputs: Vec<Handle> = request
+            .outputs
+            .iter()
+            .flat_map(|output| {
+                [Some(output.gradient), Some(output.indices).filter(|&handle| handle != 0)]
+            })
+            .flatten()
+            .collect();
+        self.check_free(&outputs)?;
+        if request.outputs.len() != request.sources.len() {
+            return Err(Error::OutputCount {
+                expected: request.sources.len(),
+                given: request.outputs.len(),
+            });
+        }
+        self.tape(request.tape)?.check_usable()?;
+        let targets = self.targets(request)?;
+        let sources = self.sources(request)?;
+        let paused = self.tape(request.tape)?.pause_for_gradient();
+        let result = self.differentiate(request, &targets, &sources, scope);
+        let tape = self.tape(request.tape)?;
+        match &result {
+            Ok(_) => tape.consume(),
+            // A failure leaves the tape as it was.
+            Err(_) if paused => tape.resume(tape.scope)?,
+            Err(_) => {}
+        }
+        result.map(Answer::Gradients)
+    }
+
+    fn targets(&self, request: &GradientRequest) -> Result<Vec<Target>, Error> {
+        let (targets, seeds) = (&request.targets, &request.seeds);
+        if !seeds.is_empty() && seeds.len() != targets.len() {
+            return Err(Error::SeedCount { targets: targets.len(), seeds: seeds.len() });
+        }
+        let target = |(position, &handle): (usize, &Handle)| {
+            let (id, aval, _) = self.identify(handle)?;
+            let seed = match seeds.get(position) {
+                None | Some(0) => None,
+                Some(&seed) => {
+                    let (id, tensor) = self.seed(seed)?;
+                    if tensor.aval() != aval {
+                        return Err(Error::SeedMismatch {
+                            position,
+                            given: tensor.aval(),
+                            target: aval,
+                        });
+                    }
+                    Some(Value { id, tensor })
+                }
+            };
+            Ok(Target { id, aval, seed })
+        };
+        targets.iter().enumerate().map(target).collect()
+    }
+
+    fn seed(&self, handle: Handle) -> Result<(ValueId, Tensor), Error> {
+        let (id, ..) = self.identify(handle)?;
+        Ok((id, self.peek(handle)?))
+    }
+
+    fn sources(&self, request: &GradientRequest) -> Result<Vec<Source>, Error> {
+        let source = |(&handle, output): (&Handle, &GradientOutput)| {
+            let (id, aval, _) = self.identify(handle)?;
+            Ok(Source { id, aval, sparse: output.indices != 0 })
+        };
+        request.sources.iter().zip(&request.outputs).map(source).collect()
+    }
+
+    fn differentiate(
+        &mut self,
+        request: &GradientRequest,
+        targets: &[Target],
+        sources: &[Source],
+        scope: u32,
+    ) -> Result<Vec<GradientInfo>, Error> {
+        let (program, found) = gradient(self.tape(request.tape)?.trace(), targets, sources)?;
+        let mut wanted = Vec::new();
+        for found in &found {
+            match *found {
+                Found::Dense(slot) => wanted.push(slot),
+                Found::Rows { values, indices } => wanted.extend([values, indices]),
+                Found::Absent(_) => {}
+            }
+        }
+        let zeros = self.zeros(request, &found, sources)?;
+        let mut values = self.run(program, &wanted, &[], scope)?.into_iter();
+        let mut zeros = zeros.into_iter();
+        let mut infos = Vec::new();
+        let missing = || Error::bug("a gradient is missing");
+        for ((found, source), output) in found.into_iter().zip(sources).zip(&request.outputs) {
+            let aval = source.aval.clone();
+            let info = match found {
+                Found::Dense(_) => {
+                    let value = values.next().ok_or_else(missing)?;
+                    self.slots.insert(output.gradient, Slot::Value(value));
+                    GradientInfo::Dense(aval)
+                }
+                Found::Rows { .. } => {
+                    for handle in [output.gradient, output.indices] {
+                        let value = values.next().ok_or_else(missing)?;
+                        self.slots.insert(handle, Slot::Value(value));
+                    }
+                    GradientInfo::Sparse(aval)
+                }
+                Found::Absent(reason) => self.absent(*output, reason, aval, zeros.next()),
+            };
+            infos.push(info);
+        }
+        Ok(infos)
+    }
+
+    /// Zeros for the sources without a path, if they are asked for. Made before anything else, so that lacking memory
+    /// changes nothing.
+    fn zeros(
+        &self,
+        request: &GradientRequest,
+        found: &[Found],
+        sources: &[Source],
+    ) -> Result<Vec<Tensor>, Error> {
+        if !request.zero_unconnected {
+            return Ok(Vec::new());
+        }
+        let absent =
+            found.iter().zip(sources).filter(|(found, _)| matches!(found, Found::Absent(_)));
+        let zero = |aval: &Aval| {
+            let attrs = Full { shape: aval.shape.to_i64(), dtype: aval.dtype, value: 0.0 }.write();
+            Ok(exec::run(&self.ledger, &FULL, &attrs, &[])?.remove(0))
+        };
+        absent.map(|(_, source)| zero(&source.aval)).collect()
+    }
+
+    fn absent(
+        &mut self,
+        output: GradientOutput,
+        reason: AbsentReason,
+        aval: Aval,
+        zeros: Option<Tensor>,
+    ) -> GradientInfo {
+        let Some(tensor) = zeros else {
+            self.slots.insert(output.gradient, Slot::Absent(reason));
+            return GradientInfo::Absent(reason);
+        };
+        let value = Value { id: self.new_id(), tensor };
+        self.slots.insert(output.gradient, Slot::Value(value));
+        GradientInfo::ZeroFilled(reason, aval)
+    }
+}

@@ -1,0 +1,413 @@
+//! Recording: which op made which value from which, and the values that derivative rules will read.
+//!
+//! A trace is an arena: nodes and entries name each other by number, so neither sweeping nor dropping it recurses, however
+//! long it is. Nodes are in the order in which the ops ran.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use crate::{
+    array::Tensor,
+    attrs::Attrs,
+    aval::Aval,
+    error::Error,
+    graph::{Value, ValueId},
+    ledger::{Charge, Ledger},
+    op::{Derivative, OpDef, Reads},
+};
+
+/// Most nodes of one tape.
+pub const MAX_NODES: usize = 1 << 20;
+
+/// What a node costs besides the tensors that it keeps, in bytes; charged in blocks.
+const NODE_BYTES: u64 = 256;
+const BLOCK_NODES: usize = 256;
+
+/// A tape of a session.
+#[derive(Debug)]
+pub struct Tape {
+    /// Whether it answers more than one gradient.
+    pub persistent: bool,
+    /// Whether reading a trainable variable watches it.
+    pub watch_accessed_variables: bool,
+    /// The thread of execution that it listens to.
+    pub scope: u32,
+    status: Status,
+    trace: Trace,
+    variables: BTreeSet<ValueId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Fresh,
+    Recording,
+    Stopped,
+    Consumed,
+}
+
+impl Tape {
+    /// A tape that was never started.
+    pub fn new(persistent: bool, watch_accessed_variables: bool, scope: u32) -> Self {
+        let (trace, variables) = (Trace::default(), BTreeSet::new());
+        Self {
+            persistent,
+            watch_accessed_variables,
+            scope,
+            status: Status::Fresh,
+            trace,
+            variables,
+        }
+    }
+
+    /// Whether it hears of what happens in a scope.
+    pub fn hears(&self, scope: u32) -> bool {
+        self.status == Status::Recording && self.scope == scope
+    }
+
+    /// Starts or continues recording. A one-shot tape that is used up begins a new, empty trace.
+    pub fn resume(&mut self, scope: u32) -> Result<(), Error> {
+        if self.status == Status::Recording {
+            return Err(Error::TapeRecording);
+        }
+        (self.status, self.scope) = (Status::Recording, scope);
+        Ok(())
+    }
+
+    /// Stops recording. On a tape that is not recording it does nothing, or fails if `strict`.
+    pub fn stop(&mut self, strict: bool) -> Result<(), Error> {
+        match self.status {
+            Status::Recording => self.status = Status::Stopped,
+            Status::Fresh if strict => return Err(Error::TapeNeverStarted),
+            Status::Consumed if strict => return Err(Error::TapeConsumed),
+            Status::Stopped if strict => return Err(Error::TapeNotRecording),
+            Status::Fresh | Status::Consumed | Status::Stopped => {}
+        }
+        Ok(())
+    }
+
+    /// Empties the trace, the watches and the watched variables of a recording tape.
+    pub fn reset(&mut self) -> Result<(), Error> {
+        if self.status != Status::Recording {
+            return Err(Error::TapeNotRecording);
+        }
+        self.trace = Trace::default();
+        self.variables.clear();
+        Ok(())
+    }
+
+    /// Checks that a gradient may be asked for.
+    pub fn check_usable(&self) -> Result<(), Error> {
+        match self.status {
+            Status::Fresh => Err(Error::TapeNeverStarted),
+            Status::Consumed => Err(Error::TapeConsumed),
+            Status::Recording | Status::Stopped => Ok(()),
+        }
+    }
+
+    /// Watches a value. It must have been started and not be used up.
+    pub fn watch(&mut self, id: ValueId, aval: &Aval) -> Result<(), Error> {
+        self.check_usable()?;
+        self.trace.watch(id, aval);
+        Ok(())
+    }
+
+    /// Hears of the reading of a variable, before the node of the read itself.
+    pub fn accessed(&mut self, variable: ValueId, aval: &Aval, trainable: bool) {
+        if trainable && self.watch_accessed_variables {
+            self.trace.watch(variable, aval);
+        }
+        if self.trace.index.contains_key(&variable) {
+            self.variables.insert(variable);
+        }
+    }
+
+    /// Remembers that a variable was watched by name.
+    pub fn watched_variable(&mut self, variable: ValueId) {
+        self.variables.insert(variable);
+    }
+
+    /// The variables watched, in the order of their creation.
+    pub fn variables(&self) -> impl Iterator<Item = ValueId> + '_ {
+        self.variables.iter().copied()
+    }
+
+    /// Uses up a one-shot tape: the trace goes, the watched variables stay known.
+    pub fn consume(&mut self) {
+        if !self.persistent {
+            self.status = Status::Consumed;
+            self.trace = Trace::default();
+        }
+    }
+
+    /// A one-shot tape stops before its gradient is computed, so that it does not record that gradient.
+    pub fn pause_for_gradient(&mut self) -> bool {
+        let pauses = !self.persistent && self.status == Status::Recording;
+        if pauses {
+            self.status = Status::Stopped;
+        }
+        pauses
+    }
+
+    /// What was recorded.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// What was recorded, to record more.
+    pub fn trace_mut(&mut self) -> &mut Trace {
+        &mut self.trace
+    }
+}
+
+/// Number of an entry.
+pub type EntryIndex = usize;
+
+/// The recording itself.
+#[derive(Debug, Default)]
+pub struct Trace {
+    /// Values that the trace knows; those that nothing needs any more have no identity.
+    pub(crate) entries: Vec<Entry>,
+    /// Recorded applications; those that nothing needs any more are gone.
+    pub(crate) nodes: Vec<Option<Node>>,
+    index: HashMap<ValueId, EntryIndex>,
+    removed: usize,
+    charges: Vec<Charge>,
+}
+
+/// A value that was watched or computed from one that was.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: ValueId,
+    pub(crate) aval: Aval,
+    producer: Option<usize>,
+    consumers: u32,
+    held: bool,
+}
+
+/// One recorded application.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) op: &'static OpDef,
+    pub(crate) attrs: Attrs,
+    pub(crate) inputs: SmallVec<[NodeInput; 2]>,
+    pub(crate) outputs: SmallVec<[NodeOutput; 1]>,
+}
+
+/// An input of a node, on the tape or a constant to it.
+#[derive(Debug)]
+pub(crate) struct NodeInput {
+    pub(crate) entry: Option<EntryIndex>,
+    pub(crate) id: ValueId,
+    pub(crate) aval: Aval,
+    pub(crate) tensor: Option<Tensor>,
+}
+
+/// An output of a node.
+#[derive(Debug)]
+pub(crate) struct NodeOutput {
+    pub(crate) entry: EntryIndex,
+    pub(crate) tensor: Option<Tensor>,
+}
+
+/// Which values the rules of an op will read to give cotangents to the inputs named by `needs`.
+pub(crate) fn reads(derivative: &Derivative, needs: &[bool]) -> Reads {
+    match *derivative {
+        Derivative::None | Derivative::Zero => Reads::NONE,
+        Derivative::Linear { reads, .. } | Derivative::Custom { reads, .. } => reads,
+        Derivative::Elementwise(partials) => {
+            let needed = partials.iter().zip(needs).filter(|&(_, &needed)| needed);
+            needed.fold(Reads::NONE, |all, (partial, _)| all.and(partial.reads))
+        }
+        Derivative::Multilinear { .. } => {
+            let others = [Reads::X1, Reads::X0];
+            let needed = others.iter().zip(needs).filter(|&(_, &needed)| needed);
+            needed.fold(Reads::NONE, |all, (&other, _)| all.and(other))
+        }
+    }
+}
+
+impl Trace {
+    /// The entry of a value, if the trace knows it.
+    pub fn entry(&self, id: ValueId) -> Option<EntryIndex> {
+        self.index.get(&id).copied()
+    }
+
+    /// Makes room for nodes and pays for it, before anything is computed.
+    pub fn reserve(&mut self, ledger: &Arc<Ledger>, nodes: usize) -> Result<(), Error> {
+        let wanted = self.nodes.len() + nodes;
+        if wanted > MAX_NODES {
+            return Err(Error::TooMany { what: "nodes on the tape", limit: MAX_NODES });
+        }
+        while self.charges.len() * BLOCK_NODES < wanted {
+            self.charges.push(ledger.reserve(BLOCK_NODES as u64 * NODE_BYTES)?);
+        }
+        Ok(())
+    }
+
+    /// Starts following a value. It never replaces what is known of it.
+    fn watch(&mut self, id: ValueId, aval: &Aval) {
+        if !self.index.contains_key(&id) {
+            self.add(id, aval.clone(), None, true);
+        }
+    }
+
+    fn add(&mut self, id: ValueId, aval: Aval, producer: Option<usize>, held: bool) -> EntryIndex {
+        let entry = self.entries.len();
+        self.entries.push(Entry { id, aval, producer, consumers: 0, held });
+        self.index.insert(id, entry);
+        entry
+    }
+
+    /// Records an application if it has an input that the trace follows. `held` says whether clients can name the
+    /// outputs.
+    pub fn record(
+        &mut self,
+        op: &'static OpDef,
+        attrs: &Attrs,
+        inputs: &[(ValueId, &Tensor)],
+        outputs: &[(ValueId, &Tensor)],
+        held: bool,
+    ) {
+        let entries: SmallVec<[Option<EntryIndex>; 4]> =
+            inputs.iter().map(|&(id, _)| self.entry(id)).collect();
+        if entries.iter().all(Option::is_none) {
+            return;
+        }
+        let needs: SmallVec<[bool; 4]> = entries
+            .iter()
+            .zip(inputs)
+            .map(|(entry, (_, tensor))| {
+                entry.is_some() && tensor.array().dtype().is_differentiable()
+            })
+            .collect();
+        let reads = if needs.contains(&true) { reads(&op.derivative, &needs) } else { Reads::NONE };
+        let node = self.nodes.len();
+        let inputs = inputs
+            .iter()
+            .zip(entries)
+            .enumerate()
+            .map(|(i, (&(id, tensor), entry))| {
+                if let Some(entry) = entry {
+                    self.entries[entry].consumers += 1;
+                }
+                NodeInput {
+                    entry,
+                    id,
+                    aval: tensor.aval(),
+                    tensor: reads.input(i).then(|| tensor.clone()),
+                }
+            })
+            .collect();
+        let outputs = outputs
+            .iter()
+            .map(|&(id, tensor)| {
+                let entry = self.add(id, tensor.aval(), Some(node), held);
+                NodeOutput { entry, tensor: reads.output().then(|| tensor.clone()) }
+            })
+            .collect();
+        self.nodes.push(Some(Node { op, attrs: attrs.clone(), inputs, outputs }));
+    }
+
+    /// Marks a value as one that clients can name.
+    pub fn hold(&mut self, id: ValueId) {
+        if let Some(entry) = self.entry(id) {
+            self.entries[entry].held = true;
+        }
+    }
+
+    /// Hears that clients can no longer name a value, and forgets what nothing needs any more.
+    pub fn release(&mut self, id: ValueId) {
+        let Some(entry) = self.entry(id) else { return };
+        self.entries[entry].held = false;
+        let mut doubtful = vec![entry];
+        while let Some(entry) = doubtful.pop() {
+            if self.is_needed(entry) || !self.index.contains_key(&self.entries[entry].id) {
+                continue;
+            }
+            let Some(producer) = self.entries[entry].producer else {
+                self.forget(entry);
+                continue;
+            };
+            let unused =
+                |node: &Node| node.outputs.iter().all(|output| !self.is_needed(output.entry));
+            if self.nodes[producer].as_ref().is_some_and(unused)
+                && let Some(node) = self.nodes[producer].take()
+            {
+                node.outputs.iter().for_each(|output| self.forget(output.entry));
+                for input in node.inputs.iter().filter_map(|input| input.entry) {
+                    self.entries[input].consumers -= 1;
+                    doubtful.push(input);
+                }
+            }
+        }
+        if self.removed > 1024 && self.removed > self.entries.len() / 2 {
+            self.compact();
+        }
+    }
+
+    fn is_needed(&self, entry: EntryIndex) -> bool {
+        self.entries[entry].held || self.entries[entry].consumers > 0
+    }
+
+    fn forget(&mut self, entry: EntryIndex) {
+        self.index.remove(&self.entries[entry].id);
+        self.removed += 1;
+    }
+
+    /// Closes the gaps, so that a tape that records for hours does not grow.
+    fn compact(&mut self) {
+        let mut new_entry = vec![usize::MAX; self.entries.len()];
+        let mut new_node = vec![usize::MAX; self.nodes.len()];
+        let index = &self.index;
+        let mut kept = 0;
+        for (i, entry) in self.entries.iter().enumerate() {
+            if index.get(&entry.id) == Some(&i) {
+                new_entry[i] = kept;
+                kept += 1;
+            }
+        }
+        let mut nodes = Vec::new();
+        for (i, node) in std::mem::take(&mut self.nodes).into_iter().enumerate() {
+            let Some(mut node) = node else { continue };
+            new_node[i] = nodes.len();
+            for input in &mut node.inputs {
+                input.entry = input.entry.map(|entry| new_entry[entry]);
+            }
+            for output in &mut node.outputs {
+                output.entry = new_entry[output.entry];
+            }
+            nodes.push(Some(node));
+        }
+        self.nodes = nodes;
+        let entries = std::mem::take(&mut self.entries);
+        self.entries = entries
+            .into_iter()
+            .enumerate()
+            .filter(|&(i, _)| new_entry[i] != usize::MAX)
+            .map(|(_, e)| e)
+            .collect();
+        for (i, entry) in self.entries.iter_mut().enumerate() {
+            entry.producer = entry.producer.map(|node| new_node[node]);
+            self.index.insert(entry.id, i);
+        }
+        self.charges.truncate(self.nodes.len().div_ceil(BLOCK_NODES));
+        self.removed = 0;
+    }
+
+    /// Number of nodes kept.
+    pub fn len(&self) -> usize {
+        self.nodes.iter().flatten().count()
+    }
+
+    /// Whether nothing is recorded.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Values and tensors as `record` takes them.
+pub fn pair(value: &Value) -> (ValueId, &Tensor) {
+    (value.id, &value.tensor)
+}

@@ -1,0 +1,239 @@
+//! Every limit and every address, with its default and the reason for it.
+//!
+//! Nothing else in the server holds a number that bounds a queue, a message, a wait or a piece of memory.
+
+use std::{net::SocketAddr, time::Duration};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Where the server listens.
+    pub listen: Listen,
+    /// HTTP/2 and TCP.
+    pub transport: Transport,
+    /// How many sessions there are and how long they live.
+    pub sessions: Sessions,
+    /// What one session may hold and send.
+    pub limits: Limits,
+    /// The threads that compute.
+    pub compute: Compute,
+    /// How the server stops.
+    pub drain: Drain,
+}
+
+/// Where the server listens.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// Address and port; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Allows an address that other machines can reach, although nothing is encrypted and nobody is authenticated.
+    pub insecure: bool,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 50051)), insecure: false }
+    }
+}
+
+/// HTTP/2 and TCP settings. tonic's own defaults leave several of these unlimited.
+#[derive(Clone, Debug)]
+pub struct Transport {
+    /// Streams that a connection may have open. A client needs one, and a few for uploads and unary calls.
+    pub max_concurrent_streams: u32,
+    /// Bytes that a peer may send on one stream before we read them.
+    pub stream_window_bytes: u32,
+    /// Bytes that a peer may send on one connection before we read them. Half of it is also h2's budget for small unread
+    /// frames, beyond which h2 kills the connection: with 16 streams of 64 KiB any frame of 16 bytes or more is safe.
+    pub connection_window_bytes: u32,
+    /// Largest message in either direction, in bytes.
+    pub max_message_bytes: usize,
+    /// Largest list of headers, in bytes.
+    pub max_header_list_bytes: u32,
+    /// Streams that we reset for the peer's errors before the connection is closed (RUSTSEC-2024-0003).
+    pub max_local_error_resets: usize,
+    /// Streams that the peer reset before we accepted them, before the connection is closed ("rapid reset").
+    pub max_pending_accept_resets: usize,
+    /// Silence after which the server pings.
+    pub keepalive_interval: Duration,
+    /// How long the answer to a ping may take.
+    pub keepalive_timeout: Duration,
+    /// Age at which a connection is asked to go, so that load balances; shortened by up to a tenth at random.
+    pub max_connection_age: Duration,
+    /// How long a connection may then take to finish.
+    pub max_connection_age_grace: Duration,
+    /// Connections at one time. Each may cost about 17 MiB under attack.
+    pub max_connections: usize,
+    /// Connections at one time from one address; loopback is exempt, since a proxy or tests may stand there.
+    pub max_connections_per_address: usize,
+    /// How long a connection may take to start talking HTTP/2.
+    pub handshake_timeout: Duration,
+    /// How long a stream may take to say hello.
+    pub hello_timeout: Duration,
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: 16,
+            stream_window_bytes: 64 << 10,
+            connection_window_bytes: 32 << 20,
+            max_message_bytes: 4 * MIB,
+            max_header_list_bytes: 16 << 10,
+            max_local_error_resets: 1024,
+            max_pending_accept_resets: 20,
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(20),
+            max_connection_age: Duration::from_hours(1),
+            max_connection_age_grace: Duration::from_mins(1),
+            max_connections: 256,
+            max_connections_per_address: 16,
+            handshake_timeout: Duration::from_secs(5),
+            hello_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How many sessions there are and how long they live.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    /// Sessions at one time. An idle one costs a few KiB.
+    pub max_sessions: usize,
+    /// How long a session without a stream or a call is kept: long enough to walk to another Wi-Fi.
+    pub time_to_live: Duration,
+    /// Memory of all sessions together, in bytes. `None` takes three quarters of the machine's or container's.
+    pub server_memory_bytes: Option<u64>,
+    /// Memory of one session, in bytes.
+    pub session_memory_bytes: u64,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            max_sessions: 1024,
+            time_to_live: Duration::from_mins(10),
+            server_memory_bytes: None,
+            session_memory_bytes: 1 << 30,
+        }
+    }
+}
+
+/// What one session may hold and send.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Commands in a batch: a batch is at most a full credit.
+    pub max_batch_commands: usize,
+    /// Commands that a stream may have sent and not seen applied. At 1 µs each this hides 1 ms of network.
+    pub max_unapplied_commands: usize,
+    /// Bytes of batches that a stream may have sent and not seen applied.
+    pub max_unapplied_bytes: usize,
+    /// Largest tensor in a command or a reply, in bytes. It leaves room for its neighbours in a message.
+    pub max_inline_tensor_bytes: usize,
+    /// Largest chunk of an upload or download, in bytes. Larger ones are not faster on loopback.
+    pub max_chunk_bytes: usize,
+    /// Bytes of replies in one message; what is fetched beyond is refused. Below the message limit by what errors and
+    /// gradient reports may add.
+    pub max_batch_reply_bytes: usize,
+    /// Commands whose replies are kept for a client that did not get them: at least the credit, or a client within it could
+    /// lose an answer.
+    pub retained_commands: usize,
+    /// Bytes of kept replies. Fetched tensors share the session's memory, so this bounds how long they are held.
+    pub retained_bytes: usize,
+    /// Bytes of answers that a stream may leave unread before its session pauses.
+    pub max_unread_bytes: usize,
+    /// How long a session may pause because its stream does not read.
+    pub slow_consumer_timeout: Duration,
+    /// Uploads in progress or waiting to be used.
+    pub max_uploads: usize,
+    /// How long an upload may take to its next chunk.
+    pub upload_progress_timeout: Duration,
+    /// How long a download waits for the command that it follows.
+    pub download_wait: Duration,
+    /// Downloads of a session that wait at one time.
+    pub max_waiting_downloads: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_batch_commands: 1024,
+            max_unapplied_commands: 1024,
+            max_unapplied_bytes: 4 * MIB,
+            max_inline_tensor_bytes: MIB,
+            max_chunk_bytes: MIB,
+            max_batch_reply_bytes: 3 * MIB,
+            retained_commands: 1024,
+            retained_bytes: 32 * MIB,
+            max_unread_bytes: MIB,
+            slow_consumer_timeout: Duration::from_secs(30),
+            max_uploads: 4,
+            upload_progress_timeout: Duration::from_mins(1),
+            download_wait: Duration::from_secs(30),
+            max_waiting_downloads: 16,
+        }
+    }
+}
+
+/// The threads that compute.
+#[derive(Clone, Debug)]
+pub struct Compute {
+    /// How many there are; 0 takes one for each core.
+    pub threads: usize,
+    /// How long a thread stays with one session while others wait. Shorter slices cost more in cold caches than they
+    /// gain in latency.
+    pub slice: Duration,
+}
+
+impl Default for Compute {
+    fn default() -> Self {
+        Self { threads: 0, slice: Duration::from_millis(4) }
+    }
+}
+
+impl Compute {
+    /// The number of threads.
+    pub fn thread_count(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+}
+
+/// How the server stops.
+#[derive(Clone, Debug)]
+pub struct Drain {
+    /// How long running work and open streams have: below the 30 s after which Kubernetes kills.
+    pub timeout: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(25) }
+    }
+}
+
+impl Sessions {
+    /// The memory of all sessions together: as configured, or three quarters of what the machine or container has.
+    pub fn server_memory(&self) -> u64 {
+        // 2 GiB where nothing can be read: the smallest machine that is sold for such work.
+        self.server_memory_bytes.unwrap_or_else(|| machine_memory().unwrap_or(2 << 30) / 4 * 3)
+    }
+}
+
+/// The smaller of the machine's memory and the control group's limit, in bytes.
+fn machine_memory() -> Option<u64> {
+    let read = |path| std::fs::read_to_string(path).ok();
+    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .into_iter()
+        .find_map(|path| read(path)?.trim().parse::<u64>().ok());
+    let machine = read("/proc/meminfo").and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        kib.checked_mul(KIB as u64)
+    });
+    group.into_iter().chain(machine).min()
+}

@@ -1,0 +1,47 @@
+//! What concerns every call: who asks, under which request id, how it is logged, and codes that tonic gets wrong.
+//!
+//! Layers never look into messages.
+
+pub mod codes;
+pub mod deadline;
+pub mod principal;
+pub mod request_id;
+
+use tonic::codegen::http::Request;
+use tower_http::{
+    LatencyUnit,
+    classify::{GrpcErrorsAsFailures, SharedClassifier},
+    trace::{DefaultOnFailure, DefaultOnRequest, DefaultOnResponse, MakeSpan, TraceLayer},
+};
+use tracing::{Level, Span};
+
+/// Opens a span for each call, with its method and request id, and logs its end.
+pub fn trace() -> TraceLayer<
+    SharedClassifier<GrpcErrorsAsFailures>,
+    CallSpan,
+    DefaultOnRequest,
+    DefaultOnResponse,
+    (),
+    (),
+    DefaultOnFailure,
+> {
+    TraceLayer::new_for_grpc()
+        .make_span_with(CallSpan)
+        .on_request(DefaultOnRequest::new().level(Level::TRACE))
+        .on_response(DefaultOnResponse::new().level(Level::DEBUG).latency_unit(LatencyUnit::Micros))
+        .on_body_chunk(())
+        .on_eos(())
+        // Most failures are a client's; what is ours is logged where it happens.
+        .on_failure(DefaultOnFailure::new().level(Level::DEBUG))
+}
+
+/// Makes the span of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct CallSpan;
+
+impl<B> MakeSpan<B> for CallSpan {
+    fn make_span(&mut self, request: &Request<B>) -> Span {
+        let id = request_id::of(request).unwrap_or_default();
+        tracing::info_span!("call", method = request.uri().path(), request_id = id)
+    }
+}

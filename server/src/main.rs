@@ -1,0 +1,220 @@
+//! The `gradtape` program: configuration, signals, and nothing else.
+
+use std::{
+    io::{Read, Write},
+    net::SocketAddr,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use gradtape_server::{
+    config::{self, Config},
+    server::Server,
+    telemetry::{self, LogFormat},
+};
+use tonic::transport::Endpoint;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+/// How long a health check may take: below the interval of every orchestrator's probe.
+const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A gradient tape as a service.
+///
+/// Clients in any language stream tensor operations to the server; it records them on tapes and answers with gradients
+/// and optimizer updates.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Examples:\n  \
+    gradtape serve                               serve on 127.0.0.1:50051\n  \
+    gradtape serve --listen 127.0.0.1:0          serve on a free port and print it\n  \
+    gradtape healthcheck                         exit 0 if that server is well"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server.
+    #[command(after_help = "Examples:\n  \
+        gradtape serve\n  \
+        gradtape serve --listen 127.0.0.1:0 --session-memory 256MiB\n  \
+        gradtape serve --log info,gradtape_server=debug --log-format json\n\n\
+        The first line on standard output is `listening on ADDRESS:PORT`. The log goes to standard error.\n\
+        SIGTERM and SIGINT drain: open streams finish what they have sent.")]
+    Serve(Serve),
+    /// Ask a running server whether it is well; exit 0 if it is and 1 if not.
+    #[command(after_help = "Examples:\n  \
+        gradtape healthcheck\n  \
+        gradtape healthcheck 127.0.0.1:50052")]
+    Healthcheck {
+        /// Address of the server.
+        #[arg(default_value = "127.0.0.1:50051")]
+        address: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// Address and port to listen on; port 0 takes a free one.
+    #[arg(long, env = "GRADTAPE_LISTEN", default_value_t = config::Listen::default().address)]
+    listen: SocketAddr,
+    /// Allow an address that other machines can reach. Nothing is encrypted and nobody is authenticated.
+    #[arg(long)]
+    insecure_bind: bool,
+    /// Memory of one session, for example 256MiB.
+    #[arg(long, value_parser = parse_bytes, value_name = "BYTES", default_value = "1GiB")]
+    session_memory: u64,
+    /// Memory of all sessions together [default: three quarters of the machine's or container's].
+    #[arg(long, value_parser = parse_bytes, value_name = "BYTES")]
+    server_memory: Option<u64>,
+    /// Sessions at one time.
+    #[arg(long, value_name = "COUNT", default_value_t = config::Sessions::default().max_sessions)]
+    max_sessions: usize,
+    /// Seconds that a session without a connection is kept.
+    #[arg(long, value_name = "SECONDS", default_value_t = config::Sessions::default().time_to_live.as_secs())]
+    session_ttl: u64,
+    /// Threads that compute; 0 takes one for each core.
+    #[arg(long, value_name = "COUNT", default_value_t = config::Compute::default().threads)]
+    threads: usize,
+    /// Seconds that draining may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = config::Drain::default().timeout.as_secs())]
+    drain_timeout: u64,
+    /// Drain when standard input ends, so that a server never outlives the program that started it.
+    #[arg(long)]
+    exit_with_parent: bool,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// What to log: a level, or a list as in `info,gradtape_server=debug`.
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    log: String,
+}
+
+impl Serve {
+    fn config(&self) -> Config {
+        Config {
+            listen: config::Listen { address: self.listen, insecure: self.insecure_bind },
+            sessions: config::Sessions {
+                max_sessions: self.max_sessions,
+                time_to_live: Duration::from_secs(self.session_ttl),
+                server_memory_bytes: self.server_memory,
+                session_memory_bytes: self.session_memory,
+            },
+            compute: config::Compute { threads: self.threads, ..Default::default() },
+            drain: config::Drain { timeout: Duration::from_secs(self.drain_timeout) },
+            ..Config::default()
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(options) => serve(&options).await,
+        Command::Healthcheck { address } => healthcheck(&address).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gradtape: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(options: &Serve) -> anyhow::Result<()> {
+    telemetry::init(options.log_format, &options.log).context("start the log")?;
+    let server = Server::bind(options.config()).await?;
+    // Before anybody can know that we are here, and send a signal.
+    let stop = shutdown(options.exit_with_parent)?;
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "listening on {}", server.local_addr())?;
+    stdout.flush()?;
+    Ok(server.run(stop).await?)
+}
+
+/// Completes when the server should stop.
+fn shutdown(exit_with_parent: bool) -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
+    let (orphaned, parent) = tokio::sync::oneshot::channel();
+    if exit_with_parent {
+        // A thread of its own: a blocking read in tokio's pool would keep the runtime from ending.
+        std::thread::spawn(move || {
+            let mut ignored = [0; 256];
+            while std::io::stdin().read(&mut ignored).is_ok_and(|n| n > 0) {}
+            let _ = orphaned.send(());
+        });
+    } else {
+        // Nobody is watched: this sender never sends and never goes.
+        std::mem::forget(orphaned);
+    }
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = parent => {}
+        }
+    })
+}
+
+async fn healthcheck(address: &str) -> anyhow::Result<()> {
+    let check = async {
+        let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
+        let mut client = HealthClient::new(channel);
+        let response = client.check(HealthCheckRequest::default()).await?;
+        anyhow::Ok(response.into_inner().status())
+    };
+    let status = tokio::time::timeout(HEALTHCHECK_TIMEOUT, check)
+        .await
+        .with_context(|| format!("{address} does not answer"))?
+        .with_context(|| format!("cannot ask {address}"))?;
+    match status {
+        ServingStatus::Serving => Ok(()),
+        status @ (ServingStatus::Unknown
+        | ServingStatus::NotServing
+        | ServingStatus::ServiceUnknown) => bail!("{address} is {}", status.as_str_name()),
+    }
+}
+
+/// A number of bytes, with an optional unit: `1048576`, `512KiB`, `256MiB`, `2GiB`.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text[digits.len()..].trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        other => return Err(format!("{other:?} is no unit: B, KiB, MiB or GiB")),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is no number of bytes"))?;
+    number.checked_mul(unit).ok_or_else(|| format!("{text:?} is too much"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn bytes_have_units() {
+        assert_eq!(parse_bytes("12"), Ok(12));
+        assert_eq!(parse_bytes("2KiB"), Ok(2048));
+        assert_eq!(parse_bytes("1 GiB"), Ok(1 << 30));
+        for wrong in ["", "MiB", "-1", "1.5GiB", "1GB", "99999999999GiB", "é"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+}

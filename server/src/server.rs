@@ -1,0 +1,213 @@
+//! Puts the parts together: listener, layers, services, compute threads; and takes them down again in order.
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use gradtape_proto::{
+    DESCRIPTORS,
+    v1::{
+        catalog_service_server::CatalogServiceServer, session_service_server::SessionServiceServer,
+        tape_service_server::TapeServiceServer,
+    },
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tonic::{service::Routes, transport};
+use tonic_health::server::{HealthReporter, health_reporter};
+
+use crate::{
+    accept,
+    clock::{Clock, SystemClock},
+    config::{Config, Transport},
+    ids,
+    layers::{
+        self, codes::CodesLayer, deadline::DeadlineLayer, principal::PrincipalLayer, request_id,
+    },
+    services::{Context, catalog::Catalog, session::Sessions, tape::Tapes},
+    session::{
+        registry::Registry,
+        worker::{Pool, ReadyQueue},
+    },
+    wire::server_info::server_info,
+};
+
+/// How often a server that anybody can reach says so in its log.
+const INSECURE_WARNING_INTERVAL: Duration = Duration::from_mins(1);
+
+/// A server that has its address and is not running yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    config: Arc<Config>,
+}
+
+/// Why a server cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is not loopback.
+    #[error(
+        "{0} can be reached from other machines, and nothing is encrypted or authenticated; \
+         use a loopback address, or --insecure-bind if the network is trusted"
+    )]
+    InsecureAddress(SocketAddr),
+    /// The address cannot be taken.
+    #[error("cannot listen on {0}")]
+    Bind(SocketAddr, #[source] std::io::Error),
+    /// There are no threads left.
+    #[error("cannot start compute threads")]
+    Threads(#[source] std::io::Error),
+    /// The descriptors of the schema are broken.
+    #[error("cannot serve reflection")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The transport failed.
+    #[error("cannot serve")]
+    Transport(#[from] transport::Error),
+}
+
+impl Server {
+    /// Takes the configured address.
+    pub async fn bind(config: Config) -> Result<Self, Error> {
+        let wanted = config.listen.address;
+        if !wanted.ip().is_loopback() && !config.listen.insecure {
+            return Err(Error::InsecureAddress(wanted));
+        }
+        let bind_error = |source| Error::Bind(wanted, source);
+        let listener = TcpListener::bind(wanted).await.map_err(bind_error)?;
+        let address = listener.local_addr().map_err(bind_error)?;
+        Ok(Self { listener, address, config: Arc::new(config) })
+    }
+
+    /// The address, with the port that was taken.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` completes, then drains: readiness goes first, then nothing new is accepted, streams end
+    /// after what they have sent, and what is not finished when the time is over is dropped.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let Self { listener, address, config } = self;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let ready = Arc::new(ReadyQueue::default());
+        let threads = config.compute.thread_count();
+        let _pool = Pool::start(threads, config.compute.slice, Arc::clone(&ready), &clock)
+            .map_err(Error::Threads)?;
+        let registry = Registry::new(config.sessions.clone(), config.limits.clone(), clock, ready);
+        let _sweeper = Background(tokio::spawn(Arc::clone(&registry).sweep_forever()));
+        let _warning =
+            (!address.ip().is_loopback()).then(|| Background(tokio::spawn(warn_insecure(address))));
+
+        let context = Context {
+            registry: Arc::clone(&registry),
+            server_info: Arc::new(server_info(&config)),
+            config: Arc::clone(&config),
+        };
+        let (health, routes) = routes(context).await?;
+        let connections = accept::connections(listener, &config.transport);
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let serve = transport_server(&config.transport)
+            // What every call passes, outermost first.
+            .layer(request_id::set())
+            .layer(request_id::propagate())
+            .layer(layers::trace())
+            .layer(PrincipalLayer)
+            .layer(CodesLayer)
+            .layer(DeadlineLayer)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(connections, async { drop(stopped.await) });
+        let drain = async {
+            shutdown.await;
+            tracing::info!("drain");
+            set_not_serving(&health).await;
+            registry.drain();
+            // The receiver is gone only if serving ended by itself.
+            let _ = stop.send(());
+            tokio::time::sleep(config.drain.timeout).await;
+            tracing::warn!("abort what is left after draining");
+        };
+        tracing::info!(%address, threads, "serve");
+        tokio::select! {
+            served = serve => served?,
+            () = drain => {}
+        }
+        tracing::info!("stop");
+        Ok(())
+    }
+}
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+struct Background(JoinHandle<()>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The services, with health and reflection.
+async fn routes(context: Context) -> Result<(HealthReporter, Routes), Error> {
+    let limit = context.config.transport.max_message_bytes;
+    let (health, health_service) = health_reporter();
+    health.set_serving::<SessionServiceServer<Sessions>>().await;
+    health.set_serving::<TapeServiceServer<Tapes>>().await;
+    health.set_serving::<CatalogServiceServer<Catalog>>().await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let sessions = SessionServiceServer::new(Sessions(context.clone()))
+        .max_decoding_message_size(limit)
+        .max_encoding_message_size(limit);
+    let tapes = TapeServiceServer::new(Tapes(context))
+        .max_decoding_message_size(limit)
+        .max_encoding_message_size(limit);
+    let catalog = CatalogServiceServer::new(Catalog)
+        .max_decoding_message_size(limit)
+        .max_encoding_message_size(limit);
+    let routes = Routes::new(sessions)
+        .add_service(tapes)
+        .add_service(catalog)
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    Ok((health, routes))
+}
+
+/// Says that this server takes no more work: the whole server and each service.
+async fn set_not_serving(health: &HealthReporter) {
+    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    health.set_not_serving::<SessionServiceServer<Sessions>>().await;
+    health.set_not_serving::<TapeServiceServer<Tapes>>().await;
+    health.set_not_serving::<CatalogServiceServer<Catalog>>().await;
+}
+
+/// Every setting of the transport, named: several of tonic's defaults mean "no limit".
+fn transport_server(config: &Transport) -> transport::Server {
+    transport::Server::builder()
+        .accept_http1(false)
+        .max_concurrent_streams(config.max_concurrent_streams)
+        .initial_stream_window_size(config.stream_window_bytes)
+        .initial_connection_window_size(config.connection_window_bytes)
+        .http2_adaptive_window(Some(false))
+        .http2_max_header_list_size(config.max_header_list_bytes)
+        .http2_max_local_error_reset_streams(Some(config.max_local_error_resets))
+        .http2_max_pending_accept_reset_streams(Some(config.max_pending_accept_resets))
+        .http2_keepalive_interval(Some(config.keepalive_interval))
+        .http2_keepalive_timeout(Some(config.keepalive_timeout))
+        .max_connection_age(jittered(config.max_connection_age))
+        .max_connection_age_grace(config.max_connection_age_grace)
+}
+
+/// Up to a tenth less, so that servers started together do not lose their connections together.
+fn jittered(age: Duration) -> Duration {
+    let part = f64::from(u16::from_le_bytes(ids::random())) / f64::from(u16::MAX);
+    age.mul_f64(1.0 - part / 10.0)
+}
+
+async fn warn_insecure(address: SocketAddr) {
+    let mut ticks = tokio::time::interval(INSECURE_WARNING_INTERVAL);
+    loop {
+        ticks.tick().await;
+        tracing::warn!(%address, "anybody who reaches this address can use the server and read its traffic");
+    }
+}

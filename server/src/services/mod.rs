@@ -1,0 +1,48 @@
+//! The gRPC services. Each method decodes, authenticates, delegates and encodes, and does nothing else.
+
+pub mod catalog;
+pub mod session;
+pub mod tape;
+
+use std::sync::Arc;
+
+use gradtape_proto::v1;
+
+use crate::{
+    config::Config,
+    principal::Principal,
+    session::{error::ProtocolError, inbox::Session, registry::Registry},
+};
+
+/// What every service needs.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// All sessions.
+    pub registry: Arc<Registry>,
+    /// Limits of the transport.
+    pub config: Arc<Config>,
+    /// What handshakes say about the server.
+    pub server_info: Arc<v1::ServerInfo>,
+}
+
+impl Context {
+    /// The session that credentials name, if `principal` may use it.
+    pub fn authenticate(
+        &self,
+        principal: &Principal,
+        credentials: Option<&v1::SessionCredentials>,
+    ) -> Result<Arc<Session>, ProtocolError> {
+        let credentials = required("credentials", credentials)?;
+        self.registry.authenticate(&credentials.session_id, &credentials.session_token, principal)
+    }
+}
+
+/// A field that must be given.
+fn required<T>(field: &'static str, value: Option<T>) -> Result<T, ProtocolError> {
+    value.ok_or_else(|| ProtocolError::malformed(field, "must be given"))
+}
+
+/// Who sent a request.
+fn principal<T>(request: &tonic::Request<T>) -> Principal {
+    request.extensions().get().cloned().unwrap_or_else(Principal::anonymous)
+}

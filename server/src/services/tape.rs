@@ -1,0 +1,222 @@
+//! `TapeService`: commands in, replies out, and tensors in chunks.
+//!
+//! A stream's requests are always read, into the session's inbox, which the client's credit bounds. To stop reading would
+//! be no backpressure: small unread frames add up until HTTP/2 closes the whole connection.
+
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+};
+
+use futures::{Stream, StreamExt, stream};
+use gradtape_proto::v1::{
+    self, download_tensor_response, stream_request, stream_response,
+    tape_service_server::TapeService, upload_tensor_request,
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Context, principal, required};
+use crate::{
+    principal::Principal,
+    session::{
+        error::ProtocolError,
+        inbox::Session,
+        outbox::{Attachment, Deliveries, Delivery},
+        uploads::Staging,
+    },
+    wire::{decode, encode, status},
+};
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Tapes(pub Context);
+
+/// The responses of a streaming method.
+pub type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl TapeService for Tapes {
+    type StreamStream = Responses<v1::StreamResponse>;
+    type DownloadTensorStream = Responses<v1::DownloadTensorResponse>;
+
+    async fn stream(
+        &self,
+        request: Request<Streaming<v1::StreamRequest>>,
+    ) -> Result<Response<Self::StreamStream>, Status> {
+        let principal = principal(&request);
+        let (context, requests) = (self.0.clone(), request.into_inner());
+        // The headers go out at once: a client may wait for them before it says hello.
+        let responses = stream::once(async move { attach(context, &principal, requests).await })
+            .flat_map(|attached| match attached {
+                Ok(responses) => responses,
+                Err(error) => stream::iter([Err(error.into())]).boxed(),
+            });
+        Ok(Response::new(responses.boxed()))
+    }
+
+    async fn execute(
+        &self,
+        request: Request<v1::ExecuteRequest>,
+    ) -> Result<Response<v1::ExecuteResponse>, Status> {
+        let principal = principal(&request);
+        let v1::ExecuteRequest { credentials, batch } = request.into_inner();
+        let session = self.0.authenticate(&principal, credentials.as_ref())?;
+        let reply = session.execute(required("batch", batch)?).await?;
+        Ok(Response::new(v1::ExecuteResponse { batch: Some(reply) }))
+    }
+
+    async fn upload_tensor(
+        &self,
+        request: Request<Streaming<v1::UploadTensorRequest>>,
+    ) -> Result<Response<v1::UploadTensorResponse>, Status> {
+        let principal = principal(&request);
+        let received_bytes = receive(&self.0, &principal, request.into_inner()).await?;
+        Ok(Response::new(v1::UploadTensorResponse { received_bytes }))
+    }
+
+    async fn download_tensor(
+        &self,
+        request: Request<v1::DownloadTensorRequest>,
+    ) -> Result<Response<Self::DownloadTensorStream>, Status> {
+        use download_tensor_response::Kind;
+        let principal = principal(&request);
+        let v1::DownloadTensorRequest { credentials, value, after_sequence } = request.into_inner();
+        let session = self.0.authenticate(&principal, credentials.as_ref())?;
+        let tensor = session.read(value, after_sequence).await?;
+        let spec = encode::spec(&tensor.aval());
+        let size = self.0.config.limits.max_chunk_bytes;
+        let data = encode::elements(tensor);
+        let starts = (0..data.len()).step_by(size);
+        let chunks = starts.map(move |at| Kind::Chunk(data.slice(at..data.len().min(at + size))));
+        let kinds = std::iter::once(Kind::Spec(spec)).chain(chunks);
+        let responses = kinds.map(|kind| Ok(v1::DownloadTensorResponse { kind: Some(kind) }));
+        Ok(Response::new(stream::iter(responses).boxed()))
+    }
+}
+
+/// Takes the hello of a stream, attaches it, and lets a task read the rest.
+async fn attach(
+    context: Context,
+    principal: &Principal,
+    mut requests: Streaming<v1::StreamRequest>,
+) -> Result<Responses<v1::StreamResponse>, ProtocolError> {
+    let timeout = context.config.transport.hello_timeout;
+    let first = tokio::time::timeout(timeout, next_kind(&mut requests))
+        .await
+        .map_err(|_| ProtocolError::HelloTimeout)??;
+    let Some(stream_request::Kind::Hello(v1::Hello { credentials })) = first else {
+        return Err(ProtocolError::HelloExpected);
+    };
+    let session = context.authenticate(principal, credentials.as_ref())?;
+    let (attachment, deliveries) = session.attach()?;
+    tracing::debug!(session = %session.id(), epoch = attachment.epoch, "attach stream");
+    if context.registry.is_draining() {
+        // Draining began in between and did not see this stream.
+        session.drain();
+    }
+    tokio::spawn(read(session, attachment, requests));
+    Ok(respond(context, deliveries))
+}
+
+/// Reads a stream's requests into its session until one of the two ends.
+async fn read(
+    session: Arc<Session>,
+    attachment: Arc<Attachment>,
+    mut requests: Streaming<v1::StreamRequest>,
+) {
+    let mut over = pin!(attachment.over());
+    let error = loop {
+        let kind = tokio::select! {
+            biased;
+            kind = next_kind(&mut requests) => kind,
+            () = &mut over => return,
+        };
+        match kind {
+            Ok(Some(stream_request::Kind::Batch(batch))) => {
+                if let Err(error) = session.submit(&attachment, batch) {
+                    break error;
+                }
+            }
+            Ok(Some(stream_request::Kind::Hello(_))) => break ProtocolError::HelloRepeated,
+            // The client has said everything; what is queued is finished and answered first.
+            Ok(None) => return session.close(&attachment, Ok(())),
+            Err(error) => break error,
+        }
+    };
+    tracing::debug!(session = %session.id(), epoch = attachment.epoch, %error, "end stream");
+    attachment.end(Err(error));
+    session.detach(&attachment);
+}
+
+/// The next request of a stream; `None` at its end, be it orderly or not.
+async fn next_kind(
+    requests: &mut Streaming<v1::StreamRequest>,
+) -> Result<Option<stream_request::Kind>, ProtocolError> {
+    match requests.message().await {
+        Ok(Some(request)) => required("kind", request.kind).map(Some),
+        Ok(None) => Ok(None),
+        Err(broken) => status::from_transport(&broken).map_or(Ok(None), Err),
+    }
+}
+
+fn respond(context: Context, deliveries: Deliveries) -> Responses<v1::StreamResponse> {
+    use stream_response::Kind;
+    let responses = deliveries.map(move |delivery| {
+        let kind = match delivery? {
+            Delivery::Welcome { next_sequence, handle_base } => Kind::Welcome(v1::Welcome {
+                next_sequence,
+                handle_base,
+                server: Some(context.server_info.as_ref().clone()),
+            }),
+            Delivery::Batch(reply) => Kind::Batch(reply),
+        };
+        Ok(v1::StreamResponse { kind: Some(kind) })
+    });
+    responses.boxed()
+}
+
+/// Receives a tensor in chunks; its memory is reserved before the first.
+async fn receive(
+    context: &Context,
+    principal: &Principal,
+    mut requests: Streaming<v1::UploadTensorRequest>,
+) -> Result<u64, ProtocolError> {
+    use upload_tensor_request::Kind;
+    let limits = &context.config.limits;
+    let Some(Kind::Header(header)) = next_part(context, &mut requests).await? else {
+        return Err(ProtocolError::malformed("kind", "the first message must be a header"));
+    };
+    let session = context.authenticate(principal, header.credentials.as_ref())?;
+    if header.upload == 0 {
+        return Err(ProtocolError::malformed("header.upload", "must not be 0"));
+    }
+    let aval = decode::aval(&required("header.spec", header.spec)?)?;
+    let ticket = session.uploads().begin(header.upload)?;
+    let mut staging = Staging::new(session.ledger(), aval)?;
+    while let Some(part) = next_part(context, &mut requests).await? {
+        match part {
+            Kind::Header(_) => return Err(ProtocolError::malformed("kind", "a second header")),
+            Kind::Chunk(chunk) if chunk.is_empty() || chunk.len() > limits.max_chunk_bytes => {
+                let why = format!("has {} bytes; 1 to {}", chunk.len(), limits.max_chunk_bytes);
+                return Err(ProtocolError::malformed("chunk", why));
+            }
+            Kind::Chunk(chunk) => staging.append(&chunk)?,
+        }
+    }
+    ticket.finish(staging)
+}
+
+/// The next part of an upload, in time.
+async fn next_part(
+    context: &Context,
+    requests: &mut Streaming<v1::UploadTensorRequest>,
+) -> Result<Option<upload_tensor_request::Kind>, ProtocolError> {
+    let timeout = context.config.limits.upload_progress_timeout;
+    match tokio::time::timeout(timeout, requests.message()).await {
+        Err(_) => Err(ProtocolError::UploadStalled),
+        Ok(Ok(Some(request))) => required("kind", request.kind).map(Some),
+        Ok(Ok(None)) => Ok(None),
+        // A broken upload is short, and refused for that; nobody is there to read why.
+        Ok(Err(broken)) => status::from_transport(&broken).map_or(Ok(None), Err),
+    }
+}

@@ -1,0 +1,199 @@
+//! A session's state and the order of its commands: each takes effect exactly once.
+//!
+//! No I/O, no time, no threads: batches go in, replies come out, so that it can be simulated. Execution can pause
+//! between two commands of a batch ([`SessionCore::begin`], [`SessionCore::step`], [`Run::finish`]).
+//!
+//! Invariant: commands below `next_sequence` have taken effect, the others have not.
+
+use std::sync::Arc;
+
+use gradtape_engine::session::Session as Engine;
+use gradtape_proto::v1;
+use prost::Message;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{
+    error::ProtocolError,
+    replies::{Recall, Replies},
+    uploads::Uploads,
+};
+use crate::{
+    config::Limits,
+    wire::{decode, encode},
+};
+
+/// A digest buffer that grew beyond this for a large constant is given back.
+const SCRATCH_KEPT_BYTES: usize = 64 << 10;
+
+/// The state of a session.
+#[derive(Debug)]
+pub struct SessionCore {
+    engine: Engine,
+    next_sequence: u64,
+    replies: Replies,
+    uploads: Arc<Uploads>,
+    max_batch_commands: usize,
+    max_inline_bytes: usize,
+    max_batch_reply_bytes: usize,
+    /// Reused for the encoding of each command, from which its digest is taken.
+    scratch: Vec<u8>,
+}
+
+/// A batch on its way through a session.
+#[derive(Debug)]
+pub struct Run {
+    commands: std::vec::IntoIter<v1::Command>,
+    /// Sequence number of the next of them.
+    sequence: u64,
+    replies: Vec<v1::Reply>,
+    reply_bytes: usize,
+}
+
+impl SessionCore {
+    /// An empty session. Command 1 comes first.
+    pub fn new(engine: Engine, uploads: Arc<Uploads>, limits: &Limits) -> Self {
+        Self {
+            engine,
+            next_sequence: 1,
+            replies: Replies::new(limits.retained_commands, limits.retained_bytes),
+            uploads,
+            max_batch_commands: limits.max_batch_commands,
+            max_inline_bytes: limits.max_inline_tensor_bytes,
+            max_batch_reply_bytes: limits.max_batch_reply_bytes,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Sequence number of the next new command.
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// The values and everything else that handles name.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Executes a batch. On an error nothing new of it has taken effect.
+    pub fn apply(&mut self, batch: v1::Batch) -> Result<v1::BatchReply, ProtocolError> {
+        let mut run = self.begin(batch)?;
+        while self.step(&mut run)? {}
+        Ok(run.finish())
+    }
+
+    /// Checks the numbers of a batch and forgets what it acknowledges.
+    pub fn begin(&mut self, batch: v1::Batch) -> Result<Run, ProtocolError> {
+        let v1::Batch { first_sequence, commands, acknowledged_sequence } = batch;
+        if commands.len() > self.max_batch_commands {
+            let why =
+                format!("has {} entries, {} are allowed", commands.len(), self.max_batch_commands);
+            return Err(ProtocolError::malformed("batch.commands", why));
+        }
+        if first_sequence == 0 {
+            return Err(ProtocolError::malformed("batch.first_sequence", "starts at 1"));
+        }
+        if first_sequence.checked_add(commands.len() as u64).is_none() {
+            return Err(ProtocolError::malformed("batch.first_sequence", "overflows"));
+        }
+        if first_sequence > self.next_sequence {
+            let (expected, given) = (self.next_sequence, first_sequence);
+            return Err(ProtocolError::SequenceGap { expected, given });
+        }
+        if acknowledged_sequence >= self.next_sequence {
+            let why = format!("command {acknowledged_sequence} has not been executed");
+            return Err(ProtocolError::malformed("batch.acknowledged_sequence", why));
+        }
+        self.replies.acknowledge(acknowledged_sequence);
+        Ok(Run {
+            commands: commands.into_iter(),
+            sequence: first_sequence,
+            replies: Vec::new(),
+            reply_bytes: 0,
+        })
+    }
+
+    /// Executes or recalls the next command of a batch, and says whether there was one.
+    pub fn step(&mut self, run: &mut Run) -> Result<bool, ProtocolError> {
+        let Some(command) = run.commands.next() else { return Ok(false) };
+        let digest = self.digest(&command);
+        if run.sequence < self.next_sequence {
+            self.recall(run, digest)?;
+        } else {
+            self.execute(run, command, digest);
+        }
+        run.sequence += 1;
+        Ok(true)
+    }
+
+    /// Repeats what was said about a command that came before. These are always the first of a batch, so that an error
+    /// leaves the session as it was.
+    fn recall(&self, run: &mut Run, digest: u64) -> Result<(), ProtocolError> {
+        let sequence = run.sequence;
+        match self.replies.recall(sequence, digest) {
+            Recall::Same(None) => Ok(()),
+            Recall::Same(Some(reply)) => {
+                run.reply_bytes += reply.encoded_len();
+                // Replies of several earlier batches may come together here.
+                if run.reply_bytes
+                    > self.max_batch_reply_bytes.saturating_add(self.max_inline_bytes)
+                {
+                    return Err(ProtocolError::RepliesTooLarge);
+                }
+                run.replies.push(reply.clone());
+                Ok(())
+            }
+            Recall::Other => Err(ProtocolError::SequenceReused { sequence }),
+            Recall::Evicted => Err(ProtocolError::ReplyEvicted { sequence }),
+        }
+    }
+
+    fn execute(&mut self, run: &mut Run, mut command: v1::Command, digest: u64) {
+        let sequence = run.sequence;
+        // The number is used up before the engine runs, so that not even a panic could lead to a second execution.
+        self.next_sequence = sequence + 1;
+        let context = decode::Context {
+            ledger: self.engine.ledger(),
+            uploads: &self.uploads,
+            max_inline_bytes: self.max_inline_bytes,
+        };
+        let outcome = match decode::command(&context, &mut command) {
+            Ok(decoded) => self.engine.apply(sequence, decoded),
+            Err(rejected) => self.engine.reject(sequence, rejected),
+        };
+        let room = self.max_batch_reply_bytes.saturating_sub(run.reply_bytes);
+        let max_tensor_bytes = room.min(self.max_inline_bytes);
+        let reply = encode::reply(sequence, outcome, decode::tag(&command), max_tensor_bytes);
+        self.replies.record(digest, reply.as_ref());
+        if let Some(reply) = reply {
+            run.reply_bytes += reply.encoded_len();
+            run.replies.push(reply);
+        }
+    }
+
+    fn digest(&mut self, command: &v1::Command) -> u64 {
+        self.scratch.clear();
+        command.encode_raw(&mut self.scratch);
+        let digest = xxh3_64(&self.scratch);
+        if self.scratch.capacity() > SCRATCH_KEPT_BYTES {
+            self.scratch = Vec::new();
+        }
+        digest
+    }
+}
+
+// === impl Run ===
+
+impl Run {
+    /// The answer to the batch, without its timing.
+    pub fn finish(self) -> v1::BatchReply {
+        v1::BatchReply { applied_sequence: self.sequence - 1, replies: self.replies, timing: None }
+    }
+
+    /// About how many bytes the answer will have.
+    pub fn reply_bytes(&self) -> usize {
+        self.reply_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests;

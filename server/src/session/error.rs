@@ -1,0 +1,77 @@
+//! What ends a call or a stream. Failures of single commands are not here: they travel in band.
+
+use gradtape_engine::error::Error as CommandError;
+
+/// Why a call or a stream ends. `wire::status` gives each its code and reason.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages describe the variants and their fields")]
+pub enum ProtocolError {
+    // The request.
+    #[error("{field}: {why}")]
+    Malformed { field: &'static str, why: String },
+    #[error("the message is larger than the limit: {why}")]
+    MessageTooLarge { why: String },
+    #[error("the client speaks protocol version {client}, the server {server}")]
+    VersionUnsupported { client: u32, server: u32 },
+    #[error("the first message of a stream must be a hello")]
+    HelloExpected,
+    #[error("the stream has said hello already")]
+    HelloRepeated,
+    #[error("no hello came in time")]
+    HelloTimeout,
+
+    // The session's order.
+    #[error("command {expected} was expected, {given} came")]
+    SequenceGap { expected: u64, given: u64 },
+    #[error("command {sequence} was executed before with other content")]
+    SequenceReused { sequence: u64 },
+    #[error("the reply to command {sequence} is no longer kept")]
+    ReplyEvicted { sequence: u64 },
+    #[error("the stored replies do not fit in one message: send smaller batches")]
+    RepliesTooLarge,
+
+    // The session.
+    #[error("there is no such session, or the token is wrong")]
+    UnknownSession,
+    #[error("the session was ended")]
+    SessionEnded,
+    #[error("the session broke, incident {incident}")]
+    SessionBroken { incident: String },
+    #[error("a newer stream took the session over")]
+    Superseded,
+
+    // Limits.
+    #[error("the server has {limit} sessions already")]
+    TooManySessions { limit: usize },
+    #[error(
+        "more than {commands} commands or {bytes} bytes were sent before the earlier ones were applied"
+    )]
+    CreditExceeded { commands: usize, bytes: usize },
+    #[error("the stream does not read its answers")]
+    SlowConsumer,
+    #[error("the session has {limit} uploads already")]
+    TooManyUploads { limit: usize },
+    #[error("the upload made no progress")]
+    UploadStalled,
+    #[error("another upload of the same number took this one's place")]
+    UploadReplaced,
+    #[error("the session has {limit} waiting downloads already")]
+    TooManyDownloads { limit: usize },
+    #[error("command {sequence} has not been applied")]
+    NotApplied { sequence: u64 },
+
+    // The server.
+    #[error("the server is shutting down")]
+    Draining,
+
+    /// A download or an upload failed for a reason that a command could have.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+}
+
+impl ProtocolError {
+    /// A field that cannot be taken.
+    pub fn malformed(field: &'static str, why: impl Into<String>) -> Self {
+        Self::Malformed { field, why: why.into() }
+    }
+}

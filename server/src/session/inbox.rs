@@ -1,0 +1,420 @@
+//! A session as the rest of the server holds it: jobs go in, each job carries the way for its answer.
+//!
+//! The inbox is bounded by its senders: a stream by its credit, unary calls by theirs, downloads by their number. Nothing
+//! here executes a command; the worker takes the jobs out.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use gradtape_engine::{array::Tensor, ledger::Ledger, session::Session as Engine};
+use gradtape_proto::v1;
+use tokio::sync::oneshot;
+
+use super::{
+    core::{Run, SessionCore},
+    error::ProtocolError,
+    outbox::{Attachment, BatchCost, Deliveries},
+    registry::SessionId,
+    uploads::Uploads,
+    worker::ReadyQueue,
+};
+use crate::{clock::Clock, config::Limits};
+
+/// A session.
+#[derive(Debug)]
+pub struct Session {
+    id: SessionId,
+    clock: Arc<dyn Clock>,
+    ready: Arc<ReadyQueue>,
+    limits: Limits,
+    ledger: Arc<Ledger>,
+    uploads: Arc<Uploads>,
+    inbox: Mutex<Inbox>,
+    /// What the worker works on. Only the thread that the session is scheduled on locks it.
+    pub(super) work: Mutex<Work>,
+    /// Set when the session ends, for the worker to see between two commands.
+    ended: AtomicBool,
+    next_sequence: AtomicU64,
+    handles: AtomicU64,
+    /// The credit of unary calls, which together count as one more stream.
+    calls: Arc<Attachment>,
+}
+
+/// What waits for the worker.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    jobs: VecDeque<Job>,
+    /// Commands of the batches among the jobs.
+    backlog: usize,
+    /// Whether the session is in the ready queue or on a thread.
+    scheduled: bool,
+    ended: Option<ProtocolError>,
+    attachment: Option<Arc<Attachment>>,
+    /// Number of attachments so far.
+    epoch: u64,
+    /// When the session was last used, while nothing is attached.
+    last_used: Duration,
+}
+
+/// What the worker is in the middle of.
+#[derive(Debug)]
+pub(super) struct Work {
+    /// Gone when the session has ended.
+    pub(super) core: Option<SessionCore>,
+    pub(super) current: Option<Current>,
+    pub(super) waiting: Vec<Read>,
+}
+
+/// A batch that has begun.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) run: Run,
+    pub(super) meta: BatchMeta,
+    pub(super) started: Duration,
+}
+
+/// A batch beside its content.
+#[derive(Debug)]
+pub(super) struct BatchMeta {
+    pub(super) cost: BatchCost,
+    pub(super) arrived: Duration,
+    pub(super) origin: Origin,
+}
+
+/// Something for the worker to do.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Execute commands.
+    Batch { batch: v1::Batch, meta: BatchMeta },
+    /// Tell a stream where the session stands.
+    Welcome { attachment: Arc<Attachment> },
+    /// End a stream, now that everything it sent is done.
+    Close { attachment: Arc<Attachment>, end: Result<(), ProtocolError> },
+    /// Read a value.
+    Read(Read),
+}
+
+/// Who sent a batch and gets the answer.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// A stream.
+    Stream(Arc<Attachment>),
+    /// A unary call.
+    Call(oneshot::Sender<Result<v1::BatchReply, ProtocolError>>),
+}
+
+/// A wish to read a value when a command has been applied.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) handle: u64,
+    pub(super) after_sequence: u64,
+    pub(super) answer: oneshot::Sender<Result<Tensor, ProtocolError>>,
+}
+
+/// What the worker does next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// A job.
+    Job(Job),
+    /// Nothing: the session is no longer scheduled.
+    Nothing,
+    /// Take the state down.
+    Ended(ProtocolError),
+}
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Position {
+    /// Sequence number of the next new command.
+    pub next_sequence: u64,
+    /// Whether a stream is attached.
+    pub attached: bool,
+    /// Bytes of its memory that are in use.
+    pub memory_bytes: u64,
+    /// Bound handles.
+    pub handles: u64,
+}
+
+// === impl Session: for the services ===
+
+impl Session {
+    /// An empty session.
+    pub fn new(
+        id: SessionId,
+        ledger: Arc<Ledger>,
+        limits: &Limits,
+        clock: Arc<dyn Clock>,
+        ready: Arc<ReadyQueue>,
+    ) -> Arc<Self> {
+        let uploads = Uploads::new(limits.max_uploads);
+        let core = SessionCore::new(Engine::new(Arc::clone(&ledger)), Arc::clone(&uploads), limits);
+        let inbox = Inbox { last_used: clock.now(), ..Inbox::default() };
+        Arc::new(Self {
+            id,
+            clock,
+            ready,
+            limits: limits.clone(),
+            ledger,
+            uploads,
+            inbox: Mutex::new(inbox),
+            work: Mutex::new(Work { core: Some(core), current: None, waiting: Vec::new() }),
+            ended: AtomicBool::new(false),
+            next_sequence: AtomicU64::new(1),
+            handles: AtomicU64::new(0),
+            calls: Attachment::new(0, usize::MAX),
+        })
+    }
+
+    /// Its public identifier.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Its memory.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// Its uploads.
+    pub fn uploads(&self) -> &Arc<Uploads> {
+        &self.uploads
+    }
+
+    /// Where it stands.
+    pub fn position(&self) -> Position {
+        Position {
+            next_sequence: self.next_sequence.load(Ordering::Acquire),
+            attached: self.lock().attachment.is_some(),
+            memory_bytes: self.ledger.used(),
+            handles: self.handles.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Attaches a stream; an older one ends with SUPERSEDED, and what it sent and is not executed is skipped. The first
+    /// delivery is a welcome.
+    pub fn attach(self: &Arc<Self>) -> Result<(Arc<Attachment>, Deliveries), ProtocolError> {
+        let (attachment, older) = {
+            let mut inbox = self.lock();
+            inbox.epoch += 1;
+            let attachment = Attachment::new(inbox.epoch, self.limits.max_unread_bytes);
+            let welcome = Job::Welcome { attachment: Arc::clone(&attachment) };
+            self.push(&mut inbox, welcome)?;
+            let older = inbox.attachment.replace(Arc::clone(&attachment));
+            (attachment, older)
+        };
+        if let Some(older) = older {
+            older.end(Err(ProtocolError::Superseded));
+        }
+        let deliveries = Deliveries::new(Arc::clone(&attachment), self);
+        Ok((attachment, deliveries))
+    }
+
+    /// Queues a batch of a stream.
+    pub fn submit(
+        self: &Arc<Self>,
+        attachment: &Arc<Attachment>,
+        batch: v1::Batch,
+    ) -> Result<(), ProtocolError> {
+        let cost = cost(&batch);
+        attachment.take_credit(cost, self.credit())?;
+        let origin = Origin::Stream(Arc::clone(attachment));
+        let meta = BatchMeta { cost, arrived: self.clock.now(), origin };
+        self.push(&mut self.lock(), Job::Batch { batch, meta })
+    }
+
+    /// Ends a stream after everything that it sent.
+    pub fn close(self: &Arc<Self>, attachment: &Arc<Attachment>, end: Result<(), ProtocolError>) {
+        let job = Job::Close { attachment: Arc::clone(attachment), end };
+        if let Err(ended) = self.push(&mut self.lock(), job) {
+            attachment.end(Err(ended));
+        }
+    }
+
+    /// Executes a batch and waits for it.
+    pub async fn execute(
+        self: &Arc<Self>,
+        batch: v1::Batch,
+    ) -> Result<v1::BatchReply, ProtocolError> {
+        let (sender, receiver) = oneshot::channel();
+        let cost = cost(&batch);
+        self.calls.take_credit(cost, self.credit())?;
+        let meta = BatchMeta { cost, arrived: self.clock.now(), origin: Origin::Call(sender) };
+        self.push(&mut self.lock(), Job::Batch { batch, meta })?;
+        receiver.await.unwrap_or(Err(ProtocolError::SessionEnded))
+    }
+
+    /// Reads a value once a command has been applied.
+    pub async fn read(
+        self: &Arc<Self>,
+        handle: u64,
+        after_sequence: u64,
+    ) -> Result<Tensor, ProtocolError> {
+        let (answer, receiver) = oneshot::channel();
+        self.push(&mut self.lock(), Job::Read(Read { handle, after_sequence, answer }))?;
+        match tokio::time::timeout(self.limits.download_wait, receiver).await {
+            Ok(answer) => answer.unwrap_or(Err(ProtocolError::SessionEnded)),
+            Err(_) => Err(ProtocolError::NotApplied { sequence: after_sequence }),
+        }
+    }
+
+    /// Ends the session. Its streams and calls end with `why`; its state is freed by a worker.
+    pub fn end(self: &Arc<Self>, why: ProtocolError) {
+        let mut inbox = self.lock();
+        inbox.ended.get_or_insert(why);
+        self.ended.store(true, Ordering::Relaxed);
+        self.schedule(&mut inbox);
+    }
+
+    /// Ends the attached stream after what it has sent, because the server stops.
+    pub fn drain(self: &Arc<Self>) {
+        let attachment = self.lock().attachment.clone();
+        if let Some(attachment) = attachment {
+            self.close(&attachment, Err(ProtocolError::Draining));
+        }
+    }
+
+    /// Detaches a stream, unless a newer one has taken its place.
+    pub fn detach(&self, attachment: &Arc<Attachment>) {
+        let mut inbox = self.lock();
+        if inbox.attachment.as_ref().is_some_and(|attached| Arc::ptr_eq(attached, attachment)) {
+            inbox.attachment = None;
+            inbox.last_used = self.clock.now();
+        }
+    }
+
+    /// Goes on after a pause, if there is something to do.
+    pub fn wake(self: &Arc<Self>) {
+        let mut inbox = self.lock();
+        if !inbox.jobs.is_empty() {
+            self.schedule(&mut inbox);
+        }
+    }
+
+    /// How long nothing has been attached or asked.
+    pub fn idle(&self, now: Duration) -> Duration {
+        let inbox = self.lock();
+        if inbox.attachment.is_some() || inbox.scheduled {
+            return Duration::ZERO;
+        }
+        now.saturating_sub(inbox.last_used)
+    }
+
+    /// Ends the stream if it has not read for too long.
+    pub fn drop_slow_consumer(self: &Arc<Self>, now: Duration) {
+        let attachment = self.lock().attachment.clone();
+        let Some(attachment) = attachment else { return };
+        let stalled = attachment.stalled_since().map(|since| now.saturating_sub(since));
+        if stalled.is_some_and(|stalled| stalled > self.limits.slow_consumer_timeout) {
+            attachment.abort(ProtocolError::SlowConsumer);
+            self.detach(&attachment);
+            self.wake();
+        }
+    }
+
+    fn credit(&self) -> BatchCost {
+        BatchCost {
+            commands: self.limits.max_unapplied_commands,
+            bytes: self.limits.max_unapplied_bytes,
+        }
+    }
+
+    fn push(self: &Arc<Self>, inbox: &mut Inbox, job: Job) -> Result<(), ProtocolError> {
+        if let Some(ended) = &inbox.ended {
+            return Err(ended.clone());
+        }
+        if let Job::Batch { meta, .. } = &job {
+            inbox.backlog += meta.cost.commands;
+        }
+        inbox.last_used = self.clock.now();
+        inbox.jobs.push_back(job);
+        self.schedule(inbox);
+        Ok(())
+    }
+
+    fn schedule(self: &Arc<Self>, inbox: &mut Inbox) {
+        if !inbox.scheduled {
+            inbox.scheduled = true;
+            self.ready.push(Arc::clone(self));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Session: for the worker ===
+
+impl Session {
+    /// The next job, unless the session has ended or must pause. With nothing to do the session leaves the schedule, under
+    /// the same lock under which jobs arrive, so that no job is overlooked.
+    pub(super) fn next(&self) -> Next {
+        let mut inbox = self.lock();
+        if let Some(ended) = &inbox.ended {
+            return Next::Ended(ended.clone());
+        }
+        let stalled = |attached: &Arc<Attachment>| attached.is_stalled(|| self.clock.now());
+        if inbox.attachment.as_ref().is_some_and(stalled) {
+            inbox.scheduled = false;
+            return Next::Nothing;
+        }
+        let Some(job) = inbox.jobs.pop_front() else {
+            inbox.scheduled = false;
+            // A burst's room is not kept by an idle session.
+            inbox.jobs.shrink_to(8);
+            return Next::Nothing;
+        };
+        if let Job::Batch { meta, .. } = &job {
+            inbox.backlog -= meta.cost.commands;
+        }
+        Next::Job(job)
+    }
+
+    /// Takes out everything that waits, because the session has ended, and the stream.
+    pub(super) fn take_all(&self) -> (VecDeque<Job>, Option<Arc<Attachment>>) {
+        let mut inbox = self.lock();
+        inbox.backlog = 0;
+        inbox.scheduled = false;
+        (std::mem::take(&mut inbox.jobs), inbox.attachment.take())
+    }
+
+    /// Whether the session has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Commands that wait.
+    pub(super) fn backlog(&self) -> usize {
+        self.lock().backlog
+    }
+
+    /// Lets others see where the session stands.
+    pub(super) fn publish(&self, next_sequence: u64, handles: usize) {
+        self.handles.store(handles as u64, Ordering::Relaxed);
+        self.next_sequence.store(next_sequence, Ordering::Release);
+    }
+
+    /// The limits that hold for it.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Gives back what a batch took.
+    pub(super) fn return_credit(&self, meta: &BatchMeta) {
+        match &meta.origin {
+            Origin::Stream(attachment) => attachment.return_credit(meta.cost),
+            Origin::Call(_) => self.calls.return_credit(meta.cost),
+        }
+    }
+}
+
+fn cost(batch: &v1::Batch) -> BatchCost {
+    use prost::Message;
+    BatchCost { commands: batch.commands.len().max(1), bytes: batch.encoded_len() }
+}

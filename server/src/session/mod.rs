@@ -1,0 +1,23 @@
+//! Sessions: who owns the state that commands act on, and how commands reach it.
+//!
+//! In reading order:
+//!
+//! - [`core`]: a session's state and its order of commands, exactly once. Knows no I/O, no time and no threads.
+//! - [`replies`], [`uploads`]: what the core remembers, and what waits for it.
+//! - [`outbox`]: one attached stream: its credit, and the answers that it has not read.
+//! - [`inbox`]: a session as the rest of the server holds it: jobs go in, answers come out of each job.
+//! - [`worker`]: the threads that take jobs from sessions. Nothing else touches a core.
+//! - [`registry`]: all sessions, by id and secret.
+//! - [`error`]: what ends a call or a stream.
+//!
+//! Invariants: a session's jobs run one at a time, in order of arrival; a core is on at most one thread; no lock is
+//! held while a command runs except the core's own, for which nobody waits.
+
+pub mod core;
+pub mod error;
+pub mod inbox;
+pub mod outbox;
+pub mod registry;
+pub mod replies;
+pub mod uploads;
+pub mod worker;

@@ -1,0 +1,204 @@
+//! Large tensors that have been sent and wait for the command that names them.
+//!
+//! Staging is no part of a session's ordered state: bytes wait here, paid for, until a `Constant` takes them. A resent
+//! `Constant` never looks here, because its stored reply answers it.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use gradtape_engine::{
+    array::Tensor,
+    aval::Aval,
+    error::Error,
+    ledger::{Charge, Ledger},
+};
+
+use super::error::ProtocolError;
+
+/// The uploads of a session, in progress or waiting to be used.
+#[derive(Debug)]
+pub struct Uploads {
+    slots: Mutex<Vec<Slot>>,
+    attempts: AtomicU64,
+    limit: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    upload: u64,
+    /// Which sending of the same number holds the slot: the newest wins.
+    attempt: u64,
+    staged: Option<Staging>,
+}
+
+/// A tensor on its way, with its memory reserved and allocated.
+#[derive(Debug)]
+pub struct Staging {
+    aval: Aval,
+    bytes: Vec<u8>,
+    charge: Charge,
+}
+
+/// The right to fill a slot. Dropped unfinished, it gives the slot back.
+#[derive(Debug)]
+pub struct Ticket {
+    uploads: Arc<Uploads>,
+    upload: u64,
+    attempt: u64,
+}
+
+impl Uploads {
+    /// Room for so many.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { slots: Mutex::default(), attempts: AtomicU64::new(0), limit })
+    }
+
+    /// Takes a slot for an upload, replacing an earlier one of the same number.
+    pub fn begin(self: &Arc<Self>, upload: u64) -> Result<Ticket, ProtocolError> {
+        let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
+        let mut slots = self.lock();
+        slots.retain(|slot| slot.upload != upload);
+        if slots.len() >= self.limit {
+            return Err(ProtocolError::TooManyUploads { limit: self.limit });
+        }
+        slots.push(Slot { upload, attempt, staged: None });
+        Ok(Ticket { uploads: Arc::clone(self), upload, attempt })
+    }
+
+    /// Takes a finished upload out and makes a tensor of it.
+    pub fn consume(&self, upload: u64, ledger: &Arc<Ledger>) -> Result<Tensor, Error> {
+        let mut slots = self.lock();
+        let position = slots
+            .iter()
+            .position(|slot| slot.upload == upload && slot.staged.is_some())
+            .ok_or(Error::UnknownUpload { upload })?;
+        let staged = slots.swap_remove(position).staged;
+        drop(slots);
+        let Staging { aval, bytes, charge } = staged.ok_or(Error::UnknownUpload { upload })?;
+        // The reservation moves to the tensor; both are there only while the bytes are decoded.
+        drop(charge);
+        Tensor::from_bytes(ledger, &aval, &bytes)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Staging ===
+
+impl Staging {
+    /// Reserves and allocates the memory of a tensor.
+    pub fn new(ledger: &Arc<Ledger>, aval: Aval) -> Result<Self, Error> {
+        let charge = ledger.reserve(aval.bytes())?;
+        let mut bytes = Vec::new();
+        usize::try_from(aval.bytes())
+            .ok()
+            .and_then(|size| bytes.try_reserve_exact(size).ok())
+            .ok_or(Error::OutOfMemory { bytes: aval.bytes() })?;
+        Ok(Self { aval, bytes, charge })
+    }
+
+    /// Appends a chunk, unless there would be more than the tensor has.
+    pub fn append(&mut self, chunk: &[u8]) -> Result<(), Error> {
+        let given = (self.bytes.len() as u64).saturating_add(chunk.len() as u64);
+        if given > self.aval.bytes() {
+            return Err(self.wrong_length(given));
+        }
+        self.bytes.extend_from_slice(chunk);
+        Ok(())
+    }
+
+    fn wrong_length(&self, given: u64) -> Error {
+        Error::DataLength { aval: self.aval.clone(), expected: self.aval.bytes(), given }
+    }
+}
+
+// === impl Ticket ===
+
+impl Ticket {
+    /// Puts a complete tensor where a command finds it, and says how many bytes it has.
+    pub fn finish(self, staging: Staging) -> Result<u64, ProtocolError> {
+        let received = staging.bytes.len() as u64;
+        if received != staging.aval.bytes() {
+            return Err(staging.wrong_length(received).into());
+        }
+        let mut slots = self.uploads.lock();
+        let slot = slots.iter_mut().find(|slot| self.holds(slot));
+        slot.ok_or(ProtocolError::UploadReplaced)?.staged = Some(staging);
+        Ok(received)
+    }
+
+    fn holds(&self, slot: &Slot) -> bool {
+        slot.upload == self.upload && slot.attempt == self.attempt
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.uploads.lock().retain(|slot| !self.holds(slot) || slot.staged.is_some());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gradtape_engine::dtype::DType;
+
+    use super::*;
+
+    fn two_floats(ledger: &Arc<Ledger>) -> Staging {
+        Staging::new(ledger, Aval::new(DType::F32, [2])).unwrap()
+    }
+
+    #[test]
+    fn a_finished_upload_is_used_once() {
+        let (uploads, ledger) = (Uploads::new(1), Ledger::new("session", 100));
+        let ticket = uploads.begin(5).unwrap();
+        assert!(matches!(uploads.consume(5, &ledger), Err(Error::UnknownUpload { upload: 5 })));
+        let mut staging = two_floats(&ledger);
+        staging.append(&1_f32.to_le_bytes()).unwrap();
+        staging.append(&2_f32.to_le_bytes()).unwrap();
+        assert_eq!(ticket.finish(staging), Ok(8));
+        let tensor = uploads.consume(5, &ledger).unwrap();
+        assert_eq!(tensor.array().elements::<f32>().unwrap(), [1.0, 2.0]);
+        assert_eq!(ledger.used(), 8);
+        assert!(uploads.consume(5, &ledger).is_err());
+    }
+
+    #[test]
+    fn an_abandoned_upload_gives_back_its_slot_and_memory() {
+        let (uploads, ledger) = (Uploads::new(1), Ledger::new("session", 100));
+        let ticket = uploads.begin(5).unwrap();
+        let staging = two_floats(&ledger);
+        assert!(matches!(uploads.begin(6), Err(ProtocolError::TooManyUploads { limit: 1 })));
+        drop((ticket, staging));
+        assert!(uploads.begin(6).is_ok());
+        assert_eq!(ledger.used(), 0);
+    }
+
+    #[test]
+    fn the_newest_upload_of_a_number_wins() {
+        let (uploads, ledger) = (Uploads::new(1), Ledger::new("session", 100));
+        let first = uploads.begin(5).unwrap();
+        let second = uploads.begin(5).unwrap();
+        let full = || {
+            let mut staging = two_floats(&ledger);
+            staging.append(&[0; 8]).unwrap();
+            staging
+        };
+        assert_eq!(first.finish(full()), Err(ProtocolError::UploadReplaced));
+        assert_eq!(second.finish(full()), Ok(8));
+    }
+
+    #[test]
+    fn lengths_must_be_exact() {
+        let (uploads, ledger) = (Uploads::new(1), Ledger::new("session", 100));
+        let mut staging = two_floats(&ledger);
+        assert!(matches!(staging.append(&[0; 9]), Err(Error::DataLength { given: 9, .. })));
+        staging.append(&[0; 7]).unwrap();
+        assert!(uploads.begin(5).unwrap().finish(staging).is_err());
+        assert_eq!(ledger.used(), 0);
+    }
+}

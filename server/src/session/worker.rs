@@ -1,0 +1,331 @@
+//! The threads that compute: each takes a ready session, works on it for a slice, and takes the next.
+//!
+//! These are threads of the operating system, never tokio's, so that a long kernel delays no network traffic. A session
+//! is on at most one of them. [`ReadyQueue`] decides who is next: first come, first served; a fair scheduler would replace
+//! it and nothing else.
+//!
+//! A panic ends its session and nothing more.
+
+use std::{
+    any::Any,
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use gradtape_proto::v1;
+
+use super::{
+    core::SessionCore,
+    error::ProtocolError,
+    inbox::{BatchMeta, Current, Job, Next, Origin, Read, Session, Work},
+    outbox::Delivery,
+};
+use crate::{clock::Clock, ids};
+
+/// The sessions that have something to do, in the order in which they get a thread.
+#[derive(Debug, Default)]
+pub struct ReadyQueue {
+    state: Mutex<ReadyState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct ReadyState {
+    sessions: VecDeque<Arc<Session>>,
+    stopped: bool,
+}
+
+impl ReadyQueue {
+    /// Appends a session that is not in the queue.
+    pub fn push(&self, session: Arc<Session>) {
+        let mut state = self.lock();
+        if !state.stopped {
+            state.sessions.push_back(session);
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits for the next session; `None` when the queue has stopped.
+    fn pop(&self) -> Option<Arc<Session>> {
+        let mut state = self.lock();
+        loop {
+            if state.stopped {
+                return None;
+            }
+            if let Some(session) = state.sessions.pop_front() {
+                return Some(session);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn stop(&self) {
+        let mut state = self.lock();
+        state.stopped = true;
+        let sessions = std::mem::take(&mut state.sessions);
+        drop(state);
+        drop(sessions);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ReadyState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The threads. Dropping it lets each stop after its command.
+#[derive(Debug)]
+pub struct Pool {
+    ready: Arc<ReadyQueue>,
+}
+
+impl Pool {
+    /// Starts `threads` threads that serve a queue.
+    pub fn start(
+        threads: usize,
+        slice: Duration,
+        ready: Arc<ReadyQueue>,
+        clock: &Arc<dyn Clock>,
+    ) -> std::io::Result<Self> {
+        for i in 0..threads {
+            let (ready, clock) = (Arc::clone(&ready), Arc::clone(clock));
+            thread::Builder::new().name(format!("compute-{i}")).spawn(move || {
+                while let Some(session) = ready.pop() {
+                    if run_slice(&session, clock.as_ref(), slice) == After::Requeue {
+                        ready.push(session);
+                    }
+                }
+            })?;
+        }
+        Ok(Self { ready })
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.ready.stop();
+    }
+}
+
+/// What becomes of a session after its slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// There is more to do.
+    Requeue,
+    /// It comes back when something arrives.
+    Rest,
+}
+
+/// Works on a session until it has nothing to do or its time is over.
+pub fn run_slice(session: &Arc<Session>, clock: &dyn Clock, slice: Duration) -> After {
+    let until = clock.now() + slice;
+    // Nobody else locks this: a session is scheduled at most once.
+    let mut work = session.work.lock().unwrap_or_else(PoisonError::into_inner);
+    match catch_unwind(AssertUnwindSafe(|| work_until(session, &mut work, clock, until))) {
+        Ok(after) => after,
+        Err(panic) => {
+            let incident = ids::incident();
+            let what = panic_message(panic.as_ref());
+            tracing::error!(session = %session.id(), incident, what, "end session after panic");
+            let broken = ProtocolError::SessionBroken { incident };
+            session.end(broken.clone());
+            take_down(session, &mut work, &broken);
+            After::Rest
+        }
+    }
+}
+
+fn work_until(
+    session: &Arc<Session>,
+    work: &mut Work,
+    clock: &dyn Clock,
+    until: Duration,
+) -> After {
+    loop {
+        if work.current.is_none() || session.has_ended() {
+            match session.next() {
+                Next::Job(job) => start(session, work, clock, job),
+                Next::Nothing => return After::Rest,
+                Next::Ended(why) => {
+                    take_down(session, work, &why);
+                    return After::Rest;
+                }
+            }
+        }
+        if proceed(session, work, clock, until) == Progress::TimeIsOver {
+            return After::Requeue;
+        }
+    }
+}
+
+/// Begins a batch, or does any other job at once.
+fn start(session: &Session, work: &mut Work, clock: &dyn Clock, job: Job) {
+    let Some(core) = &mut work.core else { return };
+    match job {
+        Job::Batch { meta, .. } if origin_failed(&meta) => session.return_credit(&meta),
+        Job::Batch { batch, meta } => match core.begin(batch) {
+            Ok(run) => work.current = Some(Current { run, meta, started: clock.now() }),
+            Err(error) => answer(session, meta, Err(error), 0),
+        },
+        Job::Welcome { attachment } => {
+            let next_sequence = core.next_sequence();
+            let handle_base = attachment.handle_base();
+            attachment.deliver(Delivery::Welcome { next_sequence, handle_base }, 0);
+        }
+        Job::Close { attachment, end } => {
+            attachment.end(end);
+            session.detach(&attachment);
+        }
+        Job::Read(read) => {
+            work.waiting.retain(|read| !read.answer.is_closed());
+            let limit = session.limits().max_waiting_downloads;
+            if read.after_sequence < core.next_sequence() {
+                answer_read(core, read);
+            } else if work.waiting.len() < limit {
+                work.waiting.push(read);
+            } else {
+                // The other end may be gone; then nobody misses the answer.
+                let _ = read.answer.send(Err(ProtocolError::TooManyDownloads { limit }));
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// The batch is done, or there was none.
+    Done,
+    /// The slice is over before the batch is.
+    TimeIsOver,
+}
+
+/// Executes commands of the current batch.
+fn proceed(session: &Session, work: &mut Work, clock: &dyn Clock, until: Duration) -> Progress {
+    let (Some(core), Some(current)) = (&mut work.core, &mut work.current) else {
+        return Progress::Done;
+    };
+    let result = loop {
+        if session.has_ended() {
+            return Progress::Done;
+        }
+        match core.step(&mut current.run) {
+            Ok(true) if clock.now() >= until => return Progress::TimeIsOver,
+            Ok(true) => {}
+            Ok(false) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    session.publish(core.next_sequence(), core.engine().handles());
+    if let Some(current) = work.current.take() {
+        finish(session, core, current, result, clock);
+    }
+    let due = |read: &mut Read| read.after_sequence < core.next_sequence();
+    for read in work.waiting.extract_if(.., due) {
+        answer_read(core, read);
+    }
+    Progress::Done
+}
+
+fn finish(
+    session: &Session,
+    core: &SessionCore,
+    current: Current,
+    result: Result<(), ProtocolError>,
+    clock: &dyn Clock,
+) {
+    let Current { run, meta, started } = current;
+    let reply_bytes = run.reply_bytes();
+    let reply = result.map(|()| v1::BatchReply {
+        timing: Some(v1::Timing {
+            queue_ns: nanoseconds(started.saturating_sub(meta.arrived)),
+            execution_ns: nanoseconds(clock.now().saturating_sub(started)),
+            request_bytes: meta.cost.bytes as u64,
+            backlog_commands: session.backlog() as u64,
+            memory_bytes: core.engine().ledger().used(),
+        }),
+        ..run.finish()
+    });
+    answer(session, meta, reply, reply_bytes);
+}
+
+fn answer(
+    session: &Session,
+    meta: BatchMeta,
+    reply: Result<v1::BatchReply, ProtocolError>,
+    reply_bytes: usize,
+) {
+    session.return_credit(&meta);
+    match (meta.origin, reply) {
+        (Origin::Stream(attachment), Ok(reply)) => {
+            attachment.deliver(Delivery::Batch(reply), reply_bytes);
+        }
+        (Origin::Stream(attachment), Err(error)) => {
+            attachment.end(Err(error));
+            session.detach(&attachment);
+        }
+        // The caller may have gone; its commands count all the same.
+        (Origin::Call(sender), reply) => drop(sender.send(reply)),
+    }
+}
+
+/// Whether a batch came from a stream that has failed since: its client sends it again on the next one.
+fn origin_failed(meta: &BatchMeta) -> bool {
+    matches!(&meta.origin, Origin::Stream(attachment) if attachment.has_failed())
+}
+
+fn answer_read(core: &SessionCore, read: Read) {
+    let value = core.engine().peek(read.handle).map_err(ProtocolError::from);
+    // The other end may be gone; then nobody misses the answer.
+    let _ = read.answer.send(value);
+}
+
+/// Frees a session's state and answers everybody who waits.
+fn take_down(session: &Session, work: &mut Work, why: &ProtocolError) {
+    let current = work.current.take().map(|current| current.meta);
+    let (jobs, attachment) = session.take_all();
+    for meta in current.into_iter().chain(jobs.into_iter().filter_map(|job| refuse(job, why))) {
+        answer(session, meta, Err(why.clone()), 0);
+    }
+    for read in work.waiting.drain(..) {
+        let _ = read.answer.send(Err(why.clone()));
+    }
+    if let Some(attachment) = attachment {
+        attachment.end(Err(why.clone()));
+    }
+    // After a panic even dropping the state might panic again; the process must live.
+    let core = work.core.take();
+    if catch_unwind(AssertUnwindSafe(|| drop(core))).is_err() {
+        tracing::error!(session = %session.id(), "drop of session state panicked");
+    }
+}
+
+/// Refuses a job; what is left of a batch is answered by the caller.
+fn refuse(job: Job, why: &ProtocolError) -> Option<BatchMeta> {
+    match job {
+        Job::Batch { meta, .. } => return Some(meta),
+        Job::Welcome { attachment } | Job::Close { attachment, .. } => {
+            attachment.end(Err(why.clone()));
+        }
+        Job::Read(read) => drop(read.answer.send(Err(why.clone()))),
+    }
+    None
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

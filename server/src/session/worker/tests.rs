@@ -1,0 +1,297 @@
+//! Slices, order and endings, on this thread and with a clock that the tests turn.
+
+use futures::{FutureExt, StreamExt};
+use gradtape_proto::v1::command::Kind;
+
+use super::*;
+use crate::{
+    clock::ManualClock,
+    config::{Limits, Sessions},
+    principal::Principal,
+    session::{outbox::Deliveries, registry::Registry},
+};
+
+struct Fixture {
+    registry: Arc<Registry>,
+    ready: Arc<ReadyQueue>,
+    clock: Arc<ManualClock>,
+}
+
+impl Fixture {
+    fn new(clock: ManualClock, limits: Limits) -> Self {
+        let (clock, ready) = (Arc::new(clock), Arc::new(ReadyQueue::default()));
+        let sessions = Sessions { server_memory_bytes: Some(1 << 30), ..Sessions::default() };
+        let registry = Registry::new(
+            sessions,
+            limits,
+            Arc::clone(&clock) as Arc<dyn Clock>,
+            Arc::clone(&ready),
+        );
+        Self { registry, ready, clock }
+    }
+
+    fn session(&self) -> Arc<Session> {
+        self.registry.create(&Principal::anonymous()).unwrap().0
+    }
+
+    /// Gives one slice to each session that is ready now, as one thread would.
+    fn slice(&self, slice: Duration) -> usize {
+        let sessions = std::mem::take(&mut self.ready.lock().sessions);
+        let count = sessions.len();
+        for session in sessions {
+            if run_slice(&session, self.clock.as_ref(), slice) == After::Requeue {
+                self.ready.push(session);
+            }
+        }
+        count
+    }
+
+    fn run(&self) {
+        while self.slice(Duration::from_secs(1)) > 0 {}
+    }
+}
+
+fn sync_batch(first_sequence: u64, commands: usize) -> v1::Batch {
+    let sync = v1::Command { kind: Some(Kind::Sync(v1::Sync {})), ..Default::default() };
+    v1::Batch { first_sequence, commands: vec![sync; commands], acknowledged_sequence: 0 }
+}
+
+fn next(deliveries: &mut Deliveries) -> Option<Result<Delivery, ProtocolError>> {
+    deliveries.next().now_or_never().expect("a delivery is there")
+}
+
+fn applied(delivery: Option<Result<Delivery, ProtocolError>>) -> u64 {
+    let Some(Ok(Delivery::Batch(reply))) = delivery else { panic!("{delivery:?}") };
+    reply.applied_sequence
+}
+
+#[test]
+fn a_stream_is_welcomed_and_answered_in_order() {
+    let fixture = Fixture::new(ManualClock::default(), Limits::default());
+    let session = fixture.session();
+    let (attachment, mut deliveries) = session.attach().unwrap();
+    session.submit(&attachment, sync_batch(1, 2)).unwrap();
+    session.submit(&attachment, sync_batch(3, 1)).unwrap();
+    session.close(&attachment, Ok(()));
+    fixture.run();
+    let Some(Ok(Delivery::Welcome { next_sequence, handle_base })) = next(&mut deliveries) else {
+        panic!("no welcome")
+    };
+    assert_eq!((next_sequence, handle_base), (1, 1 << 32));
+    assert_eq!(applied(next(&mut deliveries)), 2);
+    assert_eq!(applied(next(&mut deliveries)), 3);
+    assert!(next(&mut deliveries).is_none());
+    assert!(!session.position().attached);
+    assert_eq!(session.position().next_sequence, 4);
+}
+
+#[test]
+fn a_long_batch_lets_other_sessions_run() {
+    // Each look at the clock takes a millisecond, and there is one for each command.
+    let fixture = Fixture::new(ManualClock::ticking(Duration::from_millis(1)), Limits::default());
+    let (long, short) = (fixture.session(), fixture.session());
+    let (first, _deliveries) = long.attach().unwrap();
+    long.submit(&first, sync_batch(1, 100)).unwrap();
+    let (second, mut answers) = short.attach().unwrap();
+    short.submit(&second, sync_batch(1, 1)).unwrap();
+    assert_eq!(fixture.slice(Duration::from_millis(20)), 2);
+    assert!(matches!(next(&mut answers), Some(Ok(Delivery::Welcome { .. }))));
+    assert_eq!(applied(next(&mut answers)), 1);
+    assert_eq!(long.position().next_sequence, 1);
+    fixture.run();
+    assert_eq!(long.position().next_sequence, 101);
+}
+
+#[test]
+fn the_newest_stream_wins_and_what_the_older_one_queued_is_skipped() {
+    let fixture = Fixture::new(ManualClock::default(), Limits::default());
+    let session = fixture.session();
+    let (older, mut older_deliveries) = session.attach().unwrap();
+    fixture.run();
+    session.submit(&older, sync_batch(1, 1)).unwrap();
+    let (newer, mut newer_deliveries) = session.attach().unwrap();
+    fixture.run();
+    assert!(matches!(next(&mut older_deliveries), Some(Ok(Delivery::Welcome { .. }))));
+    assert!(matches!(next(&mut older_deliveries), Some(Err(ProtocolError::Superseded))));
+    let Some(Ok(Delivery::Welcome { next_sequence, handle_base })) = next(&mut newer_deliveries)
+    else {
+        panic!("no welcome")
+    };
+    assert_eq!((next_sequence, handle_base), (1, 2 << 32));
+    drop(older_deliveries);
+    assert!(session.position().attached);
+    session.submit(&newer, sync_batch(1, 1)).unwrap();
+    fixture.run();
+    assert_eq!(applied(next(&mut newer_deliveries)), 1);
+}
+
+#[test]
+fn what_a_lost_stream_sent_is_still_done() {
+    let fixture = Fixture::new(ManualClock::default(), Limits::default());
+    let session = fixture.session();
+    let (attachment, deliveries) = session.attach().unwrap();
+    session.submit(&attachment, sync_batch(1, 3)).unwrap();
+    drop(deliveries);
+    fixture.run();
+    assert_eq!(session.position().next_sequence, 4);
+}
+
+#[test]
+fn sending_beyond_the_credit_is_refused_until_something_is_applied() {
+    let limits = Limits { max_unapplied_commands: 3, ..Limits::default() };
+    let fixture = Fixture::new(ManualClock::default(), limits);
+    let session = fixture.session();
+    let (attachment, _deliveries) = session.attach().unwrap();
+    session.submit(&attachment, sync_batch(1, 2)).unwrap();
+    let refused = session.submit(&attachment, sync_batch(3, 2));
+    assert!(matches!(refused, Err(ProtocolError::CreditExceeded { commands: 3, .. })));
+    fixture.run();
+    session.submit(&attachment, sync_batch(3, 3)).unwrap();
+}
+
+#[test]
+fn a_session_pauses_while_its_stream_does_not_read() {
+    let limits = Limits { max_unread_bytes: 0, ..Limits::default() };
+    let fixture = Fixture::new(ManualClock::default(), limits);
+    let session = fixture.session();
+    let (attachment, mut deliveries) = session.attach().unwrap();
+    session.submit(&attachment, sync_batch(1, 1)).unwrap();
+    fixture.run();
+    assert_eq!(session.position().next_sequence, 1, "the welcome is unread");
+    assert!(matches!(next(&mut deliveries), Some(Ok(Delivery::Welcome { .. }))));
+    fixture.run();
+    assert_eq!(applied(next(&mut deliveries)), 1);
+}
+
+#[test]
+fn a_stream_that_does_not_read_for_too_long_is_dropped_and_the_session_stays() {
+    let limits = Limits { max_unread_bytes: 0, ..Limits::default() };
+    let fixture = Fixture::new(ManualClock::default(), limits);
+    let session = fixture.session();
+    let (attachment, mut deliveries) = session.attach().unwrap();
+    session.submit(&attachment, sync_batch(1, 1)).unwrap();
+    fixture.run();
+    fixture.clock.advance(Duration::from_secs(31));
+    fixture.registry.sweep();
+    assert!(matches!(next(&mut deliveries), Some(Err(ProtocolError::SlowConsumer))));
+    assert!(!session.position().attached);
+    let (_attachment, mut deliveries) = session.attach().unwrap();
+    fixture.run();
+    assert!(matches!(next(&mut deliveries), Some(Ok(Delivery::Welcome { next_sequence: 1, .. }))));
+}
+
+#[test]
+fn a_download_waits_for_its_command() {
+    let fixture = Fixture::new(ManualClock::default(), Limits::default());
+    let session = fixture.session();
+    let (attachment, _deliveries) = session.attach().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let mut read = Box::pin(session.read(1, 2));
+        assert!(read.as_mut().now_or_never().is_none());
+        fixture.run();
+        assert!(read.as_mut().now_or_never().is_none());
+        session.submit(&attachment, sync_batch(1, 2)).unwrap();
+        fixture.run();
+        // There is no such value, but the question was answered.
+        assert!(matches!(read.now_or_never(), Some(Err(ProtocolError::Command(_)))));
+    });
+}
+
+#[test]
+fn an_expired_session_ends_and_gives_its_memory_back() {
+    let fixture = Fixture::new(ManualClock::default(), Limits::default());
+    let session = fixture.session();
+    let ttl = Sessions::default().time_to_live;
+    fixture.clock.advance(ttl);
+    fixture.registry.sweep();
+    assert_eq!(fixture.registry.len(), 1);
+    fixture.clock.advance(Duration::from_secs(1));
+    fixture.registry.sweep();
+    fixture.run();
+    assert!(fixture.registry.is_empty());
+    assert!(session.work.lock().unwrap().core.is_none());
+    assert!(matches!(session.attach(), Err(ProtocolError::SessionEnded)));
+}
+
+#[test]
+fn an_attached_session_does_not_expire() {
+    let fixture = Fixture::new(ManualClock::default(), Limits::default());
+    let session = fixture.session();
+    let (_attachment, deliveries) = session.attach().unwrap();
+    fixture.run();
+    fixture.clock.advance(Duration::from_hours(1));
+    fixture.registry.sweep();
+    assert_eq!(fixture.registry.len(), 1);
+    // Its time begins to run when the stream goes.
+    drop(deliveries);
+    fixture.registry.sweep();
+    assert_eq!(fixture.registry.len(), 1);
+}
+
+#[test]
+fn ending_a_session_answers_everybody_who_waits() {
+    let fixture = Fixture::new(ManualClock::default(), Limits::default());
+    let session = fixture.session();
+    let (_attachment, mut deliveries) = session.attach().unwrap();
+    let mut call = Box::pin(session.execute(sync_batch(1, 1)));
+    assert!(call.as_mut().now_or_never().is_none());
+    fixture.registry.delete(&session);
+    fixture.run();
+    assert!(matches!(call.now_or_never(), Some(Err(ProtocolError::SessionEnded))));
+    assert!(matches!(next(&mut deliveries), Some(Err(ProtocolError::SessionEnded))));
+}
+
+/// A clock that fails as a kernel would, at its n-th look.
+#[derive(Debug)]
+struct PanickingClock(std::sync::atomic::AtomicUsize);
+
+impl Clock for PanickingClock {
+    fn now(&self) -> Duration {
+        let left = self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        assert!(left > 0, "a bug in a kernel");
+        Duration::ZERO
+    }
+}
+
+#[test]
+fn a_panic_ends_its_session_and_no_other() {
+    let fixture = Fixture::new(ManualClock::default(), Limits::default());
+    let (broken, other) = (fixture.session(), fixture.session());
+    let (attachment, mut deliveries) = broken.attach().unwrap();
+    broken.submit(&attachment, sync_batch(1, 5)).unwrap();
+    // One look for the slice, one for the batch, one for each of two commands.
+    let clock = PanickingClock(4.into());
+    fixture.ready.lock().sessions.clear();
+    assert_eq!(run_slice(&broken, &clock, Duration::from_secs(1)), After::Rest);
+    assert!(matches!(next(&mut deliveries), Some(Ok(Delivery::Welcome { .. }))));
+    let Some(Err(ProtocolError::SessionBroken { incident })) = next(&mut deliveries) else {
+        panic!("the stream goes on")
+    };
+    assert_eq!(incident.len(), 16);
+    assert!(matches!(broken.attach(), Err(ProtocolError::SessionBroken { .. })));
+    fixture.registry.sweep();
+    assert_eq!(fixture.registry.len(), 1);
+
+    let (attachment, mut deliveries) = other.attach().unwrap();
+    other.submit(&attachment, sync_batch(1, 1)).unwrap();
+    fixture.run();
+    assert!(matches!(next(&mut deliveries), Some(Ok(Delivery::Welcome { .. }))));
+    assert_eq!(applied(next(&mut deliveries)), 1);
+}
+
+#[test]
+fn a_session_needs_its_own_token_and_owner() {
+    let fixture = Fixture::new(ManualClock::default(), Limits::default());
+    let owner = Principal::anonymous();
+    let (session, token) = fixture.registry.create(&owner).unwrap();
+    let (_, other) = fixture.registry.create(&owner).unwrap();
+    let (id, registry) = (session.id().to_string(), &fixture.registry);
+    assert!(registry.authenticate(&id, &token.reveal(), &owner).is_ok());
+    for (id, token) in
+        [(id.as_str(), other.reveal()), (id.as_str(), String::new()), ("00", token.reveal())]
+    {
+        let refused = registry.authenticate(id, &token, &owner).unwrap_err();
+        assert_eq!(refused, ProtocolError::UnknownSession);
+    }
+}

@@ -1,0 +1,341 @@
+//! Messages to commands.
+//!
+//! Lists that the schema bounds are counted before they are walked, enums that are not known are refused and never
+//! mapped to a default, and an op's attributes are checked against the table.
+
+use std::sync::Arc;
+
+use gradtape_engine::{
+    array::Tensor,
+    attrs::{Attr, Attrs, Ints, MAX_INTS, MAX_TEXT},
+    aval::{Aval, Shape},
+    command::{
+        AssignMode, Command, GradientOutput, GradientPair, GradientRequest, Handle, Handles, Kind,
+    },
+    dtype::DType,
+    error::Error,
+    ledger::Ledger,
+    ops,
+    session::Rejected,
+};
+use gradtape_proto::v1::{self, command::Kind as Wire};
+
+use super::truncated;
+use crate::session::uploads::Uploads;
+
+/// Longest tag and name, in bytes.
+const MAX_LABEL: usize = 256;
+/// Most inputs of an op; more are a mistake or an attack.
+const MAX_INPUTS: usize = 1024;
+/// Most handles in any other list.
+const MAX_HANDLES: usize = 65_536;
+/// Most attributes of an op or optimizer. No table entry comes near.
+const MAX_ATTRIBUTES: usize = 64;
+/// Longest unknown name that an error repeats, in bytes.
+const MAX_ECHO: usize = 64;
+
+/// What a command may need besides its message.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// Pays for constants.
+    pub ledger: &'a Arc<Ledger>,
+    /// Holds uploads that constants name.
+    pub uploads: &'a Uploads,
+    /// Largest tensor in a message, in bytes.
+    pub max_inline_bytes: usize,
+}
+
+/// Decodes a command. Its attributes are moved out; handles, names and tag stay for error messages.
+#[expect(clippy::result_large_err, reason = "a command is as large, and both are consumed at once")]
+pub fn command(context: &Context, message: &mut v1::Command) -> Result<Command, Rejected> {
+    let tag: Box<str> = tag(message).into();
+    let Some(wire) = &mut message.kind else {
+        return Err(Rejected {
+            error: Error::UnknownCommand,
+            op: "".into(),
+            outputs: Vec::new(),
+            tag,
+        });
+    };
+    match kind(context, wire) {
+        Ok(kind) => Ok(Command { kind, tag, scope: message.scope }),
+        Err(error) => Err(Rejected { error, op: name(wire).into(), outputs: outputs(wire), tag }),
+    }
+}
+
+/// The client's mark, within the limit: a long one is cut, since refusing it would help nobody.
+pub fn tag(message: &v1::Command) -> &str {
+    truncated(&message.tag, MAX_LABEL)
+}
+
+/// Decodes dtype and shape.
+pub fn aval(spec: &v1::TensorSpec) -> Result<Aval, Error> {
+    Ok(Aval { dtype: dtype(spec.dtype)?, shape: Shape::checked(&spec.shape)? })
+}
+
+fn kind(context: &Context, wire: &mut Wire) -> Result<Kind, Error> {
+    Ok(match wire {
+        Wire::Constant(m) => Kind::Constant { output: m.output, value: constant(context, m)? },
+        Wire::Op(m) => op(m)?,
+        Wire::Release(m) => Kind::Release { handles: handles(&m.handles, "release.handles")? },
+        Wire::CreateVariable(m) => Kind::CreateVariable {
+            variable: m.variable,
+            name: label(&m.name, "create_variable.name")?,
+            initial: m.initial_value,
+            trainable: m.trainable.unwrap_or(true),
+        },
+        Wire::ReadVariable(m) => Kind::ReadVariable { variable: m.variable, output: m.output },
+        Wire::AssignVariable(m) => {
+            Kind::Assign { variable: m.variable, value: m.value, mode: assign_mode(m.mode)? }
+        }
+        Wire::ScatterVariable(m) => Kind::Scatter {
+            variable: m.variable,
+            indices: m.indices,
+            updates: m.updates,
+            mode: assign_mode(m.mode)?,
+        },
+        Wire::OpenTape(m) => Kind::OpenTape {
+            tape: m.tape,
+            persistent: m.persistent,
+            watch_accessed_variables: m.watch_accessed_variables.unwrap_or(true),
+            paused: m.paused,
+        },
+        Wire::WatchTape(m) => {
+            Kind::WatchTape { tape: m.tape, values: handles(&m.values, "watch_tape.values")? }
+        }
+        Wire::StopTape(m) => {
+            Kind::StopTape { tape: m.tape, require_recording: m.require_recording }
+        }
+        Wire::ResumeTape(m) => Kind::ResumeTape { tape: m.tape },
+        Wire::ResetTape(m) => Kind::ResetTape { tape: m.tape },
+        Wire::CloseTape(m) => Kind::CloseTape { tape: m.tape },
+        Wire::ListWatchedVariables(m) => Kind::ListWatchedVariables { tape: m.tape },
+        Wire::ComputeGradient(m) => gradient(m)?,
+        Wire::CreateOptimizer(m) => Kind::CreateOptimizer {
+            optimizer: m.optimizer,
+            name: label(&m.name, "create_optimizer.name")?,
+            hyperparameters: attributes(&mut m.hyperparameters)?,
+        },
+        Wire::ApplyOptimizer(m) => apply_optimizer(m)?,
+        Wire::SetOptimizer(m) => Kind::SetOptimizer {
+            optimizer: m.optimizer,
+            hyperparameters: attributes(&mut m.hyperparameters)?,
+        },
+        Wire::CreateGenerator(m) => Kind::CreateGenerator { generator: m.generator, seed: m.seed },
+        Wire::NextGeneratorState(m) => {
+            Kind::NextGeneratorState { generator: m.generator, output: m.output, draws: m.draws }
+        }
+        Wire::Fetch(m) => Kind::Fetch { value: m.value },
+        Wire::Describe(m) => Kind::Describe { value: m.value },
+        Wire::Sync(v1::Sync {}) => Kind::Sync,
+    })
+}
+
+fn constant(context: &Context, message: &v1::Constant) -> Result<Tensor, Error> {
+    use v1::constant::Source;
+    match &message.source {
+        Some(Source::Tensor(tensor)) => inline_tensor(context, tensor),
+        Some(Source::Upload(upload)) => context.uploads.consume(*upload, context.ledger),
+        None => Err(malformed("constant.source", "must be given")),
+    }
+}
+
+fn inline_tensor(context: &Context, tensor: &v1::Tensor) -> Result<Tensor, Error> {
+    let limit = context.max_inline_bytes;
+    if tensor.data.len() > limit {
+        let why = format!(
+            "{} bytes are more than the {limit} that fit in a command; use TapeService.UploadTensor",
+            tensor.data.len()
+        );
+        return Err(malformed("constant.tensor.data", why));
+    }
+    let aval = Aval { dtype: dtype(tensor.dtype)?, shape: Shape::checked(&tensor.shape)? };
+    Tensor::from_bytes(context.ledger, &aval, &tensor.data)
+}
+
+fn op(message: &mut v1::Op) -> Result<Kind, Error> {
+    bounded(message.inputs.len(), MAX_INPUTS, "op.inputs")?;
+    bounded(message.outputs.len(), MAX_HANDLES, "op.outputs")?;
+    let op = ops::find(&message.name)
+        .ok_or_else(|| Error::UnknownOp { name: truncated(&message.name, MAX_ECHO).into() })?;
+    let attrs = Attrs::check(op.attrs, attributes(&mut message.attributes)?)?;
+    Ok(Kind::Op {
+        op,
+        attrs,
+        inputs: Handles::from_slice(&message.inputs),
+        outputs: Handles::from_slice(&message.outputs),
+    })
+}
+
+fn attributes(messages: &mut Vec<v1::Attribute>) -> Result<Vec<(String, Attr)>, Error> {
+    bounded(messages.len(), MAX_ATTRIBUTES, "attributes")?;
+    std::mem::take(messages).into_iter().map(attribute).collect()
+}
+
+fn attribute(message: v1::Attribute) -> Result<(String, Attr), Error> {
+    use v1::attribute::Value;
+    let v1::Attribute { name, value } = message;
+    if name.len() > MAX_LABEL {
+        return Err(Error::attribute(
+            truncated(&name, MAX_ECHO),
+            "is unknown: its name is too long",
+        ));
+    }
+    let value = match value {
+        Some(Value::BoolValue(value)) => Attr::Bool(value),
+        Some(Value::IntValue(value)) => Attr::Int(value),
+        Some(Value::DoubleValue(value)) => Attr::Double(value),
+        Some(Value::StringValue(value)) if value.len() <= MAX_TEXT => Attr::Text(value.into()),
+        Some(Value::StringValue(_)) => {
+            return Err(Error::attribute(&name, format!("is longer than {MAX_TEXT} bytes")));
+        }
+        Some(Value::DtypeValue(value)) => Attr::DType(dtype(value)?),
+        Some(Value::IntsValue(list)) if list.values.len() <= MAX_INTS => {
+            Attr::Ints(Ints::from_slice(&list.values))
+        }
+        Some(Value::IntsValue(_)) => {
+            return Err(Error::attribute(&name, format!("has more than {MAX_INTS} entries")));
+        }
+        None => return Err(Error::attribute(&name, "has no value")),
+    };
+    Ok((name, value))
+}
+
+fn gradient(message: &v1::ComputeGradient) -> Result<Kind, Error> {
+    bounded(message.outputs.len(), MAX_HANDLES, "compute_gradient.outputs")?;
+    let zero_unconnected = match v1::UnconnectedGradients::try_from(message.unconnected_gradients) {
+        Ok(v1::UnconnectedGradients::Unspecified | v1::UnconnectedGradients::None) => false,
+        Ok(v1::UnconnectedGradients::Zero) => true,
+        Err(_) => return Err(malformed("compute_gradient.unconnected_gradients", "is not known")),
+    };
+    let output =
+        |m: &v1::GradientOutput| GradientOutput { gradient: m.gradient, indices: m.indices };
+    Ok(Kind::Gradient(GradientRequest {
+        tape: message.tape,
+        targets: handles(&message.targets, "compute_gradient.targets")?,
+        sources: handles(&message.sources, "compute_gradient.sources")?,
+        outputs: message.outputs.iter().map(output).collect(),
+        seeds: handles(&message.output_gradients, "compute_gradient.output_gradients")?,
+        zero_unconnected,
+    }))
+}
+
+fn apply_optimizer(message: &v1::ApplyOptimizer) -> Result<Kind, Error> {
+    bounded(message.pairs.len(), MAX_HANDLES, "apply_optimizer.pairs")?;
+    let pair = |m: &v1::GradientPair| GradientPair {
+        variable: m.variable,
+        gradient: m.gradient,
+        indices: m.indices,
+    };
+    let pairs = message.pairs.iter().map(pair).collect();
+    Ok(Kind::ApplyOptimizer { optimizer: message.optimizer, pairs })
+}
+
+fn assign_mode(mode: i32) -> Result<AssignMode, Error> {
+    match v1::AssignMode::try_from(mode) {
+        Ok(v1::AssignMode::Unspecified | v1::AssignMode::Replace) => Ok(AssignMode::Replace),
+        Ok(v1::AssignMode::Add) => Ok(AssignMode::Add),
+        Ok(v1::AssignMode::Subtract) => Ok(AssignMode::Subtract),
+        Err(_) => Err(malformed("mode", format!("{mode} is not known"))),
+    }
+}
+
+fn dtype(dtype: i32) -> Result<DType, Error> {
+    match v1::DataType::try_from(dtype) {
+        Ok(v1::DataType::Float32) => Ok(DType::F32),
+        Ok(v1::DataType::Float64) => Ok(DType::F64),
+        Ok(v1::DataType::Int32) => Ok(DType::I32),
+        Ok(v1::DataType::Int64) => Ok(DType::I64),
+        Ok(v1::DataType::Bool) => Ok(DType::Bool),
+        Ok(v1::DataType::Unspecified) => Err(malformed("dtype", "must be given")),
+        Err(_) => Err(malformed("dtype", format!("{dtype} is not known"))),
+    }
+}
+
+fn handles(handles: &[Handle], field: &str) -> Result<Vec<Handle>, Error> {
+    bounded(handles.len(), MAX_HANDLES, field)?;
+    Ok(handles.to_vec())
+}
+
+fn label(text: &str, field: &str) -> Result<Box<str>, Error> {
+    bounded(text.len(), MAX_LABEL, field)?;
+    Ok(text.into())
+}
+
+fn bounded(given: usize, limit: usize, field: &str) -> Result<(), Error> {
+    if given > limit {
+        return Err(malformed(field, format!("has {given} entries, {limit} are allowed")));
+    }
+    Ok(())
+}
+
+fn malformed(what: &str, why: impl Into<Box<str>>) -> Error {
+    Error::Malformed { what: what.into(), why: why.into() }
+}
+
+/// What an error calls a command.
+fn name(wire: &Wire) -> &str {
+    match wire {
+        Wire::Constant(_) => "constant",
+        Wire::Op(m) => truncated(&m.name, MAX_ECHO),
+        Wire::Release(_) => "release",
+        Wire::CreateVariable(_) => "create_variable",
+        Wire::ReadVariable(_) => "read_variable",
+        Wire::AssignVariable(_) => "assign_variable",
+        Wire::ScatterVariable(_) => "scatter_variable",
+        Wire::OpenTape(_) => "open_tape",
+        Wire::WatchTape(_) => "watch_tape",
+        Wire::StopTape(_) => "stop_tape",
+        Wire::ResumeTape(_) => "resume_tape",
+        Wire::ResetTape(_) => "reset_tape",
+        Wire::CloseTape(_) => "close_tape",
+        Wire::ListWatchedVariables(_) => "list_watched_variables",
+        Wire::ComputeGradient(_) => "compute_gradient",
+        Wire::CreateOptimizer(_) => "create_optimizer",
+        Wire::ApplyOptimizer(_) => "apply_optimizer",
+        Wire::SetOptimizer(_) => "set_optimizer",
+        Wire::CreateGenerator(_) => "create_generator",
+        Wire::NextGeneratorState(_) => "next_generator_state",
+        Wire::Fetch(_) => "fetch",
+        Wire::Describe(_) => "describe",
+        Wire::Sync(_) => "sync",
+    }
+}
+
+/// The handles that a command would bind, so that a rejected one poisons them.
+fn outputs(wire: &Wire) -> Vec<Handle> {
+    match wire {
+        Wire::Constant(m) => vec![m.output],
+        Wire::Op(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
+        Wire::CreateVariable(m) => vec![m.variable],
+        Wire::ReadVariable(m) => vec![m.output],
+        Wire::OpenTape(m) => vec![m.tape],
+        Wire::ComputeGradient(m) => m
+            .outputs
+            .iter()
+            .take(MAX_HANDLES)
+            .flat_map(|output| [output.gradient, output.indices])
+            .filter(|&handle| handle != 0)
+            .collect(),
+        Wire::CreateOptimizer(m) => vec![m.optimizer],
+        Wire::CreateGenerator(m) => vec![m.generator],
+        Wire::NextGeneratorState(m) => vec![m.output],
+        Wire::Release(_)
+        | Wire::AssignVariable(_)
+        | Wire::ScatterVariable(_)
+        | Wire::WatchTape(_)
+        | Wire::StopTape(_)
+        | Wire::ResumeTape(_)
+        | Wire::ResetTape(_)
+        | Wire::CloseTape(_)
+        | Wire::ListWatchedVariables(_)
+        | Wire::ApplyOptimizer(_)
+        | Wire::SetOptimizer(_)
+        | Wire::Fetch(_)
+        | Wire::Describe(_)
+        | Wire::Sync(_) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

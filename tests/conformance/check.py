@@ -1,0 +1,338 @@
+"""Replays the cases of this folder in TensorFlow itself, which says whether their numbers are true.
+
+    python -m venv /tmp/venv && /tmp/venv/bin/pip install tensorflow-cpu==2.21.0
+    /tmp/venv/bin/python tests/conformance/check.py [NAME...]
+
+Cases whose `oracle` is "none" or "manual" are skipped. Reasons of errors and of absent gradients are this project's own:
+here a step that must fail has to fail in TensorFlow too, in whatever way.
+"""
+
+import json
+import math
+import os
+import pathlib
+import sys
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+HERE = pathlib.Path(__file__).parent
+
+
+class Poisoned(Exception):
+    """A step used the output of a step that failed, or a name that nothing bound."""
+
+
+def plain(function):
+    """An op whose attributes have the names of TensorFlow's own arguments."""
+    return lambda inputs, **attributes: function(*inputs, **attributes)
+
+
+def axis_of(axis):
+    return None if not axis else axis
+
+
+def reduction(function):
+    return lambda inputs, axis=None, keepdims=False: function(*inputs, axis=axis_of(axis), keepdims=keepdims)
+
+
+def max_pool2d(inputs, ksize, strides, padding):
+    return tf.nn.max_pool2d(*inputs, ksize=ksize, strides=strides, padding=padding)
+
+
+UNARY = (
+    "negative abs sign exp sqrt square sin cos tan tanh sigmoid floor ceil round identity stop_gradient zeros_like ones_like"
+)
+MATH = "log log1p expm1 rsqrt reciprocal softplus erf floordiv floormod pow squared_difference logical_and logical_or logical_not"
+BINARY = "add subtract multiply divide maximum minimum equal not_equal less less_equal greater greater_equal where"
+NN = "relu relu6 elu selu leaky_relu silu softsign gelu softmax log_softmax"
+REDUCE = "sum mean max min prod all any logsumexp variance std"
+
+OPS = {name: plain(getattr(tf, name)) for name in UNARY.split() if hasattr(tf, name)}
+OPS |= {name: plain(getattr(tf.math, name)) for name in (UNARY + " " + MATH).split() if hasattr(tf.math, name)}
+OPS |= {name: plain(getattr(tf, name)) for name in BINARY.split()}
+OPS |= {name: plain(getattr(tf.nn, name)) for name in NN.split()}
+OPS |= {"reduce_" + name: reduction(getattr(tf.math, "reduce_" + name)) for name in REDUCE.split()}
+OPS |= {
+    # tf.divide takes integers and makes float64 of them; the op itself does not.
+    "divide": lambda inputs: tf.raw_ops.RealDiv(x=inputs[0], y=inputs[1]),
+    "argmax": lambda inputs, axis: tf.argmax(*inputs, axis=axis),
+    "argmin": lambda inputs, axis: tf.argmin(*inputs, axis=axis),
+    "broadcast_to": plain(tf.broadcast_to),
+    "cast": plain(tf.cast),
+    "clip_by_value": plain(tf.clip_by_value),
+    "concat": lambda inputs, axis: tf.concat(inputs, axis),
+    "cumsum": plain(tf.cumsum),
+    "expand_dims": plain(tf.expand_dims),
+    "full": lambda inputs, shape, dtype, value: tf.fill(shape, tf.constant(value, dtype)),
+    "gather": plain(tf.gather),
+    "matmul": plain(tf.matmul),
+    "max_pool2d": max_pool2d,
+    "one_hot": plain(tf.one_hot),
+    "pad": lambda inputs, paddings: tf.pad(inputs[0], np.reshape(paddings, [-1, 2])),
+    "reshape": plain(tf.reshape),
+    "sigmoid_cross_entropy_with_logits": lambda i: tf.nn.sigmoid_cross_entropy_with_logits(labels=i[0], logits=i[1]),
+    "slice": lambda inputs, begin, size: tf.slice(inputs[0], begin, size),
+    "softmax_cross_entropy_with_logits": lambda i: tf.nn.softmax_cross_entropy_with_logits(labels=i[0], logits=i[1]),
+    "sparse_softmax_cross_entropy_with_logits": lambda i: tf.nn.sparse_softmax_cross_entropy_with_logits(*i),
+    "split": lambda inputs, num_splits, axis: tf.split(inputs[0], num_splits, axis),
+    "squeeze": lambda inputs, axis=None: tf.squeeze(inputs[0], axis_of(axis)),
+    "stack": lambda inputs, axis=0: tf.stack(inputs, axis),
+    "strided_slice": lambda inputs, begin, end, strides, **masks: tf.strided_slice(
+        inputs[0], begin, end, strides, **{k.replace("shrink_mask", "shrink_axis_mask"): v for k, v in masks.items()}
+    ),
+    "tile": plain(tf.tile),
+    "transpose": lambda inputs, perm=None: tf.transpose(inputs[0], perm or None),
+}
+
+OPTIMIZERS = {"sgd": tf.keras.optimizers.SGD, "adam": tf.keras.optimizers.Adam, "adagrad": tf.keras.optimizers.Adagrad}
+
+
+def number(element):
+    return float(element) if isinstance(element, str) else element
+
+
+def array(tensor):
+    data = [number(element) for element in tensor["data"]]
+    return np.array(data, dtype=tensor["dtype"]).reshape(tensor["shape"])
+
+
+def untyped(attributes):
+    return {name: number(value) if kind == "double" else value for name, typed in attributes.items() for kind, value in typed.items()}
+
+
+def compare(actual, expected, tolerance):
+    wanted = array(expected)
+    actual = np.asarray(actual)
+    assert str(actual.dtype) == expected["dtype"], f"dtype {actual.dtype}, expected {expected['dtype']}"
+    assert list(actual.shape) == expected["shape"], f"shape {actual.shape}, expected {expected['shape']}"
+    for have, want in zip(actual.ravel().tolist(), wanted.ravel().tolist()):
+        same = have == want or (have != have and want != want)
+        near = math.isfinite(have) and math.isfinite(want) and abs(have - want) <= tolerance * max(1, abs(want))
+        assert same or near, f"{have!r}, expected {want!r}"
+
+
+class Replay:
+    """One case's session."""
+
+    def __init__(self):
+        self.bound = {}
+        # The stop_recording blocks that are open, by tape.
+        self.blocks = {}
+
+    def get(self, name):
+        value = self.bound.get(name)
+        if value is None:
+            raise Poisoned(name)
+        return value
+
+    def tensor(self, name):
+        value = self.get(name)
+        if isinstance(value, (tf.GradientTape, tf.keras.optimizers.Optimizer)):
+            raise TypeError(f"{name} is no value")
+        return tf.convert_to_tensor(value)
+
+    def bind(self, name, value):
+        if self.bound.get(name) is not None:
+            raise KeyError(f"{name} is in use")
+        self.bound[name] = value
+
+    def constant(self, output, tensor):
+        self.bind(output, tf.constant(array(tensor)))
+
+    def op(self, name, inputs, outputs, attributes=None):
+        if any(self.bound.get(output) is not None for output in outputs):
+            raise KeyError("in use")
+        results = OPS[name]([self.tensor(i) for i in inputs], **untyped(attributes or {}))
+        results = results if isinstance(results, list) else [results]
+        for output, result in zip(outputs, results, strict=True):
+            self.bind(output, result)
+
+    def release(self, handles):
+        for handle in handles:
+            self.bound.pop(handle, None)
+
+    def create_variable(self, variable, initial_value, name=None, trainable=True):
+        self.bind(variable, tf.Variable(self.tensor(initial_value), name=name, trainable=trainable))
+
+    def read_variable(self, variable, output):
+        self.bind(output, self.get(variable).read_value())
+
+    def assign_variable(self, variable, value, mode="replace"):
+        target = self.get(variable)
+        {"replace": target.assign, "add": target.assign_add, "subtract": target.assign_sub}[mode](self.tensor(value))
+
+    def scatter_variable(self, variable, indices, updates, mode="replace"):
+        target = self.get(variable)
+        method = {"replace": target.scatter_update, "add": target.scatter_add, "subtract": target.scatter_sub}[mode]
+        method(tf.IndexedSlices(self.tensor(updates), self.tensor(indices)))
+
+    def open_tape(self, tape, persistent=False, watch_accessed_variables=True, paused=False):
+        made = tf.GradientTape(persistent, watch_accessed_variables)
+        self.bind(tape, made)
+        if not paused:
+            made.__enter__()
+
+    def watch_tape(self, tape, values):
+        self.get(tape).watch([self.get(value) for value in values])
+
+    def stop_tape(self, tape, require_recording=False):
+        made = self.get(tape)
+        if require_recording:
+            block = made.stop_recording()
+            block.__enter__()
+            self.blocks[tape] = block
+        elif made._recording:
+            made._pop_tape()
+
+    def resume_tape(self, tape):
+        block = self.blocks.pop(tape, None)
+        if block is None:
+            self.get(tape).__enter__()
+        else:
+            block.__exit__(None, None, None)
+
+    def reset_tape(self, tape):
+        self.get(tape).reset()
+
+    def close_tape(self, tape):
+        made = self.bound.pop(tape, None)
+        if made is not None and made._recording:
+            made._pop_tape()
+
+    def list_watched_variables(self, tape, expect=None):
+        names = {id(value): name for name, value in self.bound.items()}
+        found = [names[id(variable)] for variable in self.get(tape).watched_variables()]
+        assert expect is None or found == expect, f"watched {found}, expected {expect}"
+
+    def compute_gradient(
+        self, tape, targets, sources, outputs, output_gradients=None, unconnected_gradients="none", expect=None
+    ):
+        made = self.get(tape)
+        targets = [self.get(target) for target in targets]
+        sources = [self.get(source) for source in sources]
+        seeds = None
+        if output_gradients:
+            # TensorFlow aborts where a seed is missing, so the ones that null stands for are written out.
+            seeds = [
+                self.tensor(seed) if seed else tf.ones_like(target)
+                for seed, target in zip(output_gradients, targets, strict=True)
+            ]
+        found = made.gradient(targets, sources, seeds, unconnected_gradients)
+        for source, output, gradient, wanted in zip(
+            sources, outputs, found, expect or [None] * len(found), strict=True
+        ):
+            sparse = isinstance(gradient, tf.IndexedSlices)
+            if wanted is not None:
+                if wanted["kind"] == "zero_filled":
+                    assert gradient is not None and not np.any(np.asarray(gradient)), "not zeros"
+                else:
+                    kind = "absent" if gradient is None else "sparse" if sparse and isinstance(output, dict) else "dense"
+                    assert kind == wanted["kind"], f"{kind}, expected {wanted['kind']}"
+                if gradient is not None and "dtype" in wanted:
+                    assert gradient.dtype.name == wanted["dtype"], gradient.dtype.name
+                if gradient is not None and "shape" in wanted:
+                    assert list(source.shape) == wanted["shape"], source.shape
+            if isinstance(output, dict):
+                if sparse:
+                    self.bind(output["gradient"], gradient.values)
+                    self.bind(output["indices"], gradient.indices)
+                elif gradient is not None:
+                    self.bind(output["gradient"], gradient)
+            elif gradient is not None:
+                self.bind(output, tf.convert_to_tensor(gradient))
+
+    def create_optimizer(self, optimizer, name, hyperparameters=None):
+        self.bind(optimizer, OPTIMIZERS[name](**untyped(hyperparameters or {})))
+
+    def apply_optimizer(self, optimizer, pairs, expect=None):
+        made = self.get(optimizer)
+        gradients = []
+        for pair in pairs:
+            variable = self.get(pair["variable"])
+            gradient = self.bound.get(pair["gradient"])
+            if gradient is not None and self.bound.get(pair.get("indices")) is not None:
+                gradient = tf.IndexedSlices(gradient, self.get(pair["indices"]), tf.shape(variable))
+            gradients.append((gradient, variable))
+        made.apply_gradients(gradients)
+        if expect is not None:
+            accumulation = made.gradient_accumulation_steps or 1
+            assert int(made._iterations) // accumulation == expect["iterations"], int(made._iterations)
+
+    def set_optimizer(self, optimizer, hyperparameters):
+        for name, value in untyped(hyperparameters).items():
+            setattr(self.get(optimizer), name, value)
+
+    def fetch(self, value, expect=None, tolerance=0):
+        found = self.tensor(value).numpy()
+        if expect is not None:
+            compare(found, expect, tolerance)
+        return found
+
+    def describe(self, value, expect=None):
+        found = self.tensor(value)
+        if expect is not None:
+            have = {"dtype": found.dtype.name, "shape": list(found.shape)}
+            assert have == expect, f"{have}, expected {expect}"
+
+    def sync(self):
+        pass
+
+    def repeat(self, times, steps):
+        for _ in range(times):
+            for step in steps:
+                self.step(step)
+
+    def end(self):
+        """Stops all tapes: one that is left recording would see the next case."""
+        for block in self.blocks.values():
+            block.__exit__(None, None, None)
+        for value in self.bound.values():
+            if isinstance(value, tf.GradientTape) and value._recording:
+                value._pop_tape()
+
+    def step(self, step):
+        (verb,) = step.keys() - {"error", "warnings", "tag", "scope"}
+        fields = step[verb]
+        if "error" not in step:
+            return getattr(self, verb)(**fields)
+        try:
+            getattr(self, verb)(**fields)
+        except AssertionError:
+            raise
+        except Exception:
+            return None
+        raise AssertionError(f"{verb} succeeded, expected {step['error']['reason']}")
+
+
+def main():
+    wanted = set(sys.argv[1:])
+    passed = failed = skipped = 0
+    for path in sorted(HERE.glob("*.json")):
+        case = json.loads(path.read_text())
+        if wanted and path.stem not in wanted:
+            continue
+        if case["name"] != path.stem:
+            raise SystemExit(f"{path.name}: name is {case['name']}")
+        if "oracle" in case:
+            skipped += 1
+            continue
+        replay = Replay()
+        try:
+            for number, step in enumerate(case["steps"], 1):
+                replay.step(step)
+            passed += 1
+        except Exception as error:
+            failed += 1
+            print(f"{path.stem}: step {number}: {type(error).__name__}: {str(error)[:300]}")
+        finally:
+            replay.end()
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    raise SystemExit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()

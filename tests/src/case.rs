@@ -1,0 +1,287 @@
+//! The language-neutral cases of `tests/conformance`: JSON to commands. The README there defines the format.
+
+use std::collections::HashMap;
+
+use gradtape_client::{
+    DType, Spec, TensorData,
+    proto::{self, Command, command::Kind},
+};
+use serde_json::Value;
+
+/// From the names in a case to handles. A name keeps its handle to the end of the case.
+pub struct Names<'a> {
+    handles: HashMap<String, u64>,
+    /// Names under which variables were created, by handle.
+    pub variables: HashMap<u64, String>,
+    fresh: Box<dyn FnMut() -> u64 + Send + 'a>,
+}
+
+impl std::fmt::Debug for Names<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(&self.handles).finish()
+    }
+}
+
+impl<'a> Names<'a> {
+    /// Takes handles from here.
+    pub fn new(fresh: impl FnMut() -> u64 + Send + 'a) -> Self {
+        Self { handles: HashMap::new(), variables: HashMap::new(), fresh: Box::new(fresh) }
+    }
+
+    fn handle(&mut self, name: &Value) -> u64 {
+        match name.as_str() {
+            Some(name) => {
+                if let Some(&handle) = self.handles.get(name) {
+                    return handle;
+                }
+                let handle = (self.fresh)();
+                self.handles.insert(name.to_owned(), handle);
+                handle
+            }
+            None => 0,
+        }
+    }
+
+    fn handles(&mut self, names: &Value) -> Vec<u64> {
+        list(names).iter().map(|name| self.handle(name)).collect()
+    }
+
+    /// The command of a step.
+    pub fn command(&mut self, step: &Value) -> Command {
+        let (verb, body) = verb(step);
+        Command {
+            kind: Some(self.kind(verb, body)),
+            tag: step["tag"].as_str().unwrap_or_default().to_owned(),
+            scope: u32::try_from(step["scope"].as_u64().unwrap_or(0)).expect("a scope"),
+        }
+    }
+
+    fn kind(&mut self, verb: &str, body: &Value) -> Kind {
+        let text = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
+        let mut at = |field: &str| self.handle(&body[field]);
+        match verb {
+            "constant" => Kind::Constant(proto::Constant {
+                output: at("output"),
+                source: Some(proto::constant::Source::Tensor(tensor(&body["tensor"]).into())),
+            }),
+            "op" => Kind::Op(proto::Op {
+                name: text("name"),
+                inputs: self.handles(&body["inputs"]),
+                outputs: self.handles(&body["outputs"]),
+                attributes: attributes(&body["attributes"]),
+            }),
+            "release" => Kind::Release(proto::Release { handles: self.handles(&body["handles"]) }),
+            "create_variable" => {
+                let variable = at("variable");
+                let initial_value = at("initial_value");
+                self.variables.insert(variable, text("name"));
+                let trainable = body["trainable"].as_bool();
+                let name = text("name");
+                Kind::CreateVariable(proto::CreateVariable { variable, name, initial_value, trainable })
+            }
+            "read_variable" => Kind::ReadVariable(proto::ReadVariable {
+                variable: at("variable"),
+                output: at("output"),
+            }),
+            "assign_variable" => Kind::AssignVariable(proto::AssignVariable {
+                variable: at("variable"),
+                value: at("value"),
+                mode: assign_mode(body),
+            }),
+            "scatter_variable" => Kind::ScatterVariable(proto::ScatterVariable {
+                variable: at("variable"),
+                indices: at("indices"),
+                updates: at("updates"),
+                mode: assign_mode(body),
+            }),
+            "list_watched_variables" => {
+                Kind::ListWatchedVariables(proto::ListWatchedVariables { tape: at("tape") })
+            }
+            "create_optimizer" => Kind::CreateOptimizer(proto::CreateOptimizer {
+                optimizer: at("optimizer"),
+                name: text("name"),
+                hyperparameters: attributes(&body["hyperparameters"]),
+            }),
+            "apply_optimizer" => Kind::ApplyOptimizer(proto::ApplyOptimizer {
+                optimizer: at("optimizer"),
+                pairs: list(&body["pairs"]).iter().map(|pair| self.pair(pair)).collect(),
+            }),
+            "set_optimizer" => Kind::SetOptimizer(proto::SetOptimizer {
+                optimizer: at("optimizer"),
+                hyperparameters: attributes(&body["hyperparameters"]),
+            }),
+            "create_generator" => Kind::CreateGenerator(proto::CreateGenerator {
+                generator: at("generator"),
+                seed: body["seed"].as_i64().unwrap_or(0),
+            }),
+            "next_generator_state" => Kind::NextGeneratorState(proto::NextGeneratorState {
+                generator: at("generator"),
+                output: at("output"),
+                draws: body["draws"].as_i64().unwrap_or(0),
+            }),
+            "fetch" => Kind::Fetch(proto::Fetch { value: at("value") }),
+            "describe" => Kind::Describe(proto::Describe { value: at("value") }),
+            "sync" => Kind::Sync(proto::Sync {}),
+            tape => self.tape_kind(tape, body),
+        }
+    }
+
+    fn tape_kind(&mut self, verb: &str, body: &Value) -> Kind {
+        let flag = |field: &str| body[field].as_bool().unwrap_or(false);
+        let tape = self.handle(&body["tape"]);
+        match verb {
+            "open_tape" => Kind::OpenTape(proto::OpenTape {
+                tape,
+                persistent: flag("persistent"),
+                watch_accessed_variables: body["watch_accessed_variables"].as_bool(),
+                paused: flag("paused"),
+            }),
+            "watch_tape" => {
+                Kind::WatchTape(proto::WatchTape { tape, values: self.handles(&body["values"]) })
+            }
+            "stop_tape" => Kind::StopTape(proto::StopTape {
+                tape,
+                require_recording: flag("require_recording"),
+            }),
+            "resume_tape" => Kind::ResumeTape(proto::ResumeTape { tape }),
+            "reset_tape" => Kind::ResetTape(proto::ResetTape { tape }),
+            "close_tape" => Kind::CloseTape(proto::CloseTape { tape }),
+            "compute_gradient" => {
+                let unconnected = match body["unconnected_gradients"].as_str() {
+                    None => proto::UnconnectedGradients::Unspecified,
+                    Some("none") => proto::UnconnectedGradients::None,
+                    Some("zero") => proto::UnconnectedGradients::Zero,
+                    Some(other) => panic!("unconnected_gradients {other}"),
+                };
+                Kind::ComputeGradient(proto::ComputeGradient {
+                    tape,
+                    targets: self.handles(&body["targets"]),
+                    sources: self.handles(&body["sources"]),
+                    outputs: list(&body["outputs"]).iter().map(|out| self.output(out)).collect(),
+                    output_gradients: self.handles(&body["output_gradients"]),
+                    unconnected_gradients: unconnected.into(),
+                })
+            }
+            other => panic!("the verb {other} is not known"),
+        }
+    }
+
+    fn output(&mut self, output: &Value) -> proto::GradientOutput {
+        if output.is_object() {
+            let gradient = self.handle(&output["gradient"]);
+            proto::GradientOutput { gradient, indices: self.handle(&output["indices"]) }
+        } else {
+            proto::GradientOutput { gradient: self.handle(output), indices: 0 }
+        }
+    }
+
+    fn pair(&mut self, pair: &Value) -> proto::GradientPair {
+        proto::GradientPair {
+            variable: self.handle(&pair["variable"]),
+            gradient: self.handle(&pair["gradient"]),
+            indices: self.handle(&pair["indices"]),
+        }
+    }
+}
+
+/// The verb of a step and its fields.
+pub fn verb(step: &Value) -> (&str, &Value) {
+    let fields = step.as_object().expect("a step is an object").iter();
+    let beside = ["error", "warnings", "tag", "scope"];
+    let mut verbs = fields.filter(|(field, _)| !beside.contains(&field.as_str()));
+    let (verb, body) = verbs.next().expect("a step has a verb");
+    (verb, body)
+}
+
+/// A list, or nothing.
+pub fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A number, which may be one that JSON cannot write.
+pub fn number(value: &Value) -> f64 {
+    match value {
+        Value::String(text) => text.parse().expect("NaN, Infinity or -Infinity"),
+        Value::Bool(truth) => f64::from(u8::from(*truth)),
+        other => other.as_f64().expect("a number"),
+    }
+}
+
+/// The name of an element type.
+pub fn dtype(name: &str) -> DType {
+    match name {
+        "float32" => DType::F32,
+        "float64" => DType::F64,
+        "int32" => DType::I32,
+        "int64" => DType::I64,
+        "bool" => DType::Bool,
+        other => panic!("the dtype {other} is not known"),
+    }
+}
+
+/// Extents.
+pub fn shape(value: &Value) -> Vec<i64> {
+    list(value).iter().map(|extent| extent.as_i64().expect("an extent")).collect()
+}
+
+/// A tensor as the files write it.
+pub fn tensor(value: &Value) -> TensorData {
+    let shape = shape(&value["shape"]);
+    let data = list(&value["data"]);
+    let dtype = value["dtype"].as_str().map_or(DType::F32, dtype);
+    let integer = |value: &Value| value.as_i64().expect("an integer");
+    #[expect(clippy::cast_possible_truncation, reason = "the files write f32 in decimal")]
+    match dtype {
+        DType::F32 => of(shape, data, |x| number(x) as f32),
+        DType::F64 => of(shape, data, number),
+        DType::I32 => of(shape, data, |x| i32::try_from(integer(x)).expect("an i32")),
+        DType::I64 => of(shape, data, integer),
+        DType::Bool => of(shape, data, |x| x.as_bool().expect("a truth value")),
+        other => TensorData::from_bytes(Spec { dtype: other, shape }, bytes::Bytes::new()),
+    }
+}
+
+fn of<T: gradtape_client::Element>(
+    shape: Vec<i64>,
+    data: &[Value],
+    element: impl Fn(&Value) -> T,
+) -> TensorData {
+    let elements: Vec<T> = data.iter().map(element).collect();
+    TensorData::new(shape, &elements)
+}
+
+fn assign_mode(body: &Value) -> i32 {
+    let mode = match body["mode"].as_str() {
+        None => proto::AssignMode::Unspecified,
+        Some("replace") => proto::AssignMode::Replace,
+        Some("add") => proto::AssignMode::Add,
+        Some("subtract") => proto::AssignMode::Subtract,
+        Some(other) => panic!("the mode {other} is not known"),
+    };
+    mode.into()
+}
+
+fn attributes(value: &Value) -> Vec<proto::Attribute> {
+    let fields = value.as_object().into_iter().flatten();
+    fields.map(|(name, value)| attribute(name, value)).collect()
+}
+
+fn attribute(name: &str, typed: &Value) -> proto::Attribute {
+    use proto::attribute::Value as Kind;
+
+    let (kind, value) =
+        typed.as_object().and_then(|object| object.iter().next()).expect("a type and a value");
+    let value = match kind.as_str() {
+        "bool" => Kind::BoolValue(value.as_bool().expect("a truth value")),
+        "int" => Kind::IntValue(value.as_i64().expect("an integer")),
+        "double" => Kind::DoubleValue(number(value)),
+        "string" => Kind::StringValue(value.as_str().expect("a text").to_owned()),
+        "dtype" => {
+            let dtype = dtype(value.as_str().expect("a dtype"));
+            Kind::DtypeValue(proto::DataType::from(dtype).into())
+        }
+        "ints" => Kind::IntsValue(proto::IntegerList { values: shape(value) }),
+        other => panic!("the attribute type {other} is not known"),
+    };
+    proto::Attribute { name: name.to_owned(), value: Some(value) }
+}

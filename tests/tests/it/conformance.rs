@@ -1,0 +1,251 @@
+//! Ring 3: the language-neutral cases, replayed through the client.
+
+use std::{collections::HashMap, fs};
+
+use gradtape_client::{
+    Code, Error, Failure, Session, Spec, TensorData,
+    proto::{self, Reply, reply::Result as Answer},
+};
+use gradtape_tests::{
+    Server,
+    case::{Names, dtype, list, number, shape, tensor, verb},
+    folder,
+};
+use serde_json::Value;
+
+/// What a step was answered.
+type Outcome = Result<Reply, Error>;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_case_holds() {
+    let server = Server::start().await;
+    let names = case_names();
+    assert!(names.len() > 100, "the cases are missing");
+    for name in names {
+        replay(&server, &name).await;
+    }
+}
+
+macro_rules! traps {
+    ($($trap:ident,)*) => {$(
+        #[tokio::test]
+        async fn $trap() {
+            let server = Server::start().await;
+            let prefix = &stringify!($trap)[..7];
+            let names: Vec<_> = case_names().into_iter().filter(|n| n.starts_with(prefix)).collect();
+            assert!(!names.is_empty(), "there is no case for {prefix}");
+            for name in names {
+                replay(&server, &name).await;
+            }
+        }
+    )*};
+}
+
+traps! {
+    trap_01_reentry_accumulates_and_active_reentry_fails,
+    trap_02_a_persistent_gradient_is_recorded_inside_its_block_only,
+    trap_03_the_outer_tape_sees_what_was_computed_inside_it,
+    trap_04_none_is_not_zero,
+    trap_05_a_target_that_is_a_source_adds_identity,
+    trap_06_watching_counts_later_uses_and_never_cuts,
+    trap_07_a_variable_sums_its_reads,
+    trap_08_assign_is_not_differentiable,
+    trap_09_equal_constants_are_different_tensors,
+    trap_10_unused_outputs_get_zeros,
+    trap_11_broadcast_gradients_have_the_inputs_shape,
+    trap_12_sparse_gradients_keep_duplicates,
+    trap_13_ties_and_kinks_follow_tensorflow,
+    trap_14_optimizers_follow_keras,
+    trap_15_seeds_are_validated,
+}
+
+fn case_names() -> Vec<String> {
+    let files = fs::read_dir(folder("conformance")).expect("the folder of cases");
+    let names = files.filter_map(|file| {
+        let name = file.expect("a file").file_name().into_string().expect("a name in UTF-8");
+        name.strip_suffix(".json").map(str::to_owned)
+    });
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+/// Replays a case with all its commands under way at once, and again waiting for each.
+async fn replay(server: &Server, name: &str) {
+    let path = folder("conformance").join(name).with_extension("json");
+    let text = fs::read_to_string(&path).expect("a readable case");
+    let case: Value = serde_json::from_str(&text).expect("JSON");
+    let mut steps = Vec::new();
+    unroll(list(&case["steps"]), &mut steps);
+    for one_by_one in [false, true] {
+        let session = server.session().await;
+        let mut names = Names::new(|| session.reserve());
+        let mut outcomes = Vec::new();
+        for step in &steps {
+            let answer = session.command(names.command(step));
+            let answer = if one_by_one {
+                let outcome = answer.await;
+                Box::pin(std::future::ready(outcome)) as futures::future::BoxFuture<'_, Outcome>
+            } else {
+                Box::pin(answer)
+            };
+            outcomes.push(answer);
+        }
+        let outcomes = futures::future::join_all(outcomes).await;
+        let mut roots = HashMap::new();
+        for (index, (step, outcome)) in steps.iter().zip(&outcomes).enumerate() {
+            let place = format!("{name}, step {index} {step}");
+            check(&place, step, outcome, &names, &mut roots);
+        }
+        drop(outcomes);
+        finish(&session).await;
+    }
+}
+
+/// Waits for the end of a case; its failures were expected.
+async fn finish(session: &Session) {
+    while let Err(error) = session.sync().await {
+        assert!(error.failure().is_some(), "the session ended: {error}");
+    }
+}
+
+/// Writes repetitions out.
+fn unroll<'a>(steps: &'a [Value], into: &mut Vec<&'a Value>) {
+    for step in steps {
+        if let Some(repeat) = step.get("repeat") {
+            for _ in 0..repeat["times"].as_u64().expect("a number of rounds") {
+                unroll(list(&repeat["steps"]), into);
+            }
+        } else {
+            into.push(step);
+        }
+    }
+}
+
+fn check(
+    place: &str,
+    step: &Value,
+    outcome: &Outcome,
+    names: &Names<'_>,
+    roots: &mut HashMap<String, u64>,
+) {
+    match (outcome, step.get("error")) {
+        (Err(Error::Command(failure)), expected) => {
+            roots.insert(failure.tag.clone(), failure.sequence);
+            let expected = expected.unwrap_or_else(|| panic!("{place}: {failure}"));
+            check_failure(place, failure, expected, roots);
+        }
+        (Err(error), _) => panic!("{place}: {error}"),
+        (Ok(reply), Some(_)) => panic!("{place}: expected an error, got {reply:?}"),
+        (Ok(reply), None) => {
+            if let Some(count) = step.get("warnings") {
+                assert_eq!(Some(reply.warnings.len() as u64), count.as_u64(), "{place}");
+            }
+            check_answer(place, verb(step).1, reply.result.as_ref(), names);
+        }
+    }
+}
+
+fn check_failure(place: &str, failure: &Failure, expected: &Value, roots: &HashMap<String, u64>) {
+    assert_eq!(expected["reason"].as_str(), Some(&failure.reason[..]), "{place}: {failure}");
+    if let Some(code) = expected["code"].as_str() {
+        assert_eq!(code_name(failure.code), code, "{place}: {failure}");
+    }
+    if let Some(root) = expected["root"].as_str() {
+        assert_eq!(failure.root_tag, root, "{place}");
+        assert_eq!(Some(&failure.root_sequence), roots.get(root), "{place}");
+    }
+}
+
+/// `InvalidArgument` as `INVALID_ARGUMENT`.
+fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(letter.to_uppercase());
+    }
+    name
+}
+
+fn check_answer(place: &str, body: &Value, answer: Option<&Answer>, names: &Names<'_>) {
+    let Some(expected) = body.get("expect") else { return };
+    match answer {
+        Some(Answer::Tensor(actual)) => {
+            let actual = TensorData::try_from(actual.clone()).expect("a tensor");
+            compare(place, &actual, expected, body.get("tolerance").map(number));
+        }
+        Some(Answer::Spec(actual)) => {
+            let actual = Spec::try_from(actual.clone()).expect("a spec");
+            assert_eq!(actual, spec(expected), "{place}");
+        }
+        Some(Answer::Gradient(actual)) => {
+            assert_eq!(actual.gradients.len(), list(expected).len(), "{place}");
+            for (info, expected) in actual.gradients.iter().zip(list(expected)) {
+                check_gradient(place, info, expected);
+            }
+        }
+        Some(Answer::Optimizer(actual)) => {
+            assert_eq!(Some(actual.iterations), expected["iterations"].as_i64(), "{place}");
+        }
+        Some(Answer::Variables(actual)) => {
+            let names: Vec<_> = actual.variables.iter().map(|v| &names.variables[v][..]).collect();
+            let expected: Vec<_> = list(expected).iter().filter_map(Value::as_str).collect();
+            assert_eq!(names, expected, "{place}");
+        }
+        Some(Answer::Sync(_) | Answer::Error(_)) | None => panic!("{place}: got {answer:?}"),
+    }
+}
+
+fn spec(expected: &Value) -> Spec {
+    let dtype = dtype(expected["dtype"].as_str().expect("a dtype"));
+    Spec { dtype, shape: shape(&expected["shape"]) }
+}
+
+fn check_gradient(place: &str, info: &proto::GradientInfo, expected: &Value) {
+    let word = |name: &str, prefix: &str| {
+        name.strip_prefix(prefix).expect("enum values carry their prefix").to_lowercase()
+    };
+    let kind = word(info.kind().as_str_name(), "GRADIENT_KIND_");
+    assert_eq!(Some(&kind[..]), expected["kind"].as_str(), "{place}");
+    if let Some(reason) = expected["reason"].as_str() {
+        assert_eq!(word(info.absent_reason().as_str_name(), "ABSENT_REASON_"), reason, "{place}");
+    }
+    let actual = info.spec.clone().map(|spec| Spec::try_from(spec).expect("a spec"));
+    if let Some(name) = expected["dtype"].as_str() {
+        assert_eq!(actual.as_ref().map(|spec| spec.dtype), Some(dtype(name)), "{place}");
+    }
+    if let Some(extents) = expected.get("shape") {
+        assert_eq!(actual.map(|spec| spec.shape), Some(shape(extents)), "{place}");
+    }
+}
+
+fn compare(place: &str, actual: &TensorData, expected: &Value, tolerance: Option<f64>) {
+    let expected = tensor(expected);
+    assert_eq!(actual.spec(), expected.spec(), "{place}");
+    for (actual, expected) in numbers(actual).into_iter().zip(numbers(&expected)) {
+        let near = match tolerance {
+            Some(t) if expected.is_finite() => {
+                (actual - expected).abs() <= t * expected.abs().max(1.0)
+            }
+            _ => actual == expected || (actual.is_nan() && expected.is_nan()),
+        };
+        assert!(near, "{place}: got {actual}, expected {expected}");
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the cases hold small integers")]
+fn numbers(data: &TensorData) -> Vec<f64> {
+    use gradtape_client::DType;
+
+    let expect = "the dtype was asked";
+    match data.dtype() {
+        DType::F64 => data.to_vec().expect(expect),
+        DType::F32 => data.to_vec::<f32>().expect(expect).into_iter().map(f64::from).collect(),
+        DType::I32 => data.to_vec::<i32>().expect(expect).into_iter().map(f64::from).collect(),
+        DType::I64 => data.to_vec::<i64>().expect(expect).into_iter().map(|n| n as f64).collect(),
+        DType::Bool => data.to_vec::<bool>().expect(expect).into_iter().map(f64::from).collect(),
+        other => panic!("the dtype {other} is not known"),
+    }
+}

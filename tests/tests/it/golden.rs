@@ -1,0 +1,286 @@
+//! Ring 2 over the wire: TensorFlow's and Keras' numbers in `tests/golden`.
+//!
+//! The files name cases, not programs; `program` and `COVERED_OPTIMIZERS` say what each means here. What is not covered is
+//! listed, and a test holds the lists against the files and the server, so that nothing is skipped in silence.
+
+use std::{collections::BTreeSet, fs};
+
+use gradtape_client::{
+    Attribute, DType, GradientOptions, Optimizer, Session, Tensor, TensorData,
+    proto::{ListOpsRequest, catalog_service_client::CatalogServiceClient},
+};
+use gradtape_tests::{
+    Server,
+    case::{list, number, shape, tensor},
+    folder,
+    raw::channel,
+};
+use serde_json::Value;
+
+/// Largest relative difference; the kernels are good to 2 ulp, sums of several rounded values to a little more.
+const TOLERANCE: f64 = 2e-5;
+
+/// Cases of `grads.json` whose ops this version does not have.
+const MISSING_OPS: &[&str] = &[
+    "atan2", "avg_pool_same3", "band_part", "batch_norm_train", "cholesky", "conv2d_dil2",
+    "conv2d_same_s1", "conv2d_same_s2_even", "conv2d_transpose", "conv2d_valid_s2", "cumprod",
+    "depthwise", "det", "diag_part", "digamma", "einsum_bhqk", "einsum_trace", "fused_bn_train",
+    "gather_nd", "inv", "layer_norm", "lgamma", "pad_reflect", "pad_symmetric",
+    "resize_bilinear2x", "resize_nearest2x", "reverse", "roll", "scatter_nd", "segment_mean",
+    "segment_sum", "solve", "sort", "space_to_depth", "top_k2", "triangular_solve",
+    "unsorted_segment_sum",
+];
+
+/// Cases of `optimizers.json` that this version does not have: other optimizers, averages of weights, schedules.
+const MISSING_OPTIMIZERS: &[&str] = &[
+    "adadelta", "adafactor", "adafactor_norel", "adamax", "ftrl", "lamb", "lion", "muon", "nadam",
+    "rmsprop", "rmsprop_centered_mom", "sgd_ema", "sgd_exp", "sgd_exp_accum2",
+];
+
+/// A way to compute a case's output from its inputs.
+type Program = Box<dyn Fn(&[Tensor]) -> Tensor + Send + Sync>;
+
+fn file(name: &str) -> Value {
+    let text = fs::read_to_string(folder("golden").join(name)).expect("the golden file");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gradients_are_tensorflows() {
+    let server = Server::start().await;
+    let session = server.session().await;
+    let golden = file("grads.json");
+    let mut missing = BTreeSet::new();
+    for case in list(&golden["cases"]) {
+        let name = case["op"].as_str().expect("a name");
+        let programs = programs(&session, name);
+        if programs.is_empty() {
+            missing.insert(name.to_owned());
+            continue;
+        }
+        let mut differences = Vec::new();
+        for program in &programs {
+            match check(&session, case, program).await {
+                Ok(()) => break,
+                Err(difference) => differences.push(difference),
+            }
+        }
+        assert!(differences.len() < programs.len(), "{name}: {differences:#?}");
+    }
+    assert_eq!(missing, MISSING_OPS.iter().map(|&name| name.to_owned()).collect());
+}
+
+#[tokio::test]
+async fn no_op_of_the_server_is_listed_as_missing() {
+    let server = Server::start().await;
+    let request = ListOpsRequest { page_size: 1_000, page_token: String::new() };
+    let mut catalog = CatalogServiceClient::new(channel(&server).await);
+    let ops = catalog.list_ops(request).await.expect("the catalogue").into_inner().ops;
+    for op in ops {
+        assert!(!MISSING_OPS.contains(&&op.name[..]), "{} exists: write its program", op.name);
+    }
+}
+
+/// Compares the output and all gradients of a case with those of a program.
+async fn check(session: &Session, case: &Value, program: &Program) -> Result<(), String> {
+    let inputs: Vec<Tensor> =
+        list(&case["inputs"]).iter().map(|input| session.constant(tensor(input))).collect();
+    let tape = session.tape();
+    tape.watch(&inputs);
+    let output = program(&inputs);
+    let upstream = list(&case["upstream"]).iter().map(number).map(narrow).collect::<Vec<_>>();
+    let seed = session.constant(TensorData::new(shape(&case["output"]["shape"]), &upstream));
+    let options = GradientOptions { seeds: vec![Some(&seed)], ..GradientOptions::default() };
+    let gradients = tape.gradient_with([&output], &inputs, &options);
+    compare("output", &output, &case["output"]).await?;
+    for (gradient, expected) in gradients.iter().zip(list(&case["grads"])) {
+        if expected.is_null() {
+            let present = gradient.is_present().await.map_err(|error| error.to_string())?;
+            if present {
+                return Err("a gradient is present that should be absent".to_owned());
+            }
+        } else {
+            compare("gradient", gradient, expected).await?;
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the file writes f32 in decimal")]
+fn narrow(x: f64) -> f32 {
+    x as f32
+}
+
+async fn compare(what: &str, actual: &Tensor, expected: &Value) -> Result<(), String> {
+    let data = actual.data().await.map_err(|error| format!("{what}: {error}"))?;
+    if data.shape() != shape(&expected["shape"]) {
+        return Err(format!("{what} has shape {:?}, not {}", data.shape(), expected["shape"]));
+    }
+    let actual: Vec<f32> = data.to_vec().map_err(|error| format!("{what}: {error}"))?;
+    for (i, (&actual, expected)) in actual.iter().zip(list(&expected["data"])).enumerate() {
+        let (actual, expected) = (f64::from(actual), number(expected));
+        let near = (actual - expected).abs() <= TOLERANCE * expected.abs().max(1.0);
+        if !(near || actual == expected || (actual.is_nan() && expected.is_nan())) {
+            return Err(format!("{what}[{i}] is {actual}, not {expected}"));
+        }
+    }
+    Ok(())
+}
+
+/// What a case computes. Where the file leaves an argument open, every value that fits is a program, and one must agree.
+fn programs(session: &Session, name: &str) -> Vec<Program> {
+    let reduce = name.strip_suffix("_axis1").map(|op| {
+        let op = op.to_owned();
+        call(move |x| x[0].session().op(&op, [&x[0]], [("axis", [1].into())]))
+    });
+    if let Some(program) = reduce {
+        return vec![program];
+    }
+    let attributes = |name: &'static str, attributes: Vec<(&'static str, Attribute)>| {
+        vec![call(move |x| x[0].session().op(name, x, attributes.clone()))]
+    };
+    let constant = |data: TensorData| session.constant(data);
+    match name {
+        "bias_add" => vec![call(|x| &x[0] + &x[1])],
+        "batch_matmul_bcast" => attributes("matmul", vec![]),
+        "matmul_ta" => attributes("matmul", vec![("transpose_a", true.into())]),
+        "matmul_tb" => attributes("matmul", vec![("transpose_b", true.into())]),
+        "gelu_tanh" => attributes("gelu", vec![("approximate", true.into())]),
+        "leaky_relu" => attributes("leaky_relu", vec![("alpha", 0.2.into())]),
+        "l2_norm" => vec![call(|x| x[0].square().reduce_sum().sqrt())],
+        "cumsum_rev_excl" => {
+            attributes("cumsum", vec![("exclusive", true.into()), ("reverse", true.into())])
+        }
+        "reshape" => attributes("reshape", vec![("shape", [3, 2].into())]),
+        "broadcast_to" => attributes("broadcast_to", vec![("shape", [3, 2].into())]),
+        "tile" => attributes("tile", vec![("multiples", [2, 3].into())]),
+        "concat" => attributes("concat", vec![("axis", 1.into())]),
+        "stack" => attributes("stack", vec![("axis", 1.into())]),
+        "slice_strided" => attributes(
+            "strided_slice",
+            vec![
+                ("begin", [0, 1].into()),
+                ("end", [0, 3].into()),
+                ("strides", [-1, 1].into()),
+                ("begin_mask", 1.into()),
+                ("end_mask", 1.into()),
+            ],
+        ),
+        "cast_roundtrip_f64" => {
+            let round_trip = |of: fn(Tensor) -> Tensor| {
+                call(move |x| of(x[0].cast(DType::F64)).cast(DType::F32))
+            };
+            vec![round_trip(|x| x.square()), round_trip(|x| x), round_trip(|x| x.sin())]
+        }
+        "max_pool" => pool(2, "VALID"),
+        "max_pool_same3" => pool(3, "SAME"),
+        "xent" => attributes("softmax_cross_entropy_with_logits", vec![]),
+        "sigmoid_xent" => attributes("sigmoid_cross_entropy_with_logits", vec![]),
+        "sparse_xent" => tuples(3, 2, |labels| {
+            let labels = constant(labels.into());
+            call(move |x| labels.sparse_softmax_cross_entropy_with_logits(&x[0]))
+        }),
+        "gather_dup" | "gather_ax1" => {
+            let axis = i64::from(name == "gather_ax1");
+            tuples(3, 3, |indices| {
+                let indices = constant(indices.into());
+                call(move |x| indices.session().op("gather", [&x[0], &indices], [("axis", axis.into())]))
+            })
+        }
+        "where" => tuples(2, 4, |bits| {
+            let bits: Vec<bool> = bits.iter().map(|&bit| bit == 1).collect();
+            let condition = constant(TensorData::new([2, 2], &bits));
+            call(move |x| condition.where_(&x[0], &x[1]))
+        }),
+        "clip" => [(-0.5, 0.5), (-1.0, 1.0), (-0.3, 0.3), (0.0, 1.0)]
+            .map(|(low, high)| call(move |x| x[0].clip_by_value(low, high)))
+            .into(),
+        "transpose" => [[1, 0, 2], [1, 2, 0], [2, 1, 0]]
+            .map(|perm| call(move |x| x[0].session().op("transpose", x, [("perm", perm.into())])))
+            .into(),
+        "pad_const" => tuples(3, 4, |paddings| {
+            call(move |x| x[0].session().op("pad", x, [("paddings", paddings.clone().into())]))
+        }),
+        name if MISSING_OPS.contains(&name) => vec![],
+        name => {
+            let name = name.to_owned();
+            vec![call(move |x| x[0].session().op(&name, x, []))]
+        }
+    }
+}
+
+fn call(program: impl Fn(&[Tensor]) -> Tensor + Send + Sync + 'static) -> Program {
+    Box::new(program)
+}
+
+fn pool(window: i64, padding: &'static str) -> Vec<Program> {
+    vec![call(move |x| {
+        let attributes = [
+            ("ksize", [window, window].into()),
+            ("strides", [2, 2].into()),
+            ("padding", padding.into()),
+        ];
+        x[0].session().op("max_pool2d", x, attributes)
+    })]
+}
+
+/// A program for each tuple of so many numbers below a bound.
+fn tuples(below: i64, length: u32, program: impl Fn(Vec<i64>) -> Program) -> Vec<Program> {
+    let digits = |n: i64| (0..length).map(move |place| n / below.pow(place) % below).collect();
+    (0..below.pow(length)).map(|n| program(digits(n))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn optimizers_are_keras() {
+    let server = Server::start().await;
+    let session = server.session().await;
+    let golden = file("optimizers.json");
+    let mut missing = BTreeSet::new();
+    let cases = golden.as_object().expect("an object").iter();
+    for (name, case) in cases.filter(|(_, case)| case.get("traj").is_some()) {
+        if MISSING_OPTIMIZERS.contains(&&name[..]) {
+            missing.insert(&name[..]);
+            continue;
+        }
+        let (kind, hyperparameters) = hyperparameters(name, &case["config"]);
+        let optimizer = Optimizer::named(&session, kind, hyperparameters);
+        let extents = shape(&golden["shape"]);
+        let floats = |values: &Value| -> Vec<f32> {
+            list(values).iter().map(number).map(narrow).collect()
+        };
+        let variable = session.variable(name, TensorData::new(extents.clone(), &floats(&golden["init"])));
+        let steps = list(&golden["grads"]).iter().zip(list(&case["traj"]));
+        for (step, (gradient, expected)) in steps.enumerate() {
+            let gradient = session.constant(TensorData::new(extents.clone(), &floats(gradient)));
+            optimizer.apply([(&gradient, &variable)]).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+            let actual = variable.value::<f32>().await.expect("the variable");
+            for (actual, expected) in actual.iter().zip(floats(expected)) {
+                let near = f64::from((actual - expected).abs()) <= TOLERANCE;
+                assert!(near, "{name}, step {step}: {actual}, not {expected}");
+            }
+        }
+    }
+    assert_eq!(missing, MISSING_OPTIMIZERS.iter().copied().collect());
+}
+
+/// Keras' configuration as the server takes it: without what is null or belongs to things that are not here yet.
+fn hyperparameters(name: &str, config: &Value) -> (&'static str, Vec<(&'static str, Attribute)>) {
+    const DOUBLES: &[&str] = &[
+        "learning_rate", "momentum", "beta_1", "beta_2", "epsilon", "initial_accumulator_value",
+        "weight_decay", "clipnorm", "global_clipnorm", "clipvalue", "loss_scale_factor",
+    ];
+    const FLAGS: &[&str] = &["nesterov", "amsgrad"];
+
+    // AdamW is Adam with a decay.
+    let kind = match name.split('_').next() {
+        Some("sgd") => "sgd",
+        Some("adam" | "adamw") => "adam",
+        Some("adagrad") => "adagrad",
+        other => panic!("the optimizer {other:?} is not listed as missing"),
+    };
+    let doubles = DOUBLES.iter().filter_map(|&key| Some((key, config[key].as_f64()?.into())));
+    let flags = FLAGS.iter().filter_map(|&key| Some((key, config[key].as_bool()?.into())));
+    let steps = config["gradient_accumulation_steps"].as_i64();
+    let steps = steps.map(|steps| ("gradient_accumulation_steps", steps.into()));
+    (kind, doubles.chain(flags).chain(steps).collect())
+}

@@ -1,0 +1,51 @@
+//! Writes what is derived from the engine's tables: each client's op wrappers, and the reference of ops and errors.
+//!
+//! The files are committed, so that nobody needs this to build; the test command checks that they are fresh.
+
+use anyhow::{Result, bail};
+
+use crate::context::Context;
+
+mod errors;
+mod ops;
+mod rust;
+
+/// One generated file.
+struct Target {
+    path: &'static str,
+    make: fn(&Context) -> Result<String>,
+}
+
+const TARGETS: &[Target] = &[
+    Target { path: "client/rust/src/ops.rs", make: rust::make },
+    Target { path: "docs/ops.md", make: |_| Ok(ops::make()) },
+    Target { path: "docs/errors.md", make: errors::make },
+];
+
+/// Writes the files that are not as they should be.
+pub(crate) fn write(context: &Context) -> Result<()> {
+    for target in TARGETS {
+        let wanted = (target.make)(context)?;
+        if context.sh.read_file(target.path).is_ok_and(|present| present == wanted) {
+            continue;
+        }
+        context.sh.write_file(target.path, wanted)?;
+        println!("wrote {}", target.path);
+    }
+    Ok(())
+}
+
+/// Fails if a file is not as it should be.
+pub(crate) fn check(context: &Context) -> Result<()> {
+    let mut stale = Vec::new();
+    for target in TARGETS {
+        let wanted = (target.make)(context)?;
+        if context.sh.read_file(target.path).ok() != Some(wanted) {
+            stale.push(target.path);
+        }
+    }
+    if !stale.is_empty() {
+        bail!("run cargo xtask generate: {} not fresh", stale.join(", "));
+    }
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! The parts of the test command, in the order in which they run: the quick ones and the ones that others build on
+//! come first.
+
+use anyhow::Result;
+
+use crate::{
+    context::{Context, Outcome},
+    generate,
+};
+
+pub(crate) mod proto;
+mod python;
+mod rust;
+mod supply;
+mod tidy;
+
+/// One part of the test command.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// Its name for `--only` and `--skip`.
+    pub(crate) name: &'static str,
+    /// What it checks.
+    pub(crate) about: &'static str,
+    /// The check.
+    pub(crate) run: fn(&Context) -> Result<Outcome>,
+}
+
+/// All parts.
+pub(crate) const ALL: &[Part] = &[
+    Part { name: "format", about: "rustfmt has nothing to change", run: rust::format },
+    Part {
+        name: "tidy",
+        about: "dependencies, file lengths, module documentation, paths",
+        run: tidy::run,
+    },
+    Part { name: "generated", about: "generated files are fresh", run: generated },
+    Part { name: "clippy", about: "clippy has nothing to say", run: rust::clippy },
+    Part { name: "docs", about: "the documentation builds without warnings", run: rust::docs },
+    Part { name: "rust", about: "unit and integration tests", run: rust::tests },
+    Part { name: "doctests", about: "the examples in the documentation", run: rust::doctests },
+    Part { name: "deny", about: "licences, sources and bans of dependencies", run: supply::run },
+    Part { name: "proto", about: "buf lint, and nothing breaks the baseline", run: proto::run },
+    Part { name: "python", about: "ruff and pytest of the Python client", run: python::run },
+];
+
+fn generated(context: &Context) -> Result<Outcome> {
+    generate::check(context)?;
+    Ok(Outcome::Passed)
+}
