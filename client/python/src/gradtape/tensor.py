@@ -489,7 +489,7 @@ def strided_slice(x: Value, keys: tuple[Any, ...]) -> Tensor:
     masks = {
         "begin_mask": begin_mask,
         "end_mask": end_mask,
-        "shrink_mask": shrink_mask,
+        "shrink_axis_mask": shrink_mask,
         "new_axis_mask": new_axis_mask,
     }
     attributes: dict[str, Any] = {
