@@ -110,6 +110,23 @@ def apply(
     return emit(_wire.template(name, attributes, len(values)), values, dtype)
 
 
+def apply_many(
+    name: str, inputs: Sequence[Any], attributes: dict[str, Any], result: int, count: int
+) -> list[Tensor]:
+    """Applies an op of the table with several results; like `apply` otherwise.
+
+    Args:
+        name: Name of the op in the catalogue.
+        inputs: Its inputs.
+        attributes: Attributes that differ from their defaults.
+        result: The number of the input whose dtype the results have.
+        count: How many results there are.
+    """
+    values = as_values(inputs)
+    template = _wire.template(name, attributes, len(values), count)
+    return emit_many(template, values, values[result]._dtype)
+
+
 def as_values(inputs: Sequence[Any]) -> list[Any]:
     """Converts the inputs of an op; what is no tensor adopts the dtype of the first that is."""
     hint = None
