@@ -53,13 +53,14 @@ def emit(template: _wire.Template, inputs: Sequence[Tensor | Variable], dtype: D
         parts = site.parts[template] = template.parts(session.handle_width, site.tail)
     out = session.new_handle()
     session.append(parts[0] + handles + parts[1] + out + parts[2])
+    result = new_tensor(session, out, dtype)
     for tape in scope.tapes:
         signature = tape._signature
         signature.step((template, *map(signature.number, inputs)))
-        signature.add(out)
+        signature.add(result)
     if _synchronous:
         session.sync(scope.number, site.tail)
-    return new_tensor(session, out, dtype)
+    return result
 
 
 def emit_many(
@@ -76,14 +77,15 @@ def emit_many(
     outs = [session.new_handle() for _ in range(template.outputs)]
     handles = b"".join(value._handle for value in inputs)
     session.append(prefix + handles + middle + b"".join(outs) + tail)
+    results = [new_tensor(session, out, dtype) for out in outs]
     for tape in scope.tapes:
         signature = tape._signature
         signature.step((template, *map(signature.number, inputs)))
-        for out in outs:
-            signature.add(out)
+        for result in results:
+            signature.add(result)
     if _synchronous:
         session.sync(scope.number, site.tail)
-    return [new_tensor(session, out, dtype) for out in outs]
+    return results
 
 
 def apply(

@@ -11,6 +11,7 @@ Anything that a signature could not follow moves it to a node of its own, which 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable
 from typing import Any
 
@@ -42,11 +43,14 @@ class _Tree:
 
 _tree = _Tree()
 
+# Tells values and variables of this process apart.
+new_serial = itertools.count().__next__
+
 
 class Signature:
     """What one tape has recorded so far."""
 
-    __slots__ = ("_count", "_numbers", "_root", "_tapes", "node")
+    __slots__ = ("_numbers", "_root", "_tapes", "node")
 
     def __init__(self, root: Hashable) -> None:
         self._root = root
@@ -55,8 +59,7 @@ class Signature:
     def reset(self) -> None:
         """Starts from nothing."""
         self.node = _tree.root(self._root)
-        self._numbers: dict[bytes, int] = {}
-        self._count = 0
+        self._numbers: dict[int, int] = {}
         self._tapes: dict[int, int] = {}
 
     def step(self, key: Hashable) -> None:
@@ -64,9 +67,9 @@ class Signature:
         try:
             self.node = self.node.next[key]
         except KeyError:
-            node = Node()
+            self.node.next[key] = node = Node()
+            self.node = node
             _tree.nodes += 1
-            self.node = self.node.next[key] = node
 
     def lose_track(self) -> None:
         """Leaves the tree after an event that cannot be followed."""
@@ -74,18 +77,21 @@ class Signature:
 
     def number(self, value: Any) -> int:
         """Returns the number of a value, variable or generator that an event uses."""
-        found = self._numbers.get(value._handle)
+        found = self._numbers.get(value._serial)
         if found is None:
-            # What it is where it comes from outside: its dtype, and of a variable whether tapes watch it.
-            self.step((value._dtype, value._trainable))
-            found = self.add(value._handle)
+            # What it is where it comes from outside: its dtype and, where known, its rank (a negative axis needs it
+            # to be understood), and of a variable whether tapes watch it.
+            shape = value._shape
+            rank = None if shape is None else len(shape)
+            self.step((value._dtype.number, rank, value._trainable))
+            found = self.add(value)
         return found
 
-    def add(self, handle: bytes) -> int:
-        """Numbers a value that an event made. A handle used again names the newer value."""
-        number = self._count
-        self._numbers[handle] = number
-        self._count = number + 1
+    def add(self, value: Any) -> int:
+        """Numbers a value that an event made."""
+        # By serial number: handles are used again, also for values that this signature never met.
+        number = len(self._numbers)
+        self._numbers[value._serial] = number
         return number
 
     def tape_number(self, tape: Any) -> int:

@@ -251,17 +251,20 @@ class GradientTape:
                 if row:
                     session.dead.append(row)
                 results.append(Tensor(session, out, source._dtype, source._shape))
+            made = results[-1]
             for tape in scope.tapes:
-                tape._signature.add(out)
                 if kind == _SPARSE:
-                    tape._signature.add(row)
+                    tape._signature.add(made.values)
+                    tape._signature.add(made.indices)
+                else:
+                    tape._signature.add(made)
         return results
 
     def _follow(self, scope: Any, targets: Any, sources: Any, seeds: Any, zero: bool) -> None:
         """Lets the tapes that record this gradient follow it."""
         for tape in scope.tapes:
             signature = tape._signature
-            if tape is not self and tape._resumed > self._opened:
+            if tape is not self and (scope is not self._scope or tape._resumed > self._opened):
                 # It did not see all that this tape recorded.
                 signature.lose_track()
                 continue

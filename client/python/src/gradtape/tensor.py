@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gradtape import _context, _execute, _wire, dtypes
 from gradtape._execute import emit, same_dtype
 from gradtape._session import Session
+from gradtape._signature import new_serial
 from gradtape.dtypes import DType
 
 # Converted operands of at most this many bytes are kept on the server and used again.
@@ -61,10 +62,11 @@ class TensorShape(tuple):  # type: ignore[type-arg]
 class Value:
     """What tensors and variables have in common: a handle, a dtype and operators."""
 
-    __slots__ = ("__weakref__", "_dtype", "_handle", "_session", "_shape")
+    __slots__ = ("__weakref__", "_dtype", "_handle", "_serial", "_session", "_shape")
 
     _dtype: DType
     _handle: bytes
+    _serial: int
     _session: Session
     _shape: TensorShape | None
     # Of a variable, whether tapes watch it by themselves.
@@ -275,6 +277,7 @@ class Tensor(Value):
     ) -> None:
         self._session = session
         self._handle = handle
+        self._serial = new_serial()
         self._dtype = dtype
         self._shape = shape
         self._elements: npt.NDArray[Any] | None = None

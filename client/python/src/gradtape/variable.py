@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import builtins
-import itertools
 from typing import Any
 
 from gradtape import _context, _wire, dtypes
 from gradtape._execute import command
+from gradtape._signature import new_serial
 from gradtape.indexed_slices import IndexedSlices
 from gradtape.tensor import Tensor, TensorShape, Value, constant, convert, convert_to_tensor
-
-_serials = itertools.count()
 
 
 class Variable(Value):
@@ -32,7 +30,7 @@ class Variable(Value):
         shape: Shape. It must be the value's.
     """
 
-    __slots__ = ("_serial", "_trainable", "name")
+    __slots__ = ("_trainable", "name")
 
     def __init__(
         self,
@@ -71,7 +69,7 @@ class Variable(Value):
         self._dtype = initial_value._dtype
         self._shape: TensorShape | None = initial_value._shape
         self._trainable = trainable is not False
-        self._serial = next(_serials)
+        self._serial = new_serial()
         name = name or "Variable"
         self.name = f"{name}:0"
         body = (
@@ -83,7 +81,7 @@ class Variable(Value):
         for tape in scope.tapes:
             number = tape._signature.number(initial_value)
             tape._signature.step(("create variable", number, self._dtype, self._trainable))
-            tape._signature.add(self._handle)
+            tape._signature.add(self)
         command(_wire.CREATE_VARIABLE, body, scope)
         session.variables[self._handle] = self
 
@@ -97,11 +95,12 @@ class Variable(Value):
         scope = _context.scope()
         out = self._session.new_handle()
         body = _wire.handle_field(1, self._handle) + _wire.handle_field(2, out)
+        command(_wire.READ_VARIABLE, body, scope)
+        result = Tensor(self._session, out, self._dtype, self._shape)
         for tape in scope.tapes:
             tape._signature.step(("read", tape._signature.number(self)))
-            tape._signature.add(out)
-        command(_wire.READ_VARIABLE, body, scope)
-        return Tensor(self._session, out, self._dtype, self._shape)
+            tape._signature.add(result)
+        return result
 
     def value(self) -> Tensor:
         """Returns the value of now."""
