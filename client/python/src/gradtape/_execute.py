@@ -103,30 +103,25 @@ def apply(
             "attribute" for the attribute `dtype`.
     """
     values = as_values(inputs)
-    if isinstance(result, int):
-        dtype = values[result]._dtype
-    elif result == "attribute":
-        dtype = attributes["dtype"]
-    else:
-        dtype = dtypes.as_dtype(result)
+    dtype = _result_dtype(values, attributes, result)
     return emit(_wire.template(name, attributes, len(values)), values, dtype)
 
 
 def apply_many(
-    name: str, inputs: Sequence[Any], attributes: dict[str, Any], result: int, count: int
+    name: str, inputs: Sequence[Any], attributes: dict[str, Any], result: int | str, count: int
 ) -> list[Tensor]:
-    """Applies an op of the table with several results; like `apply` otherwise.
+    """Applies an op of the table that has several results of one dtype.
 
     Args:
         name: Name of the op in the catalogue.
         inputs: Its inputs.
         attributes: Attributes that differ from their defaults.
-        result: The number of the input whose dtype the results have.
-        count: How many results there are.
+        result: Where the results' dtype comes from, as for `apply`.
+        count: The number of results.
     """
     values = as_values(inputs)
-    template = _wire.template(name, attributes, len(values), count)
-    return emit_many(template, values, values[result]._dtype)
+    dtype = _result_dtype(values, attributes, result)
+    return emit_many(_wire.template(name, attributes, len(values), count), values, dtype)
 
 
 def as_values(inputs: Sequence[Any]) -> list[Any]:
@@ -163,6 +158,14 @@ def command(kind: int, body: bytes, scope: Scope | None = None) -> None:
     scope.session.append(_wire.entry(kind, body, tail))
     if _synchronous:
         scope.session.sync(scope.number, tail)
+
+
+def _result_dtype(values: Sequence[Any], attributes: dict[str, Any], result: int | str) -> DType:
+    if isinstance(result, int):
+        return values[result]._dtype  # type: ignore[no-any-return]
+    if result == "attribute":
+        return attributes["dtype"]  # type: ignore[no-any-return]
+    return dtypes.as_dtype(result)
 
 
 def _other_session(value: Any) -> errors.OpError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,13 +67,13 @@ float32 = DType("float32", 1)
 float64 = DType("float64", 2)
 int32 = DType("int32", 3)
 int64 = DType("int64", 4)
-bool = DType("bool", 5)  # noqa: A001 - TensorFlow's name
+bool = DType("bool", 5)
 double = float64
 
 ALL = (float32, float64, int32, int64, bool)
 BY_NUMBER = {dtype.number: dtype for dtype in ALL}
 _BY_NAME = {dtype.name: dtype for dtype in ALL} | {"float": float32, "double": float64}
-_BY_TYPE: dict[type, DType] = {float: float32, int: int32, type(True): bool}
+_BY_TYPE: dict[type, DType] = {float: float32, int: int32, builtins.bool: bool}
 
 
 def as_dtype(value: Any) -> DType:

@@ -411,7 +411,9 @@ def to_numpy(value: Any, dtype: DType | None) -> tuple[npt.NDArray[Any], DType]:
                 f"Cannot convert {value!r} to a tensor of dtype {dtype.name}: it is {array.dtype}"
             )
     if array.dtype.kind not in "fiub":
-        raise ValueError(f"Attempt to convert a value ({value!r}) of type {type(value)} to a tensor")
+        raise ValueError(
+            f"Attempt to convert a value ({value!r}) of type {type(value)} to a tensor"
+        )
     if dtype.is_integer and array.dtype.kind in "iu" and array.size:
         low, high = array.min(), array.max()
         if low < dtype.min or high > dtype.max:
@@ -461,19 +463,20 @@ def cast(x: Any, dtype: Any, name: str | None = None) -> Tensor:
 def strided_slice(x: Value, keys: tuple[Any, ...]) -> Tensor:
     """Takes what `x[keys]` names: integers, slices, an ellipsis, new axes."""
     begin, end, strides = [], [], []
-    begin_mask = end_mask = shrink_mask = new_axis_mask = 0
-    if Ellipsis in [key for key in keys if key is Ellipsis]:
-        at = next(i for i, key in enumerate(keys) if key is Ellipsis)
-        used = sum(key is not None and key is not Ellipsis for key in keys)
-        missing = x.ndim - used if keys[at + 1 :] else 0
-        keys = keys[:at] + (slice(None),) * missing + keys[at + 1 :]
+    begin_mask = end_mask = ellipsis_mask = shrink_mask = new_axis_mask = 0
     for i, key in enumerate(keys):
         bit = 1 << i
         if key is None:
             bounds = (0, 1, 1)
             new_axis_mask |= bit
+        elif key is Ellipsis:
+            if ellipsis_mask:
+                raise ValueError("Multiple ellipses are not allowed in an index.")
+            bounds = (0, 0, 1)
+            ellipsis_mask |= bit
         elif isinstance(key, slice):
-            bounds = (int(key.start or 0), int(key.stop or 0), int(key.step or 1))
+            step = 1 if key.step is None else int(key.step)
+            bounds = (int(key.start or 0), int(key.stop or 0), step)
             begin_mask |= bit if key.start is None else 0
             end_mask |= bit if key.stop is None else 0
         elif hasattr(key, "__index__") and not isinstance(key, builtins.bool):
@@ -492,6 +495,7 @@ def strided_slice(x: Value, keys: tuple[Any, ...]) -> Tensor:
     masks = {
         "begin_mask": begin_mask,
         "end_mask": end_mask,
+        "ellipsis_mask": ellipsis_mask,
         "shrink_axis_mask": shrink_mask,
         "new_axis_mask": new_axis_mask,
     }
@@ -534,7 +538,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 def _stack(value: Sequence[Any], dtype: DType | None) -> Tensor:
     first = next(v for v in _leaves(value) if isinstance(v, Value))
     items = [convert_to_tensor(item, dtype or first._dtype) for item in value]
-    return emit(_wire.template("stack", {}, len(items)), items, items[0]._dtype)
+    return emit(_wire.template("stack", {"axis": 0}, len(items)), items, items[0]._dtype)
 
 
 _ADD = _wire.template("add", {}, 2)

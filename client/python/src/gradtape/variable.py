@@ -163,7 +163,8 @@ class Variable(Value):
         ):
             raise ValueError(
                 f"Cannot assign value to variable '{self.name}': Shape mismatch. The variable "
-                f"shape {self._shape}, and the assigned value shape {value._shape} are incompatible."
+                f"shape {self._shape}, and the assigned value shape {value._shape} are "
+                f"incompatible."
             )
         scope = _context.scope()
         for tape in scope.tapes:

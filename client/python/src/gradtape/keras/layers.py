@@ -21,7 +21,9 @@ class Layer(Module):
         dtype: Element type of its weights.
     """
 
-    def __init__(self, *, trainable: bool = True, name: str | None = None, dtype: Any = None) -> None:
+    def __init__(
+        self, *, trainable: bool = True, name: str | None = None, dtype: Any = None
+    ) -> None:
         super().__init__(name)
         self.trainable = trainable
         self.dtype = tf.as_dtype(dtype or tf.float32)

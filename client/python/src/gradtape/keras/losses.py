@@ -78,7 +78,9 @@ class Loss:
         name: Name for people.
     """
 
-    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str | None = None) -> None:
+    def __init__(
+        self, reduction: str | None = "sum_over_batch_size", name: str | None = None
+    ) -> None:
         if reduction not in ("sum_over_batch_size", "mean", "sum", "none", None):
             raise ValueError(f"Invalid value for argument `reduction`: {reduction!r}")
         self.reduction = reduction

@@ -91,7 +91,8 @@ class Optimizer:
         """Takes one step, for all variables or, if anything is wrong, for none.
 
         Args:
-            grads_and_vars: Pairs of a gradient and its variable. Those without a gradient are skipped with a warning.
+            grads_and_vars: Pairs of a gradient and its variable. Those without a gradient are
+                skipped with a warning.
         """
         pairs = list(grads_and_vars)
         kept = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
