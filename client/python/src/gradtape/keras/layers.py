@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import collections
+import contextvars
+import functools
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradtape as tf
 from gradtape.keras import activations, initializers
-from gradtape.module import Module
+from gradtape.module import Module, leaves, snake_case
+from gradtape.tensor import Value
 from gradtape.variable import Variable
+
+# What the outermost layer that is being called was told; the layers in it follow.
+_training: contextvars.ContextVar[bool | None] = contextvars.ContextVar("training", default=None)
+_names: collections.Counter[str] = collections.Counter()
 
 
 class Layer(Module):
@@ -17,15 +26,15 @@ class Layer(Module):
 
     Args:
         trainable: Whether its weights are trained.
-        name: Name for people.
+        name: Name for people; one that no other layer has if it is not given.
         dtype: Element type of its weights.
     """
 
     def __init__(
         self, *, trainable: bool = True, name: str | None = None, dtype: Any = None
     ) -> None:
-        super().__init__(name)
-        self.trainable = trainable
+        super().__init__(name or _unused_name(type(self)))
+        self._trainable = trainable
         self.dtype = tf.as_dtype(dtype or tf.float32)
         self.built = False
         self._weights: list[Variable] = []
@@ -38,13 +47,32 @@ class Layer(Module):
         return inputs
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Builds the layer if need be, and computes the outputs."""
-        if not isinstance(inputs, (tf.Tensor, tf.Variable)):
-            inputs = tf.convert_to_tensor(inputs, self.dtype)
-        if not getattr(self, "built", False):
+        """Builds the layer if need be, and computes the outputs.
+
+        Args:
+            inputs: A tensor or what converts to one; floats are cast to the layer's dtype.
+            *args: Further arguments of `call`.
+            **kwargs: Further arguments of `call`. `training` also reaches the layers in this one.
+        """
+        if not hasattr(self, "_weights"):
+            raise RuntimeError(
+                f"In layer {type(self).__name__}, you forgot to call `super().__init__()` as the "
+                "first statement in the `__init__()` method."
+            )
+        inputs = self._cast(inputs)
+        if not self.built:
             self.build(tuple(inputs.shape))
             self.built = True
-        return self.call(inputs, *args, **kwargs)
+        training = kwargs.pop("training", None)
+        if training is None:
+            training = _training.get()
+        if training is not None and _takes_training(type(self)):
+            kwargs["training"] = training
+        token = _training.set(training)
+        try:
+            return self.call(inputs, *args, **kwargs)
+        finally:
+            _training.reset(token)
 
     def add_weight(
         self,
@@ -61,37 +89,78 @@ class Layer(Module):
         return variable
 
     @property
-    def weights(self) -> list[Variable]:
-        """All variables, in the order in which they were made."""
-        return list(self.variables)
+    def trainable(self) -> bool:
+        """Whether the weights are trained. Setting it sets it for the layers in this one too."""
+        return self._trainable
 
-    @property
-    def trainable_variables(self) -> list[Variable]:  # type: ignore[override]
-        """The variables to train; none if the layer is frozen."""
-        return [v for v in self.variables if v.trainable] if self.trainable else []
-
-    @property
-    def trainable_weights(self) -> list[Variable]:
-        """The variables to train; none if the layer is frozen."""
-        return self.trainable_variables
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        for layer in self._layers():
+            layer.trainable = value
 
     @property
     def variables(self) -> list[Variable]:  # type: ignore[override]
-        """All variables: the layer's own, then those of the layers in it, in the order of their making."""
-        own = list(self._weights)
-        for layer in self._layers():
-            own += [v for v in layer.variables if all(v is not o for o in own)]
-        direct = [v for v in vars(self).values() if isinstance(v, Variable)]
-        return own + [v for v in direct if all(v is not o for o in own)]
+        """All variables: the layer's own, then those of the layers in it, as they were made."""
+        return self._collect(lambda layer: True)
+
+    @property
+    def weights(self) -> list[Variable]:
+        """All variables, in the order in which they were made."""
+        return self.variables
+
+    @property
+    def trainable_variables(self) -> list[Variable]:  # type: ignore[override]
+        """The variables to train: none of frozen layers, wherever they are in this one."""
+        return [v for v in self._collect(lambda layer: layer.trainable) if v.trainable]
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """The variables to train."""
+        return self.trainable_variables
+
+    @property
+    def non_trainable_variables(self) -> list[Variable]:  # type: ignore[override]
+        """The other variables."""
+        trainable = {id(variable) for variable in self.trainable_variables}
+        return [variable for variable in self.variables if id(variable) not in trainable]
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The other variables."""
+        return self.non_trainable_variables
+
+    def _collect(self, enter: Callable[[Layer], bool]) -> list[Variable]:
+        """Returns the variables of this layer and of those in it, each once."""
+        found: dict[int, Variable] = {}
+        seen: set[int] = set()
+
+        def visit(layer: Layer) -> None:
+            if id(layer) in seen or not enter(layer):
+                return
+            seen.add(id(layer))
+            attributes = [leaf for value in vars(layer).values() for leaf in leaves(value)]
+            for variable in (*layer._weights, *attributes):
+                if isinstance(variable, Variable):
+                    found.setdefault(id(variable), variable)
+            for inner in attributes:
+                if isinstance(inner, Layer):
+                    visit(inner)
+
+        visit(self)
+        return list(found.values())
 
     def _layers(self) -> list[Layer]:
-        """The layers in this one, in the order in which they were assigned."""
-        found: list[Layer] = []
-        for value in vars(self).values():
-            for item in value if isinstance(value, (list, tuple)) else [value]:
-                if isinstance(item, Layer):
-                    found.append(item)
-        return found
+        """The layers directly in this one, in the order in which they were assigned."""
+        found = (leaf for value in vars(self).values() for leaf in leaves(value))
+        return list({id(leaf): leaf for leaf in found if isinstance(leaf, Layer)}.values())
+
+    def _cast(self, inputs: Any) -> Value:
+        if not isinstance(inputs, Value):
+            return tf.convert_to_tensor(inputs, self.dtype)
+        if inputs.dtype.is_floating and inputs.dtype is not self.dtype:
+            return tf.cast(inputs, self.dtype)
+        return inputs
 
     def get_weights(self) -> list[Any]:
         """Returns the values of all variables as NumPy arrays."""
@@ -167,9 +236,13 @@ class Dense(Layer):
 class Flatten(Layer):
     """Joins all axes but the first."""
 
+    def build(self, input_shape: Sequence[int]) -> None:
+        """Remembers the size of an example, so that a step need not ask for it."""
+        self._size = math.prod(input_shape[1:])
+
     def call(self, inputs: Any) -> Any:
         """Computes the outputs."""
-        return tf.reshape(inputs, (inputs.shape[0], -1))
+        return tf.reshape(inputs, (-1, self._size))
 
 
 class Activation(Layer):
@@ -219,7 +292,35 @@ class Dropout(Layer):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Computes the outputs."""
-        if not training or self.rate == 0:
-            return inputs
-        kept = tf.greater_equal(tf.random.uniform(inputs.shape, dtype=inputs.dtype), self.rate)
-        return inputs * tf.cast(kept, inputs.dtype) * (1.0 / (1.0 - self.rate))
+        return tf.nn.dropout(inputs, self.rate) if training else inputs
+
+
+class InputLayer(Layer):
+    """Says what the inputs of a `Sequential` are like, so that it makes its weights at once.
+
+    Args:
+        shape: Shape of one example.
+        **kwargs: Those of `Layer`.
+    """
+
+    def __init__(self, shape: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shape = tuple(shape)
+
+
+def Input(shape: Sequence[int], **kwargs: Any) -> InputLayer:  # noqa: N802 - Keras' name
+    """Returns the first element of a `Sequential` whose examples have a shape."""
+    return InputLayer(shape, **kwargs)
+
+
+def _unused_name(kind: type) -> str:
+    name = snake_case(kind.__name__)
+    number = _names[name]
+    _names[name] += 1
+    return f"{name}_{number}" if number else name
+
+
+@functools.cache
+def _takes_training(kind: type[Layer]) -> bool:
+    parameters = inspect.signature(kind.call).parameters.values()
+    return any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)

@@ -62,11 +62,14 @@ def categorical_crossentropy(y_true: Any, y_pred: Any, from_logits: bool = False
 def sparse_categorical_crossentropy(y_true: Any, y_pred: Any, from_logits: bool = False) -> Any:
     """Cross-entropy of class numbers along the last axis."""
     y_pred = tf.convert_to_tensor(y_pred)
-    y_true = tf.cast(tf.convert_to_tensor(y_true), tf.int64)
+    y_true = tf.convert_to_tensor(y_true)
+    # The shape of what the program made is known; that of predictions would have to be asked for.
+    if y_true.shape[-1:] == (1,) and y_true.ndim == y_pred.ndim:
+        y_true = tf.squeeze(y_true, axis=-1)
+    if not y_true.dtype.is_integer:
+        y_true = tf.cast(y_true, tf.int64)
     if not from_logits:
         y_pred = tf.math.log(tf.clip_by_value(y_pred, _EPSILON, 1.0 - _EPSILON))
-    if len(y_true.shape) == len(y_pred.shape) and y_true.shape[-1] == 1:
-        y_true = tf.squeeze(y_true, axis=-1)
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y_true, logits=y_pred)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from gradtape.keras.layers import Layer
+import gradtape as tf
+from gradtape.keras.layers import InputLayer, Layer
 
 
 class Model(Layer):
@@ -20,13 +20,11 @@ class Model(Layer):
         """The layers, in the order in which they were assigned."""
         return self._layers()
 
-    @property
-    def trainable_variables(self) -> list[Any]:  # type: ignore[override]
-        """The variables to train, in the order of the layers; none of frozen layers."""
-        if not self.trainable:
-            return []
-        frozen = {id(v) for layer in self.layers if not layer.trainable for v in layer.variables}
-        return [v for v in self.variables if v.trainable and id(v) not in frozen]
+    @layers.setter
+    def layers(self, _: Any) -> None:
+        raise AttributeError(
+            "`Model.layers` attribute is reserved and should not be used. Please use another name."
+        )
 
 
 class Sequential(Model):
@@ -40,6 +38,7 @@ class Sequential(Model):
     def __init__(self, layers: Iterable[Any] | None = None, name: str | None = None) -> None:
         super().__init__(name=name)
         self._stack: list[Any] = []
+        self._example: Any = None
         for layer in layers or ():
             self.add(layer)
 
@@ -47,15 +46,18 @@ class Sequential(Model):
         """Appends a layer."""
         if not callable(layer):
             raise ValueError(f"Only layers and functions can be added. Received: {layer!r}")
+        if isinstance(layer, InputLayer):
+            if self._stack:
+                raise ValueError("An input can only be the first layer of a Sequential.")
+            self._example = tf.zeros((1, *layer.shape), layer.dtype)
+            return
         self._stack.append(layer)
+        if self._example is not None:
+            # One example of zeros makes the weights, and shows the next layer what it gets.
+            self._example = layer(self._example)
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
+    def call(self, inputs: Any) -> Any:
         """Computes the outputs."""
         for layer in self._stack:
-            inputs = layer(inputs, training=training) if _wants_training(layer) else layer(inputs)
+            inputs = layer(inputs)
         return inputs
-
-
-def _wants_training(layer: Any) -> bool:
-    call = getattr(layer, "call", None)
-    return call is not None and "training" in inspect.signature(call).parameters
