@@ -16,6 +16,7 @@ started for this process and ends with it.
 from __future__ import annotations
 
 import builtins
+from typing import TYPE_CHECKING
 
 # The ops hide built-in functions of the same names (`abs`, `range`): nothing below may need those.
 from gradtape import errors, linalg, math, nest, nn, random
@@ -29,10 +30,15 @@ from gradtape.linalg import matmul, norm
 from gradtape.math import *
 from gradtape.module import Module
 from gradtape.nn import *
-from gradtape.tensor import Tensor, TensorShape, constant, convert_to_tensor
+from gradtape.tensor import Tensor, TensorShape, Value, constant, convert_to_tensor
 from gradtape.variable import Variable
 
 from gradtape import keras  # isort: skip - it uses all of the above by the name `tf`
+
+if TYPE_CHECKING:
+    # The names of the ops come from their table.
+    def __getattr__(name): ...
+
 
 newaxis = None
 __version__ = "0.1.0"
@@ -45,6 +51,4 @@ def executing_eagerly() -> builtins.bool:
 
 def is_tensor(x: object) -> builtins.bool:
     """Says whether `x` is a tensor or a variable."""
-    from gradtape.tensor import Value
-
     return isinstance(x, (Value, IndexedSlices))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -77,7 +78,10 @@ class Scope:
             self._sites.clear()
             self._code.clear()
         self._code.append(code)
-        ours = os.path.abspath(code.co_filename).startswith(_PACKAGE)
+        # A context manager of ours is entered by way of contextlib.
+        ours = code.co_filename == contextlib.__file__ or os.path.abspath(
+            code.co_filename
+        ).startswith(_PACKAGE)
         lines: dict[int, Site] | None = None if ours else {}
         self._sites[id(code)] = lines
         return lines

@@ -10,13 +10,12 @@ from gradtape._context import Scope
 from gradtape.dtypes import DType
 
 if TYPE_CHECKING:
-    from gradtape.tensor import Tensor
-    from gradtape.variable import Variable
+    from gradtape.tensor import Tensor, Value
 
 # Set by `tensor`, which this module cannot import: every tensor is made by an op or a constant.
 new_tensor: Any = None
 convert: Any = None
-value_types: tuple[type, ...] = ()
+value_types: tuple[type[Value], ...] = ()
 
 _synchronous = False
 
@@ -32,7 +31,7 @@ def get_synchronous_execution() -> bool:
     return _synchronous
 
 
-def emit(template: _wire.Template, inputs: Sequence[Tensor | Variable], dtype: DType) -> Tensor:
+def emit(template: _wire.Template, inputs: Sequence[Value], dtype: DType) -> Tensor:
     """Applies an op with one result.
 
     Args:
@@ -63,9 +62,7 @@ def emit(template: _wire.Template, inputs: Sequence[Tensor | Variable], dtype: D
     return result
 
 
-def emit_many(
-    template: _wire.Template, inputs: Sequence[Tensor | Variable], dtype: DType
-) -> list[Tensor]:
+def emit_many(template: _wire.Template, inputs: Sequence[Value], dtype: DType) -> list[Tensor]:
     """Applies an op with several results of one dtype."""
     scope = _context.scope()
     session = scope.session

@@ -17,7 +17,7 @@ from gradtape.tensor import strided_slice as _strided_slice
 
 if TYPE_CHECKING:
 
-    def __getattr__(name: str) -> Any: ...
+    def __getattr__(name): ...
 
 
 def _value(x: Any, dtype: Any = None) -> Value:

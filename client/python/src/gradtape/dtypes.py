@@ -42,7 +42,7 @@ class DType:
         info = np.finfo if self.is_floating else np.iinfo
         return info(self.as_numpy_dtype).min
 
-    def __eq__(self, other: object) -> bool:
+    def __eq__(self, other: object) -> builtins.bool:
         if self is other:
             return True
         try:

@@ -12,7 +12,7 @@ from gradtape.tensor import Tensor, Value, convert_to_tensor
 
 if TYPE_CHECKING:
 
-    def __getattr__(name: str) -> Any: ...
+    def __getattr__(name): ...
 
 
 def matmul(

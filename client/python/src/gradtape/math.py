@@ -12,7 +12,7 @@ from gradtape.tensor import Tensor, Value, cast, true_divide
 
 if TYPE_CHECKING:
 
-    def __getattr__(name: str) -> Any: ...
+    def __getattr__(name): ...
 
 
 def divide(x: Any, y: Any, name: str | None = None) -> Tensor:

@@ -43,7 +43,7 @@ _END = object()
 def _pack(structure: Any, leaves: Iterator[Any]) -> Any:
     if isinstance(structure, Mapping):
         packed = {key: _pack(structure[key], leaves) for key in sorted(structure)}
-        return type(structure)((key, packed[key]) for key in structure)
+        return type(structure)((key, packed[key]) for key in structure)  # type: ignore[call-arg]
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):
         return type(structure)(*(_pack(item, leaves) for item in structure))
     if isinstance(structure, (list, tuple)):

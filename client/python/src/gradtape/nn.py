@@ -19,7 +19,7 @@ from gradtape.tensor import Tensor, Value, convert, convert_to_tensor
 
 if TYPE_CHECKING:
 
-    def __getattr__(name: str) -> Any: ...
+    def __getattr__(name): ...
 
 
 def relu(features: Any, name: str | None = None) -> Tensor:

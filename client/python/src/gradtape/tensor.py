@@ -107,23 +107,23 @@ class Value:
     def _fetch(self) -> npt.NDArray[Any]:
         session = self._session
         scope = _context.scope()
+        tail = scope.tail()
         body = _wire.handle_field(1, self._handle)
-        size = self._dtype.size
-        if self._shape is None or math.prod(self._shape) * size <= session.inline_bytes:
-            tail = scope.tail()
-            described = None
-            if self._shape is None:
-                described = session.call(_wire.DESCRIBE, body, tail)
+        shape, fetched = self._shape, None
+        if shape is None:
+            # Both at once: where the value turns out to be large, the answer to the second is lost.
+            described = session.call(_wire.DESCRIBE, body, tail)
             fetched = session.call(_wire.FETCH, body, tail)
-            if described is not None:
-                self._shape = TensorShape(session.wait(described, scope.number).spec.shape)
-            if math.prod(self._shape) * size <= session.inline_bytes:
-                tensor = session.wait(fetched, scope.number).tensor
-                array = np.frombuffer(tensor.data, self._dtype.as_numpy_dtype)
-                return array.reshape(tuple(tensor.shape))
-        session.sync(scope.number, scope.tail())
-        data = session.download(self._handle, math.prod(self._shape) * size)
-        return np.frombuffer(data, self._dtype.as_numpy_dtype).reshape(tuple(self._shape))
+            shape = TensorShape(session.wait(described, scope.number).spec.shape)
+            self._shape = shape
+        size = math.prod(shape) * self._dtype.size
+        if size <= session.inline_bytes:
+            fetched = fetched or session.call(_wire.FETCH, body, tail)
+            data: bytes | bytearray = session.wait(fetched, scope.number).tensor.data
+        else:
+            session.sync(scope.number, tail)
+            data = session.download(self._handle, size)
+        return np.frombuffer(data, self._dtype.as_numpy_dtype).reshape(tuple(shape))
 
     def numpy(self) -> Any:
         """Returns the elements as a NumPy array, or as a NumPy scalar if there is no dimension."""
@@ -429,11 +429,10 @@ def upload(array: npt.NDArray[Any], dtype: DType) -> Tensor:
     head = _wire.spec(dtype, array.shape)
     body = _wire.handle_field(1, handle)
     if array.nbytes <= session.inline_bytes:
-        data = array.tobytes()
-        body += _wire.bytes_field(2, head + _wire.bytes_field(3, data))
+        body += _wire.bytes_field(2, head + _wire.bytes_field(3, array.tobytes()))
     else:
-        data = memoryview(np.ascontiguousarray(array)).cast("B")
-        body += _wire.number_field(3, session.upload(head, data))
+        elements = np.ascontiguousarray(array).data.cast("B")
+        body += _wire.number_field(3, session.upload(head, elements))
     entry = _wire.entry(_wire.CONSTANT, body, scope.tail())
     if len(entry) > 1_024:
         session.append_large(entry)

@@ -66,7 +66,7 @@ class Layer(Module):
         training = kwargs.pop("training", None)
         if training is None:
             training = _training.get()
-        if training is not None and _takes_training(type(self)):
+        if training is not None and _takes_training(type(self).call):
             kwargs["training"] = training
         token = _training.set(training)
         try:
@@ -321,6 +321,6 @@ def _unused_name(kind: type) -> str:
 
 
 @functools.cache
-def _takes_training(kind: type[Layer]) -> bool:
-    parameters = inspect.signature(kind.call).parameters.values()
+def _takes_training(call: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(call).parameters.values()
     return any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
