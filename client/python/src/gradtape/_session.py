@@ -348,8 +348,8 @@ class Session:
         ready.wait()
         self._raise_if_closed()
 
-    def _attach(self) -> Any:
-        """Opens a stream and returns its replies; the first of them is the welcome."""
+    def _attach(self) -> tuple[int, Any]:
+        """Opens a stream; returns the number of the first command that the server does not have, and the replies."""
         self._wake.put(_STOP)
         wake: SimpleQueue[int] = SimpleQueue()
         self._wake = wake
@@ -381,15 +381,18 @@ class Session:
                 end = min(welcome.handle_base + (1 << 32), 1 << (7 * self.handle_width))
                 self._fresh = iter(range(start, end))
         welcomed.set()
-        return replies
+        return welcome.next_sequence, replies
 
     def _read(self, ready: threading.Event) -> None:
         """Body of the reader's thread."""
-        pauses = _pauses()
+        pauses, seen = _pauses(), 0
         while not self._closed:
             try:
-                replies = self._attach()
+                next_sequence, replies = self._attach()
                 ready.set()
+                if next_sequence > seen:
+                    # The server got something of what the last connection sent: it is worth going on.
+                    pauses, seen = _pauses(), next_sequence
                 for response in replies:
                     pauses = _pauses()
                     self._take_reply(response.batch)
