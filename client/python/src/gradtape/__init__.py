@@ -30,7 +30,8 @@ from gradtape.linalg import matmul, norm
 from gradtape.math import *
 from gradtape.module import Module
 from gradtape.nn import *
-from gradtape.tensor import Tensor, TensorShape, Value, constant, convert_to_tensor
+from gradtape.tensor import Tensor, TensorShape, constant, convert_to_tensor
+from gradtape.tensor import Value as _Value
 from gradtape.variable import Variable
 
 from gradtape import keras  # isort: skip - it uses all of the above by the name `tf`
@@ -51,4 +52,4 @@ def executing_eagerly() -> builtins.bool:
 
 def is_tensor(x: object) -> builtins.bool:
     """Says whether `x` is a tensor or a variable."""
-    return isinstance(x, (Value, IndexedSlices))
+    return isinstance(x, (_Value, IndexedSlices))

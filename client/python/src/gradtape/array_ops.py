@@ -13,7 +13,7 @@ import numpy as np
 from gradtape import _export, _ops, dtypes
 from gradtape._export import integers
 from gradtape.tensor import Tensor, Value, cast, constant, convert, convert_to_tensor, to_numpy
-from gradtape.tensor import strided_slice as _strided_slice
+from gradtape.tensor import strided_slice as _take
 
 if TYPE_CHECKING:
 
@@ -250,7 +250,7 @@ def split(
     before = (builtins.slice(None),) * (axis % value.ndim)
     parts, start = [], 0
     for size in sizes:
-        parts.append(_strided_slice(value, (*before, builtins.slice(start, start + size))))
+        parts.append(_take(value, (*before, builtins.slice(start, start + size))))
         start += size
     return parts
 
@@ -258,6 +258,50 @@ def split(
 def slice(input_: Any, begin: Any, size: Any, name: str | None = None) -> Tensor:
     """Cuts a block out of a tensor; an extent of -1 means all that is left of an axis."""
     return _ops.slice(input_, begin=integers(begin), size=integers(size))
+
+
+def strided_slice(
+    input_: Any,
+    begin: Any,
+    end: Any,
+    strides: Any = None,
+    begin_mask: int = 0,
+    end_mask: int = 0,
+    ellipsis_mask: int = 0,
+    new_axis_mask: int = 0,
+    shrink_axis_mask: int = 0,
+    var: Any = None,
+    name: str | None = None,
+) -> Tensor:
+    """Cuts out a block with steps; `x[...]` says the same more readably.
+
+    Args:
+        input_: The tensor.
+        begin: First positions.
+        end: Positions to stop before.
+        strides: Steps; 1 by default.
+        begin_mask: Bits of the entries whose begin is the edge.
+        end_mask: Bits of the entries whose end is the edge.
+        ellipsis_mask: Bit of the entry that stands for all axes not named.
+        new_axis_mask: Bits of the entries that insert an axis.
+        shrink_axis_mask: Bits of the entries that remove the axis.
+        var: Not supported.
+        name: Ignored.
+    """
+    if var is not None:
+        raise NotImplementedError("tf.strided_slice cannot assign to a variable here yet.")
+    begin = integers(begin)
+    return _ops.strided_slice(
+        input_,
+        begin=begin,
+        end=integers(end),
+        strides=(1,) * len(begin) if strides is None else integers(strides),
+        begin_mask=begin_mask,
+        end_mask=end_mask,
+        ellipsis_mask=ellipsis_mask,
+        new_axis_mask=new_axis_mask,
+        shrink_axis_mask=shrink_axis_mask,
+    )
 
 
 def gather(

@@ -76,18 +76,20 @@ _BY_NAME = {dtype.name: dtype for dtype in ALL} | {"float": float32, "double": f
 _BY_TYPE: dict[type, DType] = {float: float32, int: int32, builtins.bool: bool}
 
 
-def as_dtype(value: Any) -> DType:
+def as_dtype(type_value: Any) -> DType:
     """Converts a name, a NumPy dtype or a Python type to a `DType`."""
-    if isinstance(value, DType):
-        return value
+    if isinstance(type_value, DType):
+        return type_value
     try:
-        found = _BY_TYPE.get(value) if isinstance(value, type) else None
-        found = found or _BY_NAME.get(value if isinstance(value, str) else np.dtype(value).name)
+        found = _BY_TYPE.get(type_value) if isinstance(type_value, type) else None
+        found = found or _BY_NAME.get(
+            type_value if isinstance(type_value, str) else np.dtype(type_value).name
+        )
     except TypeError:
         found = None
     if found is None:
         raise TypeError(
-            f"Cannot convert the argument {value!r} to a dtype; this service has "
+            f"Cannot convert the argument {type_value!r} to a dtype; this service has "
             + ", ".join(dtype.name for dtype in ALL)
         )
     return found

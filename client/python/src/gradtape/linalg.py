@@ -55,9 +55,15 @@ def matmul(
 
 
 def matvec(
-    a: Any, b: Any, transpose_a: bool = False, adjoint_a: bool = False, name: str | None = None
+    a: Any,
+    b: Any,
+    transpose_a: bool = False,
+    adjoint_a: bool = False,
+    a_is_sparse: bool = False,
+    b_is_sparse: bool = False,
+    name: str | None = None,
 ) -> Tensor:
-    """Product of matrices and vectors."""
+    """Product of matrices and vectors; the arguments are those of `matmul`."""
     return squeeze(matmul(a, expand_dims(b, -1), transpose_a or adjoint_a), axis=-1)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradtape import _export, _ops, random
+from gradtape.array_ops import move_axis
 from gradtape.math import (
     l2_normalize,
-    log_sigmoid,
     reduce_mean,
     reduce_sum,
     reduce_variance,
@@ -82,9 +82,9 @@ def softmax_cross_entropy_with_logits(
 ) -> Tensor:
     """Cross-entropy between distributions along an axis and the softmax of logits."""
     labels, logits = _labels_like_logits(labels, logits)
-    if axis == -1:
-        return _ops.softmax_cross_entropy_with_logits(labels, logits)
-    return -reduce_sum(labels * _ops.log_softmax(logits, axis=axis), axis)
+    if axis != -1:
+        labels, logits = move_axis(labels, axis, -1), move_axis(logits, axis, -1)
+    return _ops.softmax_cross_entropy_with_logits(labels, logits)
 
 
 def sparse_softmax_cross_entropy_with_logits(
@@ -199,7 +199,6 @@ __all__ = [
     "dropout",
     "l2_loss",
     "l2_normalize",
-    "log_sigmoid",
     "moments",
     "sigmoid",
     "softplus",

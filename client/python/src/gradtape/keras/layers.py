@@ -201,6 +201,7 @@ class Dense(Layer):
         use_bias: bool = True,
         kernel_initializer: Any = "glorot_uniform",
         bias_initializer: Any = "zeros",
+        *,
         input_shape: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:

@@ -29,6 +29,10 @@ def mean_absolute_error(y_true: Any, y_pred: Any) -> Any:
     return tf.reduce_mean(tf.abs(y_true - y_pred), axis=-1)
 
 
+MSE = mse = mean_squared_error
+MAE = mae = mean_absolute_error
+
+
 def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Any:
     """Squared near the target, linear far from it; mean along the last axis."""
     y_true, y_pred = _pair(y_true, y_pred)
@@ -77,12 +81,12 @@ class Loss:
     """A loss with a reduction.
 
     Args:
-        reduction: "sum_over_batch_size" (the mean), "sum", or "none" or None for one loss each.
         name: Name for people.
+        reduction: "sum_over_batch_size" (the mean), "sum", or "none" or None for one loss each.
     """
 
     def __init__(
-        self, reduction: str | None = "sum_over_batch_size", name: str | None = None
+        self, name: str | None = None, reduction: str | None = "sum_over_batch_size"
     ) -> None:
         if reduction not in ("sum_over_batch_size", "mean", "sum", "none", None):
             raise ValueError(f"Invalid value for argument `reduction`: {reduction!r}")
@@ -130,7 +134,7 @@ class Huber(Loss):
         reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
     ) -> None:
-        super().__init__(reduction, name)
+        super().__init__(name, reduction)
         self.delta = delta
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -142,10 +146,11 @@ class _CrossEntropy(Loss):
     def __init__(
         self,
         from_logits: bool = False,
+        *,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
     ) -> None:
-        super().__init__(reduction, name)
+        super().__init__(name, reduction)
         self.from_logits = from_logits
 
 

@@ -32,11 +32,17 @@ class Sequential(Model):
 
     Args:
         layers: The layers, or functions.
+        trainable: Whether the weights of the layers are trained.
         name: Name for people.
     """
 
-    def __init__(self, layers: Iterable[Any] | None = None, name: str | None = None) -> None:
-        super().__init__(name=name)
+    def __init__(
+        self,
+        layers: Iterable[Any] | None = None,
+        trainable: bool = True,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name, trainable=trainable)
         self._stack: list[Any] = []
         self._example: Any = None
         for layer in layers or ():
