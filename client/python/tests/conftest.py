@@ -25,9 +25,14 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def session(address: str) -> Iterator[Session]:
-    """The session that the test's program runs in."""
-    tf.connect(address)
-    opened = _context.session()
-    yield opened
+def fresh(address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets the test's first operation open a session, and ends it."""
+    monkeypatch.setenv("GRADTAPE_ADDRESS", address)
+    yield
     tf.disconnect()
+
+
+@pytest.fixture
+def session(fresh: None) -> Session:
+    """The session that the test's program runs in."""
+    return _context.session()
