@@ -50,6 +50,7 @@ class Optimizer:
             )
         self.name = name or type(self).__name__.lower()
         self._learning_rate = learning_rate
+        self._accumulated = gradient_accumulation_steps or 1
         common = {
             "weight_decay": weight_decay,
             "clipnorm": clipnorm,
@@ -81,11 +82,12 @@ class Optimizer:
 
     @property
     def iterations(self) -> int:
-        """Steps taken so far. Waits for the server."""
+        """Updates made so far. Waits for the server."""
         scope = _context.scope()
         body = _wire.handle_field(1, self._handle)
         call = self._session.call(_wire.APPLY_OPTIMIZER, body, scope.tail())
-        return int(self._session.wait(call, scope.number).optimizer.iterations)
+        steps = int(self._session.wait(call, scope.number).optimizer.iterations)
+        return steps // self._accumulated
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> None:
         """Takes one step, for all variables or, if anything is wrong, for none.
