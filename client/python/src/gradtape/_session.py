@@ -52,6 +52,8 @@ _IDLE_SECONDS = 0.003
 # A program that runs ahead of the writer by this many commands or bytes waits.
 _MOST_PENDING_COMMANDS = 16_384
 _MOST_PENDING_BYTES = 16 << 20
+# How long the first connection may take.
+_CONNECT_SECONDS = 20.0
 # Tries to attach again, with pauses from 10 ms to 2 s: about 20 seconds in all.
 _ATTACH_ATTEMPTS = 18
 # Failures remembered, so that a poisoned value can tell its cause.
@@ -327,7 +329,7 @@ class Session:
                 session_service_pb2.CreateSessionRequest(
                     client=CLIENT, protocol_version=PROTOCOL_VERSION
                 ),
-                timeout=20.0,
+                timeout=_CONNECT_SECONDS,
                 wait_for_ready=True,
             )
         except grpc.RpcError as error:
