@@ -1,4 +1,4 @@
-"""Turns applications of ops into commands. Every op, operator and function of the package ends here."""
+"""Turns applications of ops into commands. Every op and operator of the package ends here."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 """Predicts which gradients exist, so that a training loop never waits to learn it.
 
-Whether a gradient is dense, sparse or absent depends on the pattern that a tape recorded, not on numbers. A
-`Signature` follows the pattern through a tree of `Node`s, one step for each event: which op with which attributes on
-which of the values seen before, what is watched, what other tapes did meanwhile. Two recordings that end in the same
-node are the same pattern, so the answer that the server gave for the first holds for the second. Comparing costs
-nothing, because it is the walk itself, and there are no hashes to collide.
+Whether a gradient is dense, sparse or absent depends on the pattern that a tape recorded, not on
+numbers. A `Signature` follows the pattern through a tree of `Node`s, one step for each event: which
+op with which attributes on which of the values seen before, what is watched, what other tapes did
+meanwhile. Two recordings that end in the same node are the same pattern, so the answer that the
+server gave for the first holds for the second. Comparing costs nothing, because it is the walk
+itself, and there are no hashes to collide.
 
 Anything that a signature could not follow moves it to a node of its own, which has no answers.
 """
@@ -15,7 +16,8 @@ import itertools
 from collections.abc import Hashable
 from typing import Any
 
-# Nodes in the tree before it is forgotten: programs whose pattern never repeats must not fill the memory.
+# Nodes in the tree before it is forgotten: programs whose pattern never repeats must not fill the
+# memory.
 _MOST_NODES = 500_000
 
 
@@ -79,8 +81,8 @@ class Signature:
         """Returns the number of a value, variable or generator that an event uses."""
         found = self._numbers.get(value._serial)
         if found is None:
-            # What it is where it comes from outside: its dtype and, where known, its rank (a negative axis needs it
-            # to be understood), and of a variable whether tapes watch it.
+            # What it is where it comes from outside: its dtype and, where known, its rank (a
+            # negative axis needs it to be understood), and of a variable whether tapes watch it.
             shape = value._shape
             rank = None if shape is None else len(shape)
             self.step((value._dtype.number, rank, value._trainable))

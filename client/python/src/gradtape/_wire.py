@@ -1,11 +1,12 @@
 """Writes commands as protobuf bytes, without protobuf objects in between.
 
-A tutorial step has fourteen commands, and building a message object for each costs more than everything else the
-client does. So handles are kept as varints of one fixed width, which makes the bytes before, between and after the
-handles of an op constants: a `Template` computes them once for each line of the user's program.
+A tutorial step has fourteen commands, and building a message object for each costs more than
+everything else the client does. So handles are kept as varints of one fixed width, which makes the
+bytes before, between and after the handles of an op constants: a `Template` computes them once for
+each line of the user's program.
 
-Everything here returns *entries*: the bytes of `Batch.commands` with their field header, ready to be joined.
-`tests/test_wire.py` parses each kind of entry with the generated modules.
+Everything here returns *entries*: the bytes of `Batch.commands` with their field header, ready to
+be joined. `tests/test_wire.py` parses each kind of entry with the generated modules.
 """
 
 from __future__ import annotations

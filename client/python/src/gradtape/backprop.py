@@ -66,8 +66,10 @@ class GradientTape:
 
     def _start(self) -> None:
         if self._recording:
-            raise ValueError("Tape is still recording, This can happen if you try to re-enter an "
-                             "already-active tape.")
+            raise ValueError(
+                "Tape is still recording, This can happen if you try to re-enter an "
+                "already-active tape."
+            )
         scope = _context.scope()
         scope.events += 1
         self._resumed = scope.events
@@ -107,8 +109,10 @@ class GradientTape:
         values = nest.flatten(tensor)
         for value in values:
             if not isinstance(value, Value):
-                raise ValueError(f"Passed in object {value!r} of type {type(value).__name__!r}, "
-                                 "not tf.Tensor or tf.Variable or ExtensionType.")
+                raise ValueError(
+                    f"Passed in object {value!r} of type {type(value).__name__!r}, "
+                    "not tf.Tensor or tf.Variable or ExtensionType."
+                )
         if self._handle is None:
             raise RuntimeError("GradientTape.watch needs a tape that was entered.")
         for value in values:
@@ -172,14 +176,19 @@ class GradientTape:
             )
         zero = UnconnectedGradients(unconnected_gradients) is UnconnectedGradients.ZERO
         if target is None:
-            raise TypeError("Argument `target` should be a list or nested structure of Tensors, "
-                            "Variables or CompositeTensors to be differentiated, but received None.")
+            raise TypeError(
+                "Argument `target` should be a list or nested structure of Tensors, "
+                "Variables or CompositeTensors to be differentiated, but received None."
+            )
         targets = [_value(item) for item in nest.flatten(target)]
         flat = [_value(item) for item in nest.flatten(sources)]
         seeds: list[Any] = []
         if output_gradients is not None:
             seeds = [
-                None if seed is None else seed if isinstance(seed, Value)
+                None
+                if seed is None
+                else seed
+                if isinstance(seed, Value)
                 else convert_to_tensor(seed, targets[i]._dtype if i < len(targets) else None)
                 for i, seed in enumerate(nest.flatten(output_gradients))
             ]
@@ -198,17 +207,26 @@ class GradientTape:
         session, signature = scope.session, self._signature
         if scope is not self._scope:
             signature.lose_track()
-        query = ("gradient", tuple(map(signature.number, targets)),
-                 tuple(map(signature.number, sources)), tuple(s is None for s in seeds), zero)
+        query = (
+            "gradient",
+            tuple(map(signature.number, targets)),
+            tuple(map(signature.number, sources)),
+            tuple(s is None for s in seeds),
+            zero,
+        )
         # Numbering the sources may have moved the signature on: the answer belongs where it is now.
         node = signature.node
         answer = node.answers.get(query)
         outs = [session.new_handle() for _ in sources]
-        rows = [session.new_handle() if answer is None or answer[i][0] == _SPARSE else b""
-                for i in range(len(sources))]
-        body = [_wire.handle_field(1, self._handle),
-                _wire.handles_field(2, (t._handle for t in targets)),
-                _wire.handles_field(3, (s._handle for s in sources))]
+        rows = [
+            session.new_handle() if answer is None or answer[i][0] == _SPARSE else b""
+            for i in range(len(sources))
+        ]
+        body = [
+            _wire.handle_field(1, self._handle),
+            _wire.handles_field(2, (t._handle for t in targets)),
+            _wire.handles_field(3, (s._handle for s in sources)),
+        ]
         for out, row in zip(outs, rows, strict=True):
             body.append(_wire.bytes_field(4, b"\x08" + out + (b"\x10" + row if row else b"")))
         body.append(_wire.handles_field(5, (b"\x00" if s is None else s._handle for s in seeds)))
