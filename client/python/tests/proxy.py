@@ -47,6 +47,8 @@ class CuttingProxy:
                 server = socket.create_connection(self._target)
             except OSError:
                 return
+            for each in (client, server):
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 if self._closed:
                     _end(client)

@@ -75,7 +75,7 @@ _CHANNEL_OPTIONS = [
     ("grpc.keepalive_timeout_ms", 10_000),
     # The session attaches again by itself, with its own pauses.
     ("grpc.enable_retries", 0),
-    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.initial_reconnect_backoff_ms", 10),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 ]
 
