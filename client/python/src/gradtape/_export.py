@@ -43,23 +43,29 @@ def public(op: Callable[..., Any]) -> Callable[..., Any]:
 
     Reductions also take one axis, or None for all.
     """
-    parameters = inspect.signature(op).parameters.values()
-    inputs = sum(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
+    signature = inspect.signature(op)
+    parameters = signature.parameters.values()
     attributes = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     if attributes == ["axis", "keepdims"]:
         return _reduction(op)
+    inputs = len(parameters) - len(attributes)
+    more = [*attributes, "name"]
 
     @functools.wraps(op)
-    def wrapper(*args: Any, name: str | None = None, **kwargs: Any) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         if len(args) > inputs:
-            given = dict(zip(attributes, args[inputs:], strict=False))
+            given = dict(zip(more, args[inputs:], strict=False))
             if len(given) < len(args) - inputs or given.keys() & kwargs.keys():
                 raise TypeError(f"{op.__name__}() got too many or repeated arguments")
             kwargs.update(given)
             args = args[:inputs]
+        kwargs.pop("name", None)
         return op(*args, **kwargs)
 
-    return _with_signature(wrapper, op)
+    # What people and their editors see.
+    last = inspect.Parameter("name", inspect.Parameter.KEYWORD_ONLY, default=None)
+    wrapper.__signature__ = signature.replace(parameters=[*parameters, last])  # type: ignore[attr-defined]
+    return wrapper
 
 
 def _reduction(op: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,15 +83,6 @@ def _reduction(op: Callable[..., Any]) -> Callable[..., Any]:
 
     # `wraps` would show the op's own signature.
     del wrapper.__wrapped__  # type: ignore[attr-defined]
-    return wrapper
-
-
-def _with_signature(wrapper: Callable[..., Any], op: Callable[..., Any]) -> Callable[..., Any]:
-    """Shows people and their editors what `wrapper` takes."""
-    signature = inspect.signature(op)
-    shown = list(signature.parameters.values())
-    shown.append(inspect.Parameter("name", inspect.Parameter.KEYWORD_ONLY, default=None))
-    wrapper.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
     return wrapper
 
 

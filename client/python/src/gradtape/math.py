@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradtape import _execute, _export, _ops, dtypes
-from gradtape.tensor import Tensor, Value, cast, true_divide
+from gradtape.tensor import Tensor, Value, cast, convert_to_tensor, true_divide
 
 if TYPE_CHECKING:
 
@@ -70,9 +70,20 @@ def clip_by_value(
 ) -> Tensor:
     """Clips to bounds, which may be numbers or tensors; the gradient passes on the bounds too."""
     bounds = (clip_value_min, clip_value_max)
-    if any(isinstance(bound, Value) or np.ndim(bound) for bound in bounds):
+    t = t if isinstance(t, Value) else convert_to_tensor(t)
+    if not t.dtype.is_floating or any(isinstance(b, Value) or np.ndim(b) for b in bounds):
         return _ops.minimum(_ops.maximum(t, clip_value_min), clip_value_max)
     return _ops.clip_by_value(t, clip_value_min=clip_value_min, clip_value_max=clip_value_max)
+
+
+def reduce_mean(
+    input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None
+) -> Tensor:
+    """Mean along axes; of integers, rounded towards zero."""
+    x = input_tensor if isinstance(input_tensor, Value) else convert_to_tensor(input_tensor)
+    if not x.dtype.is_integer:
+        return _REDUCE_MEAN(x, axis, keepdims)
+    return cast(_REDUCE_MEAN(cast(x, dtypes.float64), axis, keepdims), x.dtype)
 
 
 def argmax(
@@ -97,6 +108,7 @@ def l2_normalize(
     return _ops.multiply(x, _ops.rsqrt(_ops.maximum(squares, epsilon)))
 
 
+_REDUCE_MEAN = _export.public(_ops.reduce_mean)
 _REDUCE_SUM = _export.public(_ops.reduce_sum)
 __all__ = [
     "add_n",
