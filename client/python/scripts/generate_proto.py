@@ -1,7 +1,7 @@
 """Generates src/gradtape/_proto from proto/gradtape/v1.
 
-    python scripts/generate_proto.py            # writes the modules
-    python scripts/generate_proto.py --check    # fails if they are not up to date
+python scripts/generate_proto.py            # writes the modules
+python scripts/generate_proto.py --check    # fails if they are not up to date
 """
 
 from __future__ import annotations

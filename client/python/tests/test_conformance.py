@@ -15,7 +15,6 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-
 from gradtape import _wire, dtypes
 from gradtape._proto import command_pb2, op_pb2, tensor_pb2
 from gradtape._session import Call, Session

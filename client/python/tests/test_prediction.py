@@ -1,4 +1,4 @@
-"""A gradient's presence is predicted from the recorded pattern: never wrongly, and without waiting."""
+"""A gradient's presence is predicted from the recorded pattern: never wrongly, without waiting."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_train_step() -> None:
         with tf.GradientTape() as tape:
             loss = tf.square(model(x) - y)
         grads = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply_gradients(zip(grads, model.trainable_variables))
+        optimizer.apply_gradients(zip(grads, model.trainable_variables))  # noqa: B905
         return loss.numpy().mean()
 
     losses = [train_step(model, (inputs, wanted / 16)) for _ in range(30)]
@@ -93,7 +93,7 @@ def test_nested_tapes() -> None:
     x = tf.Variable(2.0)
     with tf.GradientTape() as outer:
         with tf.GradientTape() as inner:
-            y = x ** 3
+            y = x ** 3  # fmt: skip
         first = inner.gradient(y, x)
     second = outer.gradient(first, x)
     assert first.numpy() == 12.0

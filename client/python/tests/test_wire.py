@@ -179,8 +179,7 @@ def test_every_kind_that_the_package_sends(
     assert {command.tag.split(":")[0] for command in commands} <= {"test_wire.py", ""}
 
     by_kind = {
-        kind: [getattr(c, kind) for c in commands if c.WhichOneof("kind") == kind]
-        for kind in kinds
+        kind: [getattr(c, kind) for c in commands if c.WhichOneof("kind") == kind] for kind in kinds
     }
     weights, matrix = by_kind["create_variable"]
     assert weights.name == "weights"

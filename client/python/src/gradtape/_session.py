@@ -2,11 +2,13 @@
 
 Appending a command is a `list.append` and waits for nobody. Three parties share the rest:
 
-- the program's threads append entries (`append`, `call`) and wait only for replies that they ask for;
-- the writer (the request iterator that gRPC consumes) numbers the commands, packs them into batches within the
-  server's credit, and keeps every batch until the server has applied it;
-- the reader takes replies, wakes who waits, and attaches again when the connection is lost. Then the writer of the
-  new connection sends again whatever was not seen applied; the server answers what it knows from its memory.
+- the program's threads append entries (`append`, `call`) and wait only for replies that they ask
+  for;
+- the writer (the request iterator that gRPC consumes) numbers the commands, packs them into batches
+  within the server's credit, and keeps every batch until the server has applied it;
+- the reader takes replies, wakes who waits, and attaches again when the connection is lost. Then
+  the writer of the new connection sends again whatever was not seen applied; the server answers
+  what it knows from its memory.
 """
 
 from __future__ import annotations
@@ -351,7 +353,7 @@ class Session:
         self._raise_if_closed()
 
     def _attach(self) -> tuple[int, Any]:
-        """Opens a stream; returns the number of the first command that the server does not have, and the replies."""
+        """Opens a stream; returns the next sequence number there, and the replies."""
         self._wake.put(_STOP)
         wake: SimpleQueue[int] = SimpleQueue()
         self._wake = wake
@@ -393,7 +395,7 @@ class Session:
                 next_sequence, replies = self._attach()
                 ready.set()
                 if next_sequence > seen:
-                    # The server got something of what the last connection sent: it is worth going on.
+                    # The server got something of what the last connection sent: go on.
                     pauses, seen = _pauses(), next_sequence
                 for response in replies:
                     pauses = _pauses()
@@ -452,7 +454,7 @@ class Session:
             token = wake.get()
 
     def _release_dead(self) -> None:
-        """Turns the handles of dead tensors into one command, after which they can be used again."""
+        """Turns the handles of dead tensors into a command; then they can be used again."""
         dead = self.dead
         count = min(len(dead), 65_536)
         if count:
