@@ -12,8 +12,8 @@ import numpy as np
 
 from gradtape import _export, _ops, dtypes
 from gradtape._export import integers
+from gradtape._indexing import strided_slice as _take
 from gradtape.tensor import Tensor, Value, cast, constant, convert, convert_to_tensor, to_numpy
-from gradtape.tensor import strided_slice as _take
 
 if TYPE_CHECKING:
 

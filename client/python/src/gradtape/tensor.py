@@ -12,51 +12,15 @@ import numpy.typing as npt
 
 from gradtape import _context, _execute, _wire, dtypes
 from gradtape._execute import emit, same_dtype
+from gradtape._indexing import strided_slice
 from gradtape._session import Session
 from gradtape._signature import new_serial
 from gradtape.dtypes import DType
+from gradtape.tensor_shape import TensorShape
 
 # Converted operands of at most this many bytes are kept on the server and used again.
 _CACHED_BYTES = 4_096
 _MOST_CACHED = 1_024
-
-
-class TensorShape(tuple):  # type: ignore[type-arg]
-    """The extents of a tensor, outermost first. All are known."""
-
-    __slots__ = ()
-
-    @property
-    def rank(self) -> int:
-        """The number of dimensions."""
-        return len(self)
-
-    @property
-    def ndims(self) -> int:
-        """The number of dimensions."""
-        return len(self)
-
-    def as_list(self) -> list[int]:
-        """Returns the extents as a list."""
-        return list(self)
-
-    def num_elements(self) -> int:
-        """Returns the number of elements."""
-        return math.prod(self)
-
-    def is_fully_defined(self) -> bool:
-        """Says that all extents are known."""
-        return True
-
-    def __getitem__(self, key: Any) -> Any:
-        found = super().__getitem__(key)
-        return TensorShape(found) if isinstance(key, slice) else found
-
-    def __repr__(self) -> str:
-        return f"TensorShape({list(self)})"
-
-    def __str__(self) -> str:
-        return f"({', '.join(map(str, self))}{',' if len(self) == 1 else ''})"
 
 
 class Value:
@@ -457,54 +421,6 @@ def cast(x: Any, dtype: Any, name: str | None = None) -> Tensor:
     if x._dtype is dtype:
         return convert_to_tensor(x)
     return emit(_wire.template("cast", {"dtype": dtype}, 1), (x,), dtype)
-
-
-def strided_slice(x: Value, keys: tuple[Any, ...]) -> Tensor:
-    """Takes what `x[keys]` names: integers, slices, an ellipsis, new axes."""
-    begin, end, strides = [], [], []
-    begin_mask = end_mask = ellipsis_mask = shrink_mask = new_axis_mask = 0
-    for i, key in enumerate(keys):
-        bit = 1 << i
-        if key is None:
-            bounds = (0, 1, 1)
-            new_axis_mask |= bit
-        elif key is Ellipsis:
-            if ellipsis_mask:
-                raise ValueError("Multiple ellipses are not allowed in an index.")
-            bounds = (0, 0, 1)
-            ellipsis_mask |= bit
-        elif isinstance(key, slice):
-            step = 1 if key.step is None else int(key.step)
-            bounds = (int(key.start or 0), int(key.stop or 0), step)
-            begin_mask |= bit if key.start is None else 0
-            end_mask |= bit if key.stop is None else 0
-        elif hasattr(key, "__index__") and not isinstance(key, builtins.bool):
-            index = int(key)
-            bounds = (index, index + 1, 1)
-            end_mask |= bit if index == -1 else 0
-            shrink_mask |= bit
-        else:
-            raise TypeError(
-                "Only integers, slices (`:`), ellipsis (`...`) and tf.newaxis (`None`) are valid "
-                f"indices, got {key!r}"
-            )
-        begin.append(bounds[0])
-        end.append(bounds[1])
-        strides.append(bounds[2])
-    masks = {
-        "begin_mask": begin_mask,
-        "end_mask": end_mask,
-        "ellipsis_mask": ellipsis_mask,
-        "shrink_axis_mask": shrink_mask,
-        "new_axis_mask": new_axis_mask,
-    }
-    attributes: dict[str, Any] = {
-        "begin": tuple(begin),
-        "end": tuple(end),
-        "strides": tuple(strides),
-        **{name: mask for name, mask in masks.items() if mask},
-    }
-    return emit(_wire.template("strided_slice", attributes, 1), (x,), x._dtype)
 
 
 def _binary(template: _wire.Template, x: Value, y: Any) -> Tensor:

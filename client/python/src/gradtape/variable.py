@@ -9,7 +9,8 @@ from gradtape import _context, _wire, dtypes
 from gradtape._execute import command
 from gradtape._signature import new_serial
 from gradtape.indexed_slices import IndexedSlices
-from gradtape.tensor import Tensor, TensorShape, Value, constant, convert, convert_to_tensor
+from gradtape.tensor import Tensor, Value, constant, convert, convert_to_tensor
+from gradtape.tensor_shape import TensorShape
 
 
 class Variable(Value):
