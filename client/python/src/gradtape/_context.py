@@ -1,0 +1,181 @@
+"""The process's session, and each thread's place in it (`tf.connect`)."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from gradtape import _server, _wire
+from gradtape._session import Session
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+    from gradtape.backprop import GradientTape
+
+Parts = tuple[bytes, bytes, bytes]
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class Site:
+    """A place in the user's program: the tag of its commands, and their ready-made bytes."""
+
+    __slots__ = ("parts", "tail")
+
+    def __init__(self, tail: bytes) -> None:
+        self.tail = tail
+        self.parts: dict[_wire.Template, Parts] = {}
+
+
+class Scope:
+    """A thread's place in a session. A tape sees the commands of the scope that started it."""
+
+    __slots__ = ("_code", "_sites", "events", "number", "session", "tapes")
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.number = session.new_scope()
+        self.tapes: list[GradientTape] = []
+        # Counts starts and stops of tapes, to tell which of two tapes saw more.
+        self.events = 0
+        self._sites: dict[int, dict[int, Site] | None] = {}
+        # Keeps the code objects alive whose addresses are keys of `_sites`.
+        self._code: list[CodeType] = []
+
+    def site(self) -> Site:
+        """Returns the place that called into this package."""
+        frame = sys._getframe(2)
+        sites = self._sites
+        while True:
+            code = frame.f_code
+            try:
+                lines = sites[id(code)]
+            except KeyError:
+                lines = self._add_code(code)
+            if lines is not None:
+                try:
+                    return lines[frame.f_lasti]
+                except KeyError:
+                    name = os.path.basename(code.co_filename)
+                    tag = f"{name}:{frame.f_lineno}"
+                    site = lines[frame.f_lasti] = Site(_wire.suffix(tag, self.number))
+                    return site
+            if frame.f_back is None:
+                return Site(_wire.suffix("", self.number))
+            frame = frame.f_back
+
+    def tail(self) -> bytes:
+        """Returns the bytes that end a command of the calling line."""
+        return self.site().tail
+
+    def _add_code(self, code: CodeType) -> dict[int, Site] | None:
+        if len(self._code) > 10_000:  # Programs that compile code without end.
+            self._sites.clear()
+            self._code.clear()
+        self._code.append(code)
+        # A context manager of ours is entered by way of contextlib.
+        ours = code.co_filename == contextlib.__file__ or os.path.abspath(
+            code.co_filename
+        ).startswith(_PACKAGE)
+        lines: dict[int, Site] | None = None if ours else {}
+        self._sites[id(code)] = lines
+        return lines
+
+
+class _Local(threading.local):
+    scope: Scope | None = None
+
+
+_local = _Local()
+_lock = threading.Lock()
+_session: Session | None = None
+_own_server: _server.LocalServer | None = None
+
+
+def scope() -> Scope:
+    """Returns the calling thread's scope in the process's session, which it opens if need be."""
+    found = _local.scope
+    if found is not None and found.session is _session:
+        return found
+    found = _local.scope = Scope(session())
+    return found
+
+
+def session() -> Session:
+    """Returns the process's session, opened at GRADTAPE_ADDRESS or at a server of our own."""
+    global _session, _own_server
+    with _lock:
+        if _session is None:
+            address = os.environ.get("GRADTAPE_ADDRESS")
+            if not address:
+                _own_server = _own_server or _server.LocalServer()
+                address = _own_server.address
+            _session = Session(_target(address))
+        return _session
+
+
+def connect(address: str) -> None:
+    """Opens a session at a server, for all threads of this process.
+
+    Tensors and variables of an earlier session cannot be used with the new one.
+
+    Args:
+        address: Host and port, as in "localhost:50051".
+    """
+    global _session
+    opened = Session(_target(address))
+    disconnect()
+    with _lock:
+        _session = opened
+
+
+def disconnect() -> None:
+    """Ends the session, and the server if it is our own. The next operation opens a new one."""
+    global _session, _own_server
+    with _lock:
+        closing, _session = _session, None
+        server, _own_server = _own_server, None
+    if closing is not None:
+        failures = closing.close()
+        if failures:
+            print(
+                f"gradtape: {len(failures)} operations failed and nothing read their results; "
+                f"the first: {failures[0].message} at {failures[0].tag}",
+                file=sys.stderr,
+            )
+    if server is not None:
+        server.stop()
+
+
+def synchronize() -> None:
+    """Waits until everything that this thread asked for is done; raises what went wrong."""
+    here = scope()
+    here.session.sync(here.number, here.tail())
+
+
+def clear_errors() -> None:
+    """Forgets failures that this thread was not told of yet."""
+    here = scope()
+    here.session.clear_errors(here.number)
+
+
+def _target(address: str) -> str:
+    for prefix in ("grpc://", "http://"):
+        address = address.removeprefix(prefix)
+    return address.rstrip("/")
+
+
+def _forget_after_fork() -> None:
+    # gRPC's threads do not survive a fork; the child opens a session of its own.
+    global _session, _own_server
+    _session = _own_server = None
+
+
+atexit.register(disconnect)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)

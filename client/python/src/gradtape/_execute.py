@@ -1,0 +1,172 @@
+"""Turns applications of ops into commands. Every op and operator of the package ends here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradtape import _context, _wire, dtypes, errors
+from gradtape._context import Scope
+from gradtape.dtypes import DType
+
+if TYPE_CHECKING:
+    from gradtape.tensor import Tensor, Value
+
+# Set by `tensor`, which this module cannot import: every tensor is made by an op or a constant.
+new_tensor: Any = None
+convert: Any = None
+value_types: tuple[type[Value], ...] = ()
+
+_synchronous = False
+
+
+def set_synchronous_execution(enable: bool) -> None:
+    """Makes every operation wait for the server, so that errors are raised where they happen."""
+    global _synchronous
+    _synchronous = enable
+
+
+def get_synchronous_execution() -> bool:
+    """Says whether every operation waits for the server."""
+    return _synchronous
+
+
+def emit(template: _wire.Template, inputs: Sequence[Value], dtype: DType) -> Tensor:
+    """Applies an op with one result.
+
+    Args:
+        template: The op and its attributes.
+        inputs: As many values or variables as the template says.
+        dtype: Element type of the result.
+    """
+    scope = _context.scope()
+    session = scope.session
+    handles = b""
+    for value in inputs:
+        if value._session is not session:
+            raise _other_session(value)
+        handles += value._handle
+    site = scope.site()
+    parts = site.parts.get(template)
+    if parts is None:
+        parts = site.parts[template] = template.parts(session.handle_width, site.tail)
+    out = session.new_handle()
+    session.append(parts[0] + handles + parts[1] + out + parts[2])
+    result = new_tensor(session, out, dtype)
+    for tape in scope.tapes:
+        signature = tape._signature
+        signature.step((template, *map(signature.number, inputs)))
+        signature.add(result)
+    if _synchronous:
+        session.sync(scope.number, site.tail)
+    return result
+
+
+def emit_many(template: _wire.Template, inputs: Sequence[Value], dtype: DType) -> list[Tensor]:
+    """Applies an op with several results of one dtype."""
+    scope = _context.scope()
+    session = scope.session
+    for value in inputs:
+        if value._session is not session:
+            raise _other_session(value)
+    site = scope.site()
+    prefix, middle, tail = template.parts(session.handle_width, site.tail)
+    outs = [session.new_handle() for _ in range(template.outputs)]
+    handles = b"".join(value._handle for value in inputs)
+    session.append(prefix + handles + middle + b"".join(outs) + tail)
+    results = [new_tensor(session, out, dtype) for out in outs]
+    for tape in scope.tapes:
+        signature = tape._signature
+        signature.step((template, *map(signature.number, inputs)))
+        for result in results:
+            signature.add(result)
+    if _synchronous:
+        session.sync(scope.number, site.tail)
+    return results
+
+
+def apply(
+    name: str, inputs: Sequence[Any], attributes: dict[str, Any], result: int | str
+) -> Tensor:
+    """Applies an op of the table to anything that converts to tensors.
+
+    Python numbers and NumPy arrays adopt the dtype of the first tensor among the inputs.
+
+    Args:
+        name: Name of the op in the catalogue.
+        inputs: Its inputs.
+        attributes: Attributes that differ from their defaults.
+        result: Where the result's dtype comes from: the number of an input, the name of a dtype, or
+            "attribute" for the attribute `dtype`.
+    """
+    values = as_values(inputs)
+    dtype = _result_dtype(values, attributes, result)
+    return emit(_wire.template(name, attributes, len(values)), values, dtype)
+
+
+def apply_many(
+    name: str, inputs: Sequence[Any], attributes: dict[str, Any], result: int | str, count: int
+) -> list[Tensor]:
+    """Applies an op of the table that has several results of one dtype.
+
+    Args:
+        name: Name of the op in the catalogue.
+        inputs: Its inputs.
+        attributes: Attributes that differ from their defaults.
+        result: Where the results' dtype comes from, as for `apply`.
+        count: The number of results.
+    """
+    values = as_values(inputs)
+    dtype = _result_dtype(values, attributes, result)
+    return emit_many(_wire.template(name, attributes, len(values), count), values, dtype)
+
+
+def as_values(inputs: Sequence[Any]) -> list[Any]:
+    """Converts the inputs of an op; what is no tensor adopts the dtype of the first that is."""
+    hint = None
+    for value in inputs:
+        if isinstance(value, value_types):
+            hint = value._dtype
+            break
+    values = []
+    for value in inputs:
+        if not isinstance(value, value_types):
+            value = convert(value, hint)
+            hint = hint or value._dtype
+        values.append(value)
+    return values
+
+
+def same_dtype(name: str, x: Any, y: Any) -> None:
+    """Raises where TensorFlow would, since tensors are never promoted."""
+    if x._dtype is not y._dtype:
+        raise errors.InvalidArgumentError(
+            f"cannot compute {name} as input #1(zero-based) was expected to be a "
+            f"{x._dtype.name} tensor but is a {y._dtype.name} tensor [Op:{name}]",
+            reason="DTYPE_MISMATCH",
+            op=name,
+        )
+
+
+def command(kind: int, body: bytes, scope: Scope | None = None) -> None:
+    """Sends a command that has no result for the program."""
+    scope = scope or _context.scope()
+    tail = scope.tail()
+    scope.session.append(_wire.entry(kind, body, tail))
+    if _synchronous:
+        scope.session.sync(scope.number, tail)
+
+
+def _result_dtype(values: Sequence[Any], attributes: dict[str, Any], result: int | str) -> DType:
+    if isinstance(result, int):
+        return values[result]._dtype  # type: ignore[no-any-return]
+    if result == "attribute":
+        return attributes["dtype"]  # type: ignore[no-any-return]
+    return dtypes.as_dtype(result)
+
+
+def _other_session(value: Any) -> errors.OpError:
+    return errors.NotFoundError(
+        f"a {type(value).__name__} of another session cannot be used after tf.connect",
+        reason="OTHER_SESSION",
+    )

@@ -1,0 +1,1 @@
+"""Generated from proto/gradtape/v1 by scripts/generate_proto.py."""

@@ -1,0 +1,405 @@
+from . import error_pb2 as _error_pb2
+from . import op_pb2 as _op_pb2
+from . import tensor_pb2 as _tensor_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AssignMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ASSIGN_MODE_UNSPECIFIED: _ClassVar[AssignMode]
+    ASSIGN_MODE_REPLACE: _ClassVar[AssignMode]
+    ASSIGN_MODE_ADD: _ClassVar[AssignMode]
+    ASSIGN_MODE_SUBTRACT: _ClassVar[AssignMode]
+
+class UnconnectedGradients(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UNCONNECTED_GRADIENTS_UNSPECIFIED: _ClassVar[UnconnectedGradients]
+    UNCONNECTED_GRADIENTS_NONE: _ClassVar[UnconnectedGradients]
+    UNCONNECTED_GRADIENTS_ZERO: _ClassVar[UnconnectedGradients]
+
+class GradientKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GRADIENT_KIND_UNSPECIFIED: _ClassVar[GradientKind]
+    GRADIENT_KIND_DENSE: _ClassVar[GradientKind]
+    GRADIENT_KIND_SPARSE: _ClassVar[GradientKind]
+    GRADIENT_KIND_ABSENT: _ClassVar[GradientKind]
+    GRADIENT_KIND_ZERO_FILLED: _ClassVar[GradientKind]
+
+class AbsentReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ABSENT_REASON_UNSPECIFIED: _ClassVar[AbsentReason]
+    ABSENT_REASON_NOT_WATCHED: _ClassVar[AbsentReason]
+    ABSENT_REASON_DTYPE: _ClassVar[AbsentReason]
+    ABSENT_REASON_STOP_GRADIENT: _ClassVar[AbsentReason]
+    ABSENT_REASON_NO_DERIVATIVE: _ClassVar[AbsentReason]
+    ABSENT_REASON_NO_PATH: _ClassVar[AbsentReason]
+ASSIGN_MODE_UNSPECIFIED: AssignMode
+ASSIGN_MODE_REPLACE: AssignMode
+ASSIGN_MODE_ADD: AssignMode
+ASSIGN_MODE_SUBTRACT: AssignMode
+UNCONNECTED_GRADIENTS_UNSPECIFIED: UnconnectedGradients
+UNCONNECTED_GRADIENTS_NONE: UnconnectedGradients
+UNCONNECTED_GRADIENTS_ZERO: UnconnectedGradients
+GRADIENT_KIND_UNSPECIFIED: GradientKind
+GRADIENT_KIND_DENSE: GradientKind
+GRADIENT_KIND_SPARSE: GradientKind
+GRADIENT_KIND_ABSENT: GradientKind
+GRADIENT_KIND_ZERO_FILLED: GradientKind
+ABSENT_REASON_UNSPECIFIED: AbsentReason
+ABSENT_REASON_NOT_WATCHED: AbsentReason
+ABSENT_REASON_DTYPE: AbsentReason
+ABSENT_REASON_STOP_GRADIENT: AbsentReason
+ABSENT_REASON_NO_DERIVATIVE: AbsentReason
+ABSENT_REASON_NO_PATH: AbsentReason
+
+class Constant(_message.Message):
+    __slots__ = ("output", "tensor", "upload")
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    UPLOAD_FIELD_NUMBER: _ClassVar[int]
+    output: int
+    tensor: _tensor_pb2.Tensor
+    upload: int
+    def __init__(self, output: _Optional[int] = ..., tensor: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., upload: _Optional[int] = ...) -> None: ...
+
+class Release(_message.Message):
+    __slots__ = ("handles",)
+    HANDLES_FIELD_NUMBER: _ClassVar[int]
+    handles: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, handles: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class CreateVariable(_message.Message):
+    __slots__ = ("variable", "name", "initial_value", "trainable")
+    VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_VALUE_FIELD_NUMBER: _ClassVar[int]
+    TRAINABLE_FIELD_NUMBER: _ClassVar[int]
+    variable: int
+    name: str
+    initial_value: int
+    trainable: bool
+    def __init__(self, variable: _Optional[int] = ..., name: _Optional[str] = ..., initial_value: _Optional[int] = ..., trainable: bool = ...) -> None: ...
+
+class ReadVariable(_message.Message):
+    __slots__ = ("variable", "output")
+    VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    variable: int
+    output: int
+    def __init__(self, variable: _Optional[int] = ..., output: _Optional[int] = ...) -> None: ...
+
+class AssignVariable(_message.Message):
+    __slots__ = ("variable", "value", "mode")
+    VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    variable: int
+    value: int
+    mode: AssignMode
+    def __init__(self, variable: _Optional[int] = ..., value: _Optional[int] = ..., mode: _Optional[_Union[AssignMode, str]] = ...) -> None: ...
+
+class ScatterVariable(_message.Message):
+    __slots__ = ("variable", "indices", "updates", "mode")
+    VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    variable: int
+    indices: int
+    updates: int
+    mode: AssignMode
+    def __init__(self, variable: _Optional[int] = ..., indices: _Optional[int] = ..., updates: _Optional[int] = ..., mode: _Optional[_Union[AssignMode, str]] = ...) -> None: ...
+
+class OpenTape(_message.Message):
+    __slots__ = ("tape", "persistent", "watch_accessed_variables", "paused")
+    TAPE_FIELD_NUMBER: _ClassVar[int]
+    PERSISTENT_FIELD_NUMBER: _ClassVar[int]
+    WATCH_ACCESSED_VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_FIELD_NUMBER: _ClassVar[int]
+    tape: int
+    persistent: bool
+    watch_accessed_variables: bool
+    paused: bool
+    def __init__(self, tape: _Optional[int] = ..., persistent: bool = ..., watch_accessed_variables: bool = ..., paused: bool = ...) -> None: ...
+
+class WatchTape(_message.Message):
+    __slots__ = ("tape", "values")
+    TAPE_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    tape: int
+    values: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, tape: _Optional[int] = ..., values: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class StopTape(_message.Message):
+    __slots__ = ("tape", "require_recording")
+    TAPE_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_RECORDING_FIELD_NUMBER: _ClassVar[int]
+    tape: int
+    require_recording: bool
+    def __init__(self, tape: _Optional[int] = ..., require_recording: bool = ...) -> None: ...
+
+class ResumeTape(_message.Message):
+    __slots__ = ("tape",)
+    TAPE_FIELD_NUMBER: _ClassVar[int]
+    tape: int
+    def __init__(self, tape: _Optional[int] = ...) -> None: ...
+
+class ResetTape(_message.Message):
+    __slots__ = ("tape",)
+    TAPE_FIELD_NUMBER: _ClassVar[int]
+    tape: int
+    def __init__(self, tape: _Optional[int] = ...) -> None: ...
+
+class CloseTape(_message.Message):
+    __slots__ = ("tape",)
+    TAPE_FIELD_NUMBER: _ClassVar[int]
+    tape: int
+    def __init__(self, tape: _Optional[int] = ...) -> None: ...
+
+class ListWatchedVariables(_message.Message):
+    __slots__ = ("tape",)
+    TAPE_FIELD_NUMBER: _ClassVar[int]
+    tape: int
+    def __init__(self, tape: _Optional[int] = ...) -> None: ...
+
+class GradientOutput(_message.Message):
+    __slots__ = ("gradient", "indices")
+    GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    gradient: int
+    indices: int
+    def __init__(self, gradient: _Optional[int] = ..., indices: _Optional[int] = ...) -> None: ...
+
+class ComputeGradient(_message.Message):
+    __slots__ = ("tape", "targets", "sources", "outputs", "output_gradients", "unconnected_gradients")
+    TAPE_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    UNCONNECTED_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    tape: int
+    targets: _containers.RepeatedScalarFieldContainer[int]
+    sources: _containers.RepeatedScalarFieldContainer[int]
+    outputs: _containers.RepeatedCompositeFieldContainer[GradientOutput]
+    output_gradients: _containers.RepeatedScalarFieldContainer[int]
+    unconnected_gradients: UnconnectedGradients
+    def __init__(self, tape: _Optional[int] = ..., targets: _Optional[_Iterable[int]] = ..., sources: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[_Union[GradientOutput, _Mapping]]] = ..., output_gradients: _Optional[_Iterable[int]] = ..., unconnected_gradients: _Optional[_Union[UnconnectedGradients, str]] = ...) -> None: ...
+
+class CreateOptimizer(_message.Message):
+    __slots__ = ("optimizer", "name", "hyperparameters")
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    HYPERPARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    optimizer: int
+    name: str
+    hyperparameters: _containers.RepeatedCompositeFieldContainer[_op_pb2.Attribute]
+    def __init__(self, optimizer: _Optional[int] = ..., name: _Optional[str] = ..., hyperparameters: _Optional[_Iterable[_Union[_op_pb2.Attribute, _Mapping]]] = ...) -> None: ...
+
+class GradientPair(_message.Message):
+    __slots__ = ("variable", "gradient", "indices")
+    VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    variable: int
+    gradient: int
+    indices: int
+    def __init__(self, variable: _Optional[int] = ..., gradient: _Optional[int] = ..., indices: _Optional[int] = ...) -> None: ...
+
+class ApplyOptimizer(_message.Message):
+    __slots__ = ("optimizer", "pairs")
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    PAIRS_FIELD_NUMBER: _ClassVar[int]
+    optimizer: int
+    pairs: _containers.RepeatedCompositeFieldContainer[GradientPair]
+    def __init__(self, optimizer: _Optional[int] = ..., pairs: _Optional[_Iterable[_Union[GradientPair, _Mapping]]] = ...) -> None: ...
+
+class SetOptimizer(_message.Message):
+    __slots__ = ("optimizer", "hyperparameters")
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    HYPERPARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    optimizer: int
+    hyperparameters: _containers.RepeatedCompositeFieldContainer[_op_pb2.Attribute]
+    def __init__(self, optimizer: _Optional[int] = ..., hyperparameters: _Optional[_Iterable[_Union[_op_pb2.Attribute, _Mapping]]] = ...) -> None: ...
+
+class CreateGenerator(_message.Message):
+    __slots__ = ("generator", "seed")
+    GENERATOR_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    generator: int
+    seed: int
+    def __init__(self, generator: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class NextGeneratorState(_message.Message):
+    __slots__ = ("generator", "output", "draws")
+    GENERATOR_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    DRAWS_FIELD_NUMBER: _ClassVar[int]
+    generator: int
+    output: int
+    draws: int
+    def __init__(self, generator: _Optional[int] = ..., output: _Optional[int] = ..., draws: _Optional[int] = ...) -> None: ...
+
+class Fetch(_message.Message):
+    __slots__ = ("value",)
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    value: int
+    def __init__(self, value: _Optional[int] = ...) -> None: ...
+
+class Describe(_message.Message):
+    __slots__ = ("value",)
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    value: int
+    def __init__(self, value: _Optional[int] = ...) -> None: ...
+
+class Sync(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Command(_message.Message):
+    __slots__ = ("constant", "op", "release", "create_variable", "read_variable", "assign_variable", "scatter_variable", "open_tape", "watch_tape", "stop_tape", "resume_tape", "reset_tape", "close_tape", "list_watched_variables", "compute_gradient", "create_optimizer", "apply_optimizer", "set_optimizer", "create_generator", "next_generator_state", "fetch", "describe", "sync", "tag", "scope")
+    CONSTANT_FIELD_NUMBER: _ClassVar[int]
+    OP_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    CREATE_VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    READ_VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    ASSIGN_VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    SCATTER_VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    OPEN_TAPE_FIELD_NUMBER: _ClassVar[int]
+    WATCH_TAPE_FIELD_NUMBER: _ClassVar[int]
+    STOP_TAPE_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TAPE_FIELD_NUMBER: _ClassVar[int]
+    RESET_TAPE_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_TAPE_FIELD_NUMBER: _ClassVar[int]
+    LIST_WATCHED_VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    CREATE_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    APPLY_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    SET_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    CREATE_GENERATOR_FIELD_NUMBER: _ClassVar[int]
+    NEXT_GENERATOR_STATE_FIELD_NUMBER: _ClassVar[int]
+    FETCH_FIELD_NUMBER: _ClassVar[int]
+    DESCRIBE_FIELD_NUMBER: _ClassVar[int]
+    SYNC_FIELD_NUMBER: _ClassVar[int]
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    constant: Constant
+    op: _op_pb2.Op
+    release: Release
+    create_variable: CreateVariable
+    read_variable: ReadVariable
+    assign_variable: AssignVariable
+    scatter_variable: ScatterVariable
+    open_tape: OpenTape
+    watch_tape: WatchTape
+    stop_tape: StopTape
+    resume_tape: ResumeTape
+    reset_tape: ResetTape
+    close_tape: CloseTape
+    list_watched_variables: ListWatchedVariables
+    compute_gradient: ComputeGradient
+    create_optimizer: CreateOptimizer
+    apply_optimizer: ApplyOptimizer
+    set_optimizer: SetOptimizer
+    create_generator: CreateGenerator
+    next_generator_state: NextGeneratorState
+    fetch: Fetch
+    describe: Describe
+    sync: Sync
+    tag: str
+    scope: int
+    def __init__(self, constant: _Optional[_Union[Constant, _Mapping]] = ..., op: _Optional[_Union[_op_pb2.Op, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., create_variable: _Optional[_Union[CreateVariable, _Mapping]] = ..., read_variable: _Optional[_Union[ReadVariable, _Mapping]] = ..., assign_variable: _Optional[_Union[AssignVariable, _Mapping]] = ..., scatter_variable: _Optional[_Union[ScatterVariable, _Mapping]] = ..., open_tape: _Optional[_Union[OpenTape, _Mapping]] = ..., watch_tape: _Optional[_Union[WatchTape, _Mapping]] = ..., stop_tape: _Optional[_Union[StopTape, _Mapping]] = ..., resume_tape: _Optional[_Union[ResumeTape, _Mapping]] = ..., reset_tape: _Optional[_Union[ResetTape, _Mapping]] = ..., close_tape: _Optional[_Union[CloseTape, _Mapping]] = ..., list_watched_variables: _Optional[_Union[ListWatchedVariables, _Mapping]] = ..., compute_gradient: _Optional[_Union[ComputeGradient, _Mapping]] = ..., create_optimizer: _Optional[_Union[CreateOptimizer, _Mapping]] = ..., apply_optimizer: _Optional[_Union[ApplyOptimizer, _Mapping]] = ..., set_optimizer: _Optional[_Union[SetOptimizer, _Mapping]] = ..., create_generator: _Optional[_Union[CreateGenerator, _Mapping]] = ..., next_generator_state: _Optional[_Union[NextGeneratorState, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., tag: _Optional[str] = ..., scope: _Optional[int] = ...) -> None: ...
+
+class Batch(_message.Message):
+    __slots__ = ("first_sequence", "commands", "acknowledged_sequence")
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    first_sequence: int
+    commands: _containers.RepeatedCompositeFieldContainer[Command]
+    acknowledged_sequence: int
+    def __init__(self, first_sequence: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., acknowledged_sequence: _Optional[int] = ...) -> None: ...
+
+class GradientInfo(_message.Message):
+    __slots__ = ("kind", "absent_reason", "spec")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ABSENT_REASON_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    kind: GradientKind
+    absent_reason: AbsentReason
+    spec: _tensor_pb2.TensorSpec
+    def __init__(self, kind: _Optional[_Union[GradientKind, str]] = ..., absent_reason: _Optional[_Union[AbsentReason, str]] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ...) -> None: ...
+
+class GradientReply(_message.Message):
+    __slots__ = ("gradients",)
+    GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    gradients: _containers.RepeatedCompositeFieldContainer[GradientInfo]
+    def __init__(self, gradients: _Optional[_Iterable[_Union[GradientInfo, _Mapping]]] = ...) -> None: ...
+
+class OptimizerReply(_message.Message):
+    __slots__ = ("iterations",)
+    ITERATIONS_FIELD_NUMBER: _ClassVar[int]
+    iterations: int
+    def __init__(self, iterations: _Optional[int] = ...) -> None: ...
+
+class VariablesReply(_message.Message):
+    __slots__ = ("variables",)
+    VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    variables: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, variables: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class SyncReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Reply(_message.Message):
+    __slots__ = ("sequence", "error", "tensor", "spec", "gradient", "optimizer", "variables", "sync", "warnings")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    SYNC_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    error: _error_pb2.Error
+    tensor: _tensor_pb2.Tensor
+    spec: _tensor_pb2.TensorSpec
+    gradient: GradientReply
+    optimizer: OptimizerReply
+    variables: VariablesReply
+    sync: SyncReply
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, sequence: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.Error, _Mapping]] = ..., tensor: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., gradient: _Optional[_Union[GradientReply, _Mapping]] = ..., optimizer: _Optional[_Union[OptimizerReply, _Mapping]] = ..., variables: _Optional[_Union[VariablesReply, _Mapping]] = ..., sync: _Optional[_Union[SyncReply, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Timing(_message.Message):
+    __slots__ = ("queue_ns", "execution_ns", "request_bytes", "backlog_commands", "memory_bytes")
+    QUEUE_NS_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_NS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BACKLOG_COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    queue_ns: int
+    execution_ns: int
+    request_bytes: int
+    backlog_commands: int
+    memory_bytes: int
+    def __init__(self, queue_ns: _Optional[int] = ..., execution_ns: _Optional[int] = ..., request_bytes: _Optional[int] = ..., backlog_commands: _Optional[int] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
+
+class BatchReply(_message.Message):
+    __slots__ = ("applied_sequence", "replies", "timing")
+    APPLIED_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    REPLIES_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
+    applied_sequence: int
+    replies: _containers.RepeatedCompositeFieldContainer[Reply]
+    timing: Timing
+    def __init__(self, applied_sequence: _Optional[int] = ..., replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...

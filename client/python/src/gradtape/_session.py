@@ -1,0 +1,576 @@
+"""A session on the server: commands go out in batches, replies come in, and nothing is done twice.
+
+Appending a command is a `list.append` and waits for nobody. Three parties share the rest:
+
+- the program's threads append entries (`append`, `call`) and wait only for replies that they ask
+  for;
+- the writer (the request iterator that gRPC consumes) numbers the commands, packs them into batches
+  within the server's credit, and keeps every batch until the server has applied it;
+- the reader takes replies, wakes who waits, and attaches again when the connection is lost. Then
+  the writer of the new connection sends again whatever was not seen applied; the server answers
+  what it knows from its memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import random
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from gradtape import _wire, errors
+from gradtape._proto import (
+    command_pb2,
+    session_service_pb2,
+    session_service_pb2_grpc,
+    tape_service_pb2,
+    tape_service_pb2_grpc,
+    tensor_pb2,
+)
+
+if TYPE_CHECKING:
+    from gradtape._proto.error_pb2 import Error
+    from gradtape.variable import Variable
+
+_log = logging.getLogger("gradtape")
+
+CLIENT = "gradtape-python/0.1.0"
+PROTOCOL_VERSION = 1
+
+# A batch leaves when it has this many commands or bytes: more gain nothing, fewer cost messages.
+_BATCH_COMMANDS = 256
+_BATCH_BYTES = 256 << 10
+# Commands that wait for company leave after this many seconds, so that their errors surface.
+_IDLE_SECONDS = 0.003
+# A program that runs ahead of the writer by this many commands or bytes waits.
+_MOST_PENDING_COMMANDS = 16_384
+_MOST_PENDING_BYTES = 16 << 20
+# How long the first connection may take.
+_CONNECT_SECONDS = 20.0
+# Tries to attach again, with pauses from 10 ms to 2 s: about 20 seconds in all.
+_ATTACH_ATTEMPTS = 18
+# Failures remembered, so that a poisoned value can tell its cause.
+_MOST_FAILURES = 4_096
+# Elements that a Constant or a Fetch may carry.
+INLINE_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
+
+_SOME, _FLUSH, _STOP = range(3)
+
+# Handles of one session have varints of one width. This is the smallest with five bytes.
+_FIRST_HANDLE = 1 << 28
+_HANDLES_AT_ONCE = 1_024
+
+_CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # The session attaches again by itself, with its own pauses.
+    ("grpc.enable_retries", 0),
+    ("grpc.initial_reconnect_backoff_ms", 10),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+]
+
+
+class Call(bytes):
+    """An entry whose command has a reply that somebody wants."""
+
+    reply: command_pb2.Reply | None
+    failure: Exception | None
+    done: Any
+    on_reply: Callable[[command_pb2.Reply], str | None] | None
+
+    def __new__(
+        cls, entry: bytes, on_reply: Callable[[command_pb2.Reply], str | None] | None = None
+    ) -> Call:
+        """Makes a call; with `on_reply`, the reader hands the reply to it and nobody waits."""
+        self = super().__new__(cls, entry)
+        self.reply = self.failure = None
+        self.on_reply = on_reply
+        if on_reply is None:
+            self.done = threading.Lock()
+            self.done.acquire()
+        return self
+
+    def finish(self, reply: command_pb2.Reply | None, failure: Exception | None = None) -> None:
+        """Hands over the reply and wakes who waits for it."""
+        self.reply, self.failure = reply, failure
+        self.done.release()
+
+
+class _Batch:
+    __slots__ = ("count", "data", "entries", "first")
+
+    def __init__(self, first: int, entries: list[bytes]) -> None:
+        self.first = first
+        self.entries = entries
+        self.count = len(entries)
+        self.data = b"".join(entries)
+
+
+class Session:
+    """The server-side owner of everything that a program made."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.handle_width = 0
+        self.dead: list[bytes] = []
+        self.variables: weakref.WeakValueDictionary[bytes, Variable] = weakref.WeakValueDictionary()
+        self.constants: dict[Any, Any] = {}
+        self._pending: list[bytes] = []
+        self._free: list[bytes] = []
+        self._fresh: Iterator[int] = iter(())
+        self._large_bytes = 0
+        self._armed = False
+        self._closed = False
+        self._wake: SimpleQueue[int] = SimpleQueue()
+        # Guards everything below.
+        self._state = threading.Condition()
+        self._next_sequence = 1
+        self._applied = 0
+        self._unapplied: deque[_Batch] = deque()
+        self._unapplied_commands = 0
+        self._unapplied_bytes = 0
+        self._calls: dict[int, Call] = {}
+        self._fatal: Exception | None = None
+        self._unreported: dict[int, list[Error]] = {}
+        self._failures: dict[int, Error] = {}
+        self._broken_promises: list[str] = []
+        self._scopes = itertools.count()
+        self._uploads = itertools.count(1)
+        self._connect()
+
+    # === What the program's threads call ===
+
+    def new_scope(self) -> int:
+        """Returns the number of a new thread of execution."""
+        return next(self._scopes)
+
+    def new_handle(self) -> bytes:
+        """Returns an unused handle, encoded."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return self._more_handles()
+
+    def append(self, entry: bytes) -> None:
+        """Adds a command to what will be sent soon."""
+        pending = self._pending
+        pending.append(entry)
+        if not self._armed:
+            self._armed = True
+            self._wake.put(_SOME)
+        elif not len(pending) & (_BATCH_COMMANDS - 1):
+            self._flush_full()
+
+    def append_large(self, entry: bytes) -> None:
+        """Adds a command with data, and waits while too much of that kind is on its way."""
+        self._large_bytes += len(entry)
+        self.append(entry)
+        if self._large_bytes >= _BATCH_BYTES:
+            self._wake.put(_FLUSH)
+            with self._state:
+                while (
+                    self._large_bytes + self._unapplied_bytes > _MOST_PENDING_BYTES
+                    and self._fatal is None
+                ):
+                    self._state.wait(1.0)
+
+    def call(self, kind: int, body: bytes, tail: bytes) -> Call:
+        """Sends a command at once; `wait` for its reply."""
+        call = Call(_wire.entry(kind, body, tail))
+        self.append(call)
+        self._wake.put(_FLUSH)
+        return call
+
+    def wait(self, call: Call, scope: int) -> command_pb2.Reply:
+        """Waits for a reply, raising what went wrong in the scope up to there."""
+        self._raise_if_closed()
+        call.done.acquire()
+        if call.failure is not None:
+            raise call.failure
+        reply = call.reply
+        assert reply is not None, "a finished call has a reply or a failure"
+        self.raise_unreported(scope)
+        if reply.HasField("error"):
+            raise self._exception(reply.error)
+        return reply
+
+    def sync(self, scope: int, tail: bytes) -> None:
+        """Waits until everything is done and raises what went wrong."""
+        self.wait(self.call(_wire.SYNC, b"", tail), scope)
+
+    def raise_unreported(self, scope: int) -> None:
+        """Raises the first failure that the scope's program has not been told of."""
+        with self._state:
+            promises, self._broken_promises = self._broken_promises, []
+            failures = self._unreported.pop(scope, [])
+        if promises:
+            raise errors.InternalError(promises[0], reason="GRADIENT_PREDICTION")
+        if failures:
+            error = self._exception(failures[0])
+            others = sum(failure.reason != "POISONED" for failure in failures[1:])
+            if others:
+                error.args = (f"{error.args[0]}\n({others} more operations failed after it)",)
+            raise error
+
+    def clear_errors(self, scope: int) -> None:
+        """Forgets failures that the scope's program has not been told of."""
+        with self._state:
+            self._unreported.pop(scope, None)
+
+    def upload(self, dtype_shape: bytes, data: memoryview) -> int:
+        """Sends a tensor's elements in chunks and returns the number of the upload."""
+        upload = next(self._uploads)
+        header = tape_service_pb2.UploadHeader(
+            credentials=self._credentials,
+            upload=upload,
+            spec=tensor_pb2.TensorSpec.FromString(dtype_shape),
+        )
+
+        def requests() -> Iterator[tape_service_pb2.UploadTensorRequest]:
+            yield tape_service_pb2.UploadTensorRequest(header=header)
+            for start in range(0, len(data), self._chunk_bytes):
+                chunk = bytes(data[start : start + self._chunk_bytes])
+                yield tape_service_pb2.UploadTensorRequest(chunk=chunk)
+
+        self._retry(lambda stub: stub.UploadTensor(requests()))
+        return upload
+
+    def download(self, handle: bytes, size: int) -> bytearray:
+        """Receives the elements of a value whose existence a reply has shown."""
+
+        def receive(stub: tape_service_pb2_grpc.TapeServiceStub) -> bytearray:
+            out = bytearray()
+            request = tape_service_pb2.DownloadTensorRequest(
+                credentials=self._credentials,
+                value=_wire.read_varint(handle),
+                after_sequence=self._applied,
+            )
+            for response in stub.DownloadTensor(request):
+                out += response.chunk
+            return out
+
+        data = self._retry(receive)
+        if len(data) != size:
+            raise errors.DataLossError(f"a download has {len(data)} bytes instead of {size}")
+        return data
+
+    def close(self, *, delete: bool = True) -> list[Error]:
+        """Sends what is left, ends the session and returns the failures nobody was told of."""
+        if self._closed:
+            return []
+        self._closed = True
+        if self._fatal is None:
+            with contextlib.suppress(errors.OpError):
+                call = self.call(_wire.SYNC, b"", b"")
+                call.done.acquire(timeout=10.0)
+        self._wake.put(_STOP)
+        with self._state:
+            self._fatal = self._fatal or errors.CancelledError("the session is closed")
+            failures = [error for some in self._unreported.values() for error in some]
+            self._state.notify_all()
+        if delete:
+            with contextlib.suppress(grpc.RpcError):
+                session_service_pb2_grpc.SessionServiceStub(self._channel).DeleteSession(
+                    session_service_pb2.DeleteSessionRequest(credentials=self._credentials),
+                    timeout=2.0,
+                )
+        self._channel.close()
+        return failures
+
+    def _raise_if_closed(self) -> None:
+        if self._fatal is not None:
+            raise self._fatal
+
+    def _exception(self, error: Error) -> errors.OpError:
+        root = self._failures.get(error.root_sequence)
+        return errors.from_proto(error, root)
+
+    def _more_handles(self) -> bytes:
+        with self._state:
+            first, *rest = map(_wire.varint, itertools.islice(self._fresh, _HANDLES_AT_ONCE))
+        self._free.extend(reversed(rest))
+        return first
+
+    def _flush_full(self) -> None:
+        self._wake.put(_FLUSH)
+        if len(self._pending) >= _MOST_PENDING_COMMANDS:
+            with self._state:
+                while len(self._pending) >= _MOST_PENDING_COMMANDS and self._fatal is None:
+                    self._state.wait(1.0)
+            self._raise_if_closed()
+
+    def _retry(self, send: Callable[[tape_service_pb2_grpc.TapeServiceStub], Any]) -> Any:
+        for pause in _pauses():
+            try:
+                return send(tape_service_pb2_grpc.TapeServiceStub(self._channel))
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise _from_status(error) from None
+                time.sleep(pause)
+        raise errors.UnavailableError(f"lost the connection to {self.address}")
+
+    # === Attaching ===
+
+    def _connect(self) -> None:
+        self._channel = grpc.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
+        stub = session_service_pb2_grpc.SessionServiceStub(self._channel)
+        try:
+            response = stub.CreateSession(
+                session_service_pb2.CreateSessionRequest(
+                    client=CLIENT, protocol_version=PROTOCOL_VERSION
+                ),
+                timeout=_CONNECT_SECONDS,
+                wait_for_ready=True,
+            )
+        except grpc.RpcError as error:
+            self._channel.close()
+            raise _from_status(error, f"cannot open a session at {self.address}: ") from None
+        self._credentials = response.credentials
+        limits = response.server.limits
+        self._batch_commands = min(limits.max_batch_commands or 1_024, 1_024)
+        self._credit_commands = limits.max_unapplied_commands or 4_096
+        self._credit_bytes = limits.max_unapplied_bytes or 16 << 20
+        self._chunk_bytes = min(limits.max_chunk_bytes or _CHUNK_BYTES, _CHUNK_BYTES)
+        self.inline_bytes = min(limits.max_inline_tensor_bytes or INLINE_BYTES, INLINE_BYTES)
+        ready = threading.Event()
+        # Daemons: a program may end without closing the session; `close` runs at exit.
+        threading.Thread(
+            target=self._read, args=(ready,), name="gradtape-reader", daemon=True
+        ).start()
+        ready.wait()
+        self._raise_if_closed()
+
+    def _attach(self) -> tuple[int, Any]:
+        """Opens a stream; returns the next sequence number there, and the replies."""
+        self._wake.put(_STOP)
+        wake: SimpleQueue[int] = SimpleQueue()
+        self._wake = wake
+        welcomed = threading.Event()
+        stream = self._channel.stream_stream(
+            "/gradtape.v1.TapeService/Stream",
+            request_serializer=None,
+            response_deserializer=tape_service_pb2.StreamResponse.FromString,
+        )
+        replies = stream(self._requests(wake, welcomed))
+        try:
+            welcome = next(replies).welcome
+        except StopIteration:
+            raise errors.UnavailableError("the server ended the stream") from None
+        except grpc.RpcError:
+            wake.put(_STOP)
+            welcomed.set()
+            raise
+        with self._state:
+            first = self._unapplied[0].first if self._unapplied else self._next_sequence
+            if not first <= welcome.next_sequence <= self._next_sequence:
+                raise errors.DataLossError(
+                    f"the server expects command {welcome.next_sequence}, "
+                    f"this client has {first} to {self._next_sequence}"
+                )
+            if not self.handle_width:
+                start = max(welcome.handle_base, _FIRST_HANDLE)
+                self.handle_width = len(_wire.varint(start))
+                end = min(welcome.handle_base + (1 << 32), 1 << (7 * self.handle_width))
+                self._fresh = iter(range(start, end))
+        welcomed.set()
+        return welcome.next_sequence, replies
+
+    def _read(self, ready: threading.Event) -> None:
+        """Body of the reader's thread."""
+        pauses, seen = _pauses(), 0
+        while not self._closed:
+            try:
+                next_sequence, replies = self._attach()
+                ready.set()
+                if next_sequence > seen:
+                    # The server got something of what the last connection sent: go on.
+                    pauses, seen = _pauses(), next_sequence
+                for response in replies:
+                    pauses = _pauses()
+                    self._take_reply(response.batch)
+                raise errors.UnavailableError("the server ended the stream")
+            except Exception as error:
+                if self._closed:
+                    break
+                lost = isinstance(error, errors.UnavailableError) or (
+                    isinstance(error, grpc.RpcError) and error.code() in _LOST
+                )
+                pause = next(pauses, None)
+                if not lost or pause is None:
+                    self._fail(_from_status(error) if isinstance(error, grpc.RpcError) else error)
+                    break
+                _log.debug("lost the connection, attaching again in %.3f s: %s", pause, error)
+                time.sleep(pause)
+        ready.set()
+
+    def _fail(self, error: Exception) -> None:
+        with self._state:
+            self._fatal = error
+            calls, self._calls = list(self._calls.values()), {}
+            calls += [entry for entry in self._pending if type(entry) is Call]
+            self._state.notify_all()
+        for call in calls:
+            if call.on_reply is None:
+                call.finish(None, error)
+
+    # === The writer ===
+
+    def _requests(self, wake: SimpleQueue[int], welcomed: threading.Event) -> Iterator[bytes]:
+        hello = tape_service_pb2.Hello(credentials=self._credentials)
+        yield tape_service_pb2.StreamRequest(hello=hello).SerializeToString()
+        welcomed.wait()
+        if self._wake is not wake:
+            return
+        with self._state:
+            resend = list(self._unapplied)
+        for batch in resend:
+            yield _wire.batch(batch.first, self._applied, batch.data)
+        self._armed = True
+        token = _FLUSH
+        while token != _STOP:
+            if token == _SOME:
+                with contextlib.suppress(Empty):
+                    token = wake.get(timeout=_IDLE_SECONDS)
+                    continue
+            self._armed = False
+            self._release_dead()
+            while self._pending:
+                batch = self._next_batch(wake)
+                if batch is None:
+                    return
+                yield _wire.batch(batch.first, self._applied, batch.data)
+            token = wake.get()
+
+    def _release_dead(self) -> None:
+        """Turns the handles of dead tensors into a command; then they can be used again."""
+        dead = self.dead
+        count = min(len(dead), 65_536)
+        if count:
+            # Another thread may append meanwhile: only the first `count` are looked at.
+            handles = dead[:count]
+            del dead[:count]
+            self._pending.append(_wire.entry(_wire.RELEASE, _wire.handles_field(1, handles), b""))
+            self._free.extend(handles)
+
+    def _next_batch(self, wake: SimpleQueue[int]) -> _Batch | None:
+        """Numbers the next commands, as many as the server has credit for."""
+        with self._state:
+            while (
+                self._unapplied_commands >= self._credit_commands
+                or self._unapplied_bytes >= self._credit_bytes
+            ):
+                if self._wake is not wake or self._fatal is not None:
+                    return None
+                self._state.wait(1.0)
+            # A connection that is being replaced must not number commands any more.
+            if self._wake is not wake or self._fatal is not None:
+                return None
+            pending = self._pending
+            room = self._credit_commands - self._unapplied_commands
+            entries = pending[: min(self._batch_commands, room)]
+            size = 0
+            for count, entry in enumerate(entries):
+                size += len(entry)
+                if size > _BATCH_BYTES and count:
+                    del entries[count:]
+                    break
+            if self._unapplied and self._unapplied_bytes + size > self._credit_bytes:
+                # Too large for what is left of the credit: wait until nothing is in the way.
+                while self._unapplied:
+                    if self._wake is not wake or self._fatal is not None:
+                        return None
+                    self._state.wait(1.0)
+            del pending[: len(entries)]
+            first = self._next_sequence
+            for number, entry in enumerate(entries, first):
+                if type(entry) is Call:
+                    self._calls[number] = entry
+            batch = _Batch(first, entries)
+            self._next_sequence += batch.count
+            self._unapplied.append(batch)
+            self._unapplied_commands += batch.count
+            self._unapplied_bytes += len(batch.data)
+            self._large_bytes = max(0, self._large_bytes - len(batch.data))
+            self._state.notify_all()
+            return batch
+
+    # === The reader ===
+
+    def _take_reply(self, batch: command_pb2.BatchReply) -> None:
+        finished: list[tuple[Call, command_pb2.Reply]] = []
+        with self._state:
+            for reply in batch.replies:
+                sequence = reply.sequence
+                call = self._calls.pop(sequence, None)
+                if reply.HasField("error"):
+                    self._take_error(reply.error, call)
+                for warning in reply.warnings:
+                    _log.warning("%s", warning)
+                if call is None:
+                    continue
+                if call.on_reply is None:
+                    finished.append((call, reply))
+                elif promise := call.on_reply(reply):
+                    self._broken_promises.append(promise)
+            self._applied = max(self._applied, batch.applied_sequence)
+            unapplied = self._unapplied
+            while unapplied and unapplied[0].first + unapplied[0].count - 1 <= self._applied:
+                done = unapplied.popleft()
+                self._unapplied_commands -= done.count
+                self._unapplied_bytes -= len(done.data)
+            self._state.notify_all()
+        for call, reply in finished:
+            call.finish(reply)
+
+    def _take_error(self, error: Error, call: Call | None) -> None:
+        if error.sequence in self._failures:
+            return
+        if len(self._failures) >= _MOST_FAILURES:
+            self._failures.pop(next(iter(self._failures)))
+        self._failures[error.sequence] = error
+        if call is not None and call.on_reply is None:
+            return  # Who waits for the reply raises it.
+        for batch in self._unapplied:
+            if batch.first <= error.sequence < batch.first + batch.count:
+                entry = batch.entries[error.sequence - batch.first]
+                scope = command_pb2.Command.FromString(_wire.command_of(entry)).scope
+                unreported = self._unreported.setdefault(scope, [])
+                if len(unreported) < _MOST_FAILURES:
+                    unreported.append(error)
+                return
+
+
+# Ways in which a stream ends when the connection is lost rather than refused.
+_LOST = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.INTERNAL,
+}
+
+_BY_STATUS = {status: status.value[0] for status in grpc.StatusCode}
+
+
+def _from_status(error: grpc.RpcError, context: str = "") -> errors.OpError:
+    cls = errors.exception_type(_BY_STATUS[error.code()])
+    return cls(f"{context}{error.details()}")
+
+
+def _pauses() -> Iterator[float]:
+    """Pauses between attempts: doubling, bounded, and a little random so that clients spread."""
+    pause = 0.01
+    for _ in range(_ATTACH_ATTEMPTS):
+        yield pause * random.uniform(0.75, 1.25)
+        pause = min(2 * pause, 2.0)

@@ -1,0 +1,101 @@
+"""Predicts which gradients exist, so that a training loop never waits to learn it.
+
+Whether a gradient is dense, sparse or absent depends on the pattern that a tape recorded, not on
+numbers. A `Signature` follows the pattern through a tree of `Node`s, one step for each event: which
+op with which attributes on which of the values seen before, what is watched, what other tapes did
+meanwhile. Two recordings that end in the same node are the same pattern, so the answer that the
+server gave for the first holds for the second. Comparing costs nothing, because it is the walk
+itself, and there are no hashes to collide.
+
+Anything that a signature could not follow moves it to a node of its own, which has no answers.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable
+from typing import Any
+
+# Nodes in the tree before it is forgotten: programs whose pattern never repeats must not fill the
+# memory.
+_MOST_NODES = 500_000
+
+
+class Node:
+    """A pattern: what may follow it, and the answers for gradients asked for here."""
+
+    __slots__ = ("answers", "next")
+
+    def __init__(self) -> None:
+        self.next: dict[Hashable, Node] = {}
+        self.answers: dict[Hashable, tuple[Any, ...]] = {}
+
+
+class _Tree:
+    def __init__(self) -> None:
+        self.roots: dict[Hashable, Node] = {}
+        self.nodes = 0
+
+    def root(self, key: Hashable) -> Node:
+        if self.nodes > _MOST_NODES:
+            self.roots.clear()
+            self.nodes = 0
+        return self.roots.setdefault(key, Node())
+
+
+_tree = _Tree()
+
+# Tells values and variables of this process apart.
+new_serial = itertools.count().__next__
+
+
+class Signature:
+    """What one tape has recorded so far."""
+
+    __slots__ = ("_numbers", "_root", "_tapes", "node")
+
+    def __init__(self, root: Hashable) -> None:
+        self._root = root
+        self.reset()
+
+    def reset(self) -> None:
+        """Starts from nothing."""
+        self.node = _tree.root(self._root)
+        self._numbers: dict[int, int] = {}
+        self._tapes: dict[int, int] = {}
+
+    def step(self, key: Hashable) -> None:
+        """Follows an event."""
+        try:
+            self.node = self.node.next[key]
+        except KeyError:
+            self.node.next[key] = node = Node()
+            self.node = node
+            _tree.nodes += 1
+
+    def lose_track(self) -> None:
+        """Leaves the tree after an event that cannot be followed."""
+        self.node = Node()
+
+    def number(self, value: Any) -> int:
+        """Returns the number of a value, variable or generator that an event uses."""
+        found = self._numbers.get(value._serial)
+        if found is None:
+            # What it is where it comes from outside: its dtype and, where known, its rank (a
+            # negative axis needs it to be understood), and of a variable whether tapes watch it.
+            shape = value._shape
+            rank = None if shape is None else len(shape)
+            self.step((value._dtype.number, rank, value._trainable))
+            found = self.add(value)
+        return found
+
+    def add(self, value: Any) -> int:
+        """Numbers a value that an event made."""
+        # By serial number: handles are used again, also for values that this signature never met.
+        number = len(self._numbers)
+        self._numbers[value._serial] = number
+        return number
+
+    def tape_number(self, tape: Any) -> int:
+        """Returns the number of a tape that an event concerns."""
+        return self._tapes.setdefault(tape._serial, len(self._tapes))

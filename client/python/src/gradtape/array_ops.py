@@ -1,0 +1,383 @@
+"""Makes, shapes and picks from tensors, with TensorFlow's signatures (`tf.reshape`)."""
+
+from __future__ import annotations
+
+import builtins
+import math
+import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradtape import _export, _ops, dtypes
+from gradtape._export import integers
+from gradtape._indexing import strided_slice as _take
+from gradtape.tensor import Tensor, Value, cast, constant, convert, convert_to_tensor, to_numpy
+
+if TYPE_CHECKING:
+
+    def __getattr__(name): ...
+
+
+def _value(x: Any, dtype: Any = None) -> Value:
+    return x if isinstance(x, Value) else convert_to_tensor(x, dtype)
+
+
+# === Making ===
+
+
+def zeros(shape: Any, dtype: Any = dtypes.float32, name: str | None = None) -> Tensor:
+    """Returns a tensor of zeros."""
+    return _ops.full(shape=integers(shape), value=0.0, dtype=dtype)
+
+
+def ones(shape: Any, dtype: Any = dtypes.float32, name: str | None = None) -> Tensor:
+    """Returns a tensor of ones."""
+    return _ops.full(shape=integers(shape), value=1.0, dtype=dtype)
+
+
+def fill(dims: Any, value: Any, name: str | None = None) -> Tensor:
+    """Returns a tensor of equal elements, whose dtype is the value's."""
+    if isinstance(value, Value):
+        return _ops.broadcast_to(value, shape=integers(dims))
+    array, dtype = to_numpy(value, None)
+    if array.ndim:
+        raise ValueError(f"The value of tf.fill must be a scalar, got shape {array.shape}")
+    if dtype is dtypes.int64:  # Not all of them are doubles.
+        return _ops.broadcast_to(constant(value), shape=integers(dims))
+    return _ops.full(shape=integers(dims), value=float(array), dtype=dtype)
+
+
+def zeros_like(input: Any, dtype: Any = None, name: str | None = None) -> Tensor:
+    """Returns zeros of the shape, and unless another is given the dtype, of a tensor."""
+    like = _ops.zeros_like(input)
+    return like if dtype is None else cast(like, dtype)
+
+
+def ones_like(input: Any, dtype: Any = None, name: str | None = None) -> Tensor:
+    """Returns ones of the shape, and unless another is given the dtype, of a tensor."""
+    like = _ops.ones_like(input)
+    return like if dtype is None else cast(like, dtype)
+
+
+def range(
+    start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str | None = None
+) -> Tensor:
+    """Returns the numbers from `start` up to but not including `limit`, or from 0 up to `start`."""
+    if limit is None:
+        start, limit = 0, start
+    numbers = [x.numpy() if isinstance(x, Value) else x for x in (start, limit, delta)]
+    if dtype is None:
+        # Of the dtypes of the arguments the widest, as NumPy orders them; Python's own are 32 bits.
+        found = (to_numpy(x, None)[1] for x in numbers)
+        dtype = max(found, key=(dtypes.int32, dtypes.int64, dtypes.float32, dtypes.float64).index)
+    dtype = dtypes.as_dtype(dtype)
+    if not numbers[2]:
+        raise ValueError("The delta of tf.range must not be 0")
+    return constant(np.arange(*numbers).astype(dtype.as_numpy_dtype))
+
+
+def linspace(start: float, stop: float, num: int, name: str | None = None, axis: int = 0) -> Tensor:
+    """Returns evenly spaced numbers from `start` to `stop`, both included.
+
+    The ends are numbers of the program: no gradient flows to them.
+    """
+    if isinstance(start, Value) or isinstance(stop, Value):
+        raise TypeError("tf.linspace takes Python numbers or NumPy arrays here, not tensors.")
+    dtype = to_numpy(start, None)[1]
+    if not dtype.is_floating:
+        dtype = dtypes.float64
+    return constant(np.linspace(start, stop, int(num), axis=axis), dtype)
+
+
+def eye(
+    num_rows: int,
+    num_columns: int | None = None,
+    batch_shape: Any = None,
+    dtype: Any = dtypes.float32,
+    name: str | None = None,
+) -> Tensor:
+    """Returns identity matrices."""
+    columns = num_rows if num_columns is None else num_columns
+    matrix = _ops.one_hot(range(num_rows), depth=columns, dtype=dtype)
+    if batch_shape is None:
+        return matrix
+    return _ops.broadcast_to(matrix, shape=(*integers(batch_shape), num_rows, columns))
+
+
+def one_hot(
+    indices: Any,
+    depth: int,
+    on_value: Any = None,
+    off_value: Any = None,
+    axis: int | None = None,
+    dtype: Any = None,
+    name: str | None = None,
+) -> Tensor:
+    """Returns rows that are `on_value` at an index and `off_value` elsewhere.
+
+    Args:
+        indices: Positions in the rows; one out of range gives a row without `on_value`.
+        depth: Length of the rows.
+        on_value: 1 by default.
+        off_value: 0 by default.
+        axis: Axis of the result that holds the rows; the last one by default.
+        dtype: Element type; that of the values, or else float32.
+        name: Ignored.
+    """
+    indices = _value(indices)
+    if dtype is None:
+        given = [value for value in (on_value, off_value) if value is not None]
+        dtype = _value(given[0]).dtype if given else dtypes.float32
+    dtype = dtypes.as_dtype(dtype)
+    if on_value is None and off_value is None:
+        hot = _ops.one_hot(indices, depth=depth, dtype=dtype)
+    else:
+        on = _value(1 if on_value is None else on_value, dtype)
+        off = _value(0 if off_value is None else off_value, dtype)
+        hot = _ops.where(_ops.one_hot(indices, depth=depth, dtype=dtypes.bool), on, off)
+    if axis is None or axis == -1:
+        return hot
+    return move_axis(hot, -1, axis)
+
+
+# === Shaping ===
+
+
+def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor:
+    """Returns the same elements in another shape, of which one extent may be -1."""
+    return _ops.reshape(tensor, shape=integers(shape))
+
+
+def transpose(a: Any, perm: Any = None, conjugate: bool = False, name: str = "transpose") -> Tensor:
+    """Permutes the axes: axis i of the result is axis perm[i]. Without `perm`, reverses them."""
+    return _ops.transpose(a, perm=() if perm is None else integers(perm))
+
+
+def move_axis(x: Any, source: int, destination: int) -> Tensor:
+    """Moves one axis to another place; the others keep their order."""
+    x = _value(x)
+    order = list(builtins.range(x.ndim))
+    axis = order.pop(source)
+    order.insert(destination % x.ndim, axis)
+    return _ops.transpose(x, perm=order)
+
+
+def expand_dims(input: Any, axis: int, name: str | None = None) -> Tensor:
+    """Inserts an axis of extent 1."""
+    return _ops.expand_dims(input, axis=axis)
+
+
+def squeeze(input: Any, axis: Any = None, name: str | None = None) -> Tensor:
+    """Removes axes of extent 1: the given ones, or all."""
+    return _ops.squeeze(input, axis=() if axis is None else integers(axis))
+
+
+def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Tensor:
+    """Repeats a tensor until it has a shape, by the rules of broadcasting."""
+    return _ops.broadcast_to(input, shape=integers(shape))
+
+
+def tile(input: Any, multiples: Any, name: str | None = None) -> Tensor:
+    """Repeats a tensor along each axis."""
+    return _ops.tile(input, multiples=integers(multiples))
+
+
+def pad(
+    tensor: Any,
+    paddings: Any,
+    mode: str = "CONSTANT",
+    constant_values: float = 0,
+    name: str | None = None,
+) -> Tensor:
+    """Surrounds a tensor with a constant: for each axis a pair says how much before and behind."""
+    if mode.upper() != "CONSTANT":
+        raise NotImplementedError(f"tf.pad has no mode {mode!r} here yet.")
+    amounts = integers(np.asarray(paddings).reshape(-1))
+    return _ops.pad(tensor, paddings=amounts, constant=float(constant_values))
+
+
+# === Joining and taking apart ===
+
+
+def concat(values: Any, axis: int, name: str = "concat") -> Tensor:
+    """Joins tensors along an axis."""
+    if isinstance(values, Value):
+        values = [values]
+    return _ops.concat(values, axis=axis)
+
+
+def stack(values: Sequence[Any], axis: int = 0, name: str = "stack") -> Tensor:
+    """Joins tensors of one shape along a new axis."""
+    return _ops.stack(values, axis=axis)
+
+
+def unstack(
+    value: Any, num: int | None = None, axis: int = 0, name: str = "unstack"
+) -> list[Tensor]:
+    """Takes a tensor apart along an axis, which the parts do not have."""
+    value = _value(value)
+    count = value.shape[axis] if num is None else num
+    if count == 0:
+        return []
+    parts = _ops.split(value, num_splits=count, axis=axis)
+    return [_ops.squeeze(part, axis=(axis,)) for part in parts]
+
+
+def split(
+    value: Any, num_or_size_splits: Any, axis: int = 0, num: int | None = None, name: str = "split"
+) -> list[Tensor]:
+    """Takes a tensor apart along an axis.
+
+    Args:
+        value: The tensor.
+        num_or_size_splits: The number of equal parts, or their extents, of which one may be -1.
+        axis: The axis.
+        num: Ignored.
+        name: Ignored.
+    """
+    if hasattr(num_or_size_splits, "__index__") and not np.ndim(num_or_size_splits):
+        count = operator.index(num_or_size_splits)
+        return _ops.split(value, num_splits=count, axis=axis)  # type: ignore[no-any-return]
+    value = _value(value)
+    sizes = list(integers(num_or_size_splits))
+    extent = value.shape[axis]
+    if -1 in sizes:
+        sizes[sizes.index(-1)] = extent - (sum(sizes) + 1)
+    if sum(sizes) != extent or min(sizes, default=0) < 0:
+        raise ValueError(f"tf.split cannot make parts of {num_or_size_splits} of extent {extent}")
+    before = (builtins.slice(None),) * (axis % value.ndim)
+    parts, start = [], 0
+    for size in sizes:
+        parts.append(_take(value, (*before, builtins.slice(start, start + size))))
+        start += size
+    return parts
+
+
+def slice(input_: Any, begin: Any, size: Any, name: str | None = None) -> Tensor:
+    """Cuts a block out of a tensor; an extent of -1 means all that is left of an axis."""
+    return _ops.slice(input_, begin=integers(begin), size=integers(size))
+
+
+def strided_slice(
+    input_: Any,
+    begin: Any,
+    end: Any,
+    strides: Any = None,
+    begin_mask: int = 0,
+    end_mask: int = 0,
+    ellipsis_mask: int = 0,
+    new_axis_mask: int = 0,
+    shrink_axis_mask: int = 0,
+    var: Any = None,
+    name: str | None = None,
+) -> Tensor:
+    """Cuts out a block with steps; `x[...]` says the same more readably.
+
+    Args:
+        input_: The tensor.
+        begin: First positions.
+        end: Positions to stop before.
+        strides: Steps; 1 by default.
+        begin_mask: Bits of the entries whose begin is the edge.
+        end_mask: Bits of the entries whose end is the edge.
+        ellipsis_mask: Bit of the entry that stands for all axes not named.
+        new_axis_mask: Bits of the entries that insert an axis.
+        shrink_axis_mask: Bits of the entries that remove the axis.
+        var: Not supported.
+        name: Ignored.
+    """
+    if var is not None:
+        raise NotImplementedError("tf.strided_slice cannot assign to a variable here yet.")
+    begin = integers(begin)
+    return _ops.strided_slice(
+        input_,
+        begin=begin,
+        end=integers(end),
+        strides=(1,) * len(begin) if strides is None else integers(strides),
+        begin_mask=begin_mask,
+        end_mask=end_mask,
+        ellipsis_mask=ellipsis_mask,
+        new_axis_mask=new_axis_mask,
+        shrink_axis_mask=shrink_axis_mask,
+    )
+
+
+def gather(
+    params: Any,
+    indices: Any,
+    validate_indices: Any = None,
+    axis: int | None = None,
+    batch_dims: int = 0,
+    name: str | None = None,
+) -> Tensor:
+    """Picks slices of `params` along an axis by their numbers."""
+    if batch_dims:
+        raise NotImplementedError("tf.gather has no batch_dims here yet.")
+    return _ops.gather(_value(params), _value(indices), axis=axis or 0)
+
+
+def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
+    """Chooses elements of `x` where the condition holds, else of `y`; all three broadcast."""
+    if x is None or y is None:
+        raise NotImplementedError(
+            "tf.where needs x and y here: the positions of true elements, which it returns "
+            "without them, have a shape that depends on numbers."
+        )
+    condition = _value(condition)
+    # The condition's dtype must not decide what numbers become.
+    if isinstance(x, Value):
+        y = convert(y, x._dtype)
+    elif isinstance(y, Value):
+        x = convert(x, y._dtype)
+    else:
+        x = convert_to_tensor(x)
+        y = convert_to_tensor(y, dtype_hint=x._dtype)
+    return _ops.where(condition, x, y)
+
+
+# === Asking ===
+
+
+def shape(input: Any, out_type: Any = dtypes.int32, name: str | None = None) -> Tensor:
+    """Returns the extents as a tensor."""
+    return constant(list(_value(input).shape), out_type)
+
+
+def size(input: Any, out_type: Any = dtypes.int32, name: str | None = None) -> Tensor:
+    """Returns the number of elements as a tensor."""
+    return constant(math.prod(_value(input).shape), out_type)
+
+
+def rank(input: Any, name: str | None = None) -> Tensor:
+    """Returns the number of dimensions as a tensor."""
+    return constant(_value(input).ndim)
+
+
+# === The same values ===
+
+
+def identity(input: Any, name: str | None = None) -> Tensor:
+    """Returns a tensor with the same value."""
+    return _ops.identity(input)
+
+
+def stop_gradient(input: Any, name: str | None = None) -> Tensor:
+    """Returns a tensor with the same value, through which no gradient flows."""
+    return _ops.stop_gradient(input)
+
+
+__all__ = [
+    "eye",
+    "fill",
+    "linspace",
+    "ones",
+    "range",
+    "rank",
+    "shape",
+    "size",
+    "unstack",
+    "zeros",
+]
+__all__ += _export.export(globals(), "array")

@@ -1,0 +1,178 @@
+"""First values of weights, with the formulas and defaults of Keras."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradtape as tf
+
+
+class Initializer:
+    """Makes a tensor of a given shape."""
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        """Returns the tensor."""
+        raise TypeError(f"{type(self).__name__} does not say how to make values")
+
+
+class Zeros(Initializer):
+    """All zeros."""
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        """Returns the tensor."""
+        return tf.zeros(shape, dtype or tf.float32)
+
+
+class Ones(Initializer):
+    """All ones."""
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        """Returns the tensor."""
+        return tf.ones(shape, dtype or tf.float32)
+
+
+class Constant(Initializer):
+    """All the same number."""
+
+    def __init__(self, value: float = 0.0) -> None:
+        self.value = value
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        """Returns the tensor."""
+        return tf.cast(tf.fill(shape, float(self.value)), dtype or tf.float32)
+
+
+class _Random(Initializer):
+    """Random numbers; with a seed the same ones at each call, as in Keras."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.seed = seed
+
+    def _uniform(self, shape: Sequence[int], low: float, high: float, dtype: Any) -> Any:
+        dtype = dtype or tf.float32
+        if self.seed is None:
+            return tf.random.uniform(shape, low, high, dtype)
+        return tf.random.stateless_uniform(shape, (self.seed, 0), low, high, dtype)
+
+    def _normal(self, shape: Sequence[int], mean: float, stddev: float, dtype: Any) -> Any:
+        dtype = dtype or tf.float32
+        if self.seed is None:
+            return tf.random.normal(shape, mean, stddev, dtype)
+        return tf.random.stateless_normal(shape, (self.seed, 0), mean, stddev, dtype)
+
+
+class RandomUniform(_Random):
+    """Uniform numbers."""
+
+    def __init__(
+        self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None
+    ) -> None:
+        super().__init__(seed)
+        self.minval, self.maxval = minval, maxval
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        """Returns the tensor."""
+        return self._uniform(shape, self.minval, self.maxval, dtype)
+
+
+class RandomNormal(_Random):
+    """Normal numbers."""
+
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
+        super().__init__(seed)
+        self.mean, self.stddev = mean, stddev
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        """Returns the tensor."""
+        return self._normal(shape, self.mean, self.stddev, dtype)
+
+
+class VarianceScaling(_Random):
+    """Random numbers whose variance fits the number of inputs and outputs of a layer.
+
+    Args:
+        scale: Factor of the variance.
+        mode: "fan_in", "fan_out" or "fan_avg": what the variance is divided by.
+        distribution: "uniform" or "untruncated_normal".
+        seed: Seed, for the same numbers at each call.
+    """
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        mode: str = "fan_in",
+        distribution: str = "uniform",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(seed)
+        if scale <= 0.0:
+            raise ValueError(f"Argument `scale` must be positive float. Received: scale={scale}")
+        self.scale, self.mode, self.distribution = scale, mode, distribution
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        """Returns the tensor."""
+        fan_in, fan_out = _fans(shape)
+        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        variance = self.scale / max(1.0, fan)
+        if self.distribution == "uniform":
+            limit = math.sqrt(3.0 * variance)
+            return self._uniform(shape, -limit, limit, dtype)
+        return self._normal(shape, 0.0, math.sqrt(variance), dtype)
+
+
+class GlorotUniform(VarianceScaling):
+    """Glorot and Bengio 2010, uniform; the default for kernels."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(1.0, "fan_avg", "uniform", seed)
+
+
+class HeUniform(VarianceScaling):
+    """He et al. 2015, uniform."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(2.0, "fan_in", "uniform", seed)
+
+
+class LecunUniform(VarianceScaling):
+    """LeCun et al. 1998, uniform."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(1.0, "fan_in", "uniform", seed)
+
+
+def _fans(shape: Sequence[int]) -> tuple[float, float]:
+    if not shape:
+        return 1.0, 1.0
+    if len(shape) == 1:
+        return float(shape[0]), float(shape[0])
+    receptive = math.prod(shape[:-2])
+    return float(shape[-2] * receptive), float(shape[-1] * receptive)
+
+
+_BY_NAME: dict[str, type[Initializer]] = {
+    "zeros": Zeros,
+    "ones": Ones,
+    "constant": Constant,
+    "random_uniform": RandomUniform,
+    "random_normal": RandomNormal,
+    "variance_scaling": VarianceScaling,
+    "glorot_uniform": GlorotUniform,
+    "he_uniform": HeUniform,
+    "lecun_uniform": LecunUniform,
+}
+
+
+def get(identifier: str | Callable[..., Any] | None) -> Callable[..., Any]:
+    """Returns an initializer by name; an initializer or function is returned as it is."""
+    if callable(identifier):
+        return identifier
+    name = (identifier or "zeros").lower()
+    if name not in _BY_NAME:
+        raise ValueError(
+            f"Could not interpret initializer identifier: {identifier!r}. "
+            f"There are: {', '.join(sorted(_BY_NAME))}"
+        )
+    return _BY_NAME[name]()

@@ -1,0 +1,118 @@
+"""Matrices (`tf.linalg`)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from gradtape import _export, _ops
+from gradtape.array_ops import expand_dims, eye, squeeze
+from gradtape.math import reduce_max, reduce_sum
+from gradtape.tensor import Tensor, Value, convert_to_tensor
+
+if TYPE_CHECKING:
+
+    def __getattr__(name): ...
+
+
+def matmul(
+    a: Any,
+    b: Any,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    adjoint_a: bool = False,
+    adjoint_b: bool = False,
+    a_is_sparse: bool = False,
+    b_is_sparse: bool = False,
+    output_type: Any = None,
+    grad_a: bool = False,
+    grad_b: bool = False,
+    name: str | None = None,
+) -> Tensor:
+    """Matrix product over the last two axes; the other axes broadcast.
+
+    Args:
+        a: Tensor of two or more dimensions.
+        b: Tensor of two or more dimensions.
+        transpose_a: Whether to swap the last two axes of `a`.
+        transpose_b: Whether to swap the last two axes of `b`.
+        adjoint_a: The same as `transpose_a`: the elements are real.
+        adjoint_b: The same as `transpose_b`.
+        a_is_sparse: Ignored.
+        b_is_sparse: Ignored.
+        output_type: Not supported.
+        grad_a: Ignored.
+        grad_b: Ignored.
+        name: Ignored.
+    """
+    if output_type is not None:
+        raise NotImplementedError("tf.matmul has no output_type here yet; use tf.cast.")
+    if (transpose_a and adjoint_a) or (transpose_b and adjoint_b):
+        raise ValueError("Only one of transpose and adjoint can be True for each input.")
+    return _ops.matmul(
+        a, b, transpose_a=transpose_a or adjoint_a, transpose_b=transpose_b or adjoint_b
+    )
+
+
+def matvec(
+    a: Any,
+    b: Any,
+    transpose_a: bool = False,
+    adjoint_a: bool = False,
+    a_is_sparse: bool = False,
+    b_is_sparse: bool = False,
+    name: str | None = None,
+) -> Tensor:
+    """Product of matrices and vectors; the arguments are those of `matmul`."""
+    return squeeze(matmul(a, expand_dims(b, -1), transpose_a or adjoint_a), axis=-1)
+
+
+def matrix_transpose(a: Any, name: str = "matrix_transpose", conjugate: bool = False) -> Tensor:
+    """Swaps the last two axes."""
+    a = a if isinstance(a, Value) else convert_to_tensor(a)
+    if a.ndim < 2:
+        raise ValueError(
+            f"Argument `a` should be a (batch) matrix with rank >= 2. Received: {a.shape}"
+        )
+    *batch, rows, columns = range(a.ndim)
+    return _ops.transpose(a, perm=(*batch, columns, rows))
+
+
+def norm(
+    tensor: Any,
+    ord: str | float = "euclidean",
+    axis: int | None = None,
+    keepdims: bool | None = None,
+    name: str | None = None,
+) -> Tensor:
+    """Norm of vectors along an axis, or of all elements.
+
+    Args:
+        tensor: The vectors.
+        ord: "euclidean", or the p of a p-norm; infinity for the largest magnitude.
+        axis: The axis; all elements together by default.
+        keepdims: Whether the axis stays, with extent 1.
+        name: Ignored.
+    """
+    if axis is not None and not hasattr(axis, "__index__"):
+        raise NotImplementedError("tf.norm has no norms of matrices here yet.")
+    keep = bool(keepdims)
+    if ord in ("euclidean", 2):
+        return _ops.sqrt(reduce_sum(_ops.square(tensor), axis, keep))
+    magnitudes = _ops.abs(tensor)
+    if ord == 1:
+        return reduce_sum(magnitudes, axis, keep)
+    if ord == math.inf:
+        return reduce_max(magnitudes, axis, keep)
+    if isinstance(ord, str) or ord <= 0:
+        raise ValueError(f"'ord' must be a supported vector norm, got {ord!r}")
+    return _ops.pow(reduce_sum(_ops.pow(magnitudes, ord), axis, keep), 1.0 / ord)
+
+
+__all__ = [
+    "eye",
+    "matrix_transpose",
+    "matvec",
+    "norm",
+]
+__all__ += _export.export(globals(), "linalg")

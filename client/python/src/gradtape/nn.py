@@ -1,0 +1,208 @@
+"""Building blocks of neural networks (`tf.nn`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradtape import _export, _ops, random
+from gradtape.array_ops import move_axis
+from gradtape.math import (
+    l2_normalize,
+    reduce_mean,
+    reduce_sum,
+    reduce_variance,
+    sigmoid,
+    softplus,
+    tanh,
+)
+from gradtape.tensor import Tensor, Value, convert, convert_to_tensor
+
+if TYPE_CHECKING:
+
+    def __getattr__(name): ...
+
+
+def relu(features: Any, name: str | None = None) -> Tensor:
+    """Rectifier, max(x, 0)."""
+    return _ops.relu(features)
+
+
+def relu6(features: Any, name: str | None = None) -> Tensor:
+    """Rectifier clipped at 6."""
+    return _ops.relu6(features)
+
+
+def leaky_relu(features: Any, alpha: float = 0.2, name: str | None = None) -> Tensor:
+    """Rectifier with the slope `alpha` for negative inputs."""
+    return _ops.leaky_relu(features, alpha=alpha)
+
+
+def elu(features: Any, name: str | None = None) -> Tensor:
+    """Exponential linear unit."""
+    return _ops.elu(features)
+
+
+def selu(features: Any, name: str | None = None) -> Tensor:
+    """Scaled exponential linear unit."""
+    return _ops.selu(features)
+
+
+def gelu(features: Any, approximate: bool = False, name: str | None = None) -> Tensor:
+    """Gaussian error linear unit, or its approximation by tanh."""
+    return _ops.gelu(features, approximate=approximate)
+
+
+def silu(features: Any, beta: float = 1.0) -> Tensor:
+    """Sigmoid-weighted linear unit, x sigmoid(beta x)."""
+    if isinstance(beta, float) and beta == 1.0:
+        return _ops.silu(features)
+    return _ops.multiply(features, _ops.sigmoid(_ops.multiply(features, beta)))
+
+
+swish = silu
+
+
+def softsign(features: Any, name: str | None = None) -> Tensor:
+    """Smooth sign, x / (1 + |x|)."""
+    return _ops.softsign(features)
+
+
+def softmax(logits: Any, axis: int | None = None, name: str | None = None) -> Tensor:
+    """Softmax along an axis, the last one by default."""
+    return _ops.softmax(logits, axis=-1 if axis is None else axis)
+
+
+def log_softmax(logits: Any, axis: int | None = None, name: str | None = None) -> Tensor:
+    """Logarithm of softmax along an axis, the last one by default."""
+    return _ops.log_softmax(logits, axis=-1 if axis is None else axis)
+
+
+def softmax_cross_entropy_with_logits(
+    labels: Any, logits: Any, axis: int = -1, name: str | None = None
+) -> Tensor:
+    """Cross-entropy between distributions along an axis and the softmax of logits."""
+    labels, logits = _labels_like_logits(labels, logits)
+    if axis != -1:
+        labels, logits = move_axis(labels, axis, -1), move_axis(logits, axis, -1)
+    return _ops.softmax_cross_entropy_with_logits(labels, logits)
+
+
+def sparse_softmax_cross_entropy_with_logits(
+    labels: Any, logits: Any, name: str | None = None
+) -> Tensor:
+    """Cross-entropy between class numbers and the softmax of logits along the last axis."""
+    labels = labels if isinstance(labels, Value) else convert_to_tensor(labels)
+    return _ops.sparse_softmax_cross_entropy_with_logits(labels, _value(logits))
+
+
+def sigmoid_cross_entropy_with_logits(
+    labels: Any = None, logits: Any = None, name: str | None = None
+) -> Tensor:
+    """Cross-entropy between probabilities and the sigmoid of logits, elementwise."""
+    return _ops.sigmoid_cross_entropy_with_logits(*_labels_like_logits(labels, logits))
+
+
+def max_pool2d(
+    input: Any,
+    ksize: Any,
+    strides: Any,
+    padding: str,
+    data_format: str = "NHWC",
+    name: str | None = None,
+) -> Tensor:
+    """Largest element of each window.
+
+    Args:
+        input: Tensor of shape [batch, height, width, channels].
+        ksize: Extent of the window, or height and width, or one number for each of the four axes.
+        strides: Steps of the window, given in the same way.
+        padding: "VALID" or "SAME".
+        data_format: "NHWC".
+        name: Ignored.
+    """
+    if data_format != "NHWC":
+        raise NotImplementedError(f"tf.nn.max_pool2d has no data_format {data_format!r} here yet.")
+    return _ops.max_pool2d(
+        input, ksize=_window(ksize), strides=_window(strides), padding=padding.upper()
+    )
+
+
+def dropout(
+    x: Any, rate: float, noise_shape: Any = None, seed: int | None = None, name: str | None = None
+) -> Tensor:
+    """Sets a share of the elements to zero and scales up the rest.
+
+    Args:
+        x: The tensor.
+        rate: The share, from 0 up to but not including 1.
+        noise_shape: Shape of the random choices, which broadcast; that of `x` by default.
+        seed: Seed of the choices.
+        name: Ignored.
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(
+            f"`rate` must be a scalar tensor or a float in the range [0, 1). Got: {rate}"
+        )
+    x = _value(x)
+    if rate == 0:
+        return _ops.identity(x)
+    shape = x.shape if noise_shape is None else noise_shape
+    kept = random.uniform(shape, dtype=x.dtype, seed=seed) >= rate
+    return _ops.where(kept, x * (1.0 / (1.0 - rate)), _ops.zeros_like(x))
+
+
+def bias_add(
+    value: Any, bias: Any, data_format: str | None = None, name: str | None = None
+) -> Tensor:
+    """Adds a vector to each row along the last axis."""
+    if data_format is not None and data_format.startswith("NC"):
+        raise NotImplementedError(f"tf.nn.bias_add has no data_format {data_format!r} here yet.")
+    return _ops.add(value, bias)
+
+
+def l2_loss(t: Any, name: str | None = None) -> Tensor:
+    """Half of the sum of squares."""
+    return reduce_sum(_ops.square(t)) / 2
+
+
+def moments(
+    x: Any, axes: Any, shift: Any = None, keepdims: bool = False, name: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance along axes."""
+    return reduce_mean(x, axes, keepdims), reduce_variance(x, axes, keepdims)
+
+
+def _value(x: Any) -> Value:
+    return x if isinstance(x, Value) else convert_to_tensor(x)
+
+
+def _labels_like_logits(labels: Any, logits: Any) -> tuple[Value, Value]:
+    if labels is None or logits is None:
+        raise ValueError("Both `labels` and `logits` must be provided.")
+    logits = _value(logits)
+    return convert(labels, logits._dtype), logits
+
+
+def _window(extents: Any) -> tuple[int, int]:
+    numbers = _export.integers(extents)
+    if len(numbers) == 4 and numbers[0] == numbers[3] == 1:
+        numbers = numbers[1:3]
+    if len(numbers) == 1:
+        numbers *= 2
+    if len(numbers) != 2:
+        raise ValueError(f"A window of two dimensions cannot be {extents}")
+    return numbers[0], numbers[1]
+
+
+__all__ = [
+    "bias_add",
+    "dropout",
+    "l2_loss",
+    "l2_normalize",
+    "moments",
+    "sigmoid",
+    "softplus",
+    "swish",
+    "tanh",
+]
+__all__ += _export.export(globals(), "nn")

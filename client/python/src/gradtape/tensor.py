@@ -1,0 +1,480 @@
+"""Tensors: values on the server, with TensorFlow's operators (`tf.Tensor`, `tf.constant`)."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradtape import _context, _execute, _wire, dtypes
+from gradtape._execute import emit, same_dtype
+from gradtape._indexing import strided_slice
+from gradtape._session import Session
+from gradtape._signature import new_serial
+from gradtape.dtypes import DType
+from gradtape.tensor_shape import TensorShape
+
+# Converted operands of at most this many bytes are kept on the server and used again.
+_CACHED_BYTES = 4_096
+_MOST_CACHED = 1_024
+
+
+class Value:
+    """What tensors and variables have in common: a handle, a dtype and operators."""
+
+    __slots__ = ("__weakref__", "_dtype", "_handle", "_serial", "_session", "_shape")
+
+    _dtype: DType
+    _handle: bytes
+    _serial: int
+    _session: Session
+    _shape: TensorShape | None
+    # Of a variable, whether tapes watch it by themselves.
+    _trainable: builtins.bool | None = None
+
+    # NumPy arrays on the left leave the operators to us.
+    __array_priority__ = 100
+    __array_ufunc__ = None
+    __hash__ = None  # type: ignore[assignment]
+
+    def __del__(self) -> None:
+        self._session.dead.append(self._handle)
+
+    @property
+    def dtype(self) -> DType:
+        """The type of the elements."""
+        return self._dtype
+
+    @property
+    def shape(self) -> TensorShape:
+        """The extents. Asks the server where this client cannot know them."""
+        if self._shape is None:
+            scope = _context.scope()
+            body = _wire.handle_field(1, self._handle)
+            call = self._session.call(_wire.DESCRIBE, body, scope.tail())
+            self._shape = TensorShape(self._session.wait(call, scope.number).spec.shape)
+        return self._shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    def get_shape(self) -> TensorShape:
+        """Returns `shape`."""
+        return self.shape
+
+    def _fetch(self) -> npt.NDArray[Any]:
+        session = self._session
+        scope = _context.scope()
+        tail = scope.tail()
+        body = _wire.handle_field(1, self._handle)
+        shape, fetched = self._shape, None
+        if shape is None:
+            # Both at once: where the value turns out to be large, the answer to the second is lost.
+            described = session.call(_wire.DESCRIBE, body, tail)
+            fetched = session.call(_wire.FETCH, body, tail)
+            shape = TensorShape(session.wait(described, scope.number).spec.shape)
+            self._shape = shape
+        size = math.prod(shape) * self._dtype.size
+        if size <= session.inline_bytes:
+            fetched = fetched or session.call(_wire.FETCH, body, tail)
+            data: bytes | bytearray = session.wait(fetched, scope.number).tensor.data
+        else:
+            session.sync(scope.number, tail)
+            data = session.download(self._handle, size)
+        return np.frombuffer(data, self._dtype.as_numpy_dtype).reshape(tuple(shape))
+
+    def numpy(self) -> Any:
+        """Returns the elements as a NumPy array, or as a NumPy scalar if there is no dimension."""
+        array = self._fetch()
+        return array.copy() if array.ndim else array[()]
+
+    def ref(self) -> Reference:
+        """Returns a hashable reference, for use as a key."""
+        return Reference(self)
+
+    def __array__(self, dtype: Any = None, copy: builtins.bool | None = None) -> npt.NDArray[Any]:
+        return np.array(self._fetch(), dtype=dtype)
+
+    def __float__(self) -> float:
+        return float(self._scalar())
+
+    def __int__(self) -> int:
+        return int(self._scalar())
+
+    def __index__(self) -> int:
+        if not self._dtype.is_integer:
+            raise TypeError("only integer scalar tensors can be converted to an index")
+        return int(self._scalar())
+
+    def __bool__(self) -> builtins.bool:
+        return builtins.bool(self._scalar())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.numpy() if self.ndim == 0 else self, spec) if spec else str(self)
+
+    def _scalar(self) -> Any:
+        array = self._fetch()
+        if array.size != 1:
+            raise TypeError("Only tensors with one element can be converted to Python scalars")
+        return array.reshape(())[()]
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("Scalar tensor has no `len()`")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.shape:
+            raise TypeError("Cannot iterate over a scalar tensor")
+        return (self[i] for i in range(self.shape[0]))
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return strided_slice(self, key if isinstance(key, tuple) else (key,))
+
+    def __neg__(self) -> Tensor:
+        return emit(_NEGATIVE, (self,), self._dtype)
+
+    def __pos__(self) -> Value:
+        return self
+
+    def __abs__(self) -> Tensor:
+        return emit(_ABS, (self,), self._dtype)
+
+    def __invert__(self) -> Tensor:
+        return emit(_wire.template("logical_not", {}, 1), (self,), dtypes.bool)
+
+    def __add__(self, other: Any) -> Tensor:
+        return _binary(_ADD, self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return _reflected(_ADD, self, other)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return _binary(_SUBTRACT, self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return _reflected(_SUBTRACT, self, other)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return _binary(_MULTIPLY, self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return _reflected(_MULTIPLY, self, other)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return true_divide(self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return true_divide(convert(other, self._dtype), self)
+
+    def __floordiv__(self, other: Any) -> Tensor:
+        return _binary(_FLOORDIV, self, other)
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return _reflected(_FLOORDIV, self, other)
+
+    def __mod__(self, other: Any) -> Tensor:
+        return _binary(_FLOORMOD, self, other)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return _reflected(_FLOORMOD, self, other)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return _binary(_POW, self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return _reflected(_POW, self, other)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return _binary(_MATMUL, self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return _reflected(_MATMUL, self, other)
+
+    def __and__(self, other: Any) -> Tensor:
+        return _binary(_AND, self, other)
+
+    __rand__ = __and__
+
+    def __or__(self, other: Any) -> Tensor:
+        return _binary(_OR, self, other)
+
+    __ror__ = __or__
+
+    def __xor__(self, other: Any) -> Tensor:
+        return _compare(_NOT_EQUAL, self, other)
+
+    __rxor__ = __xor__
+
+    def __lt__(self, other: Any) -> Tensor:
+        return _compare(_LESS, self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return _compare(_LESS_EQUAL, self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return _compare(_GREATER, self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return _compare(_GREATER_EQUAL, self, other)
+
+    def __eq__(self, other: Any) -> Any:
+        return False if other is None else _compare(_EQUAL, self, other)
+
+    def __ne__(self, other: Any) -> Any:
+        return True if other is None else _compare(_NOT_EQUAL, self, other)
+
+
+class Tensor(Value):
+    """A value on the server (`tf.Tensor`). It never changes."""
+
+    __slots__ = ("_elements",)
+
+    def __init__(
+        self, session: Session, handle: bytes, dtype: DType, shape: TensorShape | None = None
+    ) -> None:
+        self._session = session
+        self._handle = handle
+        self._serial = new_serial()
+        self._dtype = dtype
+        self._shape = shape
+        self._elements: npt.NDArray[Any] | None = None
+
+    def _fetch(self) -> npt.NDArray[Any]:
+        if self._elements is None:
+            self._elements = super()._fetch()
+        return self._elements
+
+    def __repr__(self) -> str:
+        array = self._fetch()
+        text = repr(array) if array.ndim else str(array[()])
+        return f"<tf.Tensor: shape={self.shape}, dtype={self._dtype.name}, numpy={text}>"
+
+    def __str__(self) -> str:
+        array = self._fetch()
+        text = str(array if array.ndim else array[()])
+        return f"tf.Tensor({text}, shape={self.shape}, dtype={self._dtype.name})"
+
+
+class Reference:
+    """A tensor or variable as a key of a dictionary."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Value) -> None:
+        self._value = value
+
+    def deref(self) -> Value:
+        """Returns the tensor or variable."""
+        return self._value
+
+    def __eq__(self, other: object) -> builtins.bool:
+        return isinstance(other, Reference) and self._value is other._value
+
+    def __hash__(self) -> int:
+        return id(self._value)
+
+
+def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Const") -> Tensor:
+    """Makes a tensor of a number, a nested list or a NumPy array.
+
+    Args:
+        value: The elements. Python floats become float32, integers int32; NumPy keeps its dtype.
+        dtype: Element type, if another is wanted.
+        shape: Shape, if another is wanted; one element fills it.
+        name: Ignored.
+    """
+    array, dtype = to_numpy(value, None if dtype is None else dtypes.as_dtype(dtype))
+    if shape is not None:
+        shape = tuple(shape)
+        array = np.broadcast_to(array, shape) if array.size == 1 else array.reshape(shape)
+    return upload(array, dtype)
+
+
+def convert_to_tensor(
+    value: Any, dtype: Any = None, dtype_hint: Any = None, name: str | None = None
+) -> Tensor:
+    """Returns `value` as a tensor: a tensor is returned as it is, a variable is read.
+
+    Args:
+        value: Tensor, variable, number, nested list of them, or NumPy array.
+        dtype: Element type. A tensor of another one is an error.
+        dtype_hint: Element type to take where `value` leaves the choice.
+        name: Ignored.
+    """
+    dtype = None if dtype is None else dtypes.as_dtype(dtype)
+    if isinstance(value, Value):
+        if dtype is not None and dtype is not value._dtype:
+            raise ValueError(
+                f"Tensor conversion requested dtype {dtype.name} for Tensor with dtype "
+                f"{value._dtype.name}: {value!r}"
+            )
+        return value if isinstance(value, Tensor) else value.read_value()  # type: ignore[attr-defined]
+    if hasattr(value, "_as_tensor"):
+        return value._as_tensor()
+    if isinstance(value, (list, tuple)) and any(isinstance(v, Value) for v in _leaves(value)):
+        return _stack(value, dtype)
+    if dtype is None and dtype_hint is not None:
+        try:
+            return constant(value, dtype_hint)
+        except (TypeError, ValueError):
+            pass
+    return constant(value, dtype)
+
+
+def convert(value: Any, dtype: DType | None) -> Tensor:
+    """Converts an operand that is no tensor; it adopts `dtype`. Small ones are made only once."""
+    if hasattr(value, "_as_tensor"):
+        return value._as_tensor()
+    session = _context.scope().session
+    kind = type(value)
+    if kind is float or kind is int:
+        if not value and math.copysign(1.0, value) < 0.0:
+            return constant(value, dtype)
+        key: Any = (kind, value, dtype)
+    elif kind is np.ndarray and value.nbytes <= _CACHED_BYTES:
+        key = (value.dtype.str, value.shape, value.tobytes(), dtype)
+    else:
+        if isinstance(value, Value):
+            return value  # type: ignore[return-value]
+        return convert_to_tensor(value, dtype)
+    found = session.constants.get(key)
+    if found is None:
+        array, dtype = to_numpy(value, dtype)
+        found = upload(array, dtype)
+        if len(session.constants) >= _MOST_CACHED:
+            session.constants.pop(next(iter(session.constants)), None)
+        session.constants[key] = found
+    return found
+
+
+def to_numpy(value: Any, dtype: DType | None) -> tuple[npt.NDArray[Any], DType]:
+    """Converts to a NumPy array by TensorFlow's rules."""
+    array = np.asarray(value)
+    if dtype is None:
+        if isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "__array__"):
+            dtype = dtypes.as_dtype(array.dtype)
+        elif array.dtype.kind == "f" or not array.size:
+            dtype = dtypes.float32
+        elif array.dtype.kind == "i":
+            dtype = dtypes.int32
+        else:
+            dtype = dtypes.as_dtype(array.dtype)
+    elif array.size and not isinstance(value, np.ndarray) and array.dtype.kind != "O":
+        wanted = dtype.as_numpy_dtype.kind
+        if (array.dtype.kind == "f" and wanted != "f") or (wanted == "b") != (
+            array.dtype.kind == "b"
+        ):
+            raise TypeError(
+                f"Cannot convert {value!r} to a tensor of dtype {dtype.name}: it is {array.dtype}"
+            )
+    if array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"Attempt to convert a value ({value!r}) of type {type(value)} to a tensor"
+        )
+    if dtype.is_integer and array.dtype.kind in "iu" and array.size:
+        low, high = array.min(), array.max()
+        if low < dtype.min or high > dtype.max:
+            raise ValueError(f"{value!r} does not fit {dtype.name}")
+    return array.astype(dtype.as_numpy_dtype, copy=False), dtype
+
+
+def upload(array: npt.NDArray[Any], dtype: DType) -> Tensor:
+    """Sends an array to the server."""
+    scope = _context.scope()
+    session = scope.session
+    handle = session.new_handle()
+    head = _wire.spec(dtype, array.shape)
+    body = _wire.handle_field(1, handle)
+    if array.nbytes <= session.inline_bytes:
+        body += _wire.bytes_field(2, head + _wire.bytes_field(3, array.tobytes()))
+    else:
+        elements = np.ascontiguousarray(array).data.cast("B")
+        body += _wire.number_field(3, session.upload(head, elements))
+    entry = _wire.entry(_wire.CONSTANT, body, scope.tail())
+    if len(entry) > 1_024:
+        session.append_large(entry)
+    else:
+        session.append(entry)
+    return Tensor(session, handle, dtype, TensorShape(array.shape))
+
+
+def true_divide(x: Any, y: Any) -> Tensor:
+    """Divides; integers as float64."""
+    x, y = _execute.as_values((x, y))
+    same_dtype("RealDiv", x, y)
+    if not x._dtype.is_floating:
+        x, y = cast(x, dtypes.float64), cast(y, dtypes.float64)
+    return emit(_DIVIDE, (x, y), x._dtype)
+
+
+def cast(x: Any, dtype: Any, name: str | None = None) -> Tensor:
+    """Converts the elements to another dtype."""
+    dtype = dtypes.as_dtype(dtype)
+    x = x if isinstance(x, Value) else convert_to_tensor(x)
+    if x._dtype is dtype:
+        return convert_to_tensor(x)
+    return emit(_wire.template("cast", {"dtype": dtype}, 1), (x,), dtype)
+
+
+def _binary(template: _wire.Template, x: Value, y: Any) -> Tensor:
+    if not isinstance(y, Value):
+        y = convert(y, x._dtype)
+    if x._dtype is not y._dtype:
+        same_dtype(template.name, x, y)
+    return emit(template, (x, y), x._dtype)
+
+
+def _reflected(template: _wire.Template, y: Value, x: Any) -> Tensor:
+    return _binary(template, convert(x, y._dtype), y)
+
+
+def _compare(template: _wire.Template, x: Value, y: Any) -> Tensor:
+    if not isinstance(y, Value):
+        y = convert(y, x._dtype)
+    same_dtype(template.name, x, y)
+    return emit(template, (x, y), dtypes.bool)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _stack(value: Sequence[Any], dtype: DType | None) -> Tensor:
+    first = next(v for v in _leaves(value) if isinstance(v, Value))
+    items = [convert_to_tensor(item, dtype or first._dtype) for item in value]
+    return emit(_wire.template("stack", {"axis": 0}, len(items)), items, items[0]._dtype)
+
+
+_ADD = _wire.template("add", {}, 2)
+_SUBTRACT = _wire.template("subtract", {}, 2)
+_MULTIPLY = _wire.template("multiply", {}, 2)
+_DIVIDE = _wire.template("divide", {}, 2)
+_FLOORDIV = _wire.template("floordiv", {}, 2)
+_FLOORMOD = _wire.template("floormod", {}, 2)
+_POW = _wire.template("pow", {}, 2)
+_MATMUL = _wire.template("matmul", {}, 2)
+_AND = _wire.template("logical_and", {}, 2)
+_OR = _wire.template("logical_or", {}, 2)
+_LESS = _wire.template("less", {}, 2)
+_LESS_EQUAL = _wire.template("less_equal", {}, 2)
+_GREATER = _wire.template("greater", {}, 2)
+_GREATER_EQUAL = _wire.template("greater_equal", {}, 2)
+_EQUAL = _wire.template("equal", {}, 2)
+_NOT_EQUAL = _wire.template("not_equal", {}, 2)
+_NEGATIVE = _wire.template("negative", {}, 1)
+_ABS = _wire.template("abs", {}, 1)
+
+_execute.new_tensor = Tensor
+_execute.convert = convert
+_execute.value_types = (Value,)
