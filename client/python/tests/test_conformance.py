@@ -40,6 +40,9 @@ class Replay:
         def keep(reply: command_pb2.Reply) -> None:
             replies[reply.sequence] = reply
 
+        if len(steps) > 1_000:
+            # One command a batch shows nothing new after so many, and takes long.
+            self.session._batch_commands *= 16
         entries = []
         for step in steps:
             data = self.command(step).SerializeToString()

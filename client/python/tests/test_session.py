@@ -81,6 +81,27 @@ def test_tensors_of_another_session(address: str) -> None:
         x * 2.0
 
 
+def test_variables_and_tapes_of_another_session(address: str) -> None:
+    """Sessions choose the same handles, so these would name something else there."""
+    v = tf.Variable(2.0)
+    with tf.GradientTape(persistent=True) as tape:
+        y = v * v
+    tf.connect(address)
+    other = tf.Variable(5.0)
+    for use in (
+        lambda: v.assign(1.0),
+        lambda: v.read_value(),
+        lambda: other.assign(y),
+        lambda: tape.gradient(y, v),
+        lambda: tape.gradient(other, other),
+        lambda: tape.__enter__(),
+        lambda: tf.GradientTape().__enter__().watch(v),
+    ):
+        with pytest.raises(tf.errors.NotFoundError, match="another session"):
+            use()
+    assert other.numpy() == 5.0
+
+
 # === Threads ===
 
 

@@ -143,6 +143,7 @@ def test_every_kind_that_the_package_sends(
         append(entry)
 
     monkeypatch.setattr(session, "append", record)
+    monkeypatch.setattr(session, "append_from_finalizer", record)
 
     x = tf.constant([1.0, 2.0])
     v = tf.Variable(x, name="weights")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradtape import _context, _wire, dtypes, errors
@@ -10,6 +10,7 @@ from gradtape._context import Scope
 from gradtape.dtypes import DType
 
 if TYPE_CHECKING:
+    from gradtape._session import Session
     from gradtape.tensor import Tensor, Value
 
 # Set by `tensor`, which this module cannot import: every tensor is made by an op or a constant.
@@ -163,6 +164,13 @@ def _result_dtype(values: Sequence[Any], attributes: dict[str, Any], result: int
     if result == "attribute":
         return attributes["dtype"]  # type: ignore[no-any-return]
     return dtypes.as_dtype(result)
+
+
+def same_session(session: Session, values: Iterable[Any]) -> None:
+    """Raises if a value is of another session, where its handle names something else."""
+    for value in values:
+        if value._session is not session:
+            raise _other_session(value)
 
 
 def _other_session(value: Any) -> errors.OpError:

@@ -58,6 +58,8 @@ _MOST_PENDING_BYTES = 16 << 20
 _CONNECT_SECONDS = 20.0
 # Tries to attach again, with pauses from 10 ms to 2 s: about 20 seconds in all.
 _ATTACH_ATTEMPTS = 18
+# Handles that one Release may have.
+_MOST_RELEASED = 65_536
 # Failures remembered, so that a poisoned value can tell its cause.
 _MOST_FAILURES = 4_096
 # Elements that a Constant or a Fetch may carry.
@@ -172,6 +174,13 @@ class Session:
             self._wake.put(_SOME)
         elif not len(pending) & (_BATCH_COMMANDS - 1):
             self._flush_full()
+
+    def append_from_finalizer(self, entry: bytes) -> None:
+        """Adds a command without ever waiting: finalizers run in any thread, the writer's too."""
+        self._pending.append(entry)
+        if not self._armed:
+            self._armed = True
+            self._wake.put(_SOME)
 
     def append_large(self, entry: bytes) -> None:
         """Adds a command with data, and waits while too much of that kind is on its way."""
@@ -354,9 +363,10 @@ class Session:
 
     def _attach(self) -> tuple[int, Any]:
         """Opens a stream; returns the next sequence number there, and the replies."""
-        self._wake.put(_STOP)
         wake: SimpleQueue[int] = SimpleQueue()
-        self._wake = wake
+        with self._state:
+            self._wake.put(_STOP)
+            self._wake = wake
         welcomed = threading.Event()
         stream = self._channel.stream_stream(
             "/gradtape.v1.TapeService/Stream",
@@ -445,22 +455,24 @@ class Session:
                     token = wake.get(timeout=_IDLE_SECONDS)
                     continue
             self._armed = False
-            self._release_dead()
+            self._release_dead(wake)
             while self._pending:
-                batch = self._next_batch(wake)
-                if batch is None:
+                fresh = self._next_batch(wake)
+                if fresh is None:
                     return
-                yield _wire.batch(batch.first, self._applied, batch.data)
+                yield _wire.batch(fresh.first, self._applied, fresh.data)
             token = wake.get()
 
-    def _release_dead(self) -> None:
+    def _release_dead(self, wake: SimpleQueue[int]) -> None:
         """Turns the handles of dead tensors into a command; then they can be used again."""
-        dead = self.dead
-        count = min(len(dead), 65_536)
-        if count:
-            # Another thread may append meanwhile: only the first `count` are looked at.
-            handles = dead[:count]
-            del dead[:count]
+        with self._state:
+            # A connection that is being replaced must not free what its successor frees.
+            if self._wake is not wake:
+                return
+            # Other threads may append meanwhile: only the first `count` are looked at.
+            handles = self.dead[:_MOST_RELEASED]
+            del self.dead[: len(handles)]
+        if handles:
             self._pending.append(_wire.entry(_wire.RELEASE, _wire.handles_field(1, handles), b""))
             self._free.extend(handles)
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from gradtape import _context, _wire, dtypes, nest
-from gradtape._execute import command
+from gradtape._execute import command, same_session
 from gradtape._proto import command_pb2
-from gradtape._session import Call
+from gradtape._session import Call, Session
 from gradtape._signature import Signature
 from gradtape.indexed_slices import IndexedSlices
 from gradtape.tensor import Tensor, TensorShape, Value, convert_to_tensor
@@ -43,7 +43,8 @@ class GradientTape:
         self._accessed = bool(watch_accessed_variables)
         self._signature = Signature((self._persistent, self._accessed))
         self._serial = next(_serials)
-        self._handle: bytes | None = None
+        self._handle: bytes = b""
+        self._session: Session | None = None
         self._scope: Any = None
         self._recording = False
         self._used = False
@@ -58,10 +59,10 @@ class GradientTape:
             self._stop()
 
     def __del__(self) -> None:
-        if self._handle is not None:
-            session = self._scope.session
+        session = self._session
+        if session is not None:
             body = _wire.handle_field(1, self._handle)
-            session.append(_wire.entry(_wire.CLOSE_TAPE, body, b""))
+            session.append_from_finalizer(_wire.entry(_wire.CLOSE_TAPE, body, b""))
             session._free.append(self._handle)
 
     def _start(self) -> None:
@@ -73,13 +74,15 @@ class GradientTape:
         scope = _context.scope()
         scope.events += 1
         self._resumed = scope.events
-        if self._handle is None:
+        if self._session is None:
             self._scope, self._opened = scope, scope.events
+            self._session = scope.session
             self._handle = scope.session.new_handle()
             self._tell(("open", self._persistent, self._accessed))
             body = _wire.handle_field(1, self._handle) + (b"\x10\x01" if self._persistent else b"")
             command(_wire.OPEN_TAPE, body + (b"" if self._accessed else b"\x18\x00"), scope)
         else:
+            same_session(scope.session, (self,))
             if scope is not self._scope:
                 self._signature.lose_track()
             if self._used:
@@ -113,8 +116,9 @@ class GradientTape:
                     f"Passed in object {value!r} of type {type(value).__name__!r}, "
                     "not tf.Tensor or tf.Variable or ExtensionType."
                 )
-        if self._handle is None:
+        if self._session is None:
             raise RuntimeError("GradientTape.watch needs a tape that was entered.")
+        same_session(self._session, values)
         for value in values:
             for tape in {id(t): t for t in (self, *self._scope.tapes)}.values():
                 signature = tape._signature
@@ -126,7 +130,7 @@ class GradientTape:
     @contextlib.contextmanager
     def stop_recording(self) -> Iterator[None]:
         """Does not record inside the block."""
-        if self._handle is None or self._used:
+        if self._session is None or self._used:
             raise RuntimeError("Trying to stop recording a tape which is not recording.")
         if not self._recording:
             raise ValueError("Tape is not recording.")
@@ -146,7 +150,7 @@ class GradientTape:
 
     def watched_variables(self) -> tuple[Variable, ...]:
         """Returns the variables watched, in the order of their creation."""
-        if self._handle is None:
+        if self._session is None:
             return ()
         scope = _context.scope()
         body = _wire.handle_field(1, self._handle)
@@ -169,7 +173,7 @@ class GradientTape:
             output_gradients: Upstream gradients, one for each target; ones by default.
             unconnected_gradients: What a gradient without a path is.
         """
-        if self._used or self._handle is None:
+        if self._used or self._session is None:
             raise RuntimeError(
                 "A non-persistent GradientTape can only be used to compute one set of gradients "
                 "(or jacobians)"
@@ -205,6 +209,7 @@ class GradientTape:
     ) -> list[Any]:
         scope = _context.scope()
         session, signature = scope.session, self._signature
+        same_session(session, (self, *targets, *sources, *(s for s in seeds if s is not None)))
         if scope is not self._scope:
             signature.lose_track()
         query = (

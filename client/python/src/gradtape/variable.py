@@ -6,7 +6,7 @@ import builtins
 from typing import Any
 
 from gradtape import _context, _wire, dtypes
-from gradtape._execute import command
+from gradtape._execute import command, same_session
 from gradtape._signature import new_serial
 from gradtape.indexed_slices import IndexedSlices
 from gradtape.tensor import Tensor, Value, constant, convert, convert_to_tensor
@@ -94,6 +94,7 @@ class Variable(Value):
     def read_value(self) -> Tensor:
         """Returns the value of now. Each read is a tensor of its own."""
         scope = _context.scope()
+        same_session(scope.session, (self,))
         out = self._session.new_handle()
         body = _wire.handle_field(1, self._handle) + _wire.handle_field(2, out)
         command(_wire.READ_VARIABLE, body, scope)
@@ -168,6 +169,7 @@ class Variable(Value):
                 f"incompatible."
             )
         scope = _context.scope()
+        same_session(scope.session, (self, value))
         for tape in scope.tapes:
             signature = tape._signature
             signature.step(("assign", mode, signature.number(self), signature.number(value)))
@@ -179,6 +181,7 @@ class Variable(Value):
         indices = convert(rows.indices, dtypes.int64)
         values = convert(rows.values, self._dtype)
         scope = _context.scope()
+        same_session(scope.session, (self, indices, values))
         for tape in scope.tapes:
             numbers = map(tape._signature.number, (self, indices, values))
             tape._signature.step(("scatter", mode, *numbers))
