@@ -160,7 +160,8 @@ impl<'g, 't> Sweep<'g, 't> {
         for node in self.trace.nodes.iter().rev().flatten() {
             self.visit(node, &depends);
         }
-        let mut used = HashSet::new();
+        // No gradient may be a value from outside, which has an identity already, or be shared by two sources.
+        let mut used = self.graph.operand_slots();
         self.sources.iter().map(|source| self.found(source, &mut used)).collect()
     }
 
@@ -274,7 +275,7 @@ impl<'g, 't> Sweep<'g, 't> {
     /// A slot that is the gradient's own: an upstream gradient may be the gradient itself, or that of two sources, and each
     /// result must have an identity of its own.
     fn own(&self, var: Var<'g>, used: &mut HashSet<usize>) -> usize {
-        if used.insert(var.slot()) && !self.graph.is_operand(var.slot()) {
+        if used.insert(var.slot()) {
             return var.slot();
         }
         let copy = var.map(&IDENTITY).slot();

@@ -9,6 +9,7 @@ use std::{
     ops::{Add, Div, Mul, Neg, Sub},
 };
 
+use hashbrown::HashSet;
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
@@ -134,9 +135,9 @@ impl Graph {
         expand(rule).iter().map(|var| Var { graph: self, slot: var.slot }).collect()
     }
 
-    /// Whether a slot holds a value from outside.
-    pub(crate) fn is_operand(&self, slot: usize) -> bool {
-        self.state.borrow().program.operands.iter().any(|&(operand, _)| operand == slot)
+    /// The slots that hold values from outside.
+    pub(crate) fn operand_slots(&self) -> HashSet<usize> {
+        self.state.borrow().program.operands.iter().map(|&(slot, _)| slot).collect()
     }
 
     /// The value in a slot.

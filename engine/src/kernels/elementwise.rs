@@ -4,7 +4,7 @@ use crate::{
     array::buffer,
     aval::Shape,
     error::Error,
-    kernels::strided::{Walk, signed},
+    kernels::strided::{Walk, at, lockstep, signed},
 };
 
 /// `f` of each element.
@@ -45,16 +45,9 @@ pub(crate) fn zip<T: Copy, V: Copy, U>(
     } else if let (&[x], true) = (x, y.len() == count) {
         result.extend(y.iter().map(|&y| f(x, y)));
     } else {
-        let other = broadcast_walk(y_shape, out);
-        let mut runs = Vec::new();
-        other.runs(|offset, stride, _| runs.push((offset, stride)));
-        let mut runs = runs.into_iter();
-        broadcast_walk(x_shape, out).runs(|x_at, x_stride, count| {
-            let (y_at, y_stride) = runs.next().unwrap_or_default();
-            let at =
-                |base: isize, stride: isize, i: usize| (base + stride * signed(i)).unsigned_abs();
-            result
-                .extend((0..count).map(|i| f(x[at(x_at, x_stride, i)], y[at(y_at, y_stride, i)])));
+        let walks = [&broadcast_walk(x_shape, out), &broadcast_walk(y_shape, out)];
+        lockstep(walks, |[i, j], [di, dj], count| {
+            result.extend((0..count).map(|n| f(x[at(i, di, n)], y[at(j, dj, n)])));
         });
     }
     Ok(result)

@@ -23,27 +23,7 @@ impl Walk {
 
     /// Calls `visit(offset, stride, count)` for each run along the last axis, in row-major order.
     pub(crate) fn runs(&self, mut visit: impl FnMut(isize, isize, usize)) {
-        if self.shape.contains(&0) {
-            return;
-        }
-        let Some(last) = self.shape.len().checked_sub(1) else { return visit(self.offset, 1, 1) };
-        let mut index: SmallVec<[usize; 8]> = SmallVec::from_elem(0, last);
-        let mut offset = self.offset;
-        loop {
-            visit(offset, self.strides[last], self.shape[last]);
-            let mut axis = last;
-            loop {
-                let Some(next) = axis.checked_sub(1) else { return };
-                axis = next;
-                index[axis] += 1;
-                offset += self.strides[axis];
-                if index[axis] < self.shape[axis] {
-                    break;
-                }
-                offset -= self.strides[axis] * signed(self.shape[axis]);
-                index[axis] = 0;
-            }
-        }
+        lockstep([self], |[offset], [stride], count| visit(offset, stride, count));
     }
 
     /// Calls `visit(offset)` for each element, in row-major order.
@@ -56,6 +36,45 @@ impl Walk {
             }
         });
     }
+}
+
+/// Goes through walks of one shape at the same time: calls `visit(offsets, strides, count)` for each run along the last
+/// axis, in row-major order.
+pub(crate) fn lockstep<const N: usize>(
+    walks: [&Walk; N],
+    mut visit: impl FnMut([isize; N], [isize; N], usize),
+) {
+    let shape = &walks[0].shape;
+    if shape.contains(&0) {
+        return;
+    }
+    let mut offsets = walks.map(|walk| walk.offset);
+    let Some(last) = shape.len().checked_sub(1) else { return visit(offsets, [1; N], 1) };
+    let mut index: SmallVec<[usize; 8]> = SmallVec::from_elem(0, last);
+    loop {
+        visit(offsets, walks.map(|walk| walk.strides[last]), shape[last]);
+        let mut axis = last;
+        loop {
+            let Some(next) = axis.checked_sub(1) else { return };
+            axis = next;
+            index[axis] += 1;
+            for (offset, walk) in offsets.iter_mut().zip(walks) {
+                *offset += walk.strides[axis];
+            }
+            if index[axis] < shape[axis] {
+                break;
+            }
+            for (offset, walk) in offsets.iter_mut().zip(walks) {
+                *offset -= walk.strides[axis] * signed(shape[axis]);
+            }
+            index[axis] = 0;
+        }
+    }
+}
+
+/// The place of element `i` of a run.
+pub(crate) fn at(offset: isize, stride: isize, i: usize) -> usize {
+    (offset + stride * signed(i)).unsigned_abs()
 }
 
 /// An extent as a signed number; extents are far below the limit.

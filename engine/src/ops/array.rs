@@ -13,6 +13,7 @@ use crate::{
     kernels::{
         elementwise::{broadcast_walk, map},
         real::Real,
+        strided::{at, lockstep},
     },
     op::{Call, Derivative, Kernel, OpDef, Reads, ResultType, cotangents},
     ops::family::{
@@ -274,20 +275,15 @@ pub static WHERE: OpDef = OpDef {
                 condition: &[bool],
                 inputs: &[&Array],
             ) -> Result<Array, Error> {
-                let at = |i: usize| {
-                    let mut places = buffer(out.elements())?;
-                    broadcast_walk(&call.inputs[i].shape, out).each(|place| places.push(place));
-                    Ok::<Vec<usize>, Error>(places)
-                };
                 let (x, y) = (inputs[1].elements::<T>()?, inputs[2].elements::<T>()?);
+                let [c, i, j] =
+                    [0, 1, 2].map(|input| broadcast_walk(&call.inputs[input].shape, out));
                 let mut result = buffer(out.elements())?;
-                result.extend(
-                    at(0)?
-                        .iter()
-                        .zip(at(1)?)
-                        .zip(at(2)?)
-                        .map(|((&c, i), j)| if condition[c] { x[i] } else { y[j] }),
-                );
+                lockstep([&c, &i, &j], |[c, i, j], [dc, di, dj], count| {
+                    result.extend((0..count).map(|n| {
+                        if condition[at(c, dc, n)] { x[at(i, di, n)] } else { y[at(j, dj, n)] }
+                    }));
+                });
                 Array::new(out, result)
             }
             let (condition, shape) = (inputs[0].elements::<bool>()?, &out[0].shape);

@@ -11,6 +11,8 @@
 mod optimizing;
 mod program;
 mod tapes;
+#[cfg(test)]
+mod tests;
 mod values;
 
 use std::{collections::BTreeMap, sync::Arc};
