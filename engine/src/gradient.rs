@@ -261,26 +261,12 @@ impl<'g, 't> Sweep<'g, 't> {
         if source.sparse
             && let Some((values, indices)) = inflow.rows()
         {
-            return Found::Rows {
-                values: self.own(values, used),
-                indices: self.own(indices, used),
-            };
+            return Found::Rows { values: own(values, used), indices: own(indices, used) };
         }
         match inflow.clone().dense(&source.aval) {
-            Some(var) => Found::Dense(self.own(var, used)),
+            Some(var) => Found::Dense(own(var, used)),
             None => Found::Absent(self.reason(source)),
         }
-    }
-
-    /// A slot that is the gradient's own: an upstream gradient may be the gradient itself, or that of two sources, and each
-    /// result must have an identity of its own.
-    fn own(&self, var: Var<'g>, used: &mut HashSet<usize>) -> usize {
-        if used.insert(var.slot()) {
-            return var.slot();
-        }
-        let copy = var.map(&IDENTITY).slot();
-        used.insert(copy);
-        copy
     }
 
     /// Why nothing flowed into a source: follows it forwards through everything that was recorded.
@@ -323,6 +309,17 @@ impl<'g, 't> Sweep<'g, 't> {
             _ => AbsentReason::NoDerivative,
         }
     }
+}
+
+/// A slot that is the gradient's own: an upstream gradient may be the gradient itself, or that of two sources, and each
+/// result must have an identity of its own.
+fn own(var: Var<'_>, used: &mut HashSet<usize>) -> usize {
+    if used.insert(var.slot()) {
+        return var.slot();
+    }
+    let copy = var.map(&IDENTITY).slot();
+    used.insert(copy);
+    copy
 }
 
 /// Whether gradients pass through a node at all.
