@@ -7,6 +7,9 @@ import random
 import socket
 import threading
 
+# More than it takes to open a session, in both directions.
+_OPENING_BYTES = 2_000
+
 
 class CuttingProxy:
     """Forwards to a server and cuts each connection after a random number of bytes.
@@ -41,6 +44,7 @@ class CuttingProxy:
             _end(each)
 
     def _accept(self) -> None:
+        first = True
         while True:
             try:
                 client, _ = self._listener.accept()
@@ -55,8 +59,11 @@ class CuttingProxy:
                     _end(server)
                     return
                 self._open |= {client, server}
-                # The handshake of a session passes; what comes after it is in danger.
                 budget = [self._random.randrange(1, self._largest) if self._left > 0 else -1]
+                if first and budget[0] > 0:
+                    # A program that cannot open its session is told so, and has nothing to lose.
+                    budget[0] += _OPENING_BYTES
+                first = False
             for source, sink in ((client, server), (server, client)):
                 threading.Thread(
                     target=self._pump, args=(source, sink, budget), daemon=True
