@@ -315,7 +315,11 @@ def gather(
     """Picks slices of `params` along an axis by their numbers."""
     if batch_dims:
         raise NotImplementedError("tf.gather has no batch_dims here yet.")
-    return _ops.gather(_value(params), _value(indices), axis=axis or 0)
+    params, axis = _value(params), axis or 0
+    if axis < 0:
+        # Only along the first axis the gradient is sparse, so which axis it is must be said.
+        axis += params.ndim
+    return _ops.gather(params, _value(indices), axis=axis)
 
 
 def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gradtape import _context, _wire
-from gradtape._execute import command
+from gradtape._execute import command, same_session
 from gradtape.indexed_slices import IndexedSlices
 from gradtape.tensor import convert
 from gradtape.variable import Variable
@@ -111,6 +111,7 @@ class Optimizer:
             else:
                 parts = [variable, convert(gradient, variable.dtype)]
             held.append(parts)
+            same_session(self._session, parts)
             pair = b"".join(_wire.handle_field(i, part._handle) for i, part in enumerate(parts, 1))
             fields.append(_wire.bytes_field(2, pair))
             for tape in scope.tapes:
