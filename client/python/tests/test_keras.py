@@ -191,3 +191,33 @@ def test_mistakes_are_told() -> None:
         x, y = tf.Variable(1.0), tf.Variable(1.0)
         optimizers.SGD(1.0).apply_gradients([(None, x), (tf.constant(0.5), y)])
     assert y.numpy() == 0.5
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+@pytest.mark.parametrize(
+    ("name", "stddev"),
+    [
+        # sqrt(scale / fan) with fan_in 60, fan_out 90, as Keras documents each.
+        ("GlorotNormal", (1 / 75) ** 0.5),
+        ("HeNormal", (2 / 60) ** 0.5),
+        ("LecunNormal", (1 / 60) ** 0.5),
+        ("VarianceScaling", (1 / 60) ** 0.5),
+        ("TruncatedNormal", 0.05 * 0.87962566103423978),
+        ("GlorotUniform", (1 / 75) ** 0.5),
+        ("HeUniform", (2 / 60) ** 0.5),
+        ("LecunUniform", (1 / 60) ** 0.5),
+    ],
+)
+def test_initializers_have_the_variance_of_keras(
+    name: str, stddev: float, seed: int | None
+) -> None:
+    initializer = getattr(tf.keras.initializers, name)(seed=seed)
+    values = initializer((60, 90)).numpy()
+    assert values.shape == (60, 90)
+    assert values.dtype == np.float32
+    # The standard error of a standard deviation from 5400 numbers is about 1 %.
+    assert abs(values.std() / stddev - 1) < 0.05
+    assert abs(values.mean()) < 0.1 * stddev
+    bound = 2.0 / 0.87962566103423978 if "Uniform" not in name else 3**0.5
+    assert np.abs(values).max() <= bound * stddev * 1.0001
+    assert np.array_equal(values, initializer((60, 90)).numpy()) is (seed is not None)

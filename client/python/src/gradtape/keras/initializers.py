@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 import gradtape as tf
 
@@ -62,6 +65,24 @@ class _Random(Initializer):
             return tf.random.normal(shape, mean, stddev, dtype)
         return tf.random.stateless_normal(shape, (self.seed, 0), mean, stddev, dtype)
 
+    def _truncated(self, shape: Sequence[int], mean: float, stddev: float, dtype: Any) -> Any:
+        # Numbers beyond two standard deviations are drawn again, as the distribution is defined.
+        # Only their values tell which, so this happens here; they are still the server's numbers
+        # and follow its seeds.
+        count = math.prod(shape)
+        kept = np.empty(0, np.float32)
+        for i in itertools.count():
+            drawn = (count + count // 8 + 16,)
+            if self.seed is None:
+                numbers = tf.random.normal(drawn).numpy()
+            else:
+                numbers = tf.random.stateless_normal(drawn, (self.seed, i)).numpy()
+            kept = np.concatenate([kept, numbers[np.abs(numbers) <= 2.0]])
+            if len(kept) >= count:
+                break
+        values = kept[:count].reshape(tuple(shape))
+        return tf.cast(tf.constant(values) * stddev + mean, dtype or tf.float32)
+
 
 class RandomUniform(_Random):
     """Uniform numbers."""
@@ -89,13 +110,29 @@ class RandomNormal(_Random):
         return self._normal(shape, self.mean, self.stddev, dtype)
 
 
+class TruncatedNormal(_Random):
+    """Normal numbers within two standard deviations of the mean."""
+
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
+        super().__init__(seed)
+        self.mean, self.stddev = mean, stddev
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        """Returns the tensor."""
+        return self._truncated(shape, self.mean, self.stddev, dtype)
+
+
+# Standard deviation of a standard normal distribution cut at two standard deviations.
+_TRUNCATED_STDDEV = 0.87962566103423978
+
+
 class VarianceScaling(_Random):
     """Random numbers whose variance fits the number of inputs and outputs of a layer.
 
     Args:
         scale: Factor of the variance.
         mode: "fan_in", "fan_out" or "fan_avg": what the variance is divided by.
-        distribution: "uniform" or "untruncated_normal".
+        distribution: "truncated_normal", "untruncated_normal" or "uniform".
         seed: Seed, for the same numbers at each call.
     """
 
@@ -103,12 +140,16 @@ class VarianceScaling(_Random):
         self,
         scale: float = 1.0,
         mode: str = "fan_in",
-        distribution: str = "uniform",
+        distribution: str = "truncated_normal",
         seed: int | None = None,
     ) -> None:
         super().__init__(seed)
         if scale <= 0.0:
             raise ValueError(f"Argument `scale` must be positive float. Received: scale={scale}")
+        if mode not in ("fan_in", "fan_out", "fan_avg"):
+            raise ValueError(f"Invalid `mode` argument: {mode!r}")
+        if distribution not in ("truncated_normal", "untruncated_normal", "uniform"):
+            raise ValueError(f"Invalid `distribution` argument: {distribution!r}")
         self.scale, self.mode, self.distribution = scale, mode, distribution
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
@@ -119,7 +160,9 @@ class VarianceScaling(_Random):
         if self.distribution == "uniform":
             limit = math.sqrt(3.0 * variance)
             return self._uniform(shape, -limit, limit, dtype)
-        return self._normal(shape, 0.0, math.sqrt(variance), dtype)
+        if self.distribution == "untruncated_normal":
+            return self._normal(shape, 0.0, math.sqrt(variance), dtype)
+        return self._truncated(shape, 0.0, math.sqrt(variance) / _TRUNCATED_STDDEV, dtype)
 
 
 class GlorotUniform(VarianceScaling):
@@ -143,6 +186,27 @@ class LecunUniform(VarianceScaling):
         super().__init__(1.0, "fan_in", "uniform", seed)
 
 
+class GlorotNormal(VarianceScaling):
+    """Glorot and Bengio 2010, truncated normal."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(1.0, "fan_avg", "truncated_normal", seed)
+
+
+class HeNormal(VarianceScaling):
+    """He et al. 2015, truncated normal."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(2.0, "fan_in", "truncated_normal", seed)
+
+
+class LecunNormal(VarianceScaling):
+    """LeCun et al. 1998, truncated normal."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(1.0, "fan_in", "truncated_normal", seed)
+
+
 def _fans(shape: Sequence[int]) -> tuple[float, float]:
     if not shape:
         return 1.0, 1.0
@@ -158,10 +222,14 @@ _BY_NAME: dict[str, type[Initializer]] = {
     "constant": Constant,
     "random_uniform": RandomUniform,
     "random_normal": RandomNormal,
+    "truncated_normal": TruncatedNormal,
     "variance_scaling": VarianceScaling,
     "glorot_uniform": GlorotUniform,
+    "glorot_normal": GlorotNormal,
     "he_uniform": HeUniform,
+    "he_normal": HeNormal,
     "lecun_uniform": LecunUniform,
+    "lecun_normal": LecunNormal,
 }
 
 
