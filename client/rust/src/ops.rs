@@ -377,7 +377,7 @@ impl Tensor {
         )
     }
 
-    /// Product along axes; its gradient is right where elements are 0. `y = product of x`
+    /// Product along axes; its gradient is right where elements are 0, its second derivative is not. `y = product of x`
     #[track_caller]
     pub fn reduce_prod(&self) -> Tensor {
         self.apply("reduce_prod", &[], vec![])

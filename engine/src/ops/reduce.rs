@@ -166,7 +166,7 @@ pub static REDUCE_PROD: OpDef = OpDef {
     dtypes: DTypes::NUMERIC,
     ..reduction(
         "reduce_prod",
-        "Product along axes; its gradient is right where elements are 0.",
+        "Product along axes; its gradient is right where elements are 0, its second derivative is not.",
         "y = product of x",
         folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::widen(T::ONE), |a, x| T::wide_mul(a, x.widen()), T::narrow),
         Derivative::Custom {

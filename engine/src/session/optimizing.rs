@@ -11,7 +11,6 @@ use crate::{
     error::Error,
     exec,
     graph::{Graph, Operand, ValueId, Var},
-    op::{Kernel, OpDef},
     ops::{SCATTER_SUM, ScatterSum, scatter_sum},
     optimizers::{Member, Optimizer},
 };
@@ -131,9 +130,8 @@ impl Checked {
             Some(indices) => {
                 let extent = variable.shape.to_i64().first().copied().unwrap_or(0);
                 let attrs = ScatterSum { axis: 0, extent }.write();
-                let op: &'static OpDef = &SCATTER_SUM;
-                debug_assert!(matches!(op.kernel, Kernel::Run(_)));
-                exec::infer(op, &attrs, &[self.gradient.aval(), indices.aval()])?.remove(0)
+                exec::infer(&SCATTER_SUM, &attrs, &[self.gradient.aval(), indices.aval()])?
+                    .remove(0)
             }
         };
         if dense == variable && variable.dtype.is_float() {

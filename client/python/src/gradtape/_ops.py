@@ -503,7 +503,7 @@ def reduce_prod(
     axis: Any = (),
     keepdims: bool = False,
 ) -> Any:
-    """Product along axes; its gradient is right where elements are 0.
+    """Product along axes; its gradient is right where elements are 0, its second derivative is not.
 
     Computes `y = product of x`.
 
