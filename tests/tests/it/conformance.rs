@@ -82,31 +82,36 @@ async fn replay(server: &Server, name: &str) {
     let path = folder("conformance").join(name).with_extension("json");
     let text = fs::read_to_string(&path).expect("a readable case");
     let case: Value = serde_json::from_str(&text).expect("JSON");
+    for one_by_one in [false, true] {
+        replay_case(server, name, &case, one_by_one).await;
+    }
+}
+
+/// Replays a case in a session of its own, waiting for each command or only at the end.
+pub(crate) async fn replay_case(server: &Server, name: &str, case: &Value, one_by_one: bool) {
     let mut steps = Vec::new();
     unroll(list(&case["steps"]), &mut steps);
-    for one_by_one in [false, true] {
-        let session = server.session().await;
-        let mut names = Names::new(|| session.reserve());
-        let mut outcomes = Vec::new();
-        for step in &steps {
-            let answer = session.command(names.command(step));
-            let answer = if one_by_one {
-                let outcome = answer.await;
-                Box::pin(std::future::ready(outcome)) as futures::future::BoxFuture<'_, Outcome>
-            } else {
-                Box::pin(answer)
-            };
-            outcomes.push(answer);
-        }
-        let outcomes = futures::future::join_all(outcomes).await;
-        let mut roots = HashMap::new();
-        for (index, (step, outcome)) in steps.iter().zip(&outcomes).enumerate() {
-            let place = format!("{name}, step {index} {step}");
-            check(&place, step, outcome, &names, &mut roots);
-        }
-        drop(outcomes);
-        finish(&session).await;
+    let session = server.session().await;
+    let mut names = Names::new(|| session.reserve());
+    let mut outcomes = Vec::new();
+    for step in &steps {
+        let answer = session.command(names.command(step));
+        let answer = if one_by_one {
+            let outcome = answer.await;
+            Box::pin(std::future::ready(outcome)) as futures::future::BoxFuture<'_, Outcome>
+        } else {
+            Box::pin(answer)
+        };
+        outcomes.push(answer);
     }
+    let outcomes = futures::future::join_all(outcomes).await;
+    let mut roots = HashMap::new();
+    for (index, (step, outcome)) in steps.iter().zip(&outcomes).enumerate() {
+        let place = format!("{name}, step {index} {step}");
+        check(&place, step, outcome, &names, &mut roots);
+    }
+    drop(outcomes);
+    finish(&session).await;
 }
 
 /// Waits for the end of a case; its failures were expected.

@@ -5,6 +5,7 @@
 mod bad_input;
 mod conformance;
 mod golden;
+mod golden_ops;
 mod promises;
 mod resume;
 mod services;
