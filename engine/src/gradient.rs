@@ -85,7 +85,7 @@ impl<'g> Inflow<'g> {
     fn dense(self, aval: &Aval) -> Option<Var<'g>> {
         let extent = aval.shape.first().copied().unwrap_or(1);
         let rows =
-            self.rows.into_iter().map(|(values, indices)| scatter_sum(values, indices, 0, extent));
+            self.rows.into_iter().map(|(values, indices)| scatter_sum(values, indices, extent));
         self.dense.into_iter().chain(rows).reduce(|sum, next| sum + next)
     }
 

@@ -162,6 +162,14 @@ impl Graph {
         self.full(&Aval::scalar(dtype), value)
     }
 
+    /// The numbers from 0 up to but not including `count`, of dtype `int64`.
+    pub fn positions(&self, count: usize) -> Var<'_> {
+        #[expect(clippy::cast_precision_loss, reason = "tensors are far shorter than 2^52")]
+        let limit = count as f64;
+        let attrs = ops::Range { start: 0.0, limit, delta: 1.0, dtype: DType::I64 };
+        self.emit(&ops::RANGE, attrs.write(), &[])
+    }
+
     /// Appends an application on behalf of a rule: an error sticks, and a scalar stands in for the result.
     fn emit<'g>(&'g self, op: &'static OpDef, attrs: Attrs, inputs: &[Var<'g>]) -> Var<'g> {
         self.emit_all(op, attrs, inputs)[0]

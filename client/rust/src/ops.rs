@@ -18,10 +18,10 @@ pub(crate) fn result_type(op: &str) -> ResultType {
             ResultType::Fixed(DType::Bool)
         }
         "argmax" | "argmin" => ResultType::Fixed(DType::I64),
-        "full" | "cast" | "one_hot" | "random_uniform" | "random_normal" => {
+        "full" | "range" | "cast" | "one_hot" | "random_uniform" | "random_normal" => {
             ResultType::Attribute("dtype", DType::F32)
         }
-        "where" | "sparse_softmax_cross_entropy_with_logits" => ResultType::Input(1),
+        "where" | "scatter_nd" | "sparse_softmax_cross_entropy_with_logits" => ResultType::Input(1),
         _ => ResultType::Input(0),
     }
 }
@@ -76,6 +76,29 @@ impl Session {
             vec![
                 ("shape", Attribute::Integers(shape.into())),
                 ("value", Attribute::Double(value)),
+                ("dtype", Attribute::DType(options.dtype)),
+            ],
+        )
+    }
+
+    /// Numbers from a start on, at equal steps, up to but not including a limit. `y[i] = start + i * delta`
+    ///
+    /// - `limit`: Where to stop; it is not reached.
+    #[track_caller]
+    pub fn range(&self, limit: f64) -> Tensor {
+        self.op("range", [], vec![("limit", Attribute::Double(limit))])
+    }
+
+    /// [`Session::range`](Session::range()) with attributes.
+    #[track_caller]
+    pub fn range_with(&self, limit: f64, options: Range) -> Tensor {
+        self.op(
+            "range",
+            [],
+            vec![
+                ("limit", Attribute::Double(limit)),
+                ("start", Attribute::Double(options.start)),
+                ("delta", Attribute::Double(options.delta)),
                 ("dtype", Attribute::DType(options.dtype)),
             ],
         )
@@ -585,6 +608,24 @@ impl Tensor {
         self.apply("ones_like", &[], vec![])
     }
 
+    /// Evenly spaced numbers from a start to a stop, both included, along a new axis. `y[i] = start + i * (stop - start) / (num - 1)`
+    ///
+    /// - `num`: How many numbers there are, at least 1.
+    #[track_caller]
+    pub fn linspace(&self, stop: impl Operand, num: i64) -> Tensor {
+        self.apply("linspace", &[&stop], vec![("num", Attribute::Integer(num))])
+    }
+
+    /// [`Tensor::linspace`](Tensor::linspace()) with attributes.
+    #[track_caller]
+    pub fn linspace_with(&self, stop: impl Operand, num: i64, options: Linspace) -> Tensor {
+        self.apply(
+            "linspace",
+            &[&stop],
+            vec![("num", Attribute::Integer(num)), ("axis", Attribute::Integer(options.axis))],
+        )
+    }
+
     /// The same elements as a value of its own. `y = x`
     #[track_caller]
     pub fn identity(&self) -> Tensor {
@@ -805,6 +846,56 @@ impl Tensor {
         )
     }
 
+    /// A tensor with another window with steps. `y = input, but y[begin + i * stride] = value[i]`
+    ///
+    /// - `begin`: First position; negative ones count from the end.
+    /// - `end`: Position to stop before; negative ones count from the end.
+    /// - `strides`: Step; not 0.
+    #[track_caller]
+    pub fn tensor_strided_slice_update(
+        &self,
+        value: impl Operand,
+        begin: impl Into<Vec<i64>>,
+        end: impl Into<Vec<i64>>,
+        strides: impl Into<Vec<i64>>,
+    ) -> Tensor {
+        self.apply(
+            "tensor_strided_slice_update",
+            &[&value],
+            vec![
+                ("begin", Attribute::Integers(begin.into())),
+                ("end", Attribute::Integers(end.into())),
+                ("strides", Attribute::Integers(strides.into())),
+            ],
+        )
+    }
+
+    /// [`Tensor::tensor_strided_slice_update`](Tensor::tensor_strided_slice_update()) with attributes.
+    #[track_caller]
+    pub fn tensor_strided_slice_update_with(
+        &self,
+        value: impl Operand,
+        begin: impl Into<Vec<i64>>,
+        end: impl Into<Vec<i64>>,
+        strides: impl Into<Vec<i64>>,
+        options: TensorStridedSliceUpdate,
+    ) -> Tensor {
+        self.apply(
+            "tensor_strided_slice_update",
+            &[&value],
+            vec![
+                ("begin", Attribute::Integers(begin.into())),
+                ("end", Attribute::Integers(end.into())),
+                ("strides", Attribute::Integers(strides.into())),
+                ("begin_mask", Attribute::Integer(options.begin_mask)),
+                ("end_mask", Attribute::Integer(options.end_mask)),
+                ("ellipsis_mask", Attribute::Integer(options.ellipsis_mask)),
+                ("new_axis_mask", Attribute::Integer(options.new_axis_mask)),
+                ("shrink_axis_mask", Attribute::Integer(options.shrink_axis_mask)),
+            ],
+        )
+    }
+
     /// Pads a tensor with a constant. `y[before + i] = x[i]`
     ///
     /// - `paddings`: For each axis two numbers: how much before and how much behind.
@@ -826,7 +917,178 @@ impl Tensor {
         )
     }
 
-    /// Picks slices along an axis. Along the first axis the gradient is sparse. `y[i, j] = params[indices[i], j]`
+    /// Pads a tensor with its mirror image. `y = mirrored x, x, mirrored x`
+    ///
+    /// - `paddings`: For each axis two numbers: how much before and how much behind.
+    #[track_caller]
+    pub fn mirror_pad(&self, paddings: impl Into<Vec<i64>>) -> Tensor {
+        self.apply("mirror_pad", &[], vec![("paddings", Attribute::Integers(paddings.into()))])
+    }
+
+    /// [`Tensor::mirror_pad`](Tensor::mirror_pad()) with attributes.
+    #[track_caller]
+    pub fn mirror_pad_with(&self, paddings: impl Into<Vec<i64>>, options: MirrorPad) -> Tensor {
+        self.apply(
+            "mirror_pad",
+            &[],
+            vec![
+                ("paddings", Attribute::Integers(paddings.into())),
+                ("mode", Attribute::String(options.mode)),
+            ],
+        )
+    }
+
+    /// Turns the order of elements along axes around. `y[i] = x[n - 1 - i]`
+    ///
+    /// - `axis`: The axes, counted from 0 or backwards from -1; none leaves the tensor as it is.
+    #[track_caller]
+    pub fn reverse(&self, axis: impl Into<Vec<i64>>) -> Tensor {
+        self.apply("reverse", &[], vec![("axis", Attribute::Integers(axis.into()))])
+    }
+
+    /// Shifts elements along axes; those that leave at one end enter at the other. `y[(i + shift) mod n] = x[i]`
+    ///
+    /// - `shift`: Steps towards the end, one number for each axis.
+    /// - `axis`: The axes, counted from 0 or backwards from -1; the steps of one that is named again are added.
+    #[track_caller]
+    pub fn roll(&self, shift: impl Into<Vec<i64>>, axis: impl Into<Vec<i64>>) -> Tensor {
+        self.apply(
+            "roll",
+            &[],
+            vec![
+                ("shift", Attribute::Integers(shift.into())),
+                ("axis", Attribute::Integers(axis.into())),
+            ],
+        )
+    }
+
+    /// Turns the first elements of each sequence around, as many as its length says. `y[b, t] = input[b, length[b] - 1 - t] if t < length[b] else input[b, t]`
+    ///
+    /// - `seq_axis`: The axis that is reversed.
+    #[track_caller]
+    pub fn reverse_sequence(&self, seq_lengths: impl Operand, seq_axis: i64) -> Tensor {
+        self.apply(
+            "reverse_sequence",
+            &[&seq_lengths],
+            vec![("seq_axis", Attribute::Integer(seq_axis))],
+        )
+    }
+
+    /// [`Tensor::reverse_sequence`](Tensor::reverse_sequence()) with attributes.
+    #[track_caller]
+    pub fn reverse_sequence_with(
+        &self,
+        seq_lengths: impl Operand,
+        seq_axis: i64,
+        options: ReverseSequence,
+    ) -> Tensor {
+        self.apply(
+            "reverse_sequence",
+            &[&seq_lengths],
+            vec![
+                ("seq_axis", Attribute::Integer(seq_axis)),
+                ("batch_axis", Attribute::Integer(options.batch_axis)),
+            ],
+        )
+    }
+
+    /// Moves the positions of each block into the batch, after padding with zeros. `y[(p, q, b), i, j] = x[b, i * block + p, j * block + q]`
+    ///
+    /// - `block_shape`: Extent of the blocks along each axis behind the first.
+    /// - `paddings`: For each of these axes two numbers: how many zeros before and behind.
+    #[track_caller]
+    pub fn space_to_batch_nd(
+        &self,
+        block_shape: impl Into<Vec<i64>>,
+        paddings: impl Into<Vec<i64>>,
+    ) -> Tensor {
+        self.apply(
+            "space_to_batch_nd",
+            &[],
+            vec![
+                ("block_shape", Attribute::Integers(block_shape.into())),
+                ("paddings", Attribute::Integers(paddings.into())),
+            ],
+        )
+    }
+
+    /// Moves batches into the positions of blocks, and crops: the reverse of `space_to_batch_nd`. `y[b, i * block + p, j * block + q] = x[(p, q, b), i, j]`
+    ///
+    /// - `block_shape`: Extent of the blocks along each axis behind the first.
+    /// - `crops`: For each of these axes two numbers: how much to cut off at its begin and end.
+    #[track_caller]
+    pub fn batch_to_space_nd(
+        &self,
+        block_shape: impl Into<Vec<i64>>,
+        crops: impl Into<Vec<i64>>,
+    ) -> Tensor {
+        self.apply(
+            "batch_to_space_nd",
+            &[],
+            vec![
+                ("block_shape", Attribute::Integers(block_shape.into())),
+                ("crops", Attribute::Integers(crops.into())),
+            ],
+        )
+    }
+
+    /// Moves each block of an image [batch, height, width, channels] into the channels. `y[b, i, j, (p, q, c)] = x[b, i * block + p, j * block + q, c]`
+    ///
+    /// - `block_size`: Height and width of a block, from 1 on.
+    #[track_caller]
+    pub fn space_to_depth(&self, block_size: i64) -> Tensor {
+        self.apply("space_to_depth", &[], vec![("block_size", Attribute::Integer(block_size))])
+    }
+
+    /// Moves channels of an image [batch, height, width, channels] into blocks: the reverse of `space_to_depth`. `y[b, i * block + p, j * block + q, c] = x[b, i, j, (p, q, c)]`
+    ///
+    /// - `block_size`: Height and width of a block, from 1 on.
+    #[track_caller]
+    pub fn depth_to_space(&self, block_size: i64) -> Tensor {
+        self.apply("depth_to_space", &[], vec![("block_size", Attribute::Integer(block_size))])
+    }
+
+    /// Lays the pixels of each patch of an image into the channels. `y[b, i, j, (p, q, c)] = x[b, i * stride + p * rate, j * stride + q * rate, c]`
+    ///
+    /// - `sizes`: Height and width of a patch.
+    /// - `strides`: Steps from patch to patch, down and across.
+    #[track_caller]
+    pub fn extract_patches(
+        &self,
+        sizes: impl Into<Vec<i64>>,
+        strides: impl Into<Vec<i64>>,
+    ) -> Tensor {
+        self.apply(
+            "extract_patches",
+            &[],
+            vec![
+                ("sizes", Attribute::Integers(sizes.into())),
+                ("strides", Attribute::Integers(strides.into())),
+            ],
+        )
+    }
+
+    /// [`Tensor::extract_patches`](Tensor::extract_patches()) with attributes.
+    #[track_caller]
+    pub fn extract_patches_with(
+        &self,
+        sizes: impl Into<Vec<i64>>,
+        strides: impl Into<Vec<i64>>,
+        options: ExtractPatches,
+    ) -> Tensor {
+        self.apply(
+            "extract_patches",
+            &[],
+            vec![
+                ("sizes", Attribute::Integers(sizes.into())),
+                ("strides", Attribute::Integers(strides.into())),
+                ("rates", Attribute::Integers(options.rates)),
+                ("padding", Attribute::String(options.padding)),
+            ],
+        )
+    }
+
+    /// Picks slices along an axis. Along the first axis the gradient is sparse. `y[b, i, j] = params[b, indices[b, i], j]`
     #[track_caller]
     pub fn gather(&self, indices: impl Operand) -> Tensor {
         self.apply("gather", &[&indices], vec![])
@@ -835,10 +1097,17 @@ impl Tensor {
     /// [`Tensor::gather`](Tensor::gather()) with attributes.
     #[track_caller]
     pub fn gather_with(&self, indices: impl Operand, options: Gather) -> Tensor {
-        self.apply("gather", &[&indices], vec![("axis", Attribute::Integer(options.axis))])
+        self.apply(
+            "gather",
+            &[&indices],
+            vec![
+                ("axis", Attribute::Integer(options.axis)),
+                ("batch_dims", Attribute::Integer(options.batch_dims)),
+            ],
+        )
     }
 
-    /// Adds slices into zeros at given positions along an axis; slices of one position are summed in order. `y[k, j] = sum of values[i, j] where indices[i] = k`
+    /// Adds slices into zeros at given positions along an axis; slices of one position are summed in order. `y[b, k, j] = sum of values[b, i, j] where indices[b, i] = k`
     ///
     /// - `extent`: Extent of the result along that axis.
     #[track_caller]
@@ -860,6 +1129,7 @@ impl Tensor {
             vec![
                 ("extent", Attribute::Integer(extent)),
                 ("axis", Attribute::Integer(options.axis)),
+                ("batch_dims", Attribute::Integer(options.batch_dims)),
             ],
         )
     }
@@ -882,6 +1152,288 @@ impl Tensor {
         )
     }
 
+    /// Picks slices by tuples of indices along the last axis of `indices`. `y[b, i, j] = params[b, indices[b, i, 0], indices[b, i, 1], ..., j]`
+    #[track_caller]
+    pub fn gather_nd(&self, indices: impl Operand) -> Tensor {
+        self.apply("gather_nd", &[&indices], vec![])
+    }
+
+    /// [`Tensor::gather_nd`](Tensor::gather_nd()) with attributes.
+    #[track_caller]
+    pub fn gather_nd_with(&self, indices: impl Operand, options: GatherNd) -> Tensor {
+        self.apply(
+            "gather_nd",
+            &[&indices],
+            vec![("batch_dims", Attribute::Integer(options.batch_dims))],
+        )
+    }
+
+    /// Adds slices into zeros where tuples of indices say; slices of one place are summed in order. `y[b, k, j] = sum of updates[b, i, j] where indices[b, i] = k`
+    ///
+    /// - `shape`: Shape of the result.
+    #[track_caller]
+    pub fn scatter_nd(&self, updates: impl Operand, shape: impl Into<Vec<i64>>) -> Tensor {
+        self.apply("scatter_nd", &[&updates], vec![("shape", Attribute::Integers(shape.into()))])
+    }
+
+    /// [`Tensor::scatter_nd`](Tensor::scatter_nd()) with attributes.
+    #[track_caller]
+    pub fn scatter_nd_with(
+        &self,
+        updates: impl Operand,
+        shape: impl Into<Vec<i64>>,
+        options: ScatterNd,
+    ) -> Tensor {
+        self.apply(
+            "scatter_nd",
+            &[&updates],
+            vec![
+                ("shape", Attribute::Integers(shape.into())),
+                ("batch_dims", Attribute::Integer(options.batch_dims)),
+            ],
+        )
+    }
+
+    /// Replaces slices of a tensor; of several for one place the last one counts, and it gets the gradient. `y = tensor, but y[indices[i]] = updates[i]`
+    #[track_caller]
+    pub fn tensor_scatter_nd_update(&self, indices: impl Operand, updates: impl Operand) -> Tensor {
+        self.apply("tensor_scatter_nd_update", &[&indices, &updates], vec![])
+    }
+
+    /// Adds to slices of a tensor; of several for one place, all. `y = tensor, but y[indices[i]] += updates[i]`
+    #[track_caller]
+    pub fn tensor_scatter_nd_add(&self, indices: impl Operand, updates: impl Operand) -> Tensor {
+        self.apply("tensor_scatter_nd_add", &[&indices, &updates], vec![])
+    }
+
+    /// Subtracts from slices of a tensor; of several for one place, all. `y = tensor, but y[indices[i]] -= updates[i]`
+    #[track_caller]
+    pub fn tensor_scatter_nd_sub(&self, indices: impl Operand, updates: impl Operand) -> Tensor {
+        self.apply("tensor_scatter_nd_sub", &[&indices, &updates], vec![])
+    }
+
+    /// Larger of each element and its updates; equal ones share the gradient. `y = tensor, but y[indices[i]] = max(y[indices[i]], updates[i])`
+    #[track_caller]
+    pub fn tensor_scatter_nd_max(&self, indices: impl Operand, updates: impl Operand) -> Tensor {
+        self.apply("tensor_scatter_nd_max", &[&indices, &updates], vec![])
+    }
+
+    /// Smaller of each element and its updates; equal ones share the gradient. `y = tensor, but y[indices[i]] = min(y[indices[i]], updates[i])`
+    #[track_caller]
+    pub fn tensor_scatter_nd_min(&self, indices: impl Operand, updates: impl Operand) -> Tensor {
+        self.apply("tensor_scatter_nd_min", &[&indices, &updates], vec![])
+    }
+
+    /// Sums of segments; 0 for an empty one. Slices with negative numbers are left out. `y[k, j] = sum of data[i, j] where segment_ids[i] = k`
+    ///
+    /// - `num_segments`: How many segments there are.
+    #[track_caller]
+    pub fn unsorted_segment_sum(&self, segment_ids: impl Operand, num_segments: i64) -> Tensor {
+        self.apply(
+            "unsorted_segment_sum",
+            &[&segment_ids],
+            vec![("num_segments", Attribute::Integer(num_segments))],
+        )
+    }
+
+    /// Products of segments; 1 for an empty one. The gradient is right where elements are 0, the second derivative is not. `y[k, j] = product of data[i, j] where segment_ids[i] = k`
+    ///
+    /// - `num_segments`: How many segments there are.
+    #[track_caller]
+    pub fn unsorted_segment_prod(&self, segment_ids: impl Operand, num_segments: i64) -> Tensor {
+        self.apply(
+            "unsorted_segment_prod",
+            &[&segment_ids],
+            vec![("num_segments", Attribute::Integer(num_segments))],
+        )
+    }
+
+    /// Largest elements of segments; equal ones share the gradient. An empty segment gives the lowest finite number. `y[k, j] = max of data[i, j] where segment_ids[i] = k`
+    ///
+    /// - `num_segments`: How many segments there are.
+    #[track_caller]
+    pub fn unsorted_segment_max(&self, segment_ids: impl Operand, num_segments: i64) -> Tensor {
+        self.apply(
+            "unsorted_segment_max",
+            &[&segment_ids],
+            vec![("num_segments", Attribute::Integer(num_segments))],
+        )
+    }
+
+    /// Smallest elements of segments; equal ones share the gradient. An empty segment gives the highest finite number. `y[k, j] = min of data[i, j] where segment_ids[i] = k`
+    ///
+    /// - `num_segments`: How many segments there are.
+    #[track_caller]
+    pub fn unsorted_segment_min(&self, segment_ids: impl Operand, num_segments: i64) -> Tensor {
+        self.apply(
+            "unsorted_segment_min",
+            &[&segment_ids],
+            vec![("num_segments", Attribute::Integer(num_segments))],
+        )
+    }
+
+    /// Means of segments; 0 for an empty one. `y[k, j] = sum of data[i, j] where segment_ids[i] = k / number of them`
+    ///
+    /// - `num_segments`: How many segments there are.
+    #[track_caller]
+    pub fn unsorted_segment_mean(&self, segment_ids: impl Operand, num_segments: i64) -> Tensor {
+        self.apply(
+            "unsorted_segment_mean",
+            &[&segment_ids],
+            vec![("num_segments", Attribute::Integer(num_segments))],
+        )
+    }
+
+    /// Sums of segments divided by the square root of their number of slices; 0 for an empty one. `y[k, j] = sum of data[i, j] where segment_ids[i] = k / sqrt(number of them)`
+    ///
+    /// - `num_segments`: How many segments there are.
+    #[track_caller]
+    pub fn unsorted_segment_sqrt_n(&self, segment_ids: impl Operand, num_segments: i64) -> Tensor {
+        self.apply(
+            "unsorted_segment_sqrt_n",
+            &[&segment_ids],
+            vec![("num_segments", Attribute::Integer(num_segments))],
+        )
+    }
+
+    /// Sums of segments; 0 for an empty one. `y[k, j] = sum of data[i, j] where segment_ids[i] = k`
+    ///
+    /// - `num_segments`: How many segments there are.
+    #[track_caller]
+    pub fn segment_sum(&self, segment_ids: impl Operand, num_segments: i64) -> Tensor {
+        self.apply(
+            "segment_sum",
+            &[&segment_ids],
+            vec![("num_segments", Attribute::Integer(num_segments))],
+        )
+    }
+
+    /// Products of segments; 1 for an empty one. `y[k, j] = product of data[i, j] where segment_ids[i] = k`
+    ///
+    /// - `num_segments`: How many segments there are.
+    #[track_caller]
+    pub fn segment_prod(&self, segment_ids: impl Operand, num_segments: i64) -> Tensor {
+        self.apply(
+            "segment_prod",
+            &[&segment_ids],
+            vec![("num_segments", Attribute::Integer(num_segments))],
+        )
+    }
+
+    /// Largest elements of segments; equal ones share the gradient. 0 for an empty segment. `y[k, j] = max of data[i, j] where segment_ids[i] = k`
+    ///
+    /// - `num_segments`: How many segments there are.
+    #[track_caller]
+    pub fn segment_max(&self, segment_ids: impl Operand, num_segments: i64) -> Tensor {
+        self.apply(
+            "segment_max",
+            &[&segment_ids],
+            vec![("num_segments", Attribute::Integer(num_segments))],
+        )
+    }
+
+    /// Smallest elements of segments; equal ones share the gradient. 0 for an empty segment. `y[k, j] = min of data[i, j] where segment_ids[i] = k`
+    ///
+    /// - `num_segments`: How many segments there are.
+    #[track_caller]
+    pub fn segment_min(&self, segment_ids: impl Operand, num_segments: i64) -> Tensor {
+        self.apply(
+            "segment_min",
+            &[&segment_ids],
+            vec![("num_segments", Attribute::Integer(num_segments))],
+        )
+    }
+
+    /// Means of segments; 0 for an empty one. `y[k, j] = sum of data[i, j] where segment_ids[i] = k / number of them`
+    ///
+    /// - `num_segments`: How many segments there are.
+    #[track_caller]
+    pub fn segment_mean(&self, segment_ids: impl Operand, num_segments: i64) -> Tensor {
+        self.apply(
+            "segment_mean",
+            &[&segment_ids],
+            vec![("num_segments", Attribute::Integer(num_segments))],
+        )
+    }
+
+    /// Matrices with the given diagonals and zeros elsewhere. `y[i, i + k] = x[i]`
+    #[track_caller]
+    pub fn diag(&self) -> Tensor {
+        self.apply("diag", &[], vec![])
+    }
+
+    /// [`Tensor::diag`](Tensor::diag()) with attributes.
+    #[track_caller]
+    pub fn diag_with(&self, options: Diag) -> Tensor {
+        self.apply(
+            "diag",
+            &[],
+            vec![
+                ("k", Attribute::Integer(options.k)),
+                ("num_rows", Attribute::Integer(options.num_rows)),
+                ("num_cols", Attribute::Integer(options.num_cols)),
+            ],
+        )
+    }
+
+    /// Diagonals of matrices. `y[i] = x[i, i + k]`
+    #[track_caller]
+    pub fn diag_part(&self) -> Tensor {
+        self.apply("diag_part", &[], vec![])
+    }
+
+    /// [`Tensor::diag_part`](Tensor::diag_part()) with attributes.
+    #[track_caller]
+    pub fn diag_part_with(&self, options: DiagPart) -> Tensor {
+        self.apply("diag_part", &[], vec![("k", Attribute::Integer(options.k))])
+    }
+
+    /// Matrices with other diagonals. `y = input, but y[i, i + k] = diagonal[i]`
+    #[track_caller]
+    pub fn set_diag(&self, diagonal: impl Operand) -> Tensor {
+        self.apply("set_diag", &[&diagonal], vec![])
+    }
+
+    /// [`Tensor::set_diag`](Tensor::set_diag()) with attributes.
+    #[track_caller]
+    pub fn set_diag_with(&self, diagonal: impl Operand, options: SetDiag) -> Tensor {
+        self.apply("set_diag", &[&diagonal], vec![("k", Attribute::Integer(options.k))])
+    }
+
+    /// Matrices with zeros outside a band around the main diagonal; (-1, 0) keeps the lower triangle. `y[i, j] = x[i, j] if i - j <= num_lower and j - i <= num_upper else 0`
+    ///
+    /// - `num_lower`: Diagonals below the main one that are kept; all if negative.
+    /// - `num_upper`: Diagonals above the main one that are kept; all if negative.
+    #[track_caller]
+    pub fn band_part(&self, num_lower: i64, num_upper: i64) -> Tensor {
+        self.apply(
+            "band_part",
+            &[],
+            vec![
+                ("num_lower", Attribute::Integer(num_lower)),
+                ("num_upper", Attribute::Integer(num_upper)),
+            ],
+        )
+    }
+
+    /// A tensor of the double rank with the given diagonal and zeros elsewhere. `y[i, j, i, j] = x[i, j]`
+    #[track_caller]
+    pub fn tensor_diag(&self) -> Tensor {
+        self.apply("tensor_diag", &[], vec![])
+    }
+
+    /// The diagonal of a tensor of even rank. `y[i, j] = x[i, j, i, j]`
+    #[track_caller]
+    pub fn tensor_diag_part(&self) -> Tensor {
+        self.apply("tensor_diag_part", &[], vec![])
+    }
+
+    /// Sums of the main diagonals of matrices. `y = sum of x[i, i]`
+    #[track_caller]
+    pub fn trace(&self) -> Tensor {
+        self.apply("trace", &[], vec![])
+    }
+
     /// Matrix product over the last two axes; the other axes broadcast. `c[i, k] = sum_j a[i, j] b[j, k]`
     #[track_caller]
     pub fn matmul(&self, b: impl Operand) -> Tensor {
@@ -897,6 +1449,93 @@ impl Tensor {
             vec![
                 ("transpose_a", Attribute::Bool(options.transpose_a)),
                 ("transpose_b", Attribute::Bool(options.transpose_b)),
+            ],
+        )
+    }
+
+    /// Images in another size, bilinear or bicubic. `y[i, j] = sum of weights[i, p] * weights[j, q] * x[p, q]`
+    ///
+    /// - `size`: Height and width of the result.
+    #[track_caller]
+    pub fn resize(&self, size: impl Into<Vec<i64>>) -> Tensor {
+        self.apply("resize", &[], vec![("size", Attribute::Integers(size.into()))])
+    }
+
+    /// [`Tensor::resize`](Tensor::resize()) with attributes.
+    #[track_caller]
+    pub fn resize_with(&self, size: impl Into<Vec<i64>>, options: Resize) -> Tensor {
+        self.apply(
+            "resize",
+            &[],
+            vec![
+                ("size", Attribute::Integers(size.into())),
+                ("method", Attribute::String(options.method)),
+            ],
+        )
+    }
+
+    /// Adds each pixel to those that `resize` to its image's size would take it from: the transpose of that. `y[p, q] = sum of weights[i, p] * weights[j, q] * x[i, j]`
+    ///
+    /// - `size`: Height and width of the result.
+    #[track_caller]
+    pub fn resize_scatter(&self, size: impl Into<Vec<i64>>) -> Tensor {
+        self.apply("resize_scatter", &[], vec![("size", Attribute::Integers(size.into()))])
+    }
+
+    /// [`Tensor::resize_scatter`](Tensor::resize_scatter()) with attributes.
+    #[track_caller]
+    pub fn resize_scatter_with(&self, size: impl Into<Vec<i64>>, options: ResizeScatter) -> Tensor {
+        self.apply(
+            "resize_scatter",
+            &[],
+            vec![
+                ("size", Attribute::Integers(size.into())),
+                ("method", Attribute::String(options.method)),
+            ],
+        )
+    }
+
+    /// Images in another size, each pixel that of the input whose centre is nearest. `y[i, j] = x[floor((i + 0.5) * h / height), floor((j + 0.5) * w / width)]`
+    ///
+    /// - `size`: Height and width of the result.
+    #[track_caller]
+    pub fn resize_nearest(&self, size: impl Into<Vec<i64>>) -> Tensor {
+        self.apply("resize_nearest", &[], vec![("size", Attribute::Integers(size.into()))])
+    }
+
+    /// Crops boxes [y1, x1, y2, x2] out of images, in shares of their extents, and resizes them. `y[n, i, j] = image[box_indices[n], y1 + i * (y2 - y1) / (h - 1), x1 + j * (x2 - x1) / (w - 1)]`
+    ///
+    /// - `crop_size`: Height and width of the crops.
+    #[track_caller]
+    pub fn crop_and_resize(
+        &self,
+        boxes: impl Operand,
+        box_indices: impl Operand,
+        crop_size: impl Into<Vec<i64>>,
+    ) -> Tensor {
+        self.apply(
+            "crop_and_resize",
+            &[&boxes, &box_indices],
+            vec![("crop_size", Attribute::Integers(crop_size.into()))],
+        )
+    }
+
+    /// [`Tensor::crop_and_resize`](Tensor::crop_and_resize()) with attributes.
+    #[track_caller]
+    pub fn crop_and_resize_with(
+        &self,
+        boxes: impl Operand,
+        box_indices: impl Operand,
+        crop_size: impl Into<Vec<i64>>,
+        options: CropAndResize,
+    ) -> Tensor {
+        self.apply(
+            "crop_and_resize",
+            &[&boxes, &box_indices],
+            vec![
+                ("crop_size", Attribute::Integers(crop_size.into())),
+                ("method", Attribute::String(options.method)),
+                ("extrapolation_value", Attribute::Double(options.extrapolation_value)),
             ],
         )
     }
@@ -1383,6 +2022,36 @@ impl Default for Full {
     }
 }
 
+/// Attributes of [`Session::range_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Range {
+    /// First number. Default `0.0`.
+    pub start: f64,
+    /// Step; not 0. Default `1.0`.
+    pub delta: f64,
+    /// Dtype of the result. Default `DType::F32`.
+    pub dtype: DType,
+}
+
+impl Default for Range {
+    fn default() -> Self {
+        Self { start: 0.0, delta: 1.0, dtype: DType::F32 }
+    }
+}
+
+/// Attributes of [`Tensor::linspace_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Linspace {
+    /// Where their axis goes, counted from 0 or backwards from -1, which is behind the last axis. Default `0`.
+    pub axis: i64,
+}
+
+impl Default for Linspace {
+    fn default() -> Self {
+        Self { axis: 0 }
+    }
+}
+
 /// Attributes of [`Tensor::squeeze_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Squeeze {
@@ -1464,6 +2133,27 @@ impl Default for StridedSliceScatter {
     }
 }
 
+/// Attributes of [`Tensor::tensor_strided_slice_update_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorStridedSliceUpdate {
+    /// Bits of the entries whose begin is the edge. Default `0`.
+    pub begin_mask: i64,
+    /// Bits of the entries whose end is the edge. Default `0`.
+    pub end_mask: i64,
+    /// Bit of the entry that stands for all axes not named. Default `0`.
+    pub ellipsis_mask: i64,
+    /// Bits of the entries that insert an axis of extent 1. Default `0`.
+    pub new_axis_mask: i64,
+    /// Bits of the entries that pick one position and remove the axis. Default `0`.
+    pub shrink_axis_mask: i64,
+}
+
+impl Default for TensorStridedSliceUpdate {
+    fn default() -> Self {
+        Self { begin_mask: 0, end_mask: 0, ellipsis_mask: 0, new_axis_mask: 0, shrink_axis_mask: 0 }
+    }
+}
+
 /// Attributes of [`Tensor::pad_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pad {
@@ -1477,16 +2167,59 @@ impl Default for Pad {
     }
 }
 
+/// Attributes of [`Tensor::mirror_pad_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct MirrorPad {
+    /// "REFLECT" leaves the edge itself out of the mirror image, "SYMMETRIC" repeats it. Default `"REFLECT"`.
+    pub mode: String,
+}
+
+impl Default for MirrorPad {
+    fn default() -> Self {
+        Self { mode: "REFLECT".to_owned() }
+    }
+}
+
+/// Attributes of [`Tensor::reverse_sequence_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReverseSequence {
+    /// The axis that the lengths are of. Default `0`.
+    pub batch_axis: i64,
+}
+
+impl Default for ReverseSequence {
+    fn default() -> Self {
+        Self { batch_axis: 0 }
+    }
+}
+
+/// Attributes of [`Tensor::extract_patches_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExtractPatches {
+    /// Steps from pixel to pixel within a patch, down and across. Default `[1, 1]`.
+    pub rates: Vec<i64>,
+    /// "VALID" for patches inside the image, "SAME" for zeros around it so that only the strides divide its size. Default `"VALID"`.
+    pub padding: String,
+}
+
+impl Default for ExtractPatches {
+    fn default() -> Self {
+        Self { rates: vec![1, 1], padding: "VALID".to_owned() }
+    }
+}
+
 /// Attributes of [`Tensor::gather_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gather {
     /// The axis, counted from 0 or backwards from -1. Default `0`.
     pub axis: i64,
+    /// How many leading axes params and indices share; the axis is none of them. Default `0`.
+    pub batch_dims: i64,
 }
 
 impl Default for Gather {
     fn default() -> Self {
-        Self { axis: 0 }
+        Self { axis: 0, batch_dims: 0 }
     }
 }
 
@@ -1495,11 +2228,13 @@ impl Default for Gather {
 pub struct ScatterSum {
     /// The axis, counted from 0 or backwards from -1. Default `0`.
     pub axis: i64,
+    /// How many leading axes values and indices share; the axis is none of them. Default `0`.
+    pub batch_dims: i64,
 }
 
 impl Default for ScatterSum {
     fn default() -> Self {
-        Self { axis: 0 }
+        Self { axis: 0, batch_dims: 0 }
     }
 }
 
@@ -1516,6 +2251,75 @@ impl Default for OneHot {
     }
 }
 
+/// Attributes of [`Tensor::gather_nd_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct GatherNd {
+    /// How many leading axes params and indices share. Default `0`.
+    pub batch_dims: i64,
+}
+
+impl Default for GatherNd {
+    fn default() -> Self {
+        Self { batch_dims: 0 }
+    }
+}
+
+/// Attributes of [`Tensor::scatter_nd_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScatterNd {
+    /// How many leading axes the result shares with the indices. Default `0`.
+    pub batch_dims: i64,
+}
+
+impl Default for ScatterNd {
+    fn default() -> Self {
+        Self { batch_dims: 0 }
+    }
+}
+
+/// Attributes of [`Tensor::diag_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Diag {
+    /// The diagonal: 0 for the main one, positive above, negative below. Default `0`.
+    pub k: i64,
+    /// Rows of the matrices; -1 for as many as are needed. Default `-1`.
+    pub num_rows: i64,
+    /// Columns of the matrices; -1 for as many as are needed. Default `-1`.
+    pub num_cols: i64,
+}
+
+impl Default for Diag {
+    fn default() -> Self {
+        Self { k: 0, num_rows: -1, num_cols: -1 }
+    }
+}
+
+/// Attributes of [`Tensor::diag_part_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiagPart {
+    /// The diagonal: 0 for the main one, positive above, negative below. Default `0`.
+    pub k: i64,
+}
+
+impl Default for DiagPart {
+    fn default() -> Self {
+        Self { k: 0 }
+    }
+}
+
+/// Attributes of [`Tensor::set_diag_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct SetDiag {
+    /// The diagonal: 0 for the main one, positive above, negative below. Default `0`.
+    pub k: i64,
+}
+
+impl Default for SetDiag {
+    fn default() -> Self {
+        Self { k: 0 }
+    }
+}
+
 /// Attributes of [`Tensor::matmul_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Matmul {
@@ -1528,6 +2332,47 @@ pub struct Matmul {
 impl Default for Matmul {
     fn default() -> Self {
         Self { transpose_a: false, transpose_b: false }
+    }
+}
+
+/// Attributes of [`Tensor::resize_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resize {
+    /// "bilinear", or "bicubic" after Keys with a = -0.5. Default `"bilinear"`.
+    pub method: String,
+}
+
+impl Default for Resize {
+    fn default() -> Self {
+        Self { method: "bilinear".to_owned() }
+    }
+}
+
+/// Attributes of [`Tensor::resize_scatter_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResizeScatter {
+    /// "bilinear", or "bicubic" after Keys with a = -0.5. Default `"bilinear"`.
+    pub method: String,
+}
+
+impl Default for ResizeScatter {
+    fn default() -> Self {
+        Self { method: "bilinear".to_owned() }
+    }
+}
+
+/// Attributes of [`Tensor::crop_and_resize_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct CropAndResize {
+    /// "bilinear" or "nearest". Default `"bilinear"`.
+    pub method: String,
+    /// What a position outside the image holds. Default `0.0`.
+    pub extrapolation_value: f64,
+}
+
+impl Default for CropAndResize {
+    fn default() -> Self {
+        Self { method: "bilinear".to_owned(), extrapolation_value: 0.0 }
     }
 }
 

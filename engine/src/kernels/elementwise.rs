@@ -52,19 +52,3 @@ pub(crate) fn zip<T: Copy, V: Copy, U>(
     }
     Ok(result)
 }
-
-/// A copy of the first rows, with `places` combined with the second ones, in order.
-pub(crate) fn update_rows<T: Copy>(
-    (old, updates): (&[T], &[T]),
-    places: &[usize],
-    combine: impl Fn(T, T) -> T,
-) -> Result<Vec<T>, Error> {
-    let mut result = buffer(old.len())?;
-    result.extend_from_slice(old);
-    let size = updates.len().checked_div(places.len()).unwrap_or(0);
-    for (i, &place) in places.iter().enumerate() {
-        let rows = result[place * size..(place + 1) * size].iter_mut().zip(&updates[i * size..]);
-        rows.for_each(|(element, &update)| *element = combine(*element, update));
-    }
-    Ok(result)
-}

@@ -7,4 +7,6 @@ pub(crate) mod matmul;
 pub(crate) mod pool;
 pub(crate) mod real;
 pub(crate) mod reduce;
+pub(crate) mod resample;
+pub(crate) mod scatter;
 pub(crate) mod strided;

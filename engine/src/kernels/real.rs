@@ -202,3 +202,31 @@ fn integer_power<T: Number + PrimInt>(base: T, exponent: T) -> T {
     }
     result
 }
+
+/// An element from a number: fractions are cut and numbers out of range saturate; a truth value is whether it is not 0.
+pub(crate) trait FromDouble: Element {
+    fn from_double(value: f64) -> Self;
+}
+
+macro_rules! from_double {
+    ($($ty:ty),*) => {$(
+        impl FromDouble for $ty {
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::unnecessary_cast,
+                reason = "saturating, as documented"
+            )]
+            fn from_double(value: f64) -> Self {
+                value as Self
+            }
+        }
+    )*};
+}
+
+from_double!(f32, f64, i32, i64);
+
+impl FromDouble for bool {
+    fn from_double(value: f64) -> Self {
+        value != 0.0
+    }
+}

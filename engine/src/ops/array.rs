@@ -9,21 +9,25 @@ use crate::{
     aval::{Aval, Shape},
     dtype::{DType, DTypes},
     error::Error,
+    graph::Var,
     kernels::{
         elementwise::{broadcast_walk, map},
-        real::Real,
+        real::FromDouble,
         strided::{at, lockstep},
     },
-    op::{Call, Derivative, Kernel, OpDef, Reads, ResultType, cotangents},
-    ops::family::{
-        self, by_dtype, common_dtype, common_shape, exactly, free, ints, sample, sample_with,
-        truth, uniform, unsupported,
+    op::{Call, Derivative, Kernel, OpDef, Reads, ResultType, Rule, cotangents},
+    ops::{
+        CONCAT, EXPAND_DIMS, Join, NewAxis,
+        family::{
+            self, broadcast, by_dtype, common_dtype, common_shape, exactly, extent, free, ints,
+            sample, sample_with, truth, uniform, unsupported,
+        },
     },
 };
 
 /// The family, as the catalogue lists it.
 pub(super) const ALL: &[&OpDef] =
-    &[&FULL, &ZEROS_LIKE, &ONES_LIKE, &IDENTITY, &STOP_GRADIENT, &CAST, &WHERE];
+    &[&FULL, &ZEROS_LIKE, &ONES_LIKE, &RANGE, &LINSPACE, &IDENTITY, &STOP_GRADIENT, &CAST, &WHERE];
 
 const fn shaping(
     name: &'static str,
@@ -68,21 +72,13 @@ pub static FULL: OpDef = OpDef {
         "A tensor of equal elements.",
         "y = value",
         Kernel::Run(|call, out, _| {
-            fn filled<T: Element>(shape: &Shape, value: T) -> Result<Array, Error> {
+            fn filled<T: FromDouble>(shape: &Shape, value: f64) -> Result<Array, Error> {
                 let mut elements = buffer(shape.elements())?;
-                elements.resize(shape.elements(), value);
+                elements.resize(shape.elements(), T::from_double(value));
                 Array::new(shape, elements)
             }
             let value = Full::read(call.attrs).value;
-            let shape = &out[0].shape;
-            Ok(smallvec![match out[0].dtype {
-                DType::F32 => filled(shape, <f32 as Real>::of(value)),
-                DType::F64 => filled(shape, value),
-                DType::I32 => filled(shape, saturate_i32(value)),
-                DType::I64 => filled(shape, saturate_i64(value)),
-                DType::Bool => filled(shape, value != 0.0),
-                other @ (DType::F16 | DType::BF16) => Err(unsupported(call, other)),
-            }?])
+            Ok(smallvec![by_dtype!(any: out[0].dtype, T => filled::<T>(&out[0].shape, value))?])
         }),
         Derivative::None,
     )
@@ -109,6 +105,146 @@ pub static ONES_LIKE: OpDef = OpDef {
         Derivative::None,
     )
 };
+
+attrs! {
+    /// Attributes of a range.
+    Range {
+        /// First number.
+        start: f64 = Double(0.0),
+        /// Where to stop; it is not reached.
+        limit: f64 = Required,
+        /// Step; not 0.
+        delta: f64 = Double(1.0),
+        /// Dtype of the result.
+        dtype: DType = DType(DType::F32),
+    }
+}
+
+/// Numbers at equal steps.
+pub static RANGE: OpDef = OpDef {
+    inputs: &[],
+    dtypes: DTypes::NUMERIC,
+    result: ResultType::Attribute("dtype"),
+    attrs: Range::SPECS,
+    infer: |call| {
+        let Range { start, limit, delta, dtype } = Range::read(call.attrs);
+        if !DTypes::NUMERIC.contains(dtype) {
+            return Err(Error::UnsupportedDType { dtype, accepted: DTypes::NUMERIC });
+        }
+        let steps = ((limit - start) / delta).ceil();
+        if delta == 0.0 || !steps.is_finite() {
+            return Err(Error::attribute("delta", "must not be 0, and all must be finite"));
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturating; shapes are checked"
+        )]
+        let count = steps as usize;
+        Ok(smallvec![Aval { dtype, shape: [count].into() }])
+    },
+    samples: &[
+        sample_with(&[], || vec![("limit", Attr::Double(5.0))]),
+        sample_with(&[], || {
+            let [start, limit, delta] = [3.0, 1.0, -0.75].map(Attr::Double);
+            vec![("start", start), ("limit", limit), ("delta", delta)]
+        }),
+        sample_with(&[], || vec![("limit", Attr::Double(-1.0))]),
+    ],
+    ..shaping(
+        "range",
+        "Numbers from a start on, at equal steps, up to but not including a limit.",
+        "y[i] = start + i * delta",
+        Kernel::Run(|call, out, _| {
+            fn typed<T: FromDouble>(call: &Call, shape: &Shape) -> Result<Array, Error> {
+                let Range { start, delta, .. } = Range::read(call.attrs);
+                let mut elements = buffer(shape.elements())?;
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "tensors are far shorter than 2^52"
+                )]
+                elements.extend(
+                    (0..shape.elements()).map(|i| T::from_double(start + i as f64 * delta)),
+                );
+                Array::new(shape, elements)
+            }
+            let shape = &out[0].shape;
+            Ok(smallvec![by_dtype!(numeric: out[0].dtype, T => typed::<T>(call, shape))?])
+        }),
+        Derivative::None,
+    )
+};
+
+attrs! {
+    /// Attributes of evenly spaced numbers.
+    Linspace {
+        /// How many numbers there are, at least 1.
+        num: i64 = Required,
+        /// Where their axis goes, counted from 0 or backwards from -1, which is behind the last axis.
+        axis: i64 = Int(0),
+    }
+}
+
+/// Numbers at equal distances, ends included.
+pub static LINSPACE: OpDef = OpDef {
+    inputs: &["start", "stop"],
+    dtypes: DTypes::FLOAT,
+    attrs: Linspace::SPECS,
+    infer: |call| {
+        let mut out = broadcast(call)?.remove(0);
+        let Linspace { num, axis } = Linspace::read(call.attrs);
+        let axis = out.shape.axis(axis, 1)?;
+        let count = extent("num", num)?;
+        if count == 0 {
+            return Err(Error::attribute("num", "must be at least 1"));
+        }
+        out.shape.insert(axis, count);
+        Ok(smallvec![out])
+    },
+    samples: &[
+        sample_with(&[uniform(&[], -2.0, 0.0), uniform(&[], 1.0, 2.0)], || {
+            vec![("num", Attr::Int(5))]
+        }),
+        sample_with(&[uniform(&[2, 1], -2.0, 0.0), uniform(&[3], 1.0, 2.0)], || {
+            vec![("num", Attr::Int(4)), ("axis", Attr::Int(-1))]
+        }),
+        sample_with(&[uniform(&[2], -2.0, 0.0), uniform(&[2], 1.0, 2.0)], || {
+            vec![("num", Attr::Int(1))]
+        }),
+    ],
+    ..shaping(
+        "linspace",
+        "Evenly spaced numbers from a start to a stop, both included, along a new axis.",
+        "y[i] = start + i * (stop - start) / (num - 1)",
+        Kernel::Composite(|r| smallvec![linspace(r)]),
+        Derivative::None,
+    )
+};
+
+fn linspace<'g>(r: &Rule<'g>) -> Var<'g> {
+    let Linspace { num, axis } = Linspace::read(r.attrs);
+    let (start, stop) = (r.x[0], r.x[1]);
+    let shape = start.shape().broadcast(&stop.shape()).unwrap_or_default();
+    let wide =
+        |end: Var<'g>| end.broadcast_to(&shape).op(&EXPAND_DIMS, NewAxis { axis }.write(), &[]);
+    let (start, stop) = (wide(start), wide(stop));
+    if num == 1 {
+        return start;
+    }
+    let at = shape.axis(axis, 1).unwrap_or(0);
+    let inner = usize::try_from(num).unwrap_or(0).saturating_sub(2);
+    let mut along: Shape = std::iter::repeat_n(1, shape.len() + 1).collect();
+    along.set(at, inner);
+    let steps = start.graph().positions(inner).cast(start.dtype()).reshape(&along) + 1.0;
+    #[expect(clippy::cast_precision_loss, reason = "tensors are far shorter than 2^52")]
+    let delta = (stop - start) / (inner as f64 + 1.0);
+    // The ends themselves, so that rounding does not move them.
+    start.op(
+        &CONCAT,
+        Join { axis: Shape::from([at]).to_i64()[0] }.write(),
+        &[start + steps * delta, stop],
+    )
+}
 
 // --- passing on and converting ---
 
@@ -182,16 +318,6 @@ pub static CAST: OpDef = OpDef {
         },
     )
 };
-
-#[expect(clippy::cast_possible_truncation, reason = "saturating, as documented")]
-fn saturate_i32(value: f64) -> i32 {
-    value as i32
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "saturating, as documented")]
-fn saturate_i64(value: f64) -> i64 {
-    value as i64
-}
 
 /// Conversion between element types.
 trait Convert: Copy {

@@ -295,3 +295,20 @@ pub(crate) fn index_cost(at: usize) -> impl Fn(&Call, &[Aval]) -> Cost {
         workspace: (call.inputs[at].shape.elements() as u64).saturating_mul(16),
     }
 }
+
+/// The same for an op that folds slices into places, beside which the accumulators lie.
+pub(crate) fn fold_cost(at: usize) -> impl Fn(&Call, &[Aval]) -> Cost {
+    move |call, outputs| {
+        let Cost { flops, workspace } = index_cost(at)(call, outputs);
+        let inputs = call.inputs.iter().map(|x| x.shape.elements() as u64).sum();
+        Cost {
+            flops: flops.saturating_add(inputs),
+            workspace: workspace.saturating_add(flops.saturating_mul(8)),
+        }
+    }
+}
+
+/// An extent that an attribute gives.
+pub(crate) fn extent(name: &str, value: i64) -> Result<usize, Error> {
+    usize::try_from(value).map_err(|_| Error::attribute(name, "must not be negative"))
+}

@@ -9,13 +9,14 @@ use crate::{
     aval::{Aval, Shape},
     dtype::{DType, DTypes},
     error::Error,
-    kernels::real::Number,
+    graph::Var,
+    kernels::{real::Number, scatter},
     op::{
         Call, Cotangent, Cotangents, Derivative, Kernel, OpDef, Reads, ResultType, Rule,
         cotangent_at,
     },
     ops::family::{
-        self, by_dtype, index, indices, integer, positions, sample, sample_with, uniform,
+        self, by_dtype, extent, index, indices, integer, positions, sample, sample_with, uniform,
     },
 };
 
@@ -36,19 +37,79 @@ const fn indexing(
     }
 }
 
-// --- indices ---
+// --- along an axis ---
 
 attrs! {
     /// An axis to pick along.
     Gather {
         /// The axis, counted from 0 or backwards from -1.
         axis: i64 = Int(0),
+        /// How many leading axes params and indices share; the axis is none of them.
+        batch_dims: i64 = Int(0),
     }
 }
 
-/// Extents before an axis, along it, and behind it.
-fn around(shape: &Shape, axis: usize) -> (usize, usize, usize) {
-    (shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product())
+/// An axis among others, some of which the indices share.
+struct Along {
+    /// Extent of the leading axes that the indices have too.
+    batch: usize,
+    /// Extent of the axes between those and the axis.
+    before: usize,
+    /// Extent of the axis.
+    extent: usize,
+    /// Extent of the axes behind it.
+    behind: usize,
+}
+
+impl Along {
+    fn new(shape: &Shape, axis: usize, batch_dims: usize) -> Self {
+        Self {
+            batch: shape[..batch_dims].iter().product(),
+            before: shape[batch_dims..axis].iter().product(),
+            extent: shape[axis],
+            behind: shape[axis + 1..].iter().product(),
+        }
+    }
+
+    /// The numbers of the slices that are picked, in order.
+    fn places(&self, picks: &[usize]) -> impl Iterator<Item = usize> {
+        let &Self { batch, before, extent, .. } = self;
+        let per = picks.len().checked_div(batch).unwrap_or(0);
+        (0..batch).flat_map(move |b| {
+            (0..before).flat_map(move |p| {
+                let start = (b * before + p) * extent;
+                picks[b * per..(b + 1) * per].iter().map(move |pick| start + pick)
+            })
+        })
+    }
+}
+
+/// The axis, and how many leading axes the indices share with `x`.
+fn axis_of(
+    (x, indices): (&Shape, &Shape),
+    (axis, batch_dims): (i64, i64),
+) -> Result<(usize, usize), Error> {
+    let axis = x.axis(axis, 0)?;
+    let shared = usize::try_from(batch_dims).ok().filter(|&n| n <= axis && n <= indices.len());
+    let shared = shared.ok_or_else(|| {
+        Error::attribute("batch_dims", "must count axes that both inputs have before the axis")
+    })?;
+    if x[..shared] != indices[..shared] {
+        return Err(Error::ShapeMismatch {
+            lhs: x.clone(),
+            rhs: indices.clone(),
+            expected: "the first batch_dims extents must be equal",
+        });
+    }
+    Ok((axis, shared))
+}
+
+/// The same for a call whose second input are indices.
+fn gathered(call: &Call) -> Result<(usize, usize), Error> {
+    let [x, i] = call.inputs else { return Err(Error::bug("gather takes two inputs")) };
+    integer(i)?;
+    let Gather { axis, batch_dims } = Gather::read(call.attrs);
+    axis_of((&x.shape, &i.shape), (axis, batch_dims))
 }
 
 /// Slices picked by indices.
@@ -56,16 +117,10 @@ pub static GATHER: OpDef = OpDef {
     inputs: &["params", "indices"],
     attrs: Gather::SPECS,
     infer: |call| {
-        let [x, i] = call.inputs else { return Err(Error::bug("gather takes two inputs")) };
-        integer(i)?;
-        let axis = x.shape.axis(Gather::read(call.attrs).axis, 0)?;
-        let shape = x.shape[..axis]
-            .iter()
-            .chain(i.shape.iter())
-            .chain(&x.shape[axis + 1..])
-            .copied()
-            .collect();
-        Ok(smallvec![Aval { dtype: x.dtype, shape }])
+        let (axis, shared) = gathered(call)?;
+        let (x, i) = (&call.inputs[0], &call.inputs[1].shape);
+        let parts = [&x.shape[..axis], &i[shared..], &x.shape[axis + 1..]];
+        Ok(smallvec![Aval { dtype: x.dtype, shape: parts.concat().into_iter().collect() }])
     },
     cost: |call, out| family::index_cost(1)(call, out),
     samples: &[
@@ -73,30 +128,27 @@ pub static GATHER: OpDef = OpDef {
         sample_with(&[uniform(&[2, 3], -2.0, 2.0), index(&[2, 2], 0, 3)], || {
             vec![("axis", Attr::Int(1))]
         }),
+        sample_with(&[uniform(&[2, 3, 4, 2], -2.0, 2.0), index(&[2, 3], 0, 4)], || {
+            vec![("axis", Attr::Int(2)), ("batch_dims", Attr::Int(1))]
+        }),
+        sample(&[uniform(&[0, 2], -2.0, 2.0), index(&[0], 0, 1)]),
     ],
     ..indexing(
         "gather",
         "Picks slices along an axis. Along the first axis the gradient is sparse.",
-        "y[i, j] = params[indices[i], j]",
+        "y[b, i, j] = params[b, indices[b, i], j]",
         Kernel::Run(|call, out, inputs| {
             fn typed<T: Element>(
                 call: &Call,
                 out: &Aval,
                 inputs: &[&Array],
             ) -> Result<Array, Error> {
-                let shape = &call.inputs[0].shape;
-                let (before, extent, behind) =
-                    around(shape, shape.axis(Gather::read(call.attrs).axis, 0)?);
-                let picks = positions(inputs[1], extent)?;
+                let (axis, shared) = gathered(call)?;
+                let along = Along::new(&call.inputs[0].shape, axis, shared);
+                let picks = positions(inputs[1], along.extent)?;
+                let extents = (along.behind, out.shape.elements());
                 let x = inputs[0].elements::<T>()?;
-                let mut result = buffer(out.shape.elements())?;
-                for block in 0..before {
-                    for &pick in &picks {
-                        let start = (block * extent + pick) * behind;
-                        result.extend_from_slice(&x[start..start + behind]);
-                    }
-                }
-                Array::new(&out.shape, result)
+                Array::new(&out.shape, scatter::pick(x, along.places(&picks), extents)?)
             }
             Ok(smallvec![by_dtype!(any: out[0].dtype, T => typed::<T>(call, &out[0], inputs))?])
         }),
@@ -104,29 +156,29 @@ pub static GATHER: OpDef = OpDef {
     )
 };
 
-fn gather_back<'g>(r: &Rule<'g>, ct: &[crate::graph::Var<'g>]) -> Cotangents<'g> {
+fn gather_back<'g>(r: &Rule<'g>, ct: &[Var<'g>]) -> Cotangents<'g> {
     let (x, picks) = (r.x[0].shape(), r.x[1].shape());
-    let axis = x.axis(Gather::read(r.attrs).axis, 0).unwrap_or(0);
-    let count = picks.elements();
-    let indices = r.x[1].reshape(&[count].into());
+    let Gather { axis, batch_dims } = Gather::read(r.attrs);
+    // `infer` accepted them.
+    let (axis, shared) = axis_of((&x, &picks), (axis, batch_dims)).unwrap_or_default();
+    let count = picks[shared..].iter().product();
+    let flat: Shape = picks[..shared].iter().copied().chain([count]).collect();
+    let indices = r.x[1].reshape(&flat);
     let mut rows: Shape = x.clone();
     rows.set(axis, count);
     let values = ct[0].reshape(&rows);
     if axis == 0 {
         return smallvec![Some(Cotangent::Rows { values, indices })];
     }
-    cotangent_at(0, scatter_sum(values, indices, axis, x[axis]))
+    let all = Shape::from([axis, x[axis]]).to_i64();
+    let attrs = ScatterSum { axis: all[0], extent: all[1], batch_dims };
+    cotangent_at(0, values.op(&SCATTER_SUM, attrs.write(), &[indices]))
 }
 
-/// Sums slices into zeros of the given extent along an axis.
-pub(crate) fn scatter_sum<'g>(
-    values: crate::graph::Var<'g>,
-    indices: crate::graph::Var<'g>,
-    axis: usize,
-    extent: usize,
-) -> crate::graph::Var<'g> {
-    let both = Shape::from([axis, extent]).to_i64();
-    values.op(&SCATTER_SUM, ScatterSum { axis: both[0], extent: both[1] }.write(), &[indices])
+/// Sums slices into zeros of the given extent along the first axis.
+pub(crate) fn scatter_sum<'g>(values: Var<'g>, indices: Var<'g>, extent: usize) -> Var<'g> {
+    let extent = Shape::from([extent]).to_i64()[0];
+    values.op(&SCATTER_SUM, ScatterSum { axis: 0, extent, batch_dims: 0 }.write(), &[indices])
 }
 
 attrs! {
@@ -136,7 +188,25 @@ attrs! {
         axis: i64 = Int(0),
         /// Extent of the result along that axis.
         extent: i64 = Required,
+        /// How many leading axes values and indices share; the axis is none of them.
+        batch_dims: i64 = Int(0),
     }
+}
+
+/// The axis and the shared axes of a sum by index.
+fn scattered(call: &Call) -> Result<(usize, usize), Error> {
+    let [x, i] = call.inputs else { return Err(Error::bug("scatter_sum takes two inputs")) };
+    integer(i)?;
+    let ScatterSum { axis, batch_dims, .. } = ScatterSum::read(call.attrs);
+    let (axis, shared) = axis_of((&x.shape, &i.shape), (axis, batch_dims))?;
+    if i.shape.len() != shared + 1 || i.shape[shared] != x.shape[axis] {
+        return Err(Error::ShapeMismatch {
+            lhs: x.shape.clone(),
+            rhs: i.shape.clone(),
+            expected: "there must be one index for each slice",
+        });
+    }
+    Ok((axis, shared))
 }
 
 /// Sums of slices by index.
@@ -145,26 +215,12 @@ pub static SCATTER_SUM: OpDef = OpDef {
     dtypes: DTypes::NUMERIC,
     attrs: ScatterSum::SPECS,
     infer: |call| {
-        let [x, i] = call.inputs else { return Err(Error::bug("scatter_sum takes two inputs")) };
-        integer(i)?;
-        let ScatterSum { axis, extent } = ScatterSum::read(call.attrs);
-        let axis = x.shape.axis(axis, 0)?;
-        if i.shape.len() != 1 || i.shape[0] != x.shape[axis] {
-            return Err(Error::ShapeMismatch {
-                lhs: x.shape.clone(),
-                rhs: i.shape.clone(),
-                expected: "there must be one index for each slice",
-            });
-        }
-        let mut shape = x.shape.clone();
-        shape.set(
-            axis,
-            usize::try_from(extent)
-                .map_err(|_| Error::attribute("extent", "must not be negative"))?,
-        );
-        Ok(smallvec![Aval { dtype: x.dtype, shape }])
+        let (axis, _) = scattered(call)?;
+        let mut out = call.inputs[0].clone();
+        out.shape.set(axis, extent("extent", ScatterSum::read(call.attrs).extent)?);
+        Ok(smallvec![out])
     },
-    cost: |call, out| family::index_cost(1)(call, out),
+    cost: |call, out| family::fold_cost(1)(call, out),
     samples: &[
         sample_with(&[uniform(&[3, 2], -2.0, 2.0), index(&[3], 0, 4)], || {
             vec![("extent", Attr::Int(4))]
@@ -172,45 +228,34 @@ pub static SCATTER_SUM: OpDef = OpDef {
         sample_with(&[uniform(&[2, 3], -2.0, 2.0), index(&[3], 0, 2)], || {
             vec![("axis", Attr::Int(1)), ("extent", Attr::Int(2))]
         }),
+        sample_with(&[uniform(&[2, 3, 4, 2], -2.0, 2.0), index(&[2, 4], 0, 3)], || {
+            vec![("axis", Attr::Int(2)), ("extent", Attr::Int(3)), ("batch_dims", Attr::Int(1))]
+        }),
     ],
     ..indexing(
         "scatter_sum",
         "Adds slices into zeros at given positions along an axis; slices of one position are summed in order.",
-        "y[k, j] = sum of values[i, j] where indices[i] = k",
+        "y[b, k, j] = sum of values[b, i, j] where indices[b, i] = k",
         Kernel::Run(|call, out, inputs| {
             fn typed<T: Number>(
                 call: &Call,
                 out: &Aval,
                 inputs: &[&Array],
             ) -> Result<Array, Error> {
-                let axis = out.shape.axis(ScatterSum::read(call.attrs).axis, 0)?;
-                let (before, extent, behind) = around(&out.shape, axis);
-                let places = positions(inputs[1], extent)?;
+                let (axis, shared) = scattered(call)?;
+                let along = Along::new(&out.shape, axis, shared);
+                let places = positions(inputs[1], along.extent)?;
+                let extents = (along.behind, out.shape.elements());
                 let x = inputs[0].elements::<T>()?;
-                let mut result = buffer(out.shape.elements())?;
-                result.resize(out.shape.elements(), T::ZERO);
-                for block in 0..before {
-                    for (i, &place) in places.iter().enumerate() {
-                        let (to, from) = (
-                            (block * extent + place) * behind,
-                            (block * places.len() + i) * behind,
-                        );
-                        for (sum, &value) in
-                            result[to..to + behind].iter_mut().zip(&x[from..from + behind])
-                        {
-                            *sum = sum.add(value);
-                        }
-                    }
-                }
-                Array::new(&out.shape, result)
+                Array::new(&out.shape, scatter::sums(x, along.places(&places), extents)?)
             }
             Ok(smallvec![by_dtype!(numeric: out[0].dtype, T => typed::<T>(call, &out[0], inputs))?])
         }),
         Derivative::Linear {
             reads: Reads::X1,
             transpose: |r, ct| {
-                let axis = ScatterSum::read(r.attrs).axis;
-                cotangent_at(0, ct[0].op(&GATHER, Gather { axis }.write(), &[r.x[1]]))
+                let ScatterSum { axis, batch_dims, .. } = ScatterSum::read(r.attrs);
+                cotangent_at(0, ct[0].op(&GATHER, Gather { axis, batch_dims }.write(), &[r.x[1]]))
             },
         },
     )
@@ -235,10 +280,7 @@ pub static ONE_HOT: OpDef = OpDef {
     infer: |call| {
         let OneHot { depth, dtype } = OneHot::read(call.attrs);
         let mut shape = call.inputs[0].shape.clone();
-        shape.push(
-            usize::try_from(depth)
-                .map_err(|_| Error::attribute("depth", "must not be negative"))?,
-        );
+        shape.push(extent("depth", depth)?);
         Ok(smallvec![Aval { dtype, shape }])
     },
     cost: |call, out| family::index_cost(0)(call, out),

@@ -4,17 +4,24 @@
 //! only for numerical stability or speed.
 
 mod array;
+mod blocks;
 mod compare;
+mod diagonal;
 pub(crate) mod family;
+mod image;
 mod indexing;
 mod linalg;
 mod losses;
 mod math;
 mod nn;
+mod padding;
 mod pool;
 mod random;
+mod rearrange;
 mod reduce;
 mod rounding;
+mod scatter;
+mod segment;
 mod shape;
 mod slicing;
 
@@ -23,8 +30,9 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 pub use self::{
-    array::*, compare::*, indexing::*, linalg::*, losses::*, math::*, nn::*, pool::*, random::*,
-    reduce::*, rounding::*, shape::*, slicing::*,
+    array::*, blocks::*, compare::*, diagonal::*, image::*, indexing::*, linalg::*, losses::*,
+    math::*, nn::*, padding::*, pool::*, random::*, rearrange::*, reduce::*, rounding::*,
+    scatter::*, segment::*, shape::*, slicing::*,
 };
 use crate::op::OpDef;
 
@@ -38,8 +46,15 @@ pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
         array::ALL,
         shape::ALL,
         slicing::ALL,
+        padding::ALL,
+        rearrange::ALL,
+        blocks::ALL,
         indexing::ALL,
+        scatter::ALL,
+        segment::ALL,
+        diagonal::ALL,
         linalg::ALL,
+        image::ALL,
         nn::ALL,
         losses::ALL,
         pool::ALL,

@@ -194,11 +194,12 @@ fn products_of_others<'g>(r: &Rule<'g>) -> Var<'g> {
 }
 
 /// The element, of equals the first, that an extreme takes; NaN wins.
-fn larger<T: Number>(a: T, x: T) -> T {
+pub(super) fn larger<T: Number>(a: T, x: T) -> T {
     if a >= x || a.is_nan() { a } else { x }
 }
 
-fn smaller<T: Number>(a: T, x: T) -> T {
+/// The same for the smallest.
+pub(super) fn smaller<T: Number>(a: T, x: T) -> T {
     if a <= x || a.is_nan() { a } else { x }
 }
 

@@ -13,11 +13,9 @@ use crate::{
         elementwise::broadcast_walk,
         strided::{Walk, copy, signed},
     },
-    op::{
-        Arrays, Call, Cotangents, Derivative, Kernel, OpDef, Reads, Rule, cotangent_at, cotangents,
-    },
+    op::{Arrays, Call, Cotangents, Derivative, Kernel, OpDef, Reads, Rule, cotangents},
     ops::{
-        PAD, Pad, SLICE, Slice,
+        SLICE, Slice,
         family::{
             self, by_dtype, common_dtype, free, ints, per_element, sample, sample_with, uniform,
         },
@@ -397,8 +395,10 @@ pub static CONCAT: OpDef = OpDef {
                 out: &Aval,
                 inputs: &[&Array],
             ) -> Result<Array, Error> {
-                let rows: usize = out.shape[..axis].iter().product();
-                let mut result = buffer(out.shape.elements())?;
+                let total = out.shape.elements();
+                // There may be many rows of nothing.
+                let rows = if total == 0 { 0 } else { out.shape[..axis].iter().product() };
+                let mut result = buffer(total)?;
                 for row in 0..rows {
                     for x in inputs {
                         let size: usize = x.shape()[axis..].iter().product();
@@ -512,18 +512,3 @@ pub static SPLIT: OpDef = OpDef {
         },
     )
 };
-
-/// Cotangent of an op that cut a window out of its input: zeros around it.
-pub(crate) fn pad_back<'g>(
-    x: &Shape,
-    begin: &[usize],
-    ct: crate::graph::Var<'g>,
-) -> Cotangents<'g> {
-    let part = ct.shape();
-    let mut paddings = Ints::new();
-    for (axis, &start) in begin.iter().enumerate() {
-        let behind = x[axis].saturating_sub(start + part[axis]);
-        paddings.extend(Shape::from([start, behind]).to_i64());
-    }
-    cotangent_at(0, ct.op(&PAD, Pad { paddings, constant: 0.0 }.write(), &[]))
-}

@@ -1,4 +1,4 @@
-//! Cutting windows out of tensors, and padding them.
+//! Cutting windows out of tensors, and changing them.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -7,22 +7,20 @@ use crate::{
     attrs,
     attrs::{Attr, Ints},
     aval::{Aval, Shape},
-    dtype::DTypes,
+    dtype::{DType, DTypes},
     error::Error,
-    kernels::{
-        real::Number,
-        strided::{Walk, signed},
-    },
-    op::{Call, Cotangents, Derivative, Kernel, OpDef, Reads, Rule, cotangents},
+    kernels::strided::{Walk, signed},
+    op::{Derivative, Kernel, OpDef, Reads, cotangents},
     ops::{
         copied,
-        family::{self, by_dtype, ints, sample_with, uniform},
-        pad_back,
+        family::{self, by_dtype, common_dtype, ints, sample_with, uniform},
+        padding::pad_back,
     },
 };
 
 /// The family, as the catalogue lists it.
-pub(super) const ALL: &[&OpDef] = &[&SLICE, &STRIDED_SLICE, &STRIDED_SLICE_SCATTER, &PAD];
+pub(super) const ALL: &[&OpDef] =
+    &[&SLICE, &STRIDED_SLICE, &STRIDED_SLICE_SCATTER, &TENSOR_STRIDED_SLICE_UPDATE];
 
 const fn indexing(
     name: &'static str,
@@ -311,7 +309,8 @@ attrs! {
 }
 
 impl StridedScatter {
-    fn new(shape: &Shape, spec: Strided) -> Self {
+    /// The window of a tensor of that shape.
+    pub(super) fn new(shape: &Shape, spec: Strided) -> Self {
         let Strided {
             begin,
             end,
@@ -371,14 +370,7 @@ pub static STRIDED_SLICE_SCATTER: OpDef = OpDef {
         let (shape, spec) = StridedScatter::read(call.attrs).window();
         let shape = Shape::checked(&shape)?;
         let x = &call.inputs[0];
-        let expected = Window::new(&shape, &spec)?.shape;
-        if x.shape != expected {
-            return Err(Error::ShapeMismatch {
-                lhs: x.shape.clone(),
-                rhs: expected,
-                expected: "the window's shape",
-            });
-        }
+        fits(x, &shape, &spec)?;
         Ok(smallvec![Aval { dtype: x.dtype, shape }])
     },
     samples: &[sample_with(&[uniform(&[2, 2], -2.0, 2.0)], || {
@@ -419,104 +411,42 @@ pub static STRIDED_SLICE_SCATTER: OpDef = OpDef {
     )
 };
 
-attrs! {
-    /// Attributes of padding.
-    Pad {
-        /// For each axis two numbers: how much before and how much behind.
-        paddings: Ints = Required,
-        /// What to pad with.
-        constant: f64 = Double(0.0),
-    }
-}
-
-fn padded(x: &Shape, attrs: &attrs::Attrs) -> Result<(Shape, Shape), Error> {
-    let paddings = Pad::read(attrs).paddings;
-    let amounts: Option<SmallVec<[usize; 16]>> =
-        paddings.iter().map(|&n| usize::try_from(n).ok()).collect();
-    let amounts = amounts.filter(|amounts| amounts.len() == 2 * x.len()).ok_or_else(|| {
-        Error::attribute("paddings", format!("must be {} numbers from 0 on", 2 * x.len()))
-    })?;
-    let before = amounts.chunks(2).map(|pair| pair[0]).collect();
-    let total = |i: usize| x[i].saturating_add(amounts[2 * i]).saturating_add(amounts[2 * i + 1]);
-    Ok((before, (0..x.len()).map(total).collect()))
-}
-
-/// Padding.
-pub static PAD: OpDef = OpDef {
-    dtypes: DTypes::NUMERIC,
-    attrs: Pad::SPECS,
+/// A changed window.
+pub static TENSOR_STRIDED_SLICE_UPDATE: OpDef = OpDef {
+    inputs: &["input", "value"],
+    attrs: Strided::SPECS,
     infer: |call| {
-        let x = &call.inputs[0];
-        Ok(smallvec![Aval { dtype: x.dtype, shape: padded(&x.shape, call.attrs)?.1 }])
+        let [x, value] = call.inputs else {
+            return Err(Error::bug("tensor_strided_slice_update takes two inputs"));
+        };
+        common_dtype(x, value)?;
+        fits(value, &x.shape, &Strided::read(call.attrs))?;
+        Ok(smallvec![x.clone()])
     },
-    samples: &[sample_with(&[uniform(&[2, 3], -2.0, 2.0)], || {
-        vec![ints("paddings", &[1, 0, 0, 2])]
+    samples: &[sample_with(&[uniform(&[3, 4], -2.0, 2.0), uniform(&[2, 2], -2.0, 2.0)], || {
+        vec![ints("begin", &[0, 3]), ints("end", &[3, 0]), ints("strides", &[2, -2])]
     })],
     ..indexing(
-        "pad",
-        "Pads a tensor with a constant.",
-        "y[before + i] = x[i]",
-        Kernel::Run(|call, out, inputs| {
-            fn typed<T: Number + Convertible>(
-                call: &Call,
-                out: &Aval,
-                x: &Array,
-            ) -> Result<Array, Error> {
-                let (before, _) = padded(&call.inputs[0].shape, call.attrs)?;
-                let mut result = buffer(out.shape.elements())?;
-                result.resize(out.shape.elements(), T::from_double(Pad::read(call.attrs).constant));
-                let strides = out.shape.strides();
-                let offset: usize = before.iter().zip(&strides).map(|(&b, &s)| b * s).sum();
-                let walk = Walk::new(
-                    &call.inputs[0].shape,
-                    strides.iter().map(|&s| signed(s)),
-                    signed(offset),
-                );
-                let mut values = x.elements::<T>()?.iter();
-                walk.each(|at| {
-                    if let Some(&value) = values.next() {
-                        result[at] = value;
-                    }
-                });
-                Array::new(&out.shape, result)
-            }
-            Ok(smallvec![
-                by_dtype!(numeric: out[0].dtype, T => typed::<T>(call, &out[0], inputs[0]))?
-            ])
+        "tensor_strided_slice_update",
+        "A tensor with another window with steps.",
+        "y = input, but y[begin + i * stride] = value[i]",
+        Kernel::Composite(|r| {
+            let (x, value) = (r.x[0], r.x[1]);
+            let window = StridedScatter::new(&x.shape(), Strided::read(r.attrs)).write();
+            let all = x.graph().full(&Aval { dtype: DType::Bool, shape: value.shape() }, 1.0);
+            let inside = all.op(&STRIDED_SLICE_SCATTER, window.clone(), &[]);
+            smallvec![value.op(&STRIDED_SLICE_SCATTER, window, &[]).select(inside, x)]
         }),
-        // Affine in x: the constant has no tangent.
-        Derivative::Custom {
-            reads: Reads::NONE,
-            vjp: pad_vjp,
-            jvp: |r, t| {
-                let paddings = Pad::read(r.attrs).paddings;
-                let tangent = t[0].unwrap_or_else(|| r.x[0].zeros());
-                smallvec![tangent.op(&PAD, Pad { paddings, constant: 0.0 }.write(), &[])]
-            },
-        },
+        Derivative::None,
     )
 };
 
-fn pad_vjp<'g>(r: &Rule<'g>, ct: &[crate::graph::Var<'g>]) -> Cotangents<'g> {
-    let x = r.x[0].shape();
-    let begin = padded(&x, r.attrs).map(|(before, _)| before.to_i64()).unwrap_or_default();
-    cotangents([ct[0].op(&SLICE, Slice { begin, size: x.to_i64() }.write(), &[])])
+/// Checks a value against a window of a tensor.
+fn fits(value: &Aval, tensor: &Shape, spec: &Strided) -> Result<(), Error> {
+    let expected = Window::new(tensor, spec)?.shape;
+    if value.shape == expected {
+        return Ok(());
+    }
+    let lhs = value.shape.clone();
+    Err(Error::ShapeMismatch { lhs, rhs: expected, expected: "the window's shape" })
 }
-
-/// A number as an element.
-trait Convertible {
-    fn from_double(value: f64) -> Self;
-}
-
-macro_rules! convertible {
-    ($($ty:ty),*) => {$(
-        impl Convertible for $ty {
-            #[allow(clippy::cast_possible_truncation, clippy::unnecessary_cast, reason = "saturating, as cast documents")]
-            fn from_double(value: f64) -> Self {
-                value as $ty
-            }
-        }
-    )*};
-}
-
-convertible!(f32, f64, i32, i64);

@@ -129,7 +129,7 @@ impl Checked {
             None => self.gradient.aval(),
             Some(indices) => {
                 let extent = variable.shape.to_i64().first().copied().unwrap_or(0);
-                let attrs = ScatterSum { axis: 0, extent }.write();
+                let attrs = ScatterSum { axis: 0, extent, batch_dims: 0 }.write();
                 exec::infer(&SCATTER_SUM, &attrs, &[self.gradient.aval(), indices.aval()])?
                     .remove(0)
             }
@@ -162,7 +162,7 @@ fn write_step(
                 if let Some(indices) = &member.indices {
                     // Duplicate rows are summed before anything that is not linear.
                     let extent = member.theta.aval().shape[0];
-                    gradient = scatter_sum(gradient, operand(indices), 0, extent);
+                    gradient = scatter_sum(gradient, operand(indices), extent);
                 }
                 let state =
                     state.states.get(&member.id).into_iter().flatten().map(&operand).collect();

@@ -13,7 +13,7 @@ use crate::{
     exec,
     graph::{Graph, Operand, Value, ValueId},
     half_precision::{copies, narrow, widen},
-    kernels::{elementwise::update_rows, real::Number},
+    kernels::{real::Number, scatter},
     op::{Kernel, OpDef},
     ops::{ADD, GATHER, Gather, IDENTITY, SUBTRACT, family::positions},
     tape::pair,
@@ -245,7 +245,7 @@ impl Session {
         let old = self.variable(handle)?.tensor.clone();
         let inputs = self.inputs(&[indices, updates])?;
         let (indices, updates) = (inputs[0].value.tensor.clone(), inputs[1].value.tensor.clone());
-        let gather = Gather { axis: 0 }.write();
+        let gather = Gather { axis: 0, batch_dims: 0 }.write();
         // Gathering checks dtype, rank and range of the indices, and says what the updates must look like.
         let rows = exec::run(&self.ledger, &GATHER, &gather, &[&old, &indices])?.remove(0);
         if rows.aval() != updates.aval() {
@@ -279,7 +279,7 @@ impl Session {
                     AssignMode::Subtract => |old: $ty, new: $ty| Number::sub(old, new),
                 };
                 let rows = (old.elements()?, updates.elements()?);
-                Array::new(&aval.shape, update_rows(rows, &places, combine)?)?
+                Array::new(&aval.shape, scatter::update(rows, &places, combine)?)?
             }};
         }
         let array = match aval.dtype.widened() {
@@ -289,7 +289,7 @@ impl Session {
             DType::I64 => changed!(i64),
             DType::Bool if mode == AssignMode::Replace => {
                 let rows = (old.elements()?, updates.elements()?);
-                Array::new(&aval.shape, update_rows(rows, &places, |_: bool, new| new)?)?
+                Array::new(&aval.shape, scatter::update(rows, &places, |_: bool, new| new)?)?
             }
             DType::Bool => {
                 return Err(Error::UnsupportedDType {

@@ -788,6 +788,57 @@ def ones_like(
     return _apply("ones_like", [x], {}, 0)
 
 
+def range(
+    *,
+    start: float = 0.0,
+    limit: float,
+    delta: float = 1.0,
+    dtype: Any = dtypes.float32,
+) -> Any:
+    """Numbers from a start on, at equal steps, up to but not including a limit.
+
+    Computes `y[i] = start + i * delta`.
+
+    Args:
+        start: First number.
+        limit: Where to stop; it is not reached.
+        delta: Step; not 0.
+        dtype: Dtype of the result.
+    """
+    attributes: dict[str, Any] = {}
+    if start != 0.0:
+        attributes["start"] = float(start)
+    attributes["limit"] = float(limit)
+    if delta != 1.0:
+        attributes["delta"] = float(delta)
+    attributes["dtype"] = dtypes.as_dtype(dtype)
+    return _apply("range", [], attributes, "attribute")
+
+
+def linspace(
+    start: Any,
+    stop: Any,
+    *,
+    num: int,
+    axis: int = 0,
+) -> Any:
+    """Evenly spaced numbers from a start to a stop, both included, along a new axis.
+
+    Computes `y[i] = start + i * (stop - start) / (num - 1)`.
+
+    Args:
+        start: A tensor.
+        stop: A tensor.
+        num: How many numbers there are, at least 1.
+        axis: Where their axis goes, counted from 0 or backwards from -1, which is behind the last axis.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["num"] = int(num)
+    if axis != 0:
+        attributes["axis"] = int(axis)
+    return _apply("linspace", [start, stop], attributes, 0)
+
+
 def identity(
     x: Any,
 ) -> Any:
@@ -1118,6 +1169,52 @@ def strided_slice_scatter(
     return _apply("strided_slice_scatter", [x], attributes, 0)
 
 
+def tensor_strided_slice_update(
+    input: Any,
+    value: Any,
+    *,
+    begin: Any,
+    end: Any,
+    strides: Any,
+    begin_mask: int = 0,
+    end_mask: int = 0,
+    ellipsis_mask: int = 0,
+    new_axis_mask: int = 0,
+    shrink_axis_mask: int = 0,
+) -> Any:
+    """A tensor with another window with steps.
+
+    Computes `y = input, but y[begin + i * stride] = value[i]`.
+
+    Args:
+        input: A tensor.
+        value: A tensor.
+        begin: First position; negative ones count from the end.
+        end: Position to stop before; negative ones count from the end.
+        strides: Step; not 0.
+        begin_mask: Bits of the entries whose begin is the edge.
+        end_mask: Bits of the entries whose end is the edge.
+        ellipsis_mask: Bit of the entry that stands for all axes not named.
+        new_axis_mask: Bits of the entries that insert an axis of extent 1.
+        shrink_axis_mask: Bits of the entries that pick one position and remove the axis.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["begin"] = tuple(int(i) for i in begin)
+    attributes["end"] = tuple(int(i) for i in end)
+    attributes["strides"] = tuple(int(i) for i in strides)
+    if begin_mask != 0:
+        attributes["begin_mask"] = int(begin_mask)
+    if end_mask != 0:
+        attributes["end_mask"] = int(end_mask)
+    if ellipsis_mask != 0:
+        attributes["ellipsis_mask"] = int(ellipsis_mask)
+    if new_axis_mask != 0:
+        attributes["new_axis_mask"] = int(new_axis_mask)
+    if shrink_axis_mask != 0:
+        attributes["shrink_axis_mask"] = int(shrink_axis_mask)
+    return _apply("tensor_strided_slice_update", [input, value], attributes, 0)
+
+
 def pad(
     x: Any,
     *,
@@ -1140,24 +1237,220 @@ def pad(
     return _apply("pad", [x], attributes, 0)
 
 
+def mirror_pad(
+    x: Any,
+    *,
+    paddings: Any,
+    mode: str = "REFLECT",
+) -> Any:
+    """Pads a tensor with its mirror image.
+
+    Computes `y = mirrored x, x, mirrored x`.
+
+    Args:
+        x: A tensor.
+        paddings: For each axis two numbers: how much before and how much behind.
+        mode: "REFLECT" leaves the edge itself out of the mirror image, "SYMMETRIC" repeats it.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["paddings"] = tuple(int(i) for i in paddings)
+    if mode != "REFLECT":
+        attributes["mode"] = mode
+    return _apply("mirror_pad", [x], attributes, 0)
+
+
+def reverse(
+    x: Any,
+    *,
+    axis: Any,
+) -> Any:
+    """Turns the order of elements along axes around.
+
+    Computes `y[i] = x[n - 1 - i]`.
+
+    Args:
+        x: A tensor.
+        axis: The axes, counted from 0 or backwards from -1; none leaves the tensor as it is.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["axis"] = tuple(int(i) for i in axis)
+    return _apply("reverse", [x], attributes, 0)
+
+
+def roll(
+    x: Any,
+    *,
+    shift: Any,
+    axis: Any,
+) -> Any:
+    """Shifts elements along axes; those that leave at one end enter at the other.
+
+    Computes `y[(i + shift) mod n] = x[i]`.
+
+    Args:
+        x: A tensor.
+        shift: Steps towards the end, one number for each axis.
+        axis: The axes, counted from 0 or backwards from -1; the steps of one that is named again are added.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["shift"] = tuple(int(i) for i in shift)
+    attributes["axis"] = tuple(int(i) for i in axis)
+    return _apply("roll", [x], attributes, 0)
+
+
+def reverse_sequence(
+    input: Any,
+    seq_lengths: Any,
+    *,
+    seq_axis: int,
+    batch_axis: int = 0,
+) -> Any:
+    """Turns the first elements of each sequence around, as many as its length says.
+
+    Computes `y[b, t] = input[b, length[b] - 1 - t] if t < length[b] else input[b, t]`.
+
+    Args:
+        input: A tensor.
+        seq_lengths: A tensor.
+        seq_axis: The axis that is reversed.
+        batch_axis: The axis that the lengths are of.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["seq_axis"] = int(seq_axis)
+    if batch_axis != 0:
+        attributes["batch_axis"] = int(batch_axis)
+    return _apply("reverse_sequence", [input, seq_lengths], attributes, 0)
+
+
+def space_to_batch_nd(
+    x: Any,
+    *,
+    block_shape: Any,
+    paddings: Any,
+) -> Any:
+    """Moves the positions of each block into the batch, after padding with zeros.
+
+    Computes `y[(p, q, b), i, j] = x[b, i * block + p, j * block + q]`.
+
+    Args:
+        x: A tensor.
+        block_shape: Extent of the blocks along each axis behind the first.
+        paddings: For each of these axes two numbers: how many zeros before and behind.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["block_shape"] = tuple(int(i) for i in block_shape)
+    attributes["paddings"] = tuple(int(i) for i in paddings)
+    return _apply("space_to_batch_nd", [x], attributes, 0)
+
+
+def batch_to_space_nd(
+    x: Any,
+    *,
+    block_shape: Any,
+    crops: Any,
+) -> Any:
+    """Moves batches into the positions of blocks, and crops: the reverse of `space_to_batch_nd`.
+
+    Computes `y[b, i * block + p, j * block + q] = x[(p, q, b), i, j]`.
+
+    Args:
+        x: A tensor.
+        block_shape: Extent of the blocks along each axis behind the first.
+        crops: For each of these axes two numbers: how much to cut off at its begin and end.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["block_shape"] = tuple(int(i) for i in block_shape)
+    attributes["crops"] = tuple(int(i) for i in crops)
+    return _apply("batch_to_space_nd", [x], attributes, 0)
+
+
+def space_to_depth(
+    x: Any,
+    *,
+    block_size: int,
+) -> Any:
+    """Moves each block of an image [batch, height, width, channels] into the channels.
+
+    Computes `y[b, i, j, (p, q, c)] = x[b, i * block + p, j * block + q, c]`.
+
+    Args:
+        x: A tensor.
+        block_size: Height and width of a block, from 1 on.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["block_size"] = int(block_size)
+    return _apply("space_to_depth", [x], attributes, 0)
+
+
+def depth_to_space(
+    x: Any,
+    *,
+    block_size: int,
+) -> Any:
+    """Moves channels of an image [batch, height, width, channels] into blocks: the reverse of `space_to_depth`.
+
+    Computes `y[b, i * block + p, j * block + q, c] = x[b, i, j, (p, q, c)]`.
+
+    Args:
+        x: A tensor.
+        block_size: Height and width of a block, from 1 on.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["block_size"] = int(block_size)
+    return _apply("depth_to_space", [x], attributes, 0)
+
+
+def extract_patches(
+    x: Any,
+    *,
+    sizes: Any,
+    strides: Any,
+    rates: Any = (1, 1,),
+    padding: str = "VALID",
+) -> Any:
+    """Lays the pixels of each patch of an image into the channels.
+
+    Computes `y[b, i, j, (p, q, c)] = x[b, i * stride + p * rate, j * stride + q * rate, c]`.
+
+    Args:
+        x: A tensor.
+        sizes: Height and width of a patch.
+        strides: Steps from patch to patch, down and across.
+        rates: Steps from pixel to pixel within a patch, down and across.
+        padding: "VALID" for patches inside the image, "SAME" for zeros around it so that only the strides divide its size.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["sizes"] = tuple(int(i) for i in sizes)
+    attributes["strides"] = tuple(int(i) for i in strides)
+    if rates != (1, 1,):
+        attributes["rates"] = tuple(int(i) for i in rates)
+    if padding != "VALID":
+        attributes["padding"] = padding
+    return _apply("extract_patches", [x], attributes, 0)
+
+
 def gather(
     params: Any,
     indices: Any,
     *,
     axis: int = 0,
+    batch_dims: int = 0,
 ) -> Any:
     """Picks slices along an axis. Along the first axis the gradient is sparse.
 
-    Computes `y[i, j] = params[indices[i], j]`.
+    Computes `y[b, i, j] = params[b, indices[b, i], j]`.
 
     Args:
         params: A tensor.
         indices: A tensor.
         axis: The axis, counted from 0 or backwards from -1.
+        batch_dims: How many leading axes params and indices share; the axis is none of them.
     """
     attributes: dict[str, Any] = {}
     if axis != 0:
         attributes["axis"] = int(axis)
+    if batch_dims != 0:
+        attributes["batch_dims"] = int(batch_dims)
     return _apply("gather", [params, indices], attributes, 0)
 
 
@@ -1167,21 +1460,25 @@ def scatter_sum(
     *,
     axis: int = 0,
     extent: int,
+    batch_dims: int = 0,
 ) -> Any:
     """Adds slices into zeros at given positions along an axis; slices of one position are summed in order.
 
-    Computes `y[k, j] = sum of values[i, j] where indices[i] = k`.
+    Computes `y[b, k, j] = sum of values[b, i, j] where indices[b, i] = k`.
 
     Args:
         values: A tensor.
         indices: A tensor.
         axis: The axis, counted from 0 or backwards from -1.
         extent: Extent of the result along that axis.
+        batch_dims: How many leading axes values and indices share; the axis is none of them.
     """
     attributes: dict[str, Any] = {}
     if axis != 0:
         attributes["axis"] = int(axis)
     attributes["extent"] = int(extent)
+    if batch_dims != 0:
+        attributes["batch_dims"] = int(batch_dims)
     return _apply("scatter_sum", [values, indices], attributes, 0)
 
 
@@ -1204,6 +1501,449 @@ def one_hot(
     attributes["depth"] = int(depth)
     attributes["dtype"] = dtypes.as_dtype(dtype)
     return _apply("one_hot", [indices], attributes, "attribute")
+
+
+def gather_nd(
+    params: Any,
+    indices: Any,
+    *,
+    batch_dims: int = 0,
+) -> Any:
+    """Picks slices by tuples of indices along the last axis of `indices`.
+
+    Computes `y[b, i, j] = params[b, indices[b, i, 0], indices[b, i, 1], ..., j]`.
+
+    Args:
+        params: A tensor.
+        indices: A tensor.
+        batch_dims: How many leading axes params and indices share.
+    """
+    attributes: dict[str, Any] = {}
+    if batch_dims != 0:
+        attributes["batch_dims"] = int(batch_dims)
+    return _apply("gather_nd", [params, indices], attributes, 0)
+
+
+def scatter_nd(
+    indices: Any,
+    updates: Any,
+    *,
+    shape: Any,
+    batch_dims: int = 0,
+) -> Any:
+    """Adds slices into zeros where tuples of indices say; slices of one place are summed in order.
+
+    Computes `y[b, k, j] = sum of updates[b, i, j] where indices[b, i] = k`.
+
+    Args:
+        indices: A tensor.
+        updates: A tensor.
+        shape: Shape of the result.
+        batch_dims: How many leading axes the result shares with the indices.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["shape"] = tuple(int(i) for i in shape)
+    if batch_dims != 0:
+        attributes["batch_dims"] = int(batch_dims)
+    return _apply("scatter_nd", [indices, updates], attributes, 1)
+
+
+def tensor_scatter_nd_update(
+    tensor: Any,
+    indices: Any,
+    updates: Any,
+) -> Any:
+    """Replaces slices of a tensor; of several for one place the last one counts, and it gets the gradient.
+
+    Computes `y = tensor, but y[indices[i]] = updates[i]`.
+    """
+    return _apply("tensor_scatter_nd_update", [tensor, indices, updates], {}, 0)
+
+
+def tensor_scatter_nd_add(
+    tensor: Any,
+    indices: Any,
+    updates: Any,
+) -> Any:
+    """Adds to slices of a tensor; of several for one place, all.
+
+    Computes `y = tensor, but y[indices[i]] += updates[i]`.
+    """
+    return _apply("tensor_scatter_nd_add", [tensor, indices, updates], {}, 0)
+
+
+def tensor_scatter_nd_sub(
+    tensor: Any,
+    indices: Any,
+    updates: Any,
+) -> Any:
+    """Subtracts from slices of a tensor; of several for one place, all.
+
+    Computes `y = tensor, but y[indices[i]] -= updates[i]`.
+    """
+    return _apply("tensor_scatter_nd_sub", [tensor, indices, updates], {}, 0)
+
+
+def tensor_scatter_nd_max(
+    tensor: Any,
+    indices: Any,
+    updates: Any,
+) -> Any:
+    """Larger of each element and its updates; equal ones share the gradient.
+
+    Computes `y = tensor, but y[indices[i]] = max(y[indices[i]], updates[i])`.
+    """
+    return _apply("tensor_scatter_nd_max", [tensor, indices, updates], {}, 0)
+
+
+def tensor_scatter_nd_min(
+    tensor: Any,
+    indices: Any,
+    updates: Any,
+) -> Any:
+    """Smaller of each element and its updates; equal ones share the gradient.
+
+    Computes `y = tensor, but y[indices[i]] = min(y[indices[i]], updates[i])`.
+    """
+    return _apply("tensor_scatter_nd_min", [tensor, indices, updates], {}, 0)
+
+
+def unsorted_segment_sum(
+    data: Any,
+    segment_ids: Any,
+    *,
+    num_segments: int,
+) -> Any:
+    """Sums of segments; 0 for an empty one. Slices with negative numbers are left out.
+
+    Computes `y[k, j] = sum of data[i, j] where segment_ids[i] = k`.
+
+    Args:
+        data: A tensor.
+        segment_ids: A tensor.
+        num_segments: How many segments there are.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["num_segments"] = int(num_segments)
+    return _apply("unsorted_segment_sum", [data, segment_ids], attributes, 0)
+
+
+def unsorted_segment_prod(
+    data: Any,
+    segment_ids: Any,
+    *,
+    num_segments: int,
+) -> Any:
+    """Products of segments; 1 for an empty one. The gradient is right where elements are 0, the second derivative is not.
+
+    Computes `y[k, j] = product of data[i, j] where segment_ids[i] = k`.
+
+    Args:
+        data: A tensor.
+        segment_ids: A tensor.
+        num_segments: How many segments there are.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["num_segments"] = int(num_segments)
+    return _apply("unsorted_segment_prod", [data, segment_ids], attributes, 0)
+
+
+def unsorted_segment_max(
+    data: Any,
+    segment_ids: Any,
+    *,
+    num_segments: int,
+) -> Any:
+    """Largest elements of segments; equal ones share the gradient. An empty segment gives the lowest finite number.
+
+    Computes `y[k, j] = max of data[i, j] where segment_ids[i] = k`.
+
+    Args:
+        data: A tensor.
+        segment_ids: A tensor.
+        num_segments: How many segments there are.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["num_segments"] = int(num_segments)
+    return _apply("unsorted_segment_max", [data, segment_ids], attributes, 0)
+
+
+def unsorted_segment_min(
+    data: Any,
+    segment_ids: Any,
+    *,
+    num_segments: int,
+) -> Any:
+    """Smallest elements of segments; equal ones share the gradient. An empty segment gives the highest finite number.
+
+    Computes `y[k, j] = min of data[i, j] where segment_ids[i] = k`.
+
+    Args:
+        data: A tensor.
+        segment_ids: A tensor.
+        num_segments: How many segments there are.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["num_segments"] = int(num_segments)
+    return _apply("unsorted_segment_min", [data, segment_ids], attributes, 0)
+
+
+def unsorted_segment_mean(
+    data: Any,
+    segment_ids: Any,
+    *,
+    num_segments: int,
+) -> Any:
+    """Means of segments; 0 for an empty one.
+
+    Computes `y[k, j] = sum of data[i, j] where segment_ids[i] = k / number of them`.
+
+    Args:
+        data: A tensor.
+        segment_ids: A tensor.
+        num_segments: How many segments there are.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["num_segments"] = int(num_segments)
+    return _apply("unsorted_segment_mean", [data, segment_ids], attributes, 0)
+
+
+def unsorted_segment_sqrt_n(
+    data: Any,
+    segment_ids: Any,
+    *,
+    num_segments: int,
+) -> Any:
+    """Sums of segments divided by the square root of their number of slices; 0 for an empty one.
+
+    Computes `y[k, j] = sum of data[i, j] where segment_ids[i] = k / sqrt(number of them)`.
+
+    Args:
+        data: A tensor.
+        segment_ids: A tensor.
+        num_segments: How many segments there are.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["num_segments"] = int(num_segments)
+    return _apply("unsorted_segment_sqrt_n", [data, segment_ids], attributes, 0)
+
+
+def segment_sum(
+    data: Any,
+    segment_ids: Any,
+    *,
+    num_segments: int,
+) -> Any:
+    """Sums of segments; 0 for an empty one.
+
+    Computes `y[k, j] = sum of data[i, j] where segment_ids[i] = k`.
+
+    Args:
+        data: A tensor.
+        segment_ids: A tensor.
+        num_segments: How many segments there are.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["num_segments"] = int(num_segments)
+    return _apply("segment_sum", [data, segment_ids], attributes, 0)
+
+
+def segment_prod(
+    data: Any,
+    segment_ids: Any,
+    *,
+    num_segments: int,
+) -> Any:
+    """Products of segments; 1 for an empty one.
+
+    Computes `y[k, j] = product of data[i, j] where segment_ids[i] = k`.
+
+    Args:
+        data: A tensor.
+        segment_ids: A tensor.
+        num_segments: How many segments there are.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["num_segments"] = int(num_segments)
+    return _apply("segment_prod", [data, segment_ids], attributes, 0)
+
+
+def segment_max(
+    data: Any,
+    segment_ids: Any,
+    *,
+    num_segments: int,
+) -> Any:
+    """Largest elements of segments; equal ones share the gradient. 0 for an empty segment.
+
+    Computes `y[k, j] = max of data[i, j] where segment_ids[i] = k`.
+
+    Args:
+        data: A tensor.
+        segment_ids: A tensor.
+        num_segments: How many segments there are.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["num_segments"] = int(num_segments)
+    return _apply("segment_max", [data, segment_ids], attributes, 0)
+
+
+def segment_min(
+    data: Any,
+    segment_ids: Any,
+    *,
+    num_segments: int,
+) -> Any:
+    """Smallest elements of segments; equal ones share the gradient. 0 for an empty segment.
+
+    Computes `y[k, j] = min of data[i, j] where segment_ids[i] = k`.
+
+    Args:
+        data: A tensor.
+        segment_ids: A tensor.
+        num_segments: How many segments there are.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["num_segments"] = int(num_segments)
+    return _apply("segment_min", [data, segment_ids], attributes, 0)
+
+
+def segment_mean(
+    data: Any,
+    segment_ids: Any,
+    *,
+    num_segments: int,
+) -> Any:
+    """Means of segments; 0 for an empty one.
+
+    Computes `y[k, j] = sum of data[i, j] where segment_ids[i] = k / number of them`.
+
+    Args:
+        data: A tensor.
+        segment_ids: A tensor.
+        num_segments: How many segments there are.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["num_segments"] = int(num_segments)
+    return _apply("segment_mean", [data, segment_ids], attributes, 0)
+
+
+def diag(
+    x: Any,
+    *,
+    k: int = 0,
+    num_rows: int = -1,
+    num_cols: int = -1,
+) -> Any:
+    """Matrices with the given diagonals and zeros elsewhere.
+
+    Computes `y[i, i + k] = x[i]`.
+
+    Args:
+        x: A tensor.
+        k: The diagonal: 0 for the main one, positive above, negative below.
+        num_rows: Rows of the matrices; -1 for as many as are needed.
+        num_cols: Columns of the matrices; -1 for as many as are needed.
+    """
+    attributes: dict[str, Any] = {}
+    if k != 0:
+        attributes["k"] = int(k)
+    if num_rows != -1:
+        attributes["num_rows"] = int(num_rows)
+    if num_cols != -1:
+        attributes["num_cols"] = int(num_cols)
+    return _apply("diag", [x], attributes, 0)
+
+
+def diag_part(
+    x: Any,
+    *,
+    k: int = 0,
+) -> Any:
+    """Diagonals of matrices.
+
+    Computes `y[i] = x[i, i + k]`.
+
+    Args:
+        x: A tensor.
+        k: The diagonal: 0 for the main one, positive above, negative below.
+    """
+    attributes: dict[str, Any] = {}
+    if k != 0:
+        attributes["k"] = int(k)
+    return _apply("diag_part", [x], attributes, 0)
+
+
+def set_diag(
+    input: Any,
+    diagonal: Any,
+    *,
+    k: int = 0,
+) -> Any:
+    """Matrices with other diagonals.
+
+    Computes `y = input, but y[i, i + k] = diagonal[i]`.
+
+    Args:
+        input: A tensor.
+        diagonal: A tensor.
+        k: The diagonal: 0 for the main one, positive above, negative below.
+    """
+    attributes: dict[str, Any] = {}
+    if k != 0:
+        attributes["k"] = int(k)
+    return _apply("set_diag", [input, diagonal], attributes, 0)
+
+
+def band_part(
+    x: Any,
+    *,
+    num_lower: int,
+    num_upper: int,
+) -> Any:
+    """Matrices with zeros outside a band around the main diagonal; (-1, 0) keeps the lower triangle.
+
+    Computes `y[i, j] = x[i, j] if i - j <= num_lower and j - i <= num_upper else 0`.
+
+    Args:
+        x: A tensor.
+        num_lower: Diagonals below the main one that are kept; all if negative.
+        num_upper: Diagonals above the main one that are kept; all if negative.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["num_lower"] = int(num_lower)
+    attributes["num_upper"] = int(num_upper)
+    return _apply("band_part", [x], attributes, 0)
+
+
+def tensor_diag(
+    x: Any,
+) -> Any:
+    """A tensor of the double rank with the given diagonal and zeros elsewhere.
+
+    Computes `y[i, j, i, j] = x[i, j]`.
+    """
+    return _apply("tensor_diag", [x], {}, 0)
+
+
+def tensor_diag_part(
+    x: Any,
+) -> Any:
+    """The diagonal of a tensor of even rank.
+
+    Computes `y[i, j] = x[i, j, i, j]`.
+    """
+    return _apply("tensor_diag_part", [x], {}, 0)
+
+
+def trace(
+    x: Any,
+) -> Any:
+    """Sums of the main diagonals of matrices.
+
+    Computes `y = sum of x[i, i]`.
+    """
+    return _apply("trace", [x], {}, 0)
 
 
 def matmul(
@@ -1229,6 +1969,98 @@ def matmul(
     if transpose_b:
         attributes["transpose_b"] = bool(transpose_b)
     return _apply("matmul", [a, b], attributes, 0)
+
+
+def resize(
+    x: Any,
+    *,
+    size: Any,
+    method: str = "bilinear",
+) -> Any:
+    """Images in another size, bilinear or bicubic.
+
+    Computes `y[i, j] = sum of weights[i, p] * weights[j, q] * x[p, q]`.
+
+    Args:
+        x: A tensor.
+        size: Height and width of the result.
+        method: "bilinear", or "bicubic" after Keys with a = -0.5.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["size"] = tuple(int(i) for i in size)
+    if method != "bilinear":
+        attributes["method"] = method
+    return _apply("resize", [x], attributes, 0)
+
+
+def resize_scatter(
+    x: Any,
+    *,
+    size: Any,
+    method: str = "bilinear",
+) -> Any:
+    """Adds each pixel to those that `resize` to its image's size would take it from: the transpose of that.
+
+    Computes `y[p, q] = sum of weights[i, p] * weights[j, q] * x[i, j]`.
+
+    Args:
+        x: A tensor.
+        size: Height and width of the result.
+        method: "bilinear", or "bicubic" after Keys with a = -0.5.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["size"] = tuple(int(i) for i in size)
+    if method != "bilinear":
+        attributes["method"] = method
+    return _apply("resize_scatter", [x], attributes, 0)
+
+
+def resize_nearest(
+    x: Any,
+    *,
+    size: Any,
+) -> Any:
+    """Images in another size, each pixel that of the input whose centre is nearest.
+
+    Computes `y[i, j] = x[floor((i + 0.5) * h / height), floor((j + 0.5) * w / width)]`.
+
+    Args:
+        x: A tensor.
+        size: Height and width of the result.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["size"] = tuple(int(i) for i in size)
+    return _apply("resize_nearest", [x], attributes, 0)
+
+
+def crop_and_resize(
+    image: Any,
+    boxes: Any,
+    box_indices: Any,
+    *,
+    crop_size: Any,
+    method: str = "bilinear",
+    extrapolation_value: float = 0.0,
+) -> Any:
+    """Crops boxes [y1, x1, y2, x2] out of images, in shares of their extents, and resizes them.
+
+    Computes `y[n, i, j] = image[box_indices[n], y1 + i * (y2 - y1) / (h - 1), x1 + j * (x2 - x1) / (w - 1)]`.
+
+    Args:
+        image: A tensor.
+        boxes: A tensor.
+        box_indices: A tensor.
+        crop_size: Height and width of the crops.
+        method: "bilinear" or "nearest".
+        extrapolation_value: What a position outside the image holds.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["crop_size"] = tuple(int(i) for i in crop_size)
+    if method != "bilinear":
+        attributes["method"] = method
+    if extrapolation_value != 0.0:
+        attributes["extrapolation_value"] = float(extrapolation_value)
+    return _apply("crop_and_resize", [image, boxes, box_indices], attributes, 0)
 
 
 def relu(
@@ -1552,6 +2384,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "full",
         "zeros_like",
         "ones_like",
+        "range",
+        "linspace",
         "identity",
         "stop_gradient",
         "cast",
@@ -1568,12 +2402,40 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "slice",
         "strided_slice",
         "strided_slice_scatter",
+        "tensor_strided_slice_update",
         "pad",
+        "mirror_pad",
+        "reverse",
+        "roll",
+        "reverse_sequence",
+        "space_to_batch_nd",
+        "batch_to_space_nd",
         "gather",
         "scatter_sum",
         "one_hot",
+        "gather_nd",
+        "scatter_nd",
+        "tensor_scatter_nd_update",
+        "tensor_scatter_nd_add",
+        "tensor_scatter_nd_sub",
+        "tensor_scatter_nd_max",
+        "tensor_scatter_nd_min",
+    ),
+    "image": (
+        "extract_patches",
+        "resize",
+        "resize_scatter",
+        "resize_nearest",
+        "crop_and_resize",
     ),
     "linalg": (
+        "diag",
+        "diag_part",
+        "set_diag",
+        "band_part",
+        "tensor_diag",
+        "tensor_diag_part",
+        "trace",
         "matmul",
     ),
     "math": (
@@ -1631,8 +2493,21 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "argmax",
         "argmin",
         "cumsum",
+        "unsorted_segment_sum",
+        "unsorted_segment_prod",
+        "unsorted_segment_max",
+        "unsorted_segment_min",
+        "unsorted_segment_mean",
+        "unsorted_segment_sqrt_n",
+        "segment_sum",
+        "segment_prod",
+        "segment_max",
+        "segment_min",
+        "segment_mean",
     ),
     "nn": (
+        "space_to_depth",
+        "depth_to_space",
         "relu",
         "relu6",
         "leaky_relu",
