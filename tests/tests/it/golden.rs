@@ -24,7 +24,6 @@ const TOLERANCE: f64 = 2e-5;
 const MISSING_OPS: &[&str] = &[
     "atan2",
     "avg_pool_same3",
-    "band_part",
     "batch_norm_train",
     "cholesky",
     "conv2d_dil2",
@@ -35,30 +34,17 @@ const MISSING_OPS: &[&str] = &[
     "cumprod",
     "depthwise",
     "det",
-    "diag_part",
     "digamma",
     "einsum_bhqk",
     "einsum_trace",
     "fused_bn_train",
-    "gather_nd",
     "inv",
     "layer_norm",
     "lgamma",
-    "pad_reflect",
-    "pad_symmetric",
-    "resize_bilinear2x",
-    "resize_nearest2x",
-    "reverse",
-    "roll",
-    "scatter_nd",
-    "segment_mean",
-    "segment_sum",
     "solve",
     "sort",
-    "space_to_depth",
     "top_k2",
     "triangular_solve",
-    "unsorted_segment_sum",
 ];
 
 /// Cases of `optimizers.json` that this version does not have: other optimizers, averages of weights, schedules.
@@ -246,6 +232,32 @@ fn programs(session: &Session, name: &str) -> Vec<Program> {
         "pad_const" => tuples(3, 4, |paddings| {
             call(move |x| x[0].session().op("pad", x, [("paddings", paddings.clone().into())]))
         }),
+        "pad_reflect" => attributes("mirror_pad", vec![("paddings", [1, 1].into())]),
+        "pad_symmetric" => attributes(
+            "mirror_pad",
+            vec![("paddings", [2, 1].into()), ("mode", "SYMMETRIC".into())],
+        ),
+        "reverse" => attributes("reverse", vec![("axis", [0].into())]),
+        "roll" => attributes("roll", vec![("shift", [1].into()), ("axis", [0].into())]),
+        "band_part" => {
+            attributes("band_part", vec![("num_lower", 0.into()), ("num_upper", 1.into())])
+        }
+        "space_to_depth" => attributes("space_to_depth", vec![("block_size", 2.into())]),
+        "resize_bilinear2x" => attributes("resize", vec![("size", [4, 4].into())]),
+        "resize_nearest2x" => attributes("resize_nearest", vec![("size", [4, 4].into())]),
+        "gather_nd" => {
+            let indices = constant(TensorData::new([2, 2], &[0_i64, 1, 1, 0]));
+            vec![call(move |x| x[0].session().op("gather_nd", [&x[0], &indices], []))]
+        }
+        "scatter_nd" => {
+            let indices = constant(TensorData::new([3, 1], &[1_i64, 1, 0]));
+            let attributes = [("shape", [3].into())];
+            vec![call(move |x| {
+                x[0].session().op("scatter_nd", [&indices, &x[0]], attributes.clone())
+            })]
+        }
+        "segment_sum" | "segment_mean" => segments(session, name, vec![0, 0, 1], 2),
+        "unsorted_segment_sum" => segments(session, name, vec![1, 0, 1], 3),
         name if MISSING_OPS.contains(&name) => vec![],
         name => {
             let name = name.to_owned();
@@ -256,6 +268,12 @@ fn programs(session: &Session, name: &str) -> Vec<Program> {
 
 fn call(program: impl Fn(&[Tensor]) -> Tensor + Send + Sync + 'static) -> Program {
     Box::new(program)
+}
+
+fn segments(session: &Session, name: &str, ids: Vec<i64>, count: i64) -> Vec<Program> {
+    let (name, ids) = (name.to_owned(), session.constant(ids.into()));
+    let attributes = [("num_segments", count.into())];
+    vec![call(move |x| x[0].session().op(&name, [&x[0], &ids], attributes.clone()))]
 }
 
 fn pool(window: i64, padding: &'static str) -> Vec<Program> {
