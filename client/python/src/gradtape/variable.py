@@ -10,7 +10,6 @@ from gradtape._execute import command, same_session
 from gradtape._signature import new_serial
 from gradtape.indexed_slices import IndexedSlices
 from gradtape.tensor import Tensor, Value, constant, convert, convert_to_tensor
-from gradtape.tensor_shape import TensorShape
 
 
 class Variable(Value):
@@ -68,7 +67,7 @@ class Variable(Value):
                 f"argument ({tuple(shape)})."
             )
         self._dtype = initial_value._dtype
-        self._shape: TensorShape | None = initial_value._shape
+        self._form = initial_value._form
         self._trainable = trainable is not False
         self._serial = new_serial()
         name = name or "Variable"
@@ -98,7 +97,7 @@ class Variable(Value):
         out = self._session.new_handle()
         body = _wire.handle_field(1, self._handle) + _wire.handle_field(2, out)
         command(_wire.READ_VARIABLE, body, scope)
-        result = Tensor(self._session, out, self._dtype, self._shape)
+        result = Tensor(self._session, out, self._dtype, self._form)
         for tape in scope.tapes:
             tape._signature.step(("read", tape._signature.number(self)))
             tape._signature.add(result)
