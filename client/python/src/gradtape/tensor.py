@@ -242,7 +242,7 @@ class Value:
 class Tensor(Value):
     """A value on the server (`tf.Tensor`). It never changes."""
 
-    __slots__ = ("_elements",)
+    __slots__ = ("_elements", "_keras_mask")
 
     def __init__(self, session: Session, handle: bytes, dtype: DType, form: Form) -> None:
         self._session = session

@@ -24,13 +24,14 @@ class Variable(Value):
         variable_def: Ignored.
         dtype: Element type, if another than the value's is wanted.
         import_scope: Ignored.
-        constraint: A function to apply to the value after each optimizer step. Not supported.
+        constraint: A function of the value whose result replaces it after each step of an
+            optimizer.
         synchronization: Ignored.
         aggregation: Ignored.
         shape: Shape. It must be the value's.
     """
 
-    __slots__ = ("_trainable", "name")
+    __slots__ = ("_trainable", "constraint", "name", "path", "regularizer")
 
     def __init__(
         self,
@@ -52,8 +53,6 @@ class Variable(Value):
         self._handle = session.new_handle()
         if initial_value is None:
             raise ValueError("The `initial_value` arg to `tf.Variable` must be given.")
-        if constraint is not None:
-            raise NotImplementedError("tf.Variable has no constraints here yet.")
         if callable(initial_value):
             initial_value = initial_value()
         if not isinstance(initial_value, Value):
@@ -72,6 +71,10 @@ class Variable(Value):
         self._serial = new_serial()
         name = name or "Variable"
         self.name = f"{name}:0"
+        # What Keras' variables have: where they are in the model, and who looks after their value.
+        self.path = name
+        self.constraint = constraint
+        self.regularizer: Any = None
         body = (
             _wire.handle_field(1, self._handle)
             + _wire.bytes_field(2, name.encode())
