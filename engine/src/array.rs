@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use half::{bf16, f16};
 use ndarray::{ArcArray, IxDyn};
 
 use crate::{
@@ -26,6 +27,8 @@ pub enum Array {
     I32(Nd<i32>),
     I64(Nd<i64>),
     Bool(Nd<bool>),
+    F16(Nd<f16>),
+    BF16(Nd<bf16>),
 }
 
 /// Runs a body for whichever element type an array has.
@@ -38,6 +41,8 @@ macro_rules! dispatch {
             $crate::array::Array::I32($name) => $body,
             $crate::array::Array::I64($name) => $body,
             $crate::array::Array::Bool($name) => $body,
+            $crate::array::Array::F16($name) => $body,
+            $crate::array::Array::BF16($name) => $body,
         }
     };
 }
@@ -87,7 +92,7 @@ macro_rules! pod_element {
     )*};
 }
 
-pod_element! { f32, F32; f64, F64; i32, I32; i64, I64; }
+pod_element! { f32, F32; f64, F64; i32, I32; i64, I64; f16, F16; bf16, BF16; }
 
 impl Element for bool {
     const DTYPE: DType = DType::Bool;
@@ -137,6 +142,8 @@ impl Array {
             Self::I32(_) => DType::I32,
             Self::I64(_) => DType::I64,
             Self::Bool(_) => DType::Bool,
+            Self::F16(_) => DType::F16,
+            Self::BF16(_) => DType::BF16,
         }
     }
 
@@ -213,6 +220,8 @@ impl Tensor {
             DType::I32 => decode::<i32>(aval, bytes),
             DType::I64 => decode::<i64>(aval, bytes),
             DType::Bool => decode::<bool>(aval, bytes),
+            DType::F16 => decode::<f16>(aval, bytes),
+            DType::BF16 => decode::<bf16>(aval, bytes),
         }?;
         Ok(Self::paid(array, charge))
     }

@@ -18,16 +18,22 @@ pub enum DType {
     I64,
     /// Truth value, one byte.
     Bool,
+    /// IEEE 754 half precision; computed in `float32`.
+    F16,
+    /// The upper half of IEEE 754 single precision; computed in `float32`.
+    BF16,
 }
 
 impl DType {
     /// Every type, in the order of the catalogue.
-    pub const ALL: &'static [Self] = &[Self::F32, Self::F64, Self::I32, Self::I64, Self::Bool];
+    pub const ALL: &'static [Self] =
+        &[Self::F32, Self::F64, Self::I32, Self::I64, Self::Bool, Self::F16, Self::BF16];
 
     /// Size of one element in bytes.
     pub const fn size(self) -> usize {
         match self {
             Self::Bool => 1,
+            Self::F16 | Self::BF16 => 2,
             Self::F32 | Self::I32 => 4,
             Self::F64 | Self::I64 => 8,
         }
@@ -40,7 +46,17 @@ impl DType {
 
     /// Whether this is a floating-point type.
     pub const fn is_float(self) -> bool {
-        matches!(self, Self::F32 | Self::F64)
+        matches!(self, Self::F32 | Self::F64 | Self::F16 | Self::BF16)
+    }
+
+    /// Whether this type is stored in two bytes and computed in `float32`.
+    pub const fn is_half(self) -> bool {
+        matches!(self, Self::F16 | Self::BF16)
+    }
+
+    /// The type in which kernels compute: `float32` for the half types, otherwise this one.
+    pub const fn widened(self) -> Self {
+        if self.is_half() { Self::F32 } else { self }
     }
 
     /// Whether this is an integer type.
@@ -56,6 +72,8 @@ impl DType {
             Self::I32 => "int32",
             Self::I64 => "int64",
             Self::Bool => "bool",
+            Self::F16 => "float16",
+            Self::BF16 => "bfloat16",
         }
     }
 }
@@ -72,7 +90,7 @@ pub struct DTypes(u16);
 
 impl DTypes {
     /// All floating-point types.
-    pub const FLOAT: Self = Self::of(&[DType::F32, DType::F64]);
+    pub const FLOAT: Self = Self::of(&[DType::F32, DType::F64, DType::F16, DType::BF16]);
     /// All integer types.
     pub const INTEGER: Self = Self::of(&[DType::I32, DType::I64]);
     /// All types that have arithmetic.

@@ -10,8 +10,9 @@ use crate::{
     aval::{Aval, Avals},
     error::Error,
     graph::{Application, Program, Value, ValueId},
+    half_precision::{copies, narrow, widen, widened},
     ledger::Ledger,
-    op::{Arrays, Call, Kernel, OpDef},
+    op::{Arrays, Call, Cost, Kernel, OpDef, Run},
 };
 
 /// Most arithmetic operations of one application, about two minutes of one core's vector units.
@@ -43,11 +44,23 @@ pub fn infer(op: &'static OpDef, attrs: &Attrs, inputs: &[Aval]) -> Result<Avals
     for output in &outputs {
         output.shape.check()?;
     }
-    let flops = (op.cost)(&call, &outputs).flops;
+    let flops = cost(&call, &outputs).flops;
     if flops > MAX_FLOPS {
         return Err(Error::CostTooHigh { flops, limit: MAX_FLOPS });
     }
     Ok(outputs)
+}
+
+/// What a call costs, with the copies that half precision needs.
+fn cost(call: &Call, outputs: &[Aval]) -> Cost {
+    if !call.inputs.iter().chain(outputs).any(|aval| aval.dtype.is_half()) {
+        return (call.op.cost)(call, outputs);
+    }
+    let inputs = widened(call.inputs);
+    let mut cost = (call.op.cost)(&Call { inputs: &inputs, ..*call }, &widened(outputs));
+    let copies = copies(call.inputs).saturating_add(copies(outputs));
+    cost.workspace = cost.workspace.saturating_add(copies);
+    cost
 }
 
 const COUNTS: [&str; 5] = ["0", "1", "2", "3", "4 or more"];
@@ -64,14 +77,18 @@ pub fn run(
     let call = Call { op, attrs, inputs: &avals };
     match op.kernel {
         Kernel::Run(kernel) => {
-            let workspace = ledger.reserve((op.cost)(&call, &outputs).workspace)?;
+            let workspace = ledger.reserve(cost(&call, &outputs).workspace)?;
             let charges: SmallVec<[_; 1]> = outputs
                 .iter()
                 .map(|output| ledger.reserve(output.bytes()))
                 .collect::<Result<_, _>>()?;
             let arrays: SmallVec<[&Array; 4]> =
                 inputs.iter().map(|tensor| tensor.array()).collect();
-            let results: Arrays = kernel(&call, &outputs, &arrays)?;
+            let results = if avals.iter().chain(&outputs).any(|aval| aval.dtype.is_half()) {
+                run_widened(kernel, &call, &outputs, &arrays)?
+            } else {
+                kernel(&call, &outputs, &arrays)?
+            };
             drop(workspace);
             for (result, output) in results.iter().zip(&outputs) {
                 debug_assert_eq!(
@@ -92,6 +109,27 @@ pub fn run(
             Err(Error::bug(format!("{} is a composite and has no kernel", op.name)))
         }
     }
+}
+
+/// Runs a kernel in `float32` where tensors are of half precision.
+fn run_widened(
+    kernel: Run,
+    call: &Call,
+    outputs: &[Aval],
+    inputs: &[&Array],
+) -> Result<Arrays, Error> {
+    let wide: SmallVec<[_; 4]> =
+        inputs.iter().map(|array| widen(array)).collect::<Result<_, _>>()?;
+    let arrays: SmallVec<[&Array; 4]> = wide.iter().map(AsRef::as_ref).collect();
+    let avals = widened(call.inputs);
+    let call = Call { inputs: &avals, ..*call };
+    let mut results = kernel(&call, &widened(outputs), &arrays)?;
+    for (result, output) in results.iter_mut().zip(outputs) {
+        if output.dtype.is_half() {
+            *result = narrow(result, output.dtype)?;
+        }
+    }
+    Ok(results)
 }
 
 /// Hears of every application that a program ran, in order, and gives its results their identities.
@@ -203,7 +241,7 @@ impl Plan {
                 own[slot] = true;
                 now = now.saturating_add(aval.bytes());
             }
-            peak = peak.max(now.saturating_add((application.op.cost)(&call, &outputs).workspace));
+            peak = peak.max(now.saturating_add(cost(&call, &outputs).workspace));
             for &slot in self.dead_after[i].iter().filter(|&&slot| own[slot]) {
                 now = now.saturating_sub(program.avals[slot].bytes());
             }

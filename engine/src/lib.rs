@@ -2,7 +2,8 @@
 //!
 //! Pure: no async, no network, no clock, no protobuf, and no threads of its own. In reading order:
 //!
-//! - [`dtype`], [`aval`], [`mod@array`]: what a tensor is, before and after it exists; [`ledger`]: who pays for it.
+//! - [`dtype`], [`aval`], [`mod@array`]: what a tensor is, before and after it exists; `half_precision`: the two narrow
+//!   dtypes; [`ledger`]: who pays for it.
 //! - [`mod@attrs`], [`op`], [`ops`]: the op table, one record an op.
 //! - [`graph`]: programs of ops that derivative rules write; [`exec`]: pricing and running them.
 //! - [`tape`], [`gradient`], [`jvp`]: recording and both derivative modes.
@@ -18,6 +19,7 @@ pub mod error;
 pub mod exec;
 pub mod gradient;
 pub mod graph;
+mod half_precision;
 pub mod jvp;
 mod kernels;
 pub mod ledger;

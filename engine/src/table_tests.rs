@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use half::{bf16, f16};
 use hashbrown::HashSet;
 use smallvec::smallvec;
 
@@ -83,6 +84,8 @@ fn tensor(dtype: DType, shape: &[usize], values: &[f64]) -> Tensor {
             DType::I32 => Array::new(&shape, values.iter().map(|&v| v.ceil() as i32).collect()),
             DType::I64 => Array::new(&shape, values.iter().map(|&v| v.ceil() as i64).collect()),
             DType::Bool => Array::new(&shape, values.iter().map(|&v| v != 0.0).collect()),
+            DType::F16 => Array::new(&shape, values.iter().map(|&v| f16::from_f64(v)).collect()),
+            DType::BF16 => Array::new(&shape, values.iter().map(|&v| bf16::from_f64(v)).collect()),
         }
         .unwrap(),
     )
@@ -96,6 +99,8 @@ fn numbers(tensor: &Tensor) -> Vec<f64> {
         Array::I32(a) => a.iter().map(|&v| f64::from(v)).collect(),
         Array::I64(a) => a.iter().map(|&v| v as f64).collect(),
         Array::Bool(a) => a.iter().map(|&v| f64::from(u8::from(v))).collect(),
+        Array::F16(a) => a.iter().map(|&v| f64::from(v)).collect(),
+        Array::BF16(a) => a.iter().map(|&v| f64::from(v)).collect(),
     }
 }
 
@@ -303,82 +308,124 @@ fn inference_agrees_with_kernels_in_every_dtype() {
     });
 }
 
+/// Derivatives of the loss along a direction of the inputs.
+struct Slopes {
+    /// First order, by reverse mode.
+    reverse: f64,
+    /// First order, by forward mode.
+    forward: f64,
+    /// Second order, by forward mode over reverse mode.
+    second: f64,
+}
+
+/// The slopes of a sample, if anything of it can have a gradient.
+fn slopes(
+    op: &'static OpDef,
+    sample: &Sample,
+    dtype: DType,
+    (x, dx): (&Values, &Values),
+) -> Option<Slopes> {
+    let mut applied = Applied::new(op, sample, dtype, x);
+    let sources = applied.differentiable_inputs();
+    let loss = applied.loss().filter(|_| !sources.is_empty())?;
+    let gradients = applied.gradient(loss, &sources);
+    let seeds: Vec<(Handle, Vec<f64>)> = applied
+        .inputs
+        .iter()
+        .zip(dx)
+        .filter(|(input, _)| sources.contains(input))
+        .map(|(&input, dx)| (input, dx.clone()))
+        .collect();
+    let along = |values: Vec<Option<Vec<f64>>>| -> f64 {
+        let part = |(value, (_, dx)): (Option<Vec<f64>>, &(Handle, Vec<f64>))| {
+            value.map_or(0.0, |value| dot(&value, dx))
+        };
+        values.into_iter().zip(&seeds).map(part).sum()
+    };
+    let value = |gradient: &Option<Handle>| gradient.map(|g| numbers(&applied.value(g)));
+    let reverse = along(gradients.iter().map(value).collect());
+    let forward = applied.tangents(&[loss], &seeds)[0].as_ref().map_or(0.0, |t| t[0]);
+    let known: Vec<Handle> = gradients.iter().copied().flatten().collect();
+    let mut tangents = applied.tangents(&known, &seeds).into_iter();
+    let second = gradients.iter().map(|g| g.and_then(|_| tangents.next().unwrap()));
+    Some(Slopes { reverse, forward, second: along(second.collect()) })
+}
+
+fn has_no_derivative(op: &OpDef) -> bool {
+    matches!(op.derivative, Derivative::None) && !matches!(op.kernel, Kernel::Composite(_))
+}
+
 #[test]
-#[expect(clippy::too_many_lines, reason = "one table is checked in one place")]
 fn derivatives_agree_with_finite_differences_in_both_modes_and_twice() {
+    let h = 1e-6;
     let mut checked = 0;
     each_sample(|op, sample| {
         let (x, dx) = (fill(sample, 1), direction(sample));
-        let at = |by: f64| {
+        let at = |by: f64| slopes(op, sample, DType::F64, (&moved(&x, &dx, by), &dx));
+        let Some(exact) = at(0.0).filter(|_| !has_no_derivative(op)) else { return };
+        let loss = |by: f64| {
             let mut applied = Applied::new(op, sample, DType::F64, &moved(&x, &dx, by));
-            let loss = applied.loss().map(|loss| numbers(&applied.value(loss))[0]);
-            (applied, loss)
-        };
-        let mut applied = Applied::new(op, sample, DType::F64, &x);
-        let sources = applied.differentiable_inputs();
-        let Some(loss) = applied.loss().filter(|_| !sources.is_empty()) else { return };
-        let gradients = applied.gradient(loss, &sources);
-        let none =
-            matches!(op.derivative, Derivative::None) && !matches!(op.kernel, Kernel::Composite(_));
-        if none {
-            assert!(
-                gradients.iter().all(Option::is_none),
-                "{} has no derivative but a gradient",
-                op.name
-            );
-            return;
-        }
-        let seeds: Vec<(Handle, Vec<f64>)> = applied
-            .inputs
-            .iter()
-            .zip(&dx)
-            .filter(|(input, _)| sources.contains(input))
-            .map(|(&input, dx)| (input, dx.clone()))
-            .collect();
-        let slope = |gradients: &[Option<Handle>], applied: &Applied| -> f64 {
-            let part = |(gradient, (_, dx)): (&Option<Handle>, &(Handle, Vec<f64>))| {
-                gradient.map_or(0.0, |gradient| dot(&numbers(&applied.value(gradient)), dx))
-            };
-            gradients.iter().zip(&seeds).map(part).sum()
-        };
-        let h = 1e-6;
-        let numeric = (at(h).1.unwrap() - at(-h).1.unwrap()) / (2.0 * h);
-        let reverse = slope(&gradients, &applied);
-        assert!(
-            close(reverse, numeric, 1e-6),
-            "{}: reverse mode gives {reverse}, differences {numeric}",
-            op.name
-        );
-        let forward = applied.tangents(&[loss], &seeds)[0].as_ref().map_or(0.0, |t| t[0]);
-        assert!(
-            close(forward, numeric, 1e-6),
-            "{}: forward mode gives {forward}, differences {numeric}",
-            op.name
-        );
-
-        let slope_at = |by: f64| {
-            let (mut applied, _) = at(by);
-            let sources = applied.differentiable_inputs();
             let loss = applied.loss().unwrap();
-            let gradients = applied.gradient(loss, &sources);
-            slope(&gradients, &applied)
+            numbers(&applied.value(loss))[0]
         };
-        let curvature = (slope_at(h) - slope_at(-h)) / (2.0 * h);
-        let known: Vec<Handle> = gradients.iter().copied().flatten().collect();
-        let tangents = applied.tangents(&known, &seeds);
-        let mut tangents = tangents.into_iter();
-        let part = |(gradient, (_, dx)): (&Option<Handle>, &(Handle, Vec<f64>))| {
-            gradient.and_then(|_| tangents.next().unwrap()).map_or(0.0, |t| dot(&t, dx))
-        };
-        let exact: f64 = gradients.iter().zip(&seeds).map(part).sum();
-        assert!(
-            close(exact, curvature, 1e-5),
-            "{}: second order gives {exact}, differences {curvature}",
-            op.name
-        );
+        let first = (loss(h) - loss(-h)) / (2.0 * h);
+        let second = (at(h).unwrap().reverse - at(-h).unwrap().reverse) / (2.0 * h);
+        for (what, exact, numeric, tolerance) in [
+            ("reverse mode", exact.reverse, first, 1e-6),
+            ("forward mode", exact.forward, first, 1e-6),
+            ("second order", exact.second, second, 1e-5),
+        ] {
+            let fits = close(exact, numeric, tolerance);
+            assert!(fits, "{}: {what} gives {exact}, differences {numeric}", op.name);
+        }
         checked += 1;
     });
     assert!(checked > 60, "only {checked} samples were differentiated");
+}
+
+#[test]
+fn ops_without_a_derivative_give_no_gradient() {
+    each_sample(|op, sample| {
+        let mut applied = Applied::new(op, sample, DType::F64, &fill(sample, 1));
+        let sources = applied.differentiable_inputs();
+        let Some(loss) = applied.loss().filter(|_| has_no_derivative(op)) else { return };
+        let gradients = applied.gradient(loss, &sources);
+        assert!(gradients.iter().all(Option::is_none), "{} has a gradient", op.name);
+    });
+}
+
+/// The rules are checked against differences in `float64`; in the other dtypes they must give the same, but for rounding.
+#[test]
+fn derivatives_in_every_dtype_agree_with_those_in_float64() {
+    each_sample(|op, sample| {
+        let dx = direction(sample);
+        for (dtype, tolerance) in [(DType::F32, 1e-4), (DType::F16, 3e-2), (DType::BF16, 0.2)] {
+            if sample.inputs.first().is_some_and(|input| matches!(input.fill, Fill::Uniform(..)))
+                && !op.dtypes.contains(dtype)
+            {
+                continue;
+            }
+            // The same numbers for both, so that only the computation differs.
+            let x: Values = fill(sample, 1)
+                .iter()
+                .enumerate()
+                .map(|(i, x)| {
+                    let shape = sample.inputs[i].shape;
+                    numbers(&tensor(dtype_of(sample, i, dtype), shape, x))
+                })
+                .collect();
+            let Some(exact) = slopes(op, sample, DType::F64, (&x, &dx)) else { continue };
+            let Some(found) = slopes(op, sample, dtype, (&x, &dx)) else { continue };
+            for (what, exact, found) in [
+                ("reverse mode", exact.reverse, found.reverse),
+                ("forward mode", exact.forward, found.forward),
+                ("second order", exact.second, found.second),
+            ] {
+                let fits = close(exact, found, tolerance);
+                assert!(fits, "{} in {dtype}: {what} gives {found}, in float64 {exact}", op.name);
+            }
+        }
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@ use gradtape_client::{
     DType, Spec, TensorData,
     proto::{self, Command, command::Kind},
 };
+use half::{bf16, f16};
 use serde_json::Value;
 
 /// From the names in a case to handles. A name keeps its handle to the end of the case.
@@ -229,6 +230,8 @@ pub fn dtype(name: &str) -> DType {
         "int32" => DType::I32,
         "int64" => DType::I64,
         "bool" => DType::Bool,
+        "float16" => DType::F16,
+        "bfloat16" => DType::BF16,
         other => panic!("the dtype {other} is not known"),
     }
 }
@@ -251,6 +254,8 @@ pub fn tensor(value: &Value) -> TensorData {
         DType::I32 => of(shape, data, |x| i32::try_from(integer(x)).expect("an i32")),
         DType::I64 => of(shape, data, integer),
         DType::Bool => of(shape, data, |x| x.as_bool().expect("a truth value")),
+        DType::F16 => of(shape, data, |x| f16::from_f64(number(x))),
+        DType::BF16 => of(shape, data, |x| bf16::from_f64(number(x))),
         other => TensorData::from_bytes(Spec { dtype: other, shape }, bytes::Bytes::new()),
     }
 }

@@ -21,6 +21,10 @@ pub enum DType {
     I64,
     /// True or false.
     Bool,
+    /// IEEE 754 half precision.
+    F16,
+    /// The upper half of IEEE 754 single precision.
+    BF16,
 }
 
 impl fmt::Display for DType {
@@ -31,6 +35,8 @@ impl fmt::Display for DType {
             Self::I32 => "i32",
             Self::I64 => "i64",
             Self::Bool => "bool",
+            Self::F16 => "f16",
+            Self::BF16 => "bf16",
         })
     }
 }
@@ -43,6 +49,8 @@ impl From<DType> for proto::DataType {
             DType::I32 => Self::Int32,
             DType::I64 => Self::Int64,
             DType::Bool => Self::Bool,
+            DType::F16 => Self::Float16,
+            DType::BF16 => Self::Bfloat16,
         }
     }
 }
@@ -57,6 +65,8 @@ impl TryFrom<i32> for DType {
             Ok(proto::DataType::Int32) => Ok(Self::I32),
             Ok(proto::DataType::Int64) => Ok(Self::I64),
             Ok(proto::DataType::Bool) => Ok(Self::Bool),
+            Ok(proto::DataType::Float16) => Ok(Self::F16),
+            Ok(proto::DataType::Bfloat16) => Ok(Self::BF16),
             Ok(proto::DataType::Unspecified) | Err(_) => {
                 Err(Error::Protocol(format!("element type {number} is not known")))
             }
@@ -131,6 +141,8 @@ elements! {
     f64 => F64,
     i32 => I32,
     i64 => I64,
+    half::f16 => F16,
+    half::bf16 => BF16,
 }
 
 impl sealed::Sealed for bool {}

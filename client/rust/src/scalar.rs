@@ -27,7 +27,11 @@ impl Scalar {
             (Self::Real(x), DType::I32) if fits(x, 31) => (x as i32).into(),
             (Self::Real(x), DType::I64) if fits(x, 63) => (x as i64).into(),
             (Self::Real(x), DType::F64 | DType::I32 | DType::I64 | DType::Bool) => x.into(),
+            (Self::Real(x), DType::F16) => half::f16::from_f64(x).into(),
+            (Self::Real(x), DType::BF16) => half::bf16::from_f64(x).into(),
             (Self::Integer(n), DType::F32) => (n as f32).into(),
+            (Self::Integer(n), DType::F16) => half::f16::from_f64(n as f64).into(),
+            (Self::Integer(n), DType::BF16) => half::bf16::from_f64(n as f64).into(),
             (Self::Integer(n), DType::F64) => (n as f64).into(),
             (Self::Integer(n), DType::I32) => {
                 i32::try_from(n).map_or_else(|_| n.into(), TensorData::from)

@@ -7,7 +7,6 @@ use crate::{
     attrs,
     attrs::{Attr, Ints},
     aval::{Aval, Shape},
-    dispatch,
     dtype::{DType, DTypes},
     error::Error,
     kernels::{
@@ -18,7 +17,7 @@ use crate::{
     op::{Call, Derivative, Kernel, OpDef, Reads, ResultType, cotangents},
     ops::family::{
         self, by_dtype, common_dtype, common_shape, exactly, free, ints, sample, sample_with,
-        truth, uniform,
+        truth, uniform, unsupported,
     },
 };
 
@@ -82,6 +81,7 @@ pub static FULL: OpDef = OpDef {
                 DType::I32 => filled(shape, saturate_i32(value)),
                 DType::I64 => filled(shape, saturate_i64(value)),
                 DType::Bool => filled(shape, value != 0.0),
+                other @ (DType::F16 | DType::BF16) => Err(unsupported(call, other)),
             }?])
         }),
         Derivative::None,
@@ -160,20 +160,21 @@ pub static CAST: OpDef = OpDef {
         "cast",
         "Converts elements. Towards integers fractions are cut, values out of range saturate, and NaN becomes 0.",
         "y = x as dtype",
-        Kernel::Run(|_, out, inputs| {
-            let x = inputs[0];
+        Kernel::Run(|call, out, inputs| {
+            let (x, shape) = (inputs[0], &out[0].shape);
+            macro_rules! converted {
+                ($to:ident) => {
+                    by_dtype!(any: x.dtype(), T => Array::new(shape, map(x.elements::<T>()?, Convert::$to)?))
+                };
+            }
             Ok(smallvec![match out[0].dtype {
-                DType::F32 =>
-                    dispatch!(x, a => Array::new(&out[0].shape, convert(a.as_slice(), Convert::to_f32)?))?,
-                DType::F64 =>
-                    dispatch!(x, a => Array::new(&out[0].shape, convert(a.as_slice(), Convert::to_f64)?))?,
-                DType::I32 =>
-                    dispatch!(x, a => Array::new(&out[0].shape, convert(a.as_slice(), Convert::to_i32)?))?,
-                DType::I64 =>
-                    dispatch!(x, a => Array::new(&out[0].shape, convert(a.as_slice(), Convert::to_i64)?))?,
-                DType::Bool =>
-                    dispatch!(x, a => Array::new(&out[0].shape, convert(a.as_slice(), Convert::to_bool)?))?,
-            }])
+                DType::F32 => converted!(to_f32),
+                DType::F64 => converted!(to_f64),
+                DType::I32 => converted!(to_i32),
+                DType::I64 => converted!(to_i64),
+                DType::Bool => converted!(to_bool),
+                other @ (DType::F16 | DType::BF16) => Err(unsupported(call, other)),
+            }?])
         }),
         Derivative::Linear {
             reads: Reads::NONE,
@@ -181,10 +182,6 @@ pub static CAST: OpDef = OpDef {
         },
     )
 };
-
-fn convert<T: Copy, U>(x: Option<&[T]>, f: impl Fn(T) -> U) -> Result<Vec<U>, Error> {
-    map(x.ok_or_else(|| Error::bug("an array is not contiguous"))?, f)
-}
 
 #[expect(clippy::cast_possible_truncation, reason = "saturating, as documented")]
 fn saturate_i32(value: f64) -> i32 {

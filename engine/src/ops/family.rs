@@ -42,19 +42,20 @@ macro_rules! zip_kernel {
     };
 }
 
-/// Runs a body with `T` as the element type of a dtype: of every `float`, `numeric` or `any` one.
+/// Runs a body with `T` as the element type of a dtype: of every `float`, `numeric` or `any` one. Half types are refused:
+/// kernels see `float32` in their place.
 macro_rules! by_dtype {
     (float: $dtype:expr, $T:ident => $body:expr) => {
-        $crate::ops::family::by_dtype!(@ $dtype, $T, $body, FLOAT: F32 f32, F64 f64; I32 I64 Bool)
+        $crate::ops::family::by_dtype!(@ $dtype, $T, $body, FLOAT: F32 f32, F64 f64; I32 I64 Bool F16 BF16)
     };
     (numeric: $dtype:expr, $T:ident => $body:expr) => {
         $crate::ops::family::by_dtype!(
-            @ $dtype, $T, $body, NUMERIC: F32 f32, F64 f64, I32 i32, I64 i64; Bool
+            @ $dtype, $T, $body, NUMERIC: F32 f32, F64 f64, I32 i32, I64 i64; Bool F16 BF16
         )
     };
     (any: $dtype:expr, $T:ident => $body:expr) => {
         $crate::ops::family::by_dtype!(
-            @ $dtype, $T, $body, ANY: F32 f32, F64 f64, I32 i32, I64 i64, Bool bool;
+            @ $dtype, $T, $body, ANY: F32 f32, F64 f64, I32 i32, I64 i64, Bool bool; F16 BF16
         )
     };
     (@ $dtype:expr, $T:ident, $body:expr, $set:ident: $($in:ident $ty:ty),*; $($out:ident)*) => {
@@ -269,7 +270,7 @@ pub(crate) fn indices(array: &crate::array::Array) -> Result<Vec<i64>, Error> {
     match array.dtype() {
         DType::I32 => out.extend(array.elements::<i32>()?.iter().map(|&i| i64::from(i))),
         DType::I64 => out.extend_from_slice(array.elements::<i64>()?),
-        other @ (DType::F32 | DType::F64 | DType::Bool) => {
+        other @ (DType::F32 | DType::F64 | DType::Bool | DType::F16 | DType::BF16) => {
             return Err(Error::UnsupportedDType { dtype: other, accepted: DTypes::INTEGER });
         }
     }

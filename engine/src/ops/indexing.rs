@@ -247,7 +247,7 @@ pub static ONE_HOT: OpDef = OpDef {
         "one_hot",
         "Rows that are 1 at an index and 0 elsewhere; an index out of range gives zeros.",
         "y[i, j] = 1 if indices[i] = j else 0",
-        Kernel::Run(|_, out, inputs| {
+        Kernel::Run(|call, out, inputs| {
             fn typed<T: Element>(out: &Aval, picks: &[i64], on: T) -> Result<Array, Error> {
                 let depth = out.shape[out.shape.len() - 1];
                 let mut result = buffer(out.shape.elements())?;
@@ -266,6 +266,7 @@ pub static ONE_HOT: OpDef = OpDef {
                 DType::I32 => typed(&out[0], &picks, 1_i32),
                 DType::I64 => typed(&out[0], &picks, 1_i64),
                 DType::Bool => typed(&out[0], &picks, true),
+                other @ (DType::F16 | DType::BF16) => Err(family::unsupported(call, other)),
             }?])
         }),
         Derivative::None,

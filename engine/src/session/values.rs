@@ -12,6 +12,7 @@ use crate::{
     error::Error,
     exec,
     graph::{Graph, Operand, Value, ValueId},
+    half_precision::{copies, narrow, widen},
     kernels::{elementwise::update_rows, real::Number},
     op::{Kernel, OpDef},
     ops::{ADD, GATHER, Gather, IDENTITY, SUBTRACT, family::positions},
@@ -268,6 +269,8 @@ impl Session {
         let aval = old.aval();
         let places = positions(indices.array(), aval.shape[0])?;
         let charge = self.ledger.reserve(aval.bytes())?;
+        let _copies = self.ledger.reserve(copies(&[aval.clone(), updates.aval()]))?;
+        let (old, updates) = (widen(old.array())?, widen(updates.array())?);
         macro_rules! changed {
             ($ty:ty) => {{
                 let combine = match mode {
@@ -275,17 +278,17 @@ impl Session {
                     AssignMode::Add => |old: $ty, new: $ty| Number::add(old, new),
                     AssignMode::Subtract => |old: $ty, new: $ty| Number::sub(old, new),
                 };
-                let rows = (old.array().elements()?, updates.array().elements()?);
+                let rows = (old.elements()?, updates.elements()?);
                 Array::new(&aval.shape, update_rows(rows, &places, combine)?)?
             }};
         }
-        let array = match aval.dtype {
+        let array = match aval.dtype.widened() {
             DType::F32 => changed!(f32),
             DType::F64 => changed!(f64),
             DType::I32 => changed!(i32),
             DType::I64 => changed!(i64),
             DType::Bool if mode == AssignMode::Replace => {
-                let rows = (old.array().elements()?, updates.array().elements()?);
+                let rows = (old.elements()?, updates.elements()?);
                 Array::new(&aval.shape, update_rows(rows, &places, |_: bool, new| new)?)?
             }
             DType::Bool => {
@@ -294,7 +297,9 @@ impl Session {
                     accepted: DTypes::NUMERIC,
                 });
             }
+            DType::F16 | DType::BF16 => return Err(Error::bug("a widened dtype is narrow")),
         };
+        let array = if aval.dtype.is_half() { narrow(&array, aval.dtype)? } else { array };
         Ok(Tensor::paid(array, charge))
     }
 

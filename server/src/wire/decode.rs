@@ -247,6 +247,8 @@ fn dtype(dtype: i32) -> Result<DType, Error> {
         Ok(v1::DataType::Int32) => Ok(DType::I32),
         Ok(v1::DataType::Int64) => Ok(DType::I64),
         Ok(v1::DataType::Bool) => Ok(DType::Bool),
+        Ok(v1::DataType::Float16) => Ok(DType::F16),
+        Ok(v1::DataType::Bfloat16) => Ok(DType::BF16),
         Ok(v1::DataType::Unspecified) => Err(malformed("dtype", "must be given")),
         Err(_) => Err(malformed("dtype", format!("{dtype} is not known"))),
     }

@@ -78,6 +78,8 @@ pub fn dtype(dtype: DType) -> v1::DataType {
         DType::I32 => v1::DataType::Int32,
         DType::I64 => v1::DataType::Int64,
         DType::Bool => v1::DataType::Bool,
+        DType::F16 => v1::DataType::Float16,
+        DType::BF16 => v1::DataType::Bfloat16,
     }
 }
 

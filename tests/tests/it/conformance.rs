@@ -11,6 +11,7 @@ use gradtape_tests::{
     case::{Names, dtype, list, number, shape, tensor, verb},
     folder,
 };
+use half::{bf16, f16};
 use serde_json::Value;
 
 /// What a step was answered.
@@ -258,6 +259,8 @@ fn numbers(data: &TensorData) -> Vec<f64> {
         DType::I32 => data.to_vec::<i32>().expect(expect).into_iter().map(f64::from).collect(),
         DType::I64 => data.to_vec::<i64>().expect(expect).into_iter().map(|n| n as f64).collect(),
         DType::Bool => data.to_vec::<bool>().expect(expect).into_iter().map(f64::from).collect(),
+        DType::F16 => data.to_vec::<f16>().expect(expect).into_iter().map(f64::from).collect(),
+        DType::BF16 => data.to_vec::<bf16>().expect(expect).into_iter().map(f64::from).collect(),
         other => panic!("the dtype {other} is not known"),
     }
 }

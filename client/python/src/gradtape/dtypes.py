@@ -5,10 +5,16 @@ from __future__ import annotations
 import builtins
 from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 
 if TYPE_CHECKING:
     from gradtape._proto.tensor_pb2 import TensorSpec as TensorSpecProto
+
+
+def is_floating(dtype: np.dtype[Any]) -> builtins.bool:
+    """Whether a NumPy dtype is a floating-point one; NumPy does not know that `bfloat16` is."""
+    return dtype.kind == "f" or dtype == ml_dtypes.bfloat16
 
 
 class DType:
@@ -21,7 +27,7 @@ class DType:
         self.number = number
         self.as_numpy_dtype: np.dtype[Any] = np.dtype(name).newbyteorder("<")
         self.size = self.as_numpy_dtype.itemsize
-        self.is_floating = self.as_numpy_dtype.kind == "f"
+        self.is_floating = is_floating(self.as_numpy_dtype)
         self.is_integer = self.as_numpy_dtype.kind == "i"
         self.is_bool = self.as_numpy_dtype.kind == "b"
 
@@ -33,13 +39,13 @@ class DType:
     @property
     def max(self) -> Any:
         """The largest finite value."""
-        info = np.finfo if self.is_floating else np.iinfo
+        info = ml_dtypes.finfo if self.is_floating else np.iinfo
         return info(self.as_numpy_dtype).max
 
     @property
     def min(self) -> Any:
         """The lowest finite value."""
-        info = np.finfo if self.is_floating else np.iinfo
+        info = ml_dtypes.finfo if self.is_floating else np.iinfo
         return info(self.as_numpy_dtype).min
 
     def __eq__(self, other: object) -> builtins.bool:
@@ -68,11 +74,18 @@ float64 = DType("float64", 2)
 int32 = DType("int32", 3)
 int64 = DType("int64", 4)
 bool = DType("bool", 5)
+float16 = DType("float16", 6)
+bfloat16 = DType("bfloat16", 7)
 double = float64
+half = float16
 
-ALL = (float32, float64, int32, int64, bool)
+ALL = (float32, float64, int32, int64, bool, float16, bfloat16)
 BY_NUMBER = {dtype.number: dtype for dtype in ALL}
-_BY_NAME = {dtype.name: dtype for dtype in ALL} | {"float": float32, "double": float64}
+_BY_NAME = {dtype.name: dtype for dtype in ALL} | {
+    "float": float32,
+    "double": float64,
+    "half": float16,
+}
 _BY_TYPE: dict[type, DType] = {float: float32, int: int32, builtins.bool: bool}
 
 

@@ -366,21 +366,19 @@ def to_numpy(value: Any, dtype: DType | None) -> tuple[npt.NDArray[Any], DType]:
     if dtype is None:
         if isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "__array__"):
             dtype = dtypes.as_dtype(array.dtype)
-        elif array.dtype.kind == "f" or not array.size:
+        elif dtypes.is_floating(array.dtype) or not array.size:
             dtype = dtypes.float32
         elif array.dtype.kind == "i":
             dtype = dtypes.int32
         else:
             dtype = dtypes.as_dtype(array.dtype)
     elif array.size and not isinstance(value, np.ndarray) and array.dtype.kind != "O":
-        wanted = dtype.as_numpy_dtype.kind
-        if (array.dtype.kind == "f" and wanted != "f") or (wanted == "b") != (
-            array.dtype.kind == "b"
-        ):
+        cut = dtypes.is_floating(array.dtype) and not dtype.is_floating
+        if cut or dtype.is_bool != (array.dtype.kind == "b"):
             raise TypeError(
                 f"Cannot convert {value!r} to a tensor of dtype {dtype.name}: it is {array.dtype}"
             )
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in "fiub" and not dtypes.is_floating(array.dtype):
         raise ValueError(
             f"Attempt to convert a value ({value!r}) of type {type(value)} to a tensor"
         )
@@ -401,7 +399,7 @@ def upload(array: npt.NDArray[Any], dtype: DType) -> Tensor:
     if array.nbytes <= session.inline_bytes:
         body += _wire.bytes_field(2, head + _wire.bytes_field(3, array.tobytes()))
     else:
-        elements = np.ascontiguousarray(array).data.cast("B")
+        elements = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         body += _wire.number_field(3, session.upload(head, elements))
     entry = _wire.entry(_wire.CONSTANT, body, scope.tail())
     if len(entry) > 1_024:

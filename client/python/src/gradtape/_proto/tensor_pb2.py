@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18gradtape/v1/tensor.proto\x12\x0bgradtape.v1\"A\n\nTensorSpec\x12$\n\x05\x64type\x18\x01 \x01(\x0e\x32\x15.gradtape.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\"K\n\x06Tensor\x12$\n\x05\x64type\x18\x01 \x01(\x0e\x32\x15.gradtape.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c*\x91\x01\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT64\x10\x02\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x03\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x04\x12\x12\n\x0e\x44\x41TA_TYPE_BOOL\x10\x05\x42\x38\n\x0f\x64\x65v.gradtape.v1P\x01Z#gradtape.dev/gradtape/v1;gradtapev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18gradtape/v1/tensor.proto\x12\x0bgradtape.v1\"A\n\nTensorSpec\x12$\n\x05\x64type\x18\x01 \x01(\x0e\x32\x15.gradtape.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\"K\n\x06Tensor\x12$\n\x05\x64type\x18\x01 \x01(\x0e\x32\x15.gradtape.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c*\xc0\x01\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT64\x10\x02\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x03\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x04\x12\x12\n\x0e\x44\x41TA_TYPE_BOOL\x10\x05\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x06\x12\x16\n\x12\x44\x41TA_TYPE_BFLOAT16\x10\x07\x42\x38\n\x0f\x64\x65v.gradtape.v1P\x01Z#gradtape.dev/gradtape/v1;gradtapev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.gradtape.v1P\001Z#gradtape.dev/gradtape/v1;gradtapev1'
   _globals['_DATATYPE']._serialized_start=186
-  _globals['_DATATYPE']._serialized_end=331
+  _globals['_DATATYPE']._serialized_end=378
   _globals['_TENSORSPEC']._serialized_start=41
   _globals['_TENSORSPEC']._serialized_end=106
   _globals['_TENSOR']._serialized_start=108
