@@ -8,7 +8,7 @@ An extent that differs between two examples, or is 0 as that of the batch, is no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import gradtape as tf
@@ -165,19 +165,36 @@ def shapes_of(values: Any) -> Any:
     return (None, *(extent or None for extent in shape[1:])) if shape else ()
 
 
-def sorted_nodes(outputs: Any) -> list[Node]:
-    """Returns the nodes that make `outputs`, each after those that it needs."""
+def inputs_of(shapes: Any) -> Any:
+    """Returns symbolic tensors for inputs of a shape, or of those in a list or dictionary."""
+    if isinstance(shapes, dict):
+        return {name: inputs_of(shape) for name, shape in shapes.items()}
+    if shapes and isinstance(shapes[0], (list, tuple)):
+        return [inputs_of(shape) for shape in shapes]
+    return new_input(shapes[1:], None, "input")
+
+
+def sorted_nodes(outputs: Any, inputs: Collection[int]) -> list[Node]:
+    """Returns the nodes that make `outputs`, each after those that it needs.
+
+    Args:
+        outputs: Nest of symbolic tensors.
+        inputs: The `id`s of those that are given and need no node.
+    """
     order: list[Node] = []
     seen: set[int] = set()
-    pending = [(x.node, False) for x in reversed(nest.flatten(outputs)) if x.node is not None]
+
+    def makers(tensors: list[SymbolicTensor]) -> list[tuple[Node, bool]]:
+        return [(x.node, False) for x in reversed(tensors) if x.node and id(x) not in inputs]
+
+    pending = makers(nest.flatten(outputs))
     while pending:
         node, done = pending.pop()
         if done:
             order.append(node)
         elif id(node) not in seen:
             seen.add(id(node))
-            pending.append((node, True))
-            pending += [(x.node, False) for x in reversed(node.sources()) if x.node is not None]
+            pending += [(node, True), *makers(node.sources())]
     return order
 
 

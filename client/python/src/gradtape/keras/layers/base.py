@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import contextvars
 import functools
 import inspect
@@ -155,6 +156,17 @@ class Layer(Module):
             self._penalize(outputs)
         self._set_mask(inputs, outputs, mask)
         return outputs
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Puts what is built in the block under this layer's path."""
+        caller = _call.get()
+        path = f"{caller.path}/{self.name}" if caller.path else self.name
+        token = _call.set(caller._replace(path=path))
+        try:
+            yield
+        finally:
+            _call.reset(token)
 
     def _build(self, given: dict[str, Any]) -> None:
         names = [name for name in _parameters(type(self).build).names if name.endswith("_shape")]
@@ -338,6 +350,12 @@ class Layer(Module):
         for variable, value in zip(variables, weights, strict=True):
             variable.assign(value)
 
+    def add_metric(self, *args: Any, **kwargs: Any) -> None:
+        """Does not exist any more in Keras 3 either: assign a metric to an attribute instead."""
+        raise NotImplementedError(
+            "Layer `add_metric()` is deprecated: add your metric as an attribute, and update it."
+        )
+
     def count_params(self) -> int:
         """Returns the number of elements of all variables."""
         return sum(math.prod(variable.shape) for variable in self.weights)
@@ -407,9 +425,9 @@ def unused_name(name: str) -> str:
     return f"{name}_{number}" if number else name
 
 
-def is_training() -> bool:
-    """Says whether the layer that is being called was told that it is training."""
-    return bool(_call.get().training)
+def forget_names() -> None:
+    """Lets `unused_name` count from the start."""
+    _names.clear()
 
 
 class _Parameters(NamedTuple):
