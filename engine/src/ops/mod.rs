@@ -5,6 +5,7 @@
 
 mod array;
 mod compare;
+mod convolution;
 pub(crate) mod family;
 mod indexing;
 mod linalg;
@@ -17,14 +18,15 @@ mod reduce;
 mod rounding;
 mod shape;
 mod slicing;
+mod window;
 
 use std::sync::LazyLock;
 
 use hashbrown::HashMap;
 
 pub use self::{
-    array::*, compare::*, indexing::*, linalg::*, losses::*, math::*, nn::*, pool::*, random::*,
-    reduce::*, rounding::*, shape::*, slicing::*,
+    array::*, compare::*, convolution::*, indexing::*, linalg::*, losses::*, math::*, nn::*,
+    pool::*, random::*, reduce::*, rounding::*, shape::*, slicing::*, window::*,
 };
 use crate::op::OpDef;
 
@@ -42,6 +44,7 @@ pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
         linalg::ALL,
         nn::ALL,
         losses::ALL,
+        convolution::ALL,
         pool::ALL,
         random::ALL,
     ]

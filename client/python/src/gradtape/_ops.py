@@ -1410,83 +1410,356 @@ def sigmoid_cross_entropy_with_logits(
     return _apply("sigmoid_cross_entropy_with_logits", [labels, logits], {}, 0)
 
 
-def max_pool2d(
+def convolution(
     x: Any,
+    filter: Any,
     *,
-    ksize: Any,
-    strides: Any,
+    strides: Any = (),
+    dilations: Any = (),
     padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
 ) -> Any:
-    """Largest element of each window of [batch, height, width, channels]; of equals the first gets the gradient.
+    """Correlation with a filter of shape [window, inputs, outputs] over one to three spatial axes; with as many groups as the filter's inputs go into the channels.
 
-    Computes `y[i, j] = max of x in the window at (i, j)`.
+    Computes `y[n, i, k] = sum_{j, c} x[n, i strides + j dilations, c] filter[j, c, k]`.
 
     Args:
         x: A tensor.
-        ksize: Height and width of the window.
-        strides: Steps down and across.
-        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides.
+        filter: A tensor.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
     """
     attributes: dict[str, Any] = {}
-    attributes["ksize"] = tuple(int(i) for i in ksize)
-    attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
     if padding != "VALID":
         attributes["padding"] = padding
-    return _apply("max_pool2d", [x], attributes, 0)
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    return _apply("convolution", [x, filter], attributes, 0)
 
 
-def max_pool2d_scatter(
+def convolution_input_gradient(
+    filter: Any,
+    y: Any,
+    *,
+    strides: Any = (),
+    dilations: Any = (),
+    padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
+    shape: Any,
+) -> Any:
+    """Transposed convolution: the transpose of `convolution` with respect to its input, whose shape is given.
+
+    Computes `x[n, i strides + j dilations, c] += y[n, i, k] filter[j, c, k]`.
+
+    Args:
+        filter: A tensor.
+        y: A tensor.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        shape: Shape of the result.
+    """
+    attributes: dict[str, Any] = {}
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
+    if padding != "VALID":
+        attributes["padding"] = padding
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    attributes["shape"] = tuple(int(i) for i in shape)
+    return _apply("convolution_input_gradient", [filter, y], attributes, 0)
+
+
+def convolution_filter_gradient(
+    x: Any,
+    y: Any,
+    *,
+    strides: Any = (),
+    dilations: Any = (),
+    padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
+    shape: Any,
+) -> Any:
+    """The transpose of `convolution` with respect to its filter, whose shape is given.
+
+    Computes `filter[j, c, k] = sum_{n, i} x[n, i strides + j dilations, c] y[n, i, k]`.
+
+    Args:
+        x: A tensor.
+        y: A tensor.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        shape: Shape of the result.
+    """
+    attributes: dict[str, Any] = {}
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
+    if padding != "VALID":
+        attributes["padding"] = padding
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    attributes["shape"] = tuple(int(i) for i in shape)
+    return _apply("convolution_filter_gradient", [x, y], attributes, 0)
+
+
+def max_pool(
+    x: Any,
+    *,
+    strides: Any = (),
+    dilations: Any = (),
+    padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
+    ksize: Any,
+) -> Any:
+    """Largest element of each window; of equals the first gets the gradient.
+
+    Computes `y[n, i, c] = max of x[n, j, c] in the window at i strides`.
+
+    Args:
+        x: A tensor.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        ksize: Extents of the window, one for each spatial axis.
+    """
+    attributes: dict[str, Any] = {}
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
+    if padding != "VALID":
+        attributes["padding"] = padding
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    attributes["ksize"] = tuple(int(i) for i in ksize)
+    return _apply("max_pool", [x], attributes, 0)
+
+
+def max_pool_argmax(
+    x: Any,
+    *,
+    strides: Any = (),
+    dilations: Any = (),
+    padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
+    ksize: Any,
+) -> Any:
+    """Where `max_pool` takes its windows' largest elements, as positions in the flattened input.
+
+    Computes `y[w] = argmax of x in window w`.
+
+    Args:
+        x: A tensor.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        ksize: Extents of the window, one for each spatial axis.
+    """
+    attributes: dict[str, Any] = {}
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
+    if padding != "VALID":
+        attributes["padding"] = padding
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    attributes["ksize"] = tuple(int(i) for i in ksize)
+    return _apply("max_pool_argmax", [x], attributes, "int64")
+
+
+def max_pool_scatter(
     x: Any,
     values: Any,
     *,
-    ksize: Any,
-    strides: Any,
+    strides: Any = (),
+    dilations: Any = (),
     padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
+    ksize: Any,
 ) -> Any:
-    """Adds each value to where `max_pool2d` takes its window's largest element: the transpose of that pool.
+    """Adds each value to where `max_pool` takes its window's largest element: the transpose of that pool.
 
     Computes `y[argmax of x in window w] += values[w]`.
 
     Args:
         x: A tensor.
         values: A tensor.
-        ksize: Height and width of the window.
-        strides: Steps down and across.
-        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        ksize: Extents of the window, one for each spatial axis.
     """
     attributes: dict[str, Any] = {}
-    attributes["ksize"] = tuple(int(i) for i in ksize)
-    attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
     if padding != "VALID":
         attributes["padding"] = padding
-    return _apply("max_pool2d_scatter", [x, values], attributes, 0)
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    attributes["ksize"] = tuple(int(i) for i in ksize)
+    return _apply("max_pool_scatter", [x, values], attributes, 0)
 
 
-def max_pool2d_gather(
+def max_pool_gather(
     x: Any,
     values: Any,
     *,
-    ksize: Any,
-    strides: Any,
+    strides: Any = (),
+    dilations: Any = (),
     padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
+    ksize: Any,
 ) -> Any:
-    """Picks the values at which `max_pool2d` takes its windows' largest elements.
+    """Picks the values at which `max_pool` takes its windows' largest elements.
 
     Computes `y[w] = values[argmax of x in window w]`.
 
     Args:
         x: A tensor.
         values: A tensor.
-        ksize: Height and width of the window.
-        strides: Steps down and across.
-        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        ksize: Extents of the window, one for each spatial axis.
     """
     attributes: dict[str, Any] = {}
-    attributes["ksize"] = tuple(int(i) for i in ksize)
-    attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
     if padding != "VALID":
         attributes["padding"] = padding
-    return _apply("max_pool2d_gather", [x, values], attributes, 0)
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    attributes["ksize"] = tuple(int(i) for i in ksize)
+    return _apply("max_pool_gather", [x, values], attributes, 0)
+
+
+def avg_pool(
+    x: Any,
+    *,
+    strides: Any = (),
+    dilations: Any = (),
+    padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
+    ksize: Any,
+) -> Any:
+    """Mean of each window; padding does not count.
+
+    Computes `y[n, i, c] = mean of x[n, j, c] in the window at i strides`.
+
+    Args:
+        x: A tensor.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        ksize: Extents of the window, one for each spatial axis.
+    """
+    attributes: dict[str, Any] = {}
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
+    if padding != "VALID":
+        attributes["padding"] = padding
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    attributes["ksize"] = tuple(int(i) for i in ksize)
+    return _apply("avg_pool", [x], attributes, 0)
+
+
+def avg_pool_gradient(
+    y: Any,
+    *,
+    strides: Any = (),
+    dilations: Any = (),
+    padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
+    ksize: Any,
+    shape: Any,
+) -> Any:
+    """Spreads each element evenly over its window: the transpose of `avg_pool`, whose input's shape is given.
+
+    Computes `x[n, j, c] += y[n, i, c] / cells for each j in the window at i strides`.
+
+    Args:
+        y: A tensor.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        ksize: Extents of the window, one for each spatial axis.
+        shape: Shape of the result.
+    """
+    attributes: dict[str, Any] = {}
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
+    if padding != "VALID":
+        attributes["padding"] = padding
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    attributes["ksize"] = tuple(int(i) for i in ksize)
+    attributes["shape"] = tuple(int(i) for i in shape)
+    return _apply("avg_pool_gradient", [y], attributes, 0)
 
 
 def random_uniform(
@@ -1647,9 +1920,15 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "softmax_cross_entropy_with_logits",
         "sparse_softmax_cross_entropy_with_logits",
         "sigmoid_cross_entropy_with_logits",
-        "max_pool2d",
-        "max_pool2d_scatter",
-        "max_pool2d_gather",
+        "convolution",
+        "convolution_input_gradient",
+        "convolution_filter_gradient",
+        "max_pool",
+        "max_pool_argmax",
+        "max_pool_scatter",
+        "max_pool_gather",
+        "avg_pool",
+        "avg_pool_gradient",
     ),
     "random": (
         "random_uniform",
