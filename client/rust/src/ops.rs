@@ -1297,6 +1297,167 @@ impl Tensor {
         )
     }
 
+    /// Mean and variance along axes. `mean = mean of x; variance = mean of (x - mean)^2`
+    #[track_caller]
+    pub fn moments(&self) -> Tensor {
+        self.apply("moments", &[], vec![])
+    }
+
+    /// [`Tensor::moments`](Tensor::moments()) with attributes.
+    #[track_caller]
+    pub fn moments_with(&self, options: Moments) -> Tensor {
+        self.apply(
+            "moments",
+            &[],
+            vec![
+                ("axis", Attribute::Integers(options.axis)),
+                ("keepdims", Attribute::Bool(options.keepdims)),
+            ],
+        )
+    }
+
+    /// Normalises by moments that are given; all inputs broadcast. `y = (x - mean) scale / sqrt(variance + epsilon) + offset`
+    #[track_caller]
+    pub fn batch_normalization(
+        &self,
+        mean: impl Operand,
+        variance: impl Operand,
+        offset: impl Operand,
+        scale: impl Operand,
+    ) -> Tensor {
+        self.apply("batch_normalization", &[&mean, &variance, &offset, &scale], vec![])
+    }
+
+    /// [`Tensor::batch_normalization`](Tensor::batch_normalization()) with attributes.
+    #[track_caller]
+    pub fn batch_normalization_with(
+        &self,
+        mean: impl Operand,
+        variance: impl Operand,
+        offset: impl Operand,
+        scale: impl Operand,
+        options: BatchNormalization,
+    ) -> Tensor {
+        self.apply(
+            "batch_normalization",
+            &[&mean, &variance, &offset, &scale],
+            vec![("epsilon", Attribute::Double(options.epsilon))],
+        )
+    }
+
+    /// Normalises each channel by its moments in the batch, and gives them: the mean, and the unbiased variance. `y = (x - mean) scale / sqrt(biased variance + epsilon) + offset`
+    #[track_caller]
+    pub fn fused_batch_norm(&self, scale: impl Operand, offset: impl Operand) -> Tensor {
+        self.apply("fused_batch_norm", &[&scale, &offset], vec![])
+    }
+
+    /// [`Tensor::fused_batch_norm`](Tensor::fused_batch_norm()) with attributes.
+    #[track_caller]
+    pub fn fused_batch_norm_with(
+        &self,
+        scale: impl Operand,
+        offset: impl Operand,
+        options: FusedBatchNorm,
+    ) -> Tensor {
+        self.apply(
+            "fused_batch_norm",
+            &[&scale, &offset],
+            vec![
+                ("epsilon", Attribute::Double(options.epsilon)),
+                ("data_format", Attribute::String(options.data_format)),
+            ],
+        )
+    }
+
+    /// Normalises along axes; scale and offset have the extents of these. `y = (x - mean of x) scale / sqrt(variance of x + epsilon) + offset`
+    #[track_caller]
+    pub fn layer_normalization(&self, scale: impl Operand, offset: impl Operand) -> Tensor {
+        self.apply("layer_normalization", &[&scale, &offset], vec![])
+    }
+
+    /// [`Tensor::layer_normalization`](Tensor::layer_normalization()) with attributes.
+    #[track_caller]
+    pub fn layer_normalization_with(
+        &self,
+        scale: impl Operand,
+        offset: impl Operand,
+        options: LayerNormalization,
+    ) -> Tensor {
+        self.apply(
+            "layer_normalization",
+            &[&scale, &offset],
+            vec![
+                ("axis", Attribute::Integers(options.axis)),
+                ("epsilon", Attribute::Double(options.epsilon)),
+            ],
+        )
+    }
+
+    /// Normalises groups of channels of each example; scale and offset have the extent of the channels. `y = (x - mean of the group) scale / sqrt(variance of the group + epsilon) + offset`
+    #[track_caller]
+    pub fn group_normalization(&self, scale: impl Operand, offset: impl Operand) -> Tensor {
+        self.apply("group_normalization", &[&scale, &offset], vec![])
+    }
+
+    /// [`Tensor::group_normalization`](Tensor::group_normalization()) with attributes.
+    #[track_caller]
+    pub fn group_normalization_with(
+        &self,
+        scale: impl Operand,
+        offset: impl Operand,
+        options: GroupNormalization,
+    ) -> Tensor {
+        self.apply(
+            "group_normalization",
+            &[&scale, &offset],
+            vec![
+                ("groups", Attribute::Integer(options.groups)),
+                ("epsilon", Attribute::Double(options.epsilon)),
+                ("data_format", Attribute::String(options.data_format)),
+            ],
+        )
+    }
+
+    /// Divides by the root of the mean square along axes; scale has the extents of these. `y = x scale / sqrt(mean of x^2 + epsilon)`
+    #[track_caller]
+    pub fn rms_normalization(&self, scale: impl Operand) -> Tensor {
+        self.apply("rms_normalization", &[&scale], vec![])
+    }
+
+    /// [`Tensor::rms_normalization`](Tensor::rms_normalization()) with attributes.
+    #[track_caller]
+    pub fn rms_normalization_with(&self, scale: impl Operand, options: RmsNormalization) -> Tensor {
+        self.apply(
+            "rms_normalization",
+            &[&scale],
+            vec![
+                ("axis", Attribute::Integers(options.axis)),
+                ("epsilon", Attribute::Double(options.epsilon)),
+            ],
+        )
+    }
+
+    /// Divides by a power of the sum of squares in neighbouring channels, those of the last axis. `y_c = x_c / (bias + alpha sum_{|d| <= depth_radius} x_{c + d}^2)^beta`
+    #[track_caller]
+    pub fn local_response_normalization(&self) -> Tensor {
+        self.apply("local_response_normalization", &[], vec![])
+    }
+
+    /// [`Tensor::local_response_normalization`](Tensor::local_response_normalization()) with attributes.
+    #[track_caller]
+    pub fn local_response_normalization_with(&self, options: LocalResponseNormalization) -> Tensor {
+        self.apply(
+            "local_response_normalization",
+            &[],
+            vec![
+                ("depth_radius", Attribute::Integer(options.depth_radius)),
+                ("bias", Attribute::Double(options.bias)),
+                ("alpha", Attribute::Double(options.alpha)),
+                ("beta", Attribute::Double(options.beta)),
+            ],
+        )
+    }
+
     /// Uniform random numbers from an explicit state. `y in [minval, maxval)`
     ///
     /// - `shape`: Shape of the result.
@@ -1994,6 +2155,115 @@ impl Default for AvgPoolGradient {
             explicit_paddings: vec![],
             data_format: "channels_last".to_owned(),
         }
+    }
+}
+
+/// Attributes of [`Tensor::moments_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moments {
+    /// Axes to reduce, counted from 0 or backwards from -1; empty for all. Default `[]`.
+    pub axis: Vec<i64>,
+    /// Whether reduced axes stay, with extent 1. Default `false`.
+    pub keepdims: bool,
+}
+
+impl Default for Moments {
+    fn default() -> Self {
+        Self { axis: vec![], keepdims: false }
+    }
+}
+
+/// Attributes of [`Tensor::batch_normalization_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchNormalization {
+    /// Added to the variance. Default `0.001`.
+    pub epsilon: f64,
+}
+
+impl Default for BatchNormalization {
+    fn default() -> Self {
+        Self { epsilon: 0.001 }
+    }
+}
+
+/// Attributes of [`Tensor::fused_batch_norm_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct FusedBatchNorm {
+    /// Added to the variance. Default `0.001`.
+    pub epsilon: f64,
+    /// "channels_last" or "channels_first", right after the batch. Default `"channels_last"`.
+    pub data_format: String,
+}
+
+impl Default for FusedBatchNorm {
+    fn default() -> Self {
+        Self { epsilon: 0.001, data_format: "channels_last".to_owned() }
+    }
+}
+
+/// Attributes of [`Tensor::layer_normalization_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerNormalization {
+    /// Axes to normalise along. Default `[-1]`.
+    pub axis: Vec<i64>,
+    /// Added to the variance, or to the mean square. Default `0.001`.
+    pub epsilon: f64,
+}
+
+impl Default for LayerNormalization {
+    fn default() -> Self {
+        Self { axis: vec![-1], epsilon: 0.001 }
+    }
+}
+
+/// Attributes of [`Tensor::group_normalization_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupNormalization {
+    /// Number of groups, which divides the number of channels; -1 for a group each, which is instance normalisation. Default `32`.
+    pub groups: i64,
+    /// Added to the variance. Default `0.001`.
+    pub epsilon: f64,
+    /// "channels_last" or "channels_first", right after the batch. Default `"channels_last"`.
+    pub data_format: String,
+}
+
+impl Default for GroupNormalization {
+    fn default() -> Self {
+        Self { groups: 32, epsilon: 0.001, data_format: "channels_last".to_owned() }
+    }
+}
+
+/// Attributes of [`Tensor::rms_normalization_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct RmsNormalization {
+    /// Axes to normalise along. Default `[-1]`.
+    pub axis: Vec<i64>,
+    /// Added to the variance, or to the mean square. Default `0.001`.
+    pub epsilon: f64,
+}
+
+impl Default for RmsNormalization {
+    fn default() -> Self {
+        Self { axis: vec![-1], epsilon: 0.001 }
+    }
+}
+
+/// Attributes of [`Tensor::local_response_normalization_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocalResponseNormalization {
+    /// How many channels to either side count. Default `5`.
+    pub depth_radius: i64,
+    /// Added to the sum. Default `1.0`.
+    pub bias: f64,
+    /// Factor of the sum. Default `1.0`.
+    pub alpha: f64,
+    /// Exponent. Default `0.5`.
+    pub beta: f64,
+}
+
+impl Default for LocalResponseNormalization {
+    fn default() -> Self {
+        Self { depth_radius: 5, bias: 1.0, alpha: 1.0, beta: 0.5 }
     }
 }
 

@@ -12,6 +12,7 @@ mod linalg;
 mod losses;
 mod math;
 mod nn;
+mod normalization;
 mod pool;
 mod random;
 mod reduce;
@@ -26,7 +27,7 @@ use hashbrown::HashMap;
 
 pub use self::{
     array::*, compare::*, convolution::*, indexing::*, linalg::*, losses::*, math::*, nn::*,
-    pool::*, random::*, reduce::*, rounding::*, shape::*, slicing::*, window::*,
+    normalization::*, pool::*, random::*, reduce::*, rounding::*, shape::*, slicing::*, window::*,
 };
 use crate::op::OpDef;
 
@@ -46,6 +47,7 @@ pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
         losses::ALL,
         convolution::ALL,
         pool::ALL,
+        normalization::ALL,
         random::ALL,
     ]
     .concat()

@@ -1762,6 +1762,197 @@ def avg_pool_gradient(
     return _apply("avg_pool_gradient", [y], attributes, 0)
 
 
+def moments(
+    x: Any,
+    *,
+    axis: Any = (),
+    keepdims: bool = False,
+) -> Any:
+    """Mean and variance along axes.
+
+    Computes `mean = mean of x; variance = mean of (x - mean)^2`.
+
+    Args:
+        x: A tensor.
+        axis: Axes to reduce, counted from 0 or backwards from -1; empty for all.
+        keepdims: Whether reduced axes stay, with extent 1.
+    """
+    attributes: dict[str, Any] = {}
+    if tuple(axis):
+        attributes["axis"] = tuple(int(i) for i in axis)
+    if keepdims:
+        attributes["keepdims"] = bool(keepdims)
+    return _apply("moments", [x], attributes, 0)
+
+
+def batch_normalization(
+    x: Any,
+    mean: Any,
+    variance: Any,
+    offset: Any,
+    scale: Any,
+    *,
+    epsilon: float = 0.001,
+) -> Any:
+    """Normalises by moments that are given; all inputs broadcast.
+
+    Computes `y = (x - mean) scale / sqrt(variance + epsilon) + offset`.
+
+    Args:
+        x: A tensor.
+        mean: A tensor.
+        variance: A tensor.
+        offset: A tensor.
+        scale: A tensor.
+        epsilon: Added to the variance.
+    """
+    attributes: dict[str, Any] = {}
+    if epsilon != 0.001:
+        attributes["epsilon"] = float(epsilon)
+    return _apply("batch_normalization", [x, mean, variance, offset, scale], attributes, 0)
+
+
+def fused_batch_norm(
+    x: Any,
+    scale: Any,
+    offset: Any,
+    *,
+    epsilon: float = 0.001,
+    data_format: str = "channels_last",
+) -> Any:
+    """Normalises each channel by its moments in the batch, and gives them: the mean, and the unbiased variance.
+
+    Computes `y = (x - mean) scale / sqrt(biased variance + epsilon) + offset`.
+
+    Args:
+        x: A tensor.
+        scale: A tensor.
+        offset: A tensor.
+        epsilon: Added to the variance.
+        data_format: "channels_last" or "channels_first", right after the batch.
+    """
+    attributes: dict[str, Any] = {}
+    if epsilon != 0.001:
+        attributes["epsilon"] = float(epsilon)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    return _apply("fused_batch_norm", [x, scale, offset], attributes, 0)
+
+
+def layer_normalization(
+    x: Any,
+    scale: Any,
+    offset: Any,
+    *,
+    axis: Any = (-1,),
+    epsilon: float = 0.001,
+) -> Any:
+    """Normalises along axes; scale and offset have the extents of these.
+
+    Computes `y = (x - mean of x) scale / sqrt(variance of x + epsilon) + offset`.
+
+    Args:
+        x: A tensor.
+        scale: A tensor.
+        offset: A tensor.
+        axis: Axes to normalise along.
+        epsilon: Added to the variance, or to the mean square.
+    """
+    attributes: dict[str, Any] = {}
+    if axis != (-1,):
+        attributes["axis"] = tuple(int(i) for i in axis)
+    if epsilon != 0.001:
+        attributes["epsilon"] = float(epsilon)
+    return _apply("layer_normalization", [x, scale, offset], attributes, 0)
+
+
+def group_normalization(
+    x: Any,
+    scale: Any,
+    offset: Any,
+    *,
+    groups: int = 32,
+    epsilon: float = 0.001,
+    data_format: str = "channels_last",
+) -> Any:
+    """Normalises groups of channels of each example; scale and offset have the extent of the channels.
+
+    Computes `y = (x - mean of the group) scale / sqrt(variance of the group + epsilon) + offset`.
+
+    Args:
+        x: A tensor.
+        scale: A tensor.
+        offset: A tensor.
+        groups: Number of groups, which divides the number of channels; -1 for a group each, which is instance normalisation.
+        epsilon: Added to the variance.
+        data_format: "channels_last" or "channels_first", right after the batch.
+    """
+    attributes: dict[str, Any] = {}
+    if groups != 32:
+        attributes["groups"] = int(groups)
+    if epsilon != 0.001:
+        attributes["epsilon"] = float(epsilon)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    return _apply("group_normalization", [x, scale, offset], attributes, 0)
+
+
+def rms_normalization(
+    x: Any,
+    scale: Any,
+    *,
+    axis: Any = (-1,),
+    epsilon: float = 0.001,
+) -> Any:
+    """Divides by the root of the mean square along axes; scale has the extents of these.
+
+    Computes `y = x scale / sqrt(mean of x^2 + epsilon)`.
+
+    Args:
+        x: A tensor.
+        scale: A tensor.
+        axis: Axes to normalise along.
+        epsilon: Added to the variance, or to the mean square.
+    """
+    attributes: dict[str, Any] = {}
+    if axis != (-1,):
+        attributes["axis"] = tuple(int(i) for i in axis)
+    if epsilon != 0.001:
+        attributes["epsilon"] = float(epsilon)
+    return _apply("rms_normalization", [x, scale], attributes, 0)
+
+
+def local_response_normalization(
+    x: Any,
+    *,
+    depth_radius: int = 5,
+    bias: float = 1.0,
+    alpha: float = 1.0,
+    beta: float = 0.5,
+) -> Any:
+    """Divides by a power of the sum of squares in neighbouring channels, those of the last axis.
+
+    Computes `y_c = x_c / (bias + alpha sum_{|d| <= depth_radius} x_{c + d}^2)^beta`.
+
+    Args:
+        x: A tensor.
+        depth_radius: How many channels to either side count.
+        bias: Added to the sum.
+        alpha: Factor of the sum.
+        beta: Exponent.
+    """
+    attributes: dict[str, Any] = {}
+    if depth_radius != 5:
+        attributes["depth_radius"] = int(depth_radius)
+    if bias != 1.0:
+        attributes["bias"] = float(bias)
+    if alpha != 1.0:
+        attributes["alpha"] = float(alpha)
+    if beta != 0.5:
+        attributes["beta"] = float(beta)
+    return _apply("local_response_normalization", [x], attributes, 0)
+
+
 def random_uniform(
     state: Any,
     *,
@@ -1929,6 +2120,13 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "max_pool_gather",
         "avg_pool",
         "avg_pool_gradient",
+        "moments",
+        "batch_normalization",
+        "fused_batch_norm",
+        "layer_normalization",
+        "group_normalization",
+        "rms_normalization",
+        "local_response_normalization",
     ),
     "random": (
         "random_uniform",
