@@ -5,26 +5,29 @@
 
 mod array;
 mod compare;
+mod convolution;
 pub(crate) mod family;
 mod indexing;
 mod linalg;
 mod losses;
 mod math;
 mod nn;
+mod normalization;
 mod pool;
 mod random;
 mod reduce;
 mod rounding;
 mod shape;
 mod slicing;
+mod window;
 
 use std::sync::LazyLock;
 
 use hashbrown::HashMap;
 
 pub use self::{
-    array::*, compare::*, indexing::*, linalg::*, losses::*, math::*, nn::*, pool::*, random::*,
-    reduce::*, rounding::*, shape::*, slicing::*,
+    array::*, compare::*, convolution::*, indexing::*, linalg::*, losses::*, math::*, nn::*,
+    normalization::*, pool::*, random::*, reduce::*, rounding::*, shape::*, slicing::*, window::*,
 };
 use crate::op::OpDef;
 
@@ -42,7 +45,9 @@ pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
         linalg::ALL,
         nn::ALL,
         losses::ALL,
+        convolution::ALL,
         pool::ALL,
+        normalization::ALL,
         random::ALL,
     ]
     .concat()

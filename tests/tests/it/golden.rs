@@ -265,7 +265,7 @@ fn pool(window: i64, padding: &'static str) -> Vec<Program> {
             ("strides", [2, 2].into()),
             ("padding", padding.into()),
         ];
-        x[0].session().op("max_pool2d", x, attributes)
+        x[0].session().op("max_pool", x, attributes)
     })]
 }
 

@@ -5,6 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradtape import _export, _ops, random
+from gradtape._windows import (
+    atrous_conv2d,
+    atrous_conv2d_transpose,
+    avg_pool,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    conv1d,
+    conv1d_transpose,
+    conv2d,
+    conv2d_transpose,
+    conv3d,
+    conv3d_transpose,
+    conv_transpose,
+    convolution,
+    depthwise_conv2d,
+    max_pool,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+    max_pool_with_argmax,
+    pool,
+    separable_conv2d,
+)
 from gradtape.array_ops import move_axis
 from gradtape.math import (
     l2_normalize,
@@ -102,31 +126,6 @@ def sigmoid_cross_entropy_with_logits(
     return _ops.sigmoid_cross_entropy_with_logits(*_labels_like_logits(labels, logits))
 
 
-def max_pool2d(
-    input: Any,
-    ksize: Any,
-    strides: Any,
-    padding: str,
-    data_format: str = "NHWC",
-    name: str | None = None,
-) -> Tensor:
-    """Largest element of each window.
-
-    Args:
-        input: Tensor of shape [batch, height, width, channels].
-        ksize: Extent of the window, or height and width, or one number for each of the four axes.
-        strides: Steps of the window, given in the same way.
-        padding: "VALID" or "SAME".
-        data_format: "NHWC".
-        name: Ignored.
-    """
-    if data_format != "NHWC":
-        raise NotImplementedError(f"tf.nn.max_pool2d has no data_format {data_format!r} here yet.")
-    return _ops.max_pool2d(
-        input, ksize=_window(ksize), strides=_window(strides), padding=padding.upper()
-    )
-
-
 def dropout(
     x: Any, rate: float, noise_shape: Any = None, seed: int | None = None, name: str | None = None
 ) -> Tensor:
@@ -154,10 +153,11 @@ def dropout(
 def bias_add(
     value: Any, bias: Any, data_format: str | None = None, name: str | None = None
 ) -> Tensor:
-    """Adds a vector to each row along the last axis."""
-    if data_format is not None and data_format.startswith("NC"):
-        raise NotImplementedError(f"tf.nn.bias_add has no data_format {data_format!r} here yet.")
-    return _ops.add(value, bias)
+    """Adds a vector along the channels: the last axis, or the second where `data_format` starts with "NC"."""
+    if data_format is None or not data_format.startswith("NC"):
+        return _ops.add(value, bias)
+    value, bias = _value(value), _value(bias)
+    return _ops.add(value, _ops.reshape(bias, shape=(-1, *(1,) * (value.ndim - 2))))
 
 
 def l2_loss(t: Any, name: str | None = None) -> Tensor:
@@ -183,23 +183,34 @@ def _labels_like_logits(labels: Any, logits: Any) -> tuple[Value, Value]:
     return convert(labels, logits._dtype), logits
 
 
-def _window(extents: Any) -> tuple[int, int]:
-    numbers = _export.integers(extents)
-    if len(numbers) == 4 and numbers[0] == numbers[3] == 1:
-        numbers = numbers[1:3]
-    if len(numbers) == 1:
-        numbers *= 2
-    if len(numbers) != 2:
-        raise ValueError(f"A window of two dimensions cannot be {extents}")
-    return numbers[0], numbers[1]
-
-
 __all__ = [
+    "atrous_conv2d",
+    "atrous_conv2d_transpose",
+    "avg_pool",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
     "bias_add",
+    "conv1d",
+    "conv1d_transpose",
+    "conv2d",
+    "conv2d_transpose",
+    "conv3d",
+    "conv3d_transpose",
+    "conv_transpose",
+    "convolution",
+    "depthwise_conv2d",
     "dropout",
     "l2_loss",
     "l2_normalize",
+    "max_pool",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+    "max_pool_with_argmax",
     "moments",
+    "pool",
+    "separable_conv2d",
     "sigmoid",
     "softplus",
     "swish",
