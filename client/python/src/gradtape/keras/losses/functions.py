@@ -294,10 +294,13 @@ def dice(y_true: Any, y_pred: Any, axis: Any = None) -> Any:
 def tversky(
     y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axis: Any = None
 ) -> Any:
-    """One less the Tversky index: `alpha` weighs false positives and `beta` false negatives."""
+    """One less the Tversky index: `alpha` weighs what was missed, `beta` false alarms.
+
+    Keras' documentation says it the other way round than it computes; this is what it computes.
+    """
     both, targets, predictions = _overlap(y_true, y_pred, axis)
-    wrong = (predictions - both) * alpha + (targets - both) * beta
-    return 1.0 - (both + _EPSILON) / (both + wrong + _EPSILON)
+    wrong = (targets - both) * alpha + (predictions - both) * beta
+    return 1.0 - both / (both + wrong + _EPSILON)
 
 
 MSE = mse = mean_squared_error
