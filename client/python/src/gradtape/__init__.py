@@ -45,6 +45,7 @@ from gradtape.dtypes import (
     int32,
     int64,
 )
+from gradtape.function import function
 from gradtape.indexed_slices import IndexedSlices
 from gradtape.linalg import matmul, norm
 from gradtape.math import *

@@ -206,4 +206,6 @@ _BY_NAME = {"sgd": SGD, "adam": Adam, "adagrad": Adagrad}
 
 def get(identifier: Any) -> Any:
     """Returns an optimizer by name; one is returned as it is."""
+    if isinstance(identifier, Optimizer):
+        return identifier
     return _registry.find("optimizer", _BY_NAME, identifier)

@@ -239,10 +239,10 @@ class Trainer(Layer):
             if validation is not None and _is_due(validation_freq, epoch):
                 found = self._evaluate(validation, callbacks_module.CallbackList(model=self))
                 logs |= {f"val_{name}": value for name, value in found.items()}
-            calls.on_epoch_end(epoch, logs)
+            calls.on_epoch_end(epoch, logs=logs)
             if self.stop_training:
                 break
-        calls.on_train_end(logs)
+        calls.on_train_end(logs=logs)
         return calls.history
 
     def _train_epoch(self, data: data_adapter.Batches, calls: Any) -> dict[str, Any]:
@@ -250,7 +250,7 @@ class Trainer(Layer):
         for step, batch in enumerate(data):
             calls.on_train_batch_begin(step)
             logs = callbacks_module.Logs(self.train_step(batch))
-            calls.on_train_batch_end(step, logs)
+            calls.on_train_batch_end(step, logs=logs)
             if self.stop_training:
                 break
         if logs is None:
@@ -287,9 +287,9 @@ class Trainer(Layer):
         for step, batch in enumerate(data):
             calls.on_test_batch_begin(step)
             logs = callbacks_module.Logs(self.test_step(batch))
-            calls.on_test_batch_end(step, logs)
+            calls.on_test_batch_end(step, logs=logs)
         found = dict(logs.items())
-        calls.on_test_end(found)
+        calls.on_test_end(logs=found)
         return found
 
     def predict(
@@ -313,7 +313,7 @@ class Trainer(Layer):
             pending.append(self.predict_step(batch))
             if len(pending) > _AHEAD:
                 done.append(nest.map_structure(np.asarray, pending.popleft()))
-            calls.on_predict_batch_end(step, callbacks_module.Logs({}))
+            calls.on_predict_batch_end(step)
         done += [nest.map_structure(np.asarray, outputs) for outputs in pending]
         calls.on_predict_end()
         if not done:

@@ -234,8 +234,8 @@ class CallbackList:
         if not name.startswith("on_"):
             raise AttributeError(name)
 
-        def tell(*args: Any) -> None:
+        def tell(*args: Any, logs: Any = None) -> None:
             for callback in self.callbacks:
-                getattr(callback, name)(*args)
+                getattr(callback, name)(*args, {} if logs is None else logs)
 
         return tell
