@@ -134,7 +134,9 @@ def test_callbacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model.set_weights(nothing)
     model.fit(x, y, epochs=4, verbose=0, callbacks=[plateau])
     assert model.optimizer.learning_rate == pytest.approx(0.0125)
-    assert len(model.fit(x, y, epochs=4, verbose=0, callbacks=[callbacks.TerminateOnNaN()]).epoch) == 1
+    assert (
+        len(model.fit(x, y, epochs=4, verbose=0, callbacks=[callbacks.TerminateOnNaN()]).epoch) == 1
+    )
     assert "Invalid loss" in capsys.readouterr().out
 
 
@@ -157,8 +159,7 @@ def test_weights_go_to_a_file_and_back(tmp_path: Path) -> None:
 
     def make() -> Any:
         inner = keras.Sequential([layers.Dense(2), layers.Dense(2)], name="inner")
-        model = keras.Sequential([keras.Input((3,)), inner, layers.BatchNormalization()])
-        return model
+        return keras.Sequential([keras.Input((3,)), inner, layers.BatchNormalization()])
 
     path = tmp_path / "weights.safetensors"
     one, two = make(), make()
@@ -268,10 +269,14 @@ def test_penalties_and_constraints() -> None:
             self.add_loss(tf.reduce_sum(x) * 0.5)
             return x
 
-    model = keras.Sequential([Penalized(), layers.Dense(2, kernel_regularizer=keras.regularizers.L1(0.1))])
+    model = keras.Sequential(
+        [Penalized(), layers.Dense(2, kernel_regularizer=keras.regularizers.L1(0.1))]
+    )
     model(np.ones((2, 3), np.float32))
     kernel = model.layers[1].kernel.numpy()
-    assert [float(loss) for loss in model.losses] == pytest.approx([3.0, 0.1 * np.abs(kernel).sum()])
+    assert [float(loss) for loss in model.losses] == pytest.approx(
+        [3.0, 0.1 * np.abs(kernel).sum()]
+    )
     constrained = keras.Sequential([layers.Dense(1, kernel_constraint="non_neg")])
     constrained.compile("sgd", "mse")
     constrained.fit(np.ones((8, 2), np.float32), -np.ones((8, 1)), epochs=5, verbose=0)

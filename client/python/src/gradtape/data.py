@@ -255,7 +255,9 @@ class Dataset:
         """Pairs of a number and an element."""
 
         def make() -> Iterator[Any]:
-            return ((np.int64(i), element) for i, element in builtins.enumerate(self._make(), start))
+            return (
+                (np.int64(i), element) for i, element in builtins.enumerate(self._make(), start)
+            )
 
         return Dataset(make, self._length)
 

@@ -244,6 +244,9 @@ class Tensor(Value):
 
     __slots__ = ("_elements", "_keras_mask")
 
+    # Which time steps count, where a layer of Keras says so.
+    _keras_mask: Any
+
     def __init__(self, session: Session, handle: bytes, dtype: DType, form: Form) -> None:
         self._session = session
         self._handle = handle

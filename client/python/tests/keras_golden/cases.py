@@ -26,6 +26,12 @@ def weight(index: int, name: str, shape: tuple[int, ...]) -> Any:
 IDS = np.array([[1, 3, 0], [2, 0, 0]], np.int32)
 MASK = np.array([[True, True, False, True], [True, False, False, False]])
 
+_ACTIVATIONS = """
+    celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu linear
+    log_sigmoid log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign
+    tanh tanh_shrink glu
+"""
+
 # Constructor, call, inputs. The names: L for layers, x y z for the inputs.
 LAYERS: list[tuple[str, str, list[Any]]] = [
     # Core.
@@ -38,11 +44,7 @@ LAYERS: list[tuple[str, str, list[Any]]] = [
     # Activations.
     *[
         (f"L.Activation('{name}')", "layer(x)", [2.0 * wave(2, 6)])
-        for name in (
-            "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu "
-            "linear log_sigmoid log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax "
-            "softplus softsign tanh tanh_shrink glu"
-        ).split()
+        for name in _ACTIVATIONS.split()
     ],
     ("L.ReLU()", "layer(x)", [wave(2, 4)]),
     ("L.ReLU(max_value=0.5, negative_slope=0.1, threshold=0.2)", "layer(x)", [wave(2, 4)]),
@@ -145,7 +147,7 @@ LAYERS: list[tuple[str, str, list[Any]]] = [
     # Merging.
     *[
         (f"L.{name}()", "layer([x, y])", [wave(2, 3), wave(2, 3, start=0.5)])
-        for name in "Add Subtract Multiply Average Maximum Minimum Concatenate".split()
+        for name in ["Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"]
     ],
     ("L.Concatenate(axis=1)", "layer([x, y])", [wave(2, 3, 2), wave(2, 1, 2)]),
     ("L.Dot(1)", "layer([x, y])", [wave(2, 3), wave(2, 3, start=0.5)]),
@@ -169,7 +171,7 @@ LAYERS: list[tuple[str, str, list[Any]]] = [
     # What is noise while training is nothing otherwise.
     *[
         (f"L.{name}(0.3)", "layer(x)", [wave(2, 3, 2)])
-        for name in "Dropout SpatialDropout1D GaussianNoise GaussianDropout".split()
+        for name in ["Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout"]
     ],
 ]  # fmt: skip
 

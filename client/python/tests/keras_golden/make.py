@@ -57,9 +57,7 @@ def layer_case(make: str, call: str, inputs: list[Any]) -> dict[str, Any]:
         "paths": [variable.path.split("/", 1)[1] for variable in layer.weights],
         "outputs": [listed(leaf) for leaf in flat],
         "weights": [listed(value) for value in layer.get_weights()],
-        "gradients": [
-            None if g is None else listed(tf.convert_to_tensor(g)) for g in gradients
-        ],
+        "gradients": [None if g is None else listed(tf.convert_to_tensor(g)) for g in gradients],
     }
 
 

@@ -13,6 +13,7 @@ from gradtape.keras import (
     regularizers,
     utils,
 )
+
 from gradtape.keras import models  # isort: skip - models are made of all of the above
 from gradtape.keras.callbacks import Callback
 from gradtape.keras.layers import Input, InputLayer, Layer

@@ -266,7 +266,7 @@ def _fans(shape: Sequence[int]) -> tuple[float, float]:
     return float(shape[-2] * receptive), float(shape[-1] * receptive)
 
 
-_BY_NAME: dict[str, type[Initializer]] = {
+_BY_NAME: dict[str, Any] = {
     snake_case(kind.__name__): kind
     for kind in (
         Zeros, Ones, Constant, Identity, OrthogonalInitializer, RandomUniform, RandomNormal,

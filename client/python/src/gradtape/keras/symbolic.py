@@ -139,7 +139,7 @@ def record(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """
     node = Node(function, args, kwargs)
     count = max(len(source.examples) for source in node.sources())
-    runs = [node.run(lambda leaf, i=i: leaf.examples[i % len(leaf.examples)]) for i in range(count)]
+    runs = [node.run(lambda leaf: leaf.examples[i % len(leaf.examples)]) for i in range(count)]  # noqa: B023
     name = getattr(function, "name", "operation")
     node.outputs = nest.map_structure(lambda *each: SymbolicTensor(each, node, name), *runs)
     if hasattr(function, "build"):

@@ -76,7 +76,7 @@ class Trainer(Layer):
     @property
     def metrics(self) -> list[Any]:
         """The loss, the metrics that are attributes, and those that `compile` was given."""
-        found = [self._loss_tracker] if self._loss_tracker is not None else []
+        found: list[Any] = [self._loss_tracker] if self._loss_tracker is not None else []
         for layer in self._flattened():
             own = (leaf for leaf in vars(layer).values() if isinstance(leaf, metrics.Metric))
             found += [metric for metric in own if all(metric is not other for other in found)]
@@ -220,7 +220,7 @@ class Trainer(Layer):
         )  # fmt: skip
         validation = None
         if validation_data is not None:
-            parts = (validation_data,)
+            parts: tuple[Any, ...] = (validation_data,)
             if not data_adapter.is_iterable(validation_data):
                 parts = data_adapter.unpack(tuple(validation_data))
             size = validation_batch_size or batch_size

@@ -115,7 +115,9 @@ class MultiHeadAttention(Layer):
             (bias_initializer, bias_regularizer, bias_constraint),
         )
 
-    def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
+    def build(  # type: ignore[override]
+        self, query_shape: Any, value_shape: Any, key_shape: Any = None
+    ) -> None:
         """Makes the projections."""
 
         def projection(name: str, inputs: int, shape: Sequence[int]) -> _Projection:

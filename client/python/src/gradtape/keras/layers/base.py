@@ -29,7 +29,8 @@ class _Call(NamedTuple):
     path: str = ""
 
 
-_call: contextvars.ContextVar[_Call] = contextvars.ContextVar("call", default=_Call())
+_OUTSIDE = _Call()
+_call: contextvars.ContextVar[_Call] = contextvars.ContextVar("call", default=_OUTSIDE)
 _names: collections.Counter[str] = collections.Counter()
 
 
@@ -70,7 +71,7 @@ class Layer(Module):
         self._name = name or unused_name(snake_case(type(self).__name__))
         self._named = name is not None
         self._trainable = bool(trainable)
-        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.activity_regularizer: Any = regularizers.get(activity_regularizer)
         self.dtype = tf.as_dtype(dtype or tf.float32)
         self.autocast = autocast
         self.built = False
@@ -172,9 +173,7 @@ class Layer(Module):
         names = [name for name in _parameters(type(self).build).names if name.endswith("_shape")]
         if len(names) > 1:
             arguments = {name: given.get(name.removesuffix("_shape")) for name in names}
-            self.build(
-                **{k: symbolic.shapes_of(x) for k, x in arguments.items() if x is not None}
-            )
+            self.build(**{k: symbolic.shapes_of(x) for k, x in arguments.items() if x is not None})
         else:
             self.build(symbolic.shapes_of(next(iter(given.values()), None)))
         self.built = True

@@ -184,6 +184,7 @@ def dot(inputs: Sequence[Any], axes: Any = -1, **kwargs: Any) -> Any:
     """Sum of products along one axis of each of two inputs, for each example."""
     return Dot(axes=axes, **kwargs)(inputs)
 
+
 __all__ = [
     "Add",
     "Average",

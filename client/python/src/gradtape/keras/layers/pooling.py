@@ -50,8 +50,10 @@ class _Pool(Layer):
             inputs = tf.transpose(inputs, (0, *range(2, self._rank + 2), 1))
         pool = getattr(tf.nn, f"{self._kind}_pool{self._rank}d")
         outputs = pool(inputs, self.pool_size, self.strides, self.padding.upper())
-        return tf.transpose(outputs, (0, self._rank + 1, *range(1, self._rank + 1))) if first else (
-            outputs
+        return (
+            tf.transpose(outputs, (0, self._rank + 1, *range(1, self._rank + 1)))
+            if first
+            else (outputs)
         )
 
 

@@ -38,7 +38,7 @@ class RNN(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.cell = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else cell
+        self.cell: Any = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else cell
         self.return_sequences, self.return_state = return_sequences, return_state
         self.go_backwards, self.stateful = go_backwards, stateful
         self.zero_output_for_mask = zero_output_for_mask
@@ -143,7 +143,7 @@ _OF_LAYER = (
 class _OfCell(RNN):
     """An `RNN` with a cell of its own, whose arguments it takes."""
 
-    _cell: type[Layer]
+    _cell: type[Any]
 
     def __init__(self, units: int, *args: Any, **kwargs: Any) -> None:
         of_layer = {name: kwargs.pop(name) for name in _OF_LAYER if name in kwargs}

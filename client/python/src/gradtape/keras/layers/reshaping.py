@@ -273,6 +273,7 @@ class Rescaling(Layer):
         """Computes the outputs."""
         return self._floating(inputs) * self.scale + self.offset
 
+
 __all__ = [
     "Cropping1D",
     "Cropping2D",

@@ -12,6 +12,7 @@ from gradtape.keras import _registry, _wrapping
 from gradtape.keras.losses.functions import *
 from gradtape.keras.losses.functions import same_rank
 
+
 class Loss:
     """A loss with a reduction.
 
@@ -201,8 +202,8 @@ _BY_NAME |= {
 def get(identifier: Any) -> Any:
     """Returns a loss by name: a function of targets and predictions, or an object that is given."""
     if isinstance(identifier, str):
-        found = _registry.find("loss", {k: v.function for k, v in _BY_NAME.items()}, identifier)
-        return found
+        functions = {name: cls.function for name, cls in _BY_NAME.items()}
+        return _registry.find("loss", functions, identifier)
     return _registry.find("loss", _BY_NAME, identifier)
 
 
@@ -220,5 +221,3 @@ def loss_of(identifier: Any) -> Loss:
             return found(y_true, y_pred)
 
     return FunctionLoss(getattr(found, "__name__", None))
-
-

@@ -106,9 +106,7 @@ def hinge(y_true: Any, y_pred: Any) -> Any:
 def squared_hinge(y_true: Any, y_pred: Any) -> Any:
     """Square of how much predictions fall short of a margin of 1; mean along the last axis."""
     y_true, y_pred = pair(y_true, y_pred)
-    return tf.reduce_mean(
-        tf.square(tf.maximum(1.0 - _signs(y_true) * y_pred, 0.0)), axis=-1
-    )
+    return tf.reduce_mean(tf.square(tf.maximum(1.0 - _signs(y_true) * y_pred, 0.0)), axis=-1)
 
 
 def categorical_hinge(y_true: Any, y_pred: Any) -> Any:

@@ -40,9 +40,7 @@ class CategoricalAccuracy(_FunctionMetric, function=_functions.categorical_accur
     """Share of examples whose likeliest class is the target's."""
 
 
-class SparseCategoricalAccuracy(
-    _FunctionMetric, function=_functions.sparse_categorical_accuracy
-):
+class SparseCategoricalAccuracy(_FunctionMetric, function=_functions.sparse_categorical_accuracy):
     """Share of examples whose likeliest class is the target."""
 
 
@@ -63,7 +61,9 @@ class TopKCategoricalAccuracy(Mean):
         super().__init__(name, dtype)
         self.k = k
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(  # type: ignore[override]
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> None:
         """Takes in targets and predictions."""
         super().update_state(self._function(y_true, y_pred, self.k), sample_weight)
 
@@ -93,15 +93,11 @@ class MeanAbsoluteError(_FunctionMetric, function=_losses.mean_absolute_error):
     """Mean of absolute differences."""
 
 
-class MeanAbsolutePercentageError(
-    _FunctionMetric, function=_losses.mean_absolute_percentage_error
-):
+class MeanAbsolutePercentageError(_FunctionMetric, function=_losses.mean_absolute_percentage_error):
     """Mean of absolute differences in percent of the targets."""
 
 
-class MeanSquaredLogarithmicError(
-    _FunctionMetric, function=_losses.mean_squared_logarithmic_error
-):
+class MeanSquaredLogarithmicError(_FunctionMetric, function=_losses.mean_squared_logarithmic_error):
     """Mean of squared differences of logarithms."""
 
 
@@ -111,7 +107,9 @@ class RootMeanSquaredError(Mean):
     def __init__(self, name: str = "root_mean_squared_error", dtype: Any = None) -> None:
         super().__init__(name, dtype)
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(  # type: ignore[override]
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> None:
         """Takes in targets and predictions."""
         super().update_state(_functions.squared_error(y_true, y_pred), sample_weight)
 
@@ -173,6 +171,11 @@ class R2Score(Metric):
         dtype: Element type of the state.
     """
 
+    squared_sum: Any
+    sum: Any
+    total_mse: Any
+    count: Any
+
     def __init__(
         self,
         class_aggregation: str | None = "uniform_average",
@@ -220,9 +223,7 @@ _CLASSES = [
     cls for cls in list(globals().values()) if isinstance(cls, type) and issubclass(cls, Metric)
 ]
 _BY_NAME: dict[str, Any] = {_registry.snake_case(cls.__name__): cls for cls in _CLASSES}
-_BY_NAME |= {
-    name: globals()[name] for name in (*_losses.functions.__all__, *_functions.__all__)
-}
+_BY_NAME |= {name: globals()[name] for name in (*_losses.functions.__all__, *_functions.__all__)}
 
 
 def get(identifier: Any) -> Any:
@@ -237,7 +238,8 @@ def metric_of(identifier: Any) -> Any:
     if isinstance(identifier, str):
         if identifier in ("accuracy", "acc", "crossentropy", "ce"):
             return _Chosen(identifier)
-        found, label = get(identifier), identifier
+        found = get(identifier)
+        label: str | None = identifier
         if isinstance(found, Metric):
             return type(found)(name=identifier)
     else:
@@ -256,8 +258,9 @@ class _Chosen(Mean):
         )
         self._function: Any = None
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(  # type: ignore[override]
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> None:
         """Takes in targets and predictions."""
         self._function = self._function or self._choose(y_true, y_pred)
         super().update_state(self._function(y_true, y_pred), sample_weight)
-

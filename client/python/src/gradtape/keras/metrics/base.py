@@ -147,7 +147,9 @@ class MeanMetricWrapper(Mean):
         super().__init__(name or getattr(fn, "__name__", None), dtype)
         self._function, self._options = fn, kwargs
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(  # type: ignore[override]
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> None:
         """Takes in targets and predictions."""
         mask = getattr(y_pred, "_keras_mask", None)
         values = self._function(y_true, y_pred, **self._options)

@@ -238,6 +238,11 @@ class FBetaScore(Metric):
         dtype: Element type of the state.
     """
 
+    true_positives: Any
+    false_positives: Any
+    false_negatives: Any
+    intermediate: Any
+
     def __init__(
         self,
         average: str | None = None,

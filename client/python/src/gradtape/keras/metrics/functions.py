@@ -72,7 +72,7 @@ def cosine(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
 
 def best_accuracy(y_true: Any, y_pred: Any) -> Any:
     """Returns the accuracy that suits targets and predictions, as Keras chooses it."""
-    shape = getattr(y_true, "shape", ())
+    shape: tuple[int, ...] = getattr(y_true, "shape", ())
     if y_pred.shape[-1] == 1:
         return binary_accuracy
     sparse = len(shape) < y_pred.ndim or shape[-1] == 1
