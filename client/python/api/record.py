@@ -1,4 +1,4 @@
-"""Records TensorFlow's and Keras' public names and signatures in tensorflow.json, for tests and docs to compare with.
+"""Records TensorFlow's and Keras' public names and signatures in tensorflow.json.
 
 python -m venv /tmp/venv && /tmp/venv/bin/pip install tensorflow-cpu==2.21.0
 /tmp/venv/bin/python client/python/api/record.py
@@ -12,20 +12,55 @@ import types
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf
 
 HERE = pathlib.Path(__file__).parent
-NAMESPACES = """
-    tf tf.autodiff tf.bitwise tf.data tf.data.Dataset tf.dtypes tf.experimental.dlpack tf.image tf.linalg tf.math tf.nn
-    tf.random tf.sets tf.signal tf.sparse tf.strings tf.train tf.GradientTape tf.Variable tf.Tensor tf.IndexedSlices
-    tf.Module tf.keras tf.keras.activations tf.keras.backend tf.keras.callbacks tf.keras.constraints
-    tf.keras.initializers tf.keras.layers tf.keras.losses tf.keras.metrics tf.keras.models tf.keras.ops
-    tf.keras.optimizers tf.keras.optimizers.schedules tf.keras.random tf.keras.regularizers tf.keras.utils
-    tf.keras.Model tf.keras.Sequential
-""".split()
+NAMESPACES = [
+    "tf",
+    "tf.autodiff",
+    "tf.bitwise",
+    "tf.data",
+    "tf.data.Dataset",
+    "tf.dtypes",
+    "tf.experimental.dlpack",
+    "tf.image",
+    "tf.linalg",
+    "tf.math",
+    "tf.nn",
+    "tf.random",
+    "tf.sets",
+    "tf.signal",
+    "tf.sparse",
+    "tf.strings",
+    "tf.train",
+    "tf.GradientTape",
+    "tf.Variable",
+    "tf.Tensor",
+    "tf.IndexedSlices",
+    "tf.Module",
+    "tf.keras",
+    "tf.keras.activations",
+    "tf.keras.backend",
+    "tf.keras.callbacks",
+    "tf.keras.constraints",
+    "tf.keras.initializers",
+    "tf.keras.layers",
+    "tf.keras.losses",
+    "tf.keras.metrics",
+    "tf.keras.models",
+    "tf.keras.ops",
+    "tf.keras.optimizers",
+    "tf.keras.optimizers.schedules",
+    "tf.keras.random",
+    "tf.keras.regularizers",
+    "tf.keras.utils",
+    "tf.keras.Model",
+    "tf.keras.Sequential",
+]
 
 
 def resolve(path):
+    """The object behind a dotted name."""
     found = tf
     for part in path.split(".")[1:]:
         found = getattr(found, part)
@@ -44,8 +79,8 @@ def parameters(value):
     for parameter in signature.parameters.values():
         if parameter.name == "self":
             continue
-        prefix = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
-        entry = [prefix + parameter.name]
+        stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
+        entry = [stars.get(parameter.kind, "") + parameter.name]
         if parameter.default is not parameter.empty:
             entry.append(default(parameter.default))
         listed.append(entry)
@@ -62,6 +97,7 @@ def default(value):
 
 
 def kind(value):
+    """What the reader should know of an object without a signature."""
     if isinstance(value, types.ModuleType):
         return "module"
     if isinstance(value, type):
@@ -70,6 +106,7 @@ def kind(value):
 
 
 def main():
+    """Walks the namespaces and writes the file."""
     names = {}
     for namespace in NAMESPACES:
         owner = resolve(namespace)
@@ -83,7 +120,8 @@ def main():
                 entry["parameters"] = listed
             names[f"{namespace}.{name}"] = entry
     record = {"tensorflow": tf.__version__, "keras": tf.keras.__version__, "names": names}
-    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in names.items())
+    entries = [f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in names.items()]
+    lines = ",\n".join(entries)
     head = json.dumps({key: record[key] for key in ("tensorflow", "keras")})[1:-1]
     (HERE / "tensorflow.json").write_text(f'{{{head}, "names": {{\n{lines}\n}}}}\n')
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def is_floating(dtype: np.dtype[Any]) -> builtins.bool:
-    """Whether a NumPy dtype is a floating-point one; `bfloat16` is, although NumPy knows it by name only."""
+    """Whether a NumPy dtype is a floating-point one; NumPy does not know that `bfloat16` is."""
     return dtype.kind == "f" or dtype == ml_dtypes.bfloat16
 
 

@@ -367,9 +367,8 @@ def to_numpy(value: Any, dtype: DType | None) -> tuple[npt.NDArray[Any], DType]:
         else:
             dtype = dtypes.as_dtype(array.dtype)
     elif array.size and not isinstance(value, np.ndarray) and array.dtype.kind != "O":
-        if (dtypes.is_floating(array.dtype) and not dtype.is_floating) or dtype.is_bool != (
-            array.dtype.kind == "b"
-        ):
+        cut = dtypes.is_floating(array.dtype) and not dtype.is_floating
+        if cut or dtype.is_bool != (array.dtype.kind == "b"):
             raise TypeError(
                 f"Cannot convert {value!r} to a tensor of dtype {dtype.name}: it is {array.dtype}"
             )
