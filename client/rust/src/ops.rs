@@ -53,6 +53,14 @@ pub fn stack(values: &[&Tensor], axis: i64) -> Tensor {
     of_many("stack", values, vec![("axis", Attribute::Integer(axis))])
 }
 
+/// Sum of products of tensors with named axes, by Einstein's convention. `y[output labels] = sum over the other labels of the product of the inputs`
+///
+/// - `equation`: A letter for each axis, inputs separated by commas, then "->" and the axes of the result; without it the letters that appear once, in the order of the alphabet. "..." stands for axes that broadcast.
+#[track_caller]
+pub fn einsum(values: &[&Tensor], equation: impl Into<String>) -> Tensor {
+    of_many("einsum", values, vec![("equation", Attribute::String(equation.into()))])
+}
+
 impl Session {
     /// A tensor of equal elements. `y = value`
     ///

@@ -29,8 +29,6 @@ const MISSING_OPS: &[&str] = &[
     "det",
     "diag_part",
     "digamma",
-    "einsum_bhqk",
-    "einsum_trace",
     "gather_nd",
     "inv",
     "lgamma",
@@ -225,6 +223,8 @@ fn programs(session: &Session, name: &str) -> Vec<Program> {
         "batch_norm_train" | "fused_bn_train" => {
             vec![call(|x| x[0].fused_batch_norm(&x[1], &x[2]).remove(0))]
         }
+        "einsum_bhqk" => einsum("bqhd,bkhd->bhqk"),
+        "einsum_trace" => einsum("ii->i"),
         "layer_norm" => attributes("layer_normalization", vec![("epsilon", 1e-5.into())]),
         "xent" => attributes("softmax_cross_entropy_with_logits", vec![]),
         "sigmoid_xent" => attributes("sigmoid_cross_entropy_with_logits", vec![]),

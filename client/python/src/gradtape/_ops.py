@@ -1231,6 +1231,24 @@ def matmul(
     return _apply("matmul", [a, b], attributes, 0)
 
 
+def einsum(
+    x: Any,
+    *,
+    equation: str,
+) -> Any:
+    """Sum of products of tensors with named axes, by Einstein's convention.
+
+    Computes `y[output labels] = sum over the other labels of the product of the inputs`.
+
+    Args:
+        x: The tensors.
+        equation: A letter for each axis, inputs separated by commas, then "->" and the axes of the result; without it the letters that appear once, in the order of the alphabet. "..." stands for axes that broadcast.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["equation"] = equation
+    return _apply("einsum", list(x), attributes, 0)
+
+
 def relu(
     x: Any,
 ) -> Any:
@@ -2039,6 +2057,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "linalg": (
         "matmul",
+        "einsum",
     ),
     "math": (
         "add",
