@@ -53,6 +53,14 @@ pub fn stack(values: &[&Tensor], axis: i64) -> Tensor {
     of_many("stack", values, vec![("axis", Attribute::Integer(axis))])
 }
 
+/// Sum of products of tensors with named axes, by Einstein's convention. `y[output labels] = sum over the other labels of the product of the inputs`
+///
+/// - `equation`: A letter for each axis, inputs separated by commas, then "->" and the axes of the result; without it the letters that appear once, in the order of the alphabet. "..." stands for axes that broadcast.
+#[track_caller]
+pub fn einsum(values: &[&Tensor], equation: impl Into<String>) -> Tensor {
+    of_many("einsum", values, vec![("equation", Attribute::String(equation.into()))])
+}
+
 impl Session {
     /// A tensor of equal elements. `y = value`
     ///
@@ -672,14 +680,20 @@ impl Tensor {
     /// - `num_splits`: Number of equal parts, from 1 to 1,024; it must divide the axis.
     #[track_caller]
     pub fn split(&self, num_splits: i64) -> Vec<Tensor> {
-        self.apply_split("split", num_splits, vec![("num_splits", Attribute::Integer(num_splits))])
+        self.apply_many(
+            "split",
+            &[],
+            num_splits,
+            vec![("num_splits", Attribute::Integer(num_splits))],
+        )
     }
 
     /// [`Tensor::split`](Tensor::split()) with attributes.
     #[track_caller]
     pub fn split_with(&self, num_splits: i64, options: Split) -> Vec<Tensor> {
-        self.apply_split(
+        self.apply_many(
             "split",
+            &[],
             num_splits,
             vec![
                 ("num_splits", Attribute::Integer(num_splits)),
@@ -882,7 +896,7 @@ impl Tensor {
         )
     }
 
-    /// Matrix product over the last two axes; the other axes broadcast. `c[i, k] = sum_j a[i, j] b[j, k]`
+    /// Matrix product over the last two axes; the other axes broadcast. Integers wrap. `c[i, k] = sum_j a[i, j] b[j, k]`
     #[track_caller]
     pub fn matmul(&self, b: impl Operand) -> Tensor {
         self.apply("matmul", &[&b], vec![])
@@ -1299,16 +1313,17 @@ impl Tensor {
 
     /// Mean and variance along axes. `mean = mean of x; variance = mean of (x - mean)^2`
     #[track_caller]
-    pub fn moments(&self) -> Tensor {
-        self.apply("moments", &[], vec![])
+    pub fn moments(&self) -> Vec<Tensor> {
+        self.apply_many("moments", &[], 2, vec![])
     }
 
     /// [`Tensor::moments`](Tensor::moments()) with attributes.
     #[track_caller]
-    pub fn moments_with(&self, options: Moments) -> Tensor {
-        self.apply(
+    pub fn moments_with(&self, options: Moments) -> Vec<Tensor> {
+        self.apply_many(
             "moments",
             &[],
+            2,
             vec![
                 ("axis", Attribute::Integers(options.axis)),
                 ("keepdims", Attribute::Bool(options.keepdims)),
@@ -1347,8 +1362,8 @@ impl Tensor {
 
     /// Normalises each channel by its moments in the batch, and gives them: the mean, and the unbiased variance. `y = (x - mean) scale / sqrt(biased variance + epsilon) + offset`
     #[track_caller]
-    pub fn fused_batch_norm(&self, scale: impl Operand, offset: impl Operand) -> Tensor {
-        self.apply("fused_batch_norm", &[&scale, &offset], vec![])
+    pub fn fused_batch_norm(&self, scale: impl Operand, offset: impl Operand) -> Vec<Tensor> {
+        self.apply_many("fused_batch_norm", &[&scale, &offset], 3, vec![])
     }
 
     /// [`Tensor::fused_batch_norm`](Tensor::fused_batch_norm()) with attributes.
@@ -1358,10 +1373,11 @@ impl Tensor {
         scale: impl Operand,
         offset: impl Operand,
         options: FusedBatchNorm,
-    ) -> Tensor {
-        self.apply(
+    ) -> Vec<Tensor> {
+        self.apply_many(
             "fused_batch_norm",
             &[&scale, &offset],
+            3,
             vec![
                 ("epsilon", Attribute::Double(options.epsilon)),
                 ("data_format", Attribute::String(options.data_format)),

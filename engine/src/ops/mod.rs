@@ -6,6 +6,7 @@
 mod array;
 mod compare;
 mod convolution;
+mod einsum;
 pub(crate) mod family;
 mod indexing;
 mod linalg;
@@ -26,8 +27,9 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 pub use self::{
-    array::*, compare::*, convolution::*, indexing::*, linalg::*, losses::*, math::*, nn::*,
-    normalization::*, pool::*, random::*, reduce::*, rounding::*, shape::*, slicing::*, window::*,
+    array::*, compare::*, convolution::*, einsum::*, indexing::*, linalg::*, losses::*, math::*,
+    nn::*, normalization::*, pool::*, random::*, reduce::*, rounding::*, shape::*, slicing::*,
+    window::*,
 };
 use crate::op::OpDef;
 
@@ -43,6 +45,7 @@ pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
         slicing::ALL,
         indexing::ALL,
         linalg::ALL,
+        einsum::ALL,
         nn::ALL,
         losses::ALL,
         convolution::ALL,

@@ -1213,7 +1213,7 @@ def matmul(
     transpose_a: bool = False,
     transpose_b: bool = False,
 ) -> Any:
-    """Matrix product over the last two axes; the other axes broadcast.
+    """Matrix product over the last two axes; the other axes broadcast. Integers wrap.
 
     Computes `c[i, k] = sum_j a[i, j] b[j, k]`.
 
@@ -1229,6 +1229,24 @@ def matmul(
     if transpose_b:
         attributes["transpose_b"] = bool(transpose_b)
     return _apply("matmul", [a, b], attributes, 0)
+
+
+def einsum(
+    x: Any,
+    *,
+    equation: str,
+) -> Any:
+    """Sum of products of tensors with named axes, by Einstein's convention.
+
+    Computes `y[output labels] = sum over the other labels of the product of the inputs`.
+
+    Args:
+        x: The tensors.
+        equation: A letter for each axis, inputs separated by commas, then "->" and the axes of the result; without it the letters that appear once, in the order of the alphabet. "..." stands for axes that broadcast.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["equation"] = equation
+    return _apply("einsum", list(x), attributes, 0)
 
 
 def relu(
@@ -1767,7 +1785,7 @@ def moments(
     *,
     axis: Any = (),
     keepdims: bool = False,
-) -> Any:
+) -> list[Any]:
     """Mean and variance along axes.
 
     Computes `mean = mean of x; variance = mean of (x - mean)^2`.
@@ -1782,7 +1800,7 @@ def moments(
         attributes["axis"] = tuple(int(i) for i in axis)
     if keepdims:
         attributes["keepdims"] = bool(keepdims)
-    return _apply("moments", [x], attributes, 0)
+    return _apply_many("moments", [x], attributes, 0, 2)
 
 
 def batch_normalization(
@@ -1819,7 +1837,7 @@ def fused_batch_norm(
     *,
     epsilon: float = 0.001,
     data_format: str = "channels_last",
-) -> Any:
+) -> list[Any]:
     """Normalises each channel by its moments in the batch, and gives them: the mean, and the unbiased variance.
 
     Computes `y = (x - mean) scale / sqrt(biased variance + epsilon) + offset`.
@@ -1836,7 +1854,7 @@ def fused_batch_norm(
         attributes["epsilon"] = float(epsilon)
     if data_format != "channels_last":
         attributes["data_format"] = data_format
-    return _apply("fused_batch_norm", [x, scale, offset], attributes, 0)
+    return _apply_many("fused_batch_norm", [x, scale, offset], attributes, 0, 3)
 
 
 def layer_normalization(
@@ -2039,6 +2057,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "linalg": (
         "matmul",
+        "einsum",
     ),
     "math": (
         "add",
