@@ -6,6 +6,7 @@ The cells here split a step in two: `project` is what does not depend on the sta
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,16 +15,50 @@ from gradtape.keras import activations
 from gradtape.keras.layers.base import Layer
 
 
+# Parameters that all cells have, in Keras' order, and their defaults.
+_FIRST: dict[str, Any] = {
+    "use_bias": True,
+    "kernel_initializer": "glorot_uniform",
+    "recurrent_initializer": "orthogonal",
+    "bias_initializer": "zeros",
+}
+_LAST: dict[str, Any] = {
+    "kernel_regularizer": None,
+    "recurrent_regularizer": None,
+    "bias_regularizer": None,
+    "kernel_constraint": None,
+    "recurrent_constraint": None,
+    "bias_constraint": None,
+    "dropout": 0.0,
+    "recurrent_dropout": 0.0,
+    "seed": None,
+}
+
+
+def signature(parameters: dict[str, Any]) -> inspect.Signature:
+    """Returns the signature of a cell or layer: `units`, parameters with defaults, `**kwargs`."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Signature(
+        [
+            inspect.Parameter("units", kind),
+            *(inspect.Parameter(name, kind, default=d) for name, d in parameters.items()),
+            inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
+        ]
+    )
+
+
 class _Cell(Layer):
     """What the cells have in common.
 
     Args:
         units: Number of outputs.
         activation: Activation of the outputs.
+        recurrent_activation: Activation of the gates, where there are any.
         use_bias: Whether there is a bias.
         kernel_initializer: First values of the kernel.
         recurrent_initializer: First values of the recurrent kernel.
         bias_initializer: First values of the bias.
+        unit_forget_bias: Of an LSTM, whether the forget gate's bias is 1 at first.
         kernel_regularizer: Penalty of the kernel.
         recurrent_regularizer: Penalty of the recurrent kernel.
         bias_regularizer: Penalty of the bias.
@@ -32,61 +67,55 @@ class _Cell(Layer):
         bias_constraint: What the bias must be like after each step.
         dropout: Share of the inputs that is dropped while training.
         recurrent_dropout: Share of the states that is dropped while training.
+        reset_after: Of a GRU, whether the reset gate acts after the matrix product.
         seed: Seed of the dropped shares.
         **kwargs: Those of `Layer`.
     """
 
     # How many times `units` columns the kernels have.
     _gates: int
+    # The parameters besides `units`, and their defaults.
+    parameters: dict[str, Any]
 
-    def __init__(
-        self,
-        units: int,
-        activation: Any = "tanh",
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        recurrent_initializer: Any = "orthogonal",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        recurrent_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        recurrent_constraint: Any = None,
-        bias_constraint: Any = None,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        if units <= 0:
+    def __init_subclass__(cls, parameters: dict[str, Any], **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.parameters = parameters
+        cls.__signature__ = signature(parameters)  # type: ignore[attr-defined]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = type(self).__signature__.bind(*args, **kwargs)  # type: ignore[attr-defined]
+        given.apply_defaults()
+        super().__init__(**given.arguments.pop("kwargs"))
+        vars(self).update(given.arguments)
+        if self.units <= 0:
             raise ValueError(
                 "Received an invalid value for argument `units`, expected a positive integer, "
-                f"got {units}."
+                f"got {self.units}."
             )
-        self.units, self.use_bias = units, use_bias
-        self.activation = activations.get(activation)
-        self._kernel_kind = (kernel_initializer, kernel_regularizer, kernel_constraint)
-        self._recurrent_kind = (recurrent_initializer, recurrent_regularizer, recurrent_constraint)
-        self._bias_kind = (bias_initializer, bias_regularizer, bias_constraint)
-        self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
-        self.seed = seed
-        self.state_size: Any = units
-        self.output_size = units
+        self.activation = activations.get(self.activation)
+        if "recurrent_activation" in self.parameters:
+            self.recurrent_activation = activations.get(self.recurrent_activation)
+        self.state_size: Any = self.units
+        self.output_size = self.units
+
+    def _kind(self, name: str) -> tuple[Any, Any, Any]:
+        return tuple(  # type: ignore[return-value]
+            getattr(self, f"{name}_{part}") for part in ("initializer", "regularizer", "constraint")
+        )
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes the kernels and the bias."""
         columns = self._gates * self.units
-        self.kernel = self.add_kernel((input_shape[-1], columns), self._kernel_kind, "kernel")
+        self.kernel = self.add_kernel((input_shape[-1], columns), self._kind("kernel"), "kernel")
         self.recurrent_kernel = self.add_kernel(
-            (self.units, columns), self._recurrent_kind, "recurrent_kernel"
+            (self.units, columns), self._kind("recurrent"), "recurrent_kernel"
         )
         self.bias: Any = None
         if self.use_bias:
             self.bias = self._add_bias()
 
     def _add_bias(self) -> Any:
-        return self.add_kernel((self._gates * self.units,), self._bias_kind, "bias")
+        return self.add_kernel((self._gates * self.units,), self._kind("bias"), "bias")
 
     def project(self, inputs: Any) -> Any:
         """Returns the part of a step that does not depend on the states."""
@@ -122,7 +151,7 @@ class _Cell(Layer):
         return [tf.zeros((batch_size, size), self.dtype) for size in sizes]
 
 
-class SimpleRNNCell(_Cell):
+class SimpleRNNCell(_Cell, parameters={"activation": "tanh", **_FIRST, **_LAST}):
     """A step of `SimpleRNN`."""
 
     _gates = 1
@@ -133,24 +162,17 @@ class SimpleRNNCell(_Cell):
         return output, [output]
 
 
-class LSTMCell(_Cell):
+_GATED = {"activation": "tanh", "recurrent_activation": "sigmoid", **_FIRST}
+
+
+class LSTMCell(_Cell, parameters={**_GATED, "unit_forget_bias": True, **_LAST}):
     """A step of `LSTM`; its states are the outputs and the carry."""
 
     _gates = 4
 
-    def __init__(
-        self,
-        units: int,
-        activation: Any = "tanh",
-        recurrent_activation: Any = "sigmoid",
-        *args: Any,
-        unit_forget_bias: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(units, activation, *args, **kwargs)
-        self.recurrent_activation = activations.get(recurrent_activation)
-        self.unit_forget_bias = unit_forget_bias
-        self.state_size = [units, units]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.state_size = [self.units, self.units]
 
     def _add_bias(self) -> Any:
         bias = super()._add_bias()
@@ -170,28 +192,20 @@ class LSTMCell(_Cell):
         return output, [output, carry]
 
 
-class GRUCell(_Cell):
+# Here the seed comes last.
+_LAST_OF_GRU = {name: _LAST[name] for name in _LAST if name != "seed"}
+_LAST_OF_GRU |= {"reset_after": True, "seed": None}
+
+
+class GRUCell(_Cell, parameters=_GATED | _LAST_OF_GRU):
     """A step of `GRU`."""
 
     _gates = 3
 
-    def __init__(
-        self,
-        units: int,
-        activation: Any = "tanh",
-        recurrent_activation: Any = "sigmoid",
-        *args: Any,
-        reset_after: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(units, activation, *args, **kwargs)
-        self.recurrent_activation = activations.get(recurrent_activation)
-        self.reset_after = reset_after
-
     def _add_bias(self) -> Any:
         columns = 3 * self.units
         shape = (2, columns) if self.reset_after else (columns,)
-        return self.add_kernel(shape, self._bias_kind, "bias")
+        return self.add_kernel(shape, self._kind("bias"), "bias")
 
     def project(self, inputs: Any) -> Any:
         """Returns the part of a step that does not depend on the states."""

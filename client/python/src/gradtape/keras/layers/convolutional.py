@@ -164,8 +164,16 @@ class _ConvTranspose(_Conv):
         output_padding: What the outputs are longer by than they would be.
         data_format: "channels_last" or "channels_first".
         dilation_rate: Distances between the kernel's elements.
-        *args: As for a convolution, but for `groups`.
-        **kwargs: As for a convolution, but for `groups`.
+        activation: Name or function; none by default.
+        use_bias: Whether to add a bias.
+        kernel_initializer: First values of the kernel.
+        bias_initializer: First values of the bias.
+        kernel_regularizer: Penalty of the kernel.
+        bias_regularizer: Penalty of the bias.
+        activity_regularizer: Penalty of the outputs.
+        kernel_constraint: What the kernel must be like after each step.
+        bias_constraint: What the bias must be like after each step.
+        **kwargs: Those of `Layer`.
     """
 
     def __init__(
@@ -177,12 +185,22 @@ class _ConvTranspose(_Conv):
         output_padding: Any = None,
         data_format: str | None = None,
         dilation_rate: Any = 1,
-        *args: Any,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            filters, kernel_size, strides, padding, data_format, dilation_rate, 1, *args, **kwargs
-        )
+            filters, kernel_size, strides, padding, data_format, dilation_rate, 1, activation,
+            use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
+            activity_regularizer, kernel_constraint, bias_constraint, **kwargs,
+        )  # fmt: skip
         self.output_padding = output_padding
         if output_padding is not None:
             self.output_padding = each_axis(output_padding, self._rank, "output_padding")

@@ -152,10 +152,7 @@ class GlobalAveragePooling1D(_GlobalAverage):
     """The mean of all time steps, or of those that count."""
 
     _rank = 1
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.supports_masking = True
+    supports_masking = True
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         """Computes the outputs."""

@@ -7,7 +7,13 @@ from typing import Any
 import gradtape as tf
 from gradtape.keras._registry import snake_case
 from gradtape.keras.layers.base import Layer
-from gradtape.keras.layers.cells import GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
+from gradtape.keras.layers.cells import (
+    GRUCell,
+    LSTMCell,
+    SimpleRNNCell,
+    StackedRNNCells,
+    signature,
+)
 
 
 class RNN(Layer):
@@ -132,28 +138,57 @@ class RNN(Layer):
         return mask if self.return_sequences else None
 
 
-# What is told to the layer; all else goes to its cell.
-_OF_LAYER = (
-    "return_sequences", "return_state", "go_backwards", "stateful", "unroll",
-    "zero_output_for_mask", "activity_regularizer", "trainable", "dtype", "autocast", "name",
-    "input_shape", "input_dim",
-)  # fmt: skip
+# What is told to the layer and not to its cell, and the defaults.
+_OF_LAYER: dict[str, Any] = {
+    "return_sequences": False,
+    "return_state": False,
+    "go_backwards": False,
+    "stateful": False,
+    "unroll": False,
+}
 
 
 class _OfCell(RNN):
-    """An `RNN` with a cell of its own, whose arguments it takes."""
+    """An `RNN` with a cell of its own, whose arguments it takes too.
+
+    Args:
+        units: Number of outputs.
+        activity_regularizer: Penalty of the outputs.
+        use_cudnn: Ignored.
+        **kwargs: Those of the cell, of `RNN` and of `Layer`.
+    """
 
     _cell: type[Any]
 
-    def __init__(self, units: int, *args: Any, **kwargs: Any) -> None:
-        of_layer = {name: kwargs.pop(name) for name in _OF_LAYER if name in kwargs}
-        kwargs.pop("use_cudnn", None)
-        kwargs.pop("implementation", None)
-        cell = self._cell(units, *args, dtype=of_layer.get("dtype"), **kwargs)
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        parameters: dict[str, Any] = {}
+        for name, default in cls._cell.parameters.items():
+            if name == "kernel_constraint":
+                parameters["activity_regularizer"] = None
+            # Keras has these in another order in the layer than in the cell.
+            if name != "reset_after":
+                parameters[name] = default
+        parameters |= _OF_LAYER
+        if "reset_after" in cls._cell.parameters:
+            parameters["reset_after"] = cls._cell.parameters["reset_after"]
+        if "recurrent_activation" in parameters:
+            parameters["use_cudnn"] = "auto"
+        else:
+            parameters["seed"] = parameters.pop("seed")
+        cls.__signature__ = signature(parameters)  # type: ignore[attr-defined]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = type(self).__signature__.bind(*args, **kwargs)  # type: ignore[attr-defined]
+        given.apply_defaults()
+        of_layer = given.arguments.pop("kwargs")
+        of_cell = {name: given.arguments[name] for name in ("units", *self._cell.parameters)}
+        for name in (*_OF_LAYER, "activity_regularizer"):
+            of_layer[name] = given.arguments[name]
         # Inner layers are named for the kind of layer that they are in.
-        cell._name = snake_case(self._cell.__name__)
-        super().__init__(cell, **of_layer)
-        self.units = units
+        name = snake_case(self._cell.__name__)
+        super().__init__(self._cell(**of_cell, dtype=of_layer.get("dtype"), name=name), **of_layer)
+        self.units = self.cell.units
 
 
 class SimpleRNN(_OfCell):
