@@ -127,7 +127,7 @@ def test_callbacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # With a learning rate of 0 nothing gets better: the best weights come back.
     model.optimizer.learning_rate = 0.0
     stop = callbacks.EarlyStopping("loss", patience=2, restore_best_weights=True)
-    assert len(model.fit(x, y, epochs=20, verbose=0, callbacks=[stop]).epoch) == 3
+    assert len(model.fit(x, y, epochs=20, verbose=0, shuffle=False, callbacks=[stop]).epoch) == 3
     plateau = callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_lr=0.01)
     model.optimizer.learning_rate = 0.1
     nothing = [np.full((3, 1), np.nan), np.zeros(1)]

@@ -14,7 +14,6 @@ import gradtape as tf
 from gradtape.keras import activations
 from gradtape.keras.layers.base import Layer
 
-
 # Parameters that all cells have, in Keras' order, and their defaults.
 _FIRST: dict[str, Any] = {
     "use_bias": True,
@@ -76,6 +75,15 @@ class _Cell(Layer):
     _gates: int
     # The parameters besides `units`, and their defaults.
     parameters: dict[str, Any]
+    units: int
+    activation: Any
+    recurrent_activation: Any
+    use_bias: bool
+    unit_forget_bias: bool
+    dropout: float
+    recurrent_dropout: float
+    reset_after: bool
+    seed: int | None
 
     def __init_subclass__(cls, parameters: dict[str, Any], **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
