@@ -267,6 +267,10 @@ fn call(program: impl Fn(&[Tensor]) -> Tensor + Send + Sync + 'static) -> Progra
     Box::new(program)
 }
 
+fn einsum(equation: &'static str) -> Vec<Program> {
+    vec![call(move |x| x[0].session().op("einsum", x, [("equation", equation.into())]))]
+}
+
 fn sliding(stride: i64, dilation: i64, padding: &'static str) -> Vec<(&'static str, Attribute)> {
     vec![
         ("strides", [stride, stride].into()),
