@@ -181,6 +181,41 @@ impl Attrs {
     pub fn values(&self) -> &[Attr] {
         &self.0
     }
+
+    /// These followed by others, as [`joined`] specifications have them.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
+    /// Those of the first specification of two that were [`joined`].
+    #[must_use]
+    pub fn until(&self, specs: &[AttrSpec]) -> Self {
+        Self::from_values(self.0.iter().take(specs.len()).cloned())
+    }
+
+    /// Those of the second specification of two that were [`joined`].
+    #[must_use]
+    pub fn after(&self, specs: &[AttrSpec]) -> Self {
+        Self::from_values(self.0.iter().skip(specs.len()).cloned())
+    }
+}
+
+/// One specification after the other: the attributes of an op that has all of another's and some more. `N` is how many there
+/// are together.
+pub(crate) const fn joined<const N: usize>(
+    first: &[AttrSpec],
+    second: &[AttrSpec],
+) -> [AttrSpec; N] {
+    assert!(first.len() + second.len() == N, "another number of attributes");
+    let mut all = [first[0]; N];
+    let mut i = 0;
+    while i < N {
+        all[i] = if i < first.len() { first[i] } else { second[i - first.len()] };
+        i += 1;
+    }
+    all
 }
 
 fn conform(spec: &AttrSpec, value: Attr) -> Result<Attr, Error> {

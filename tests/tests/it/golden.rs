@@ -23,26 +23,14 @@ const TOLERANCE: f64 = 2e-5;
 /// Cases of `grads.json` whose ops this version does not have.
 const MISSING_OPS: &[&str] = &[
     "atan2",
-    "avg_pool_same3",
     "band_part",
-    "batch_norm_train",
     "cholesky",
-    "conv2d_dil2",
-    "conv2d_same_s1",
-    "conv2d_same_s2_even",
-    "conv2d_transpose",
-    "conv2d_valid_s2",
     "cumprod",
-    "depthwise",
     "det",
     "diag_part",
     "digamma",
-    "einsum_bhqk",
-    "einsum_trace",
-    "fused_bn_train",
     "gather_nd",
     "inv",
-    "layer_norm",
     "lgamma",
     "pad_reflect",
     "pad_symmetric",
@@ -197,8 +185,29 @@ fn programs(session: &Session, name: &str) -> Vec<Program> {
             };
             vec![round_trip(|x| x.square()), round_trip(|x| x), round_trip(|x| x.sin())]
         }
-        "max_pool" => pool(2, "VALID"),
-        "max_pool_same3" => pool(3, "SAME"),
+        "max_pool" => pool("max_pool", 2, "VALID"),
+        "max_pool_same3" => pool("max_pool", 3, "SAME"),
+        "avg_pool_same3" => pool("avg_pool", 3, "SAME"),
+        "conv2d_same_s1" => convolution(1, 1, "SAME"),
+        "conv2d_valid_s2" => convolution(2, 1, "VALID"),
+        "conv2d_same_s2_even" => convolution(2, 1, "SAME"),
+        "conv2d_dil2" => convolution(1, 2, "VALID"),
+        "conv2d_transpose" => vec![call(|x| {
+            let mut attributes = sliding(2, 1, "SAME");
+            attributes.push(("shape", [1, 4, 4, 1].into()));
+            x[0].session().op("convolution_input_gradient", [&x[1], &x[0]], attributes)
+        })],
+        // The filters of each channel are a group.
+        "depthwise" => vec![call(|x| {
+            let filter = x[1].reshape([2, 2, 1, 4]);
+            x[0].session().op("convolution", [&x[0], &filter], sliding(1, 1, "SAME"))
+        })],
+        "batch_norm_train" | "fused_bn_train" => {
+            vec![call(|x| x[0].fused_batch_norm(&x[1], &x[2]).remove(0))]
+        }
+        "einsum_bhqk" => einsum("bqhd,bkhd->bhqk"),
+        "einsum_trace" => einsum("ii->i"),
+        "layer_norm" => attributes("layer_normalization", vec![("epsilon", 1e-5.into())]),
         "xent" => attributes("softmax_cross_entropy_with_logits", vec![]),
         "sigmoid_xent" => attributes("sigmoid_cross_entropy_with_logits", vec![]),
         "sparse_xent" => tuples(3, 2, |labels| {
@@ -240,14 +249,27 @@ fn call(program: impl Fn(&[Tensor]) -> Tensor + Send + Sync + 'static) -> Progra
     Box::new(program)
 }
 
-fn pool(window: i64, padding: &'static str) -> Vec<Program> {
+fn einsum(equation: &'static str) -> Vec<Program> {
+    vec![call(move |x| x[0].session().op("einsum", x, [("equation", equation.into())]))]
+}
+
+fn sliding(stride: i64, dilation: i64, padding: &'static str) -> Vec<(&'static str, Attribute)> {
+    vec![
+        ("strides", [stride, stride].into()),
+        ("dilations", [dilation, dilation].into()),
+        ("padding", padding.into()),
+    ]
+}
+
+fn convolution(stride: i64, dilation: i64, padding: &'static str) -> Vec<Program> {
+    vec![call(move |x| x[0].session().op("convolution", x, sliding(stride, dilation, padding)))]
+}
+
+fn pool(op: &'static str, window: i64, padding: &'static str) -> Vec<Program> {
     vec![call(move |x| {
-        let attributes = [
-            ("ksize", [window, window].into()),
-            ("strides", [2, 2].into()),
-            ("padding", padding.into()),
-        ];
-        x[0].session().op("max_pool2d", x, attributes)
+        let mut attributes = sliding(2, 1, padding);
+        attributes.push(("ksize", [window, window].into()));
+        x[0].session().op(op, x, attributes)
     })]
 }
 

@@ -50,7 +50,7 @@ fn function(op: &OpDef) -> String {
         parameters.push("*".to_owned());
         parameters.extend(op.attrs.iter().map(parameter));
     }
-    let many = op.count.is_some();
+    let many = op.count.is_some() || op.outputs.len() > 1;
     let result = if many { "list[Any]" } else { "Any" };
     let mut text = format!("\ndef {}(\n", op.name);
     for parameter in &parameters {
@@ -85,7 +85,10 @@ fn function(op: &OpDef) -> String {
         op.attrs.iter().for_each(|attr| text.push_str(&assignment(attr)));
     }
     let _ = if many {
-        let count = op.attrs[0].name;
+        let count = match op.count {
+            Some(_) => op.attrs[0].name.to_owned(),
+            None => op.outputs.len().to_string(),
+        };
         writeln!(
             text,
             "    return _apply_many(\"{}\", {inputs}, {attributes}, {}, {count})",

@@ -191,9 +191,12 @@ fn wrapper(op: &OpDef, with_options: bool) -> String {
     let attributes = format!("vec![{}]", attributes.join(", "));
     let operands = operands.join(", ");
     let (result, call) = match place {
-        Place::Tensor if op.count.is_some() => {
-            let count = required(op).first().map_or("1", |spec| spec.name);
-            ("Vec<Tensor>", format!("self.apply_split({:?}, {count}, {attributes})", op.name))
+        Place::Tensor if op.count.is_some() || op.outputs.len() > 1 => {
+            let count = op.outputs.len().to_string();
+            let count = op.count.and(required(op).first()).map_or(&*count, |spec| spec.name);
+            let call =
+                format!("self.apply_many({:?}, &[{operands}], {count}, {attributes})", op.name);
+            ("Vec<Tensor>", call)
         }
         Place::Function => ("Tensor", format!("of_many({:?}, values, {attributes})", op.name)),
         Place::Session => ("Tensor", format!("self.op({:?}, [], {attributes})", op.name)),
