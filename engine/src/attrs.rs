@@ -11,7 +11,10 @@ use crate::{dtype::DType, error::Error};
 /// A list of integers, as attributes carry axes and extents.
 pub type Ints = SmallVec<[i64; 4]>;
 
-/// Longest list of integers that an attribute may hold.
+/// A list of real numbers, as schedules carry rates.
+pub type Doubles = SmallVec<[f64; 4]>;
+
+/// Longest list of numbers that an attribute may hold.
 pub const MAX_INTS: usize = 64;
 
 /// Longest text that an attribute may hold, in bytes.
@@ -34,6 +37,24 @@ pub enum Attr {
     DType(DType),
     /// A list of integers.
     Ints(Ints),
+    /// A list of real numbers.
+    Doubles(Doubles),
+}
+
+impl Attr {
+    /// Whether it holds no number that is infinite or not a number.
+    pub fn is_finite(&self) -> bool {
+        match self {
+            Self::Double(value) => value.is_finite(),
+            Self::Doubles(values) => values.iter().all(|value| value.is_finite()),
+            Self::Unset
+            | Self::Bool(_)
+            | Self::Int(_)
+            | Self::Text(_)
+            | Self::DType(_)
+            | Self::Ints(_) => true,
+        }
+    }
 }
 
 /// The type of an attribute.
@@ -51,6 +72,8 @@ pub enum AttrType {
     DType,
     /// [`Attr::Ints`].
     Ints,
+    /// [`Attr::Doubles`]; integers are converted.
+    Doubles,
 }
 
 /// What an attribute is if it is not given.
@@ -199,6 +222,10 @@ fn conform(spec: &AttrSpec, value: Attr) -> Result<Attr, Error> {
     let value = match (spec.ty, value) {
         #[expect(clippy::cast_precision_loss, reason = "a double was asked for")]
         (AttrType::Double, Attr::Int(value)) => Attr::Double(value as f64),
+        #[expect(clippy::cast_precision_loss, reason = "doubles were asked for")]
+        (AttrType::Doubles, Attr::Ints(values)) => {
+            Attr::Doubles(values.into_iter().map(|value| value as f64).collect())
+        }
         (_, value) => value,
     };
     let fits = match (&value, spec.ty) {
@@ -208,6 +235,7 @@ fn conform(spec: &AttrSpec, value: Attr) -> Result<Attr, Error> {
         | (Attr::DType(_), AttrType::DType) => true,
         (Attr::Text(text), AttrType::Text) => text.len() <= MAX_TEXT,
         (Attr::Ints(ints), AttrType::Ints) => ints.len() <= MAX_INTS,
+        (Attr::Doubles(doubles), AttrType::Doubles) => doubles.len() <= MAX_INTS,
         _ => false,
     };
     if fits {
@@ -258,6 +286,7 @@ attr_value! {
     f64 => Double, value => *value;
     String => Text, value => value.to_string();
     Ints => Ints, value => value.clone();
+    Doubles => Doubles, value => value.clone();
 }
 
 impl AttrValue for DType {

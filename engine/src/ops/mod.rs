@@ -4,6 +4,7 @@
 //! only for numerical stability or speed.
 
 mod array;
+mod attention;
 mod compare;
 mod convolution;
 mod einsum;
@@ -27,9 +28,9 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 pub use self::{
-    array::*, compare::*, convolution::*, einsum::*, indexing::*, linalg::*, losses::*, math::*,
-    nn::*, normalization::*, pool::*, random::*, reduce::*, rounding::*, shape::*, slicing::*,
-    window::*,
+    array::*, attention::*, compare::*, convolution::*, einsum::*, indexing::*, linalg::*,
+    losses::*, math::*, nn::*, normalization::*, pool::*, random::*, reduce::*, rounding::*,
+    shape::*, slicing::*, window::*,
 };
 use crate::op::OpDef;
 
@@ -47,6 +48,7 @@ pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
         linalg::ALL,
         einsum::ALL,
         nn::ALL,
+        attention::ALL,
         losses::ALL,
         convolution::ALL,
         pool::ALL,

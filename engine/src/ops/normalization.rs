@@ -50,7 +50,7 @@ fn standardized<'g>(x: Var<'g>, axes: &[usize], epsilon: f64) -> (Var<'g>, Var<'
 }
 
 /// A shape with the extents of `x` along some axes and 1 along the others.
-fn along(x: &Shape, axes: &[usize]) -> Shape {
+pub(super) fn along(x: &Shape, axes: &[usize]) -> Shape {
     x.iter().enumerate().map(|(i, &extent)| if axes.contains(&i) { extent } else { 1 }).collect()
 }
 
@@ -148,7 +148,7 @@ attrs! {
 }
 
 /// The axis of the channels.
-fn channel_axis(x: &Shape, data_format: &str) -> Result<usize, Error> {
+pub(super) fn channel_axis(x: &Shape, data_format: &str) -> Result<usize, Error> {
     match data_format {
         "channels_last" => x.axis(-1, 0),
         "channels_first" => x.axis(1, 0),

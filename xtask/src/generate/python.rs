@@ -108,7 +108,7 @@ fn parameter(attr: &AttrSpec) -> String {
         AttrType::Int => "int",
         AttrType::Double => "float",
         AttrType::Text => "str",
-        AttrType::DType | AttrType::Ints => "Any",
+        AttrType::DType | AttrType::Ints | AttrType::Doubles => "Any",
     };
     match default(attr) {
         Some(value) => format!("{}: {ty} = {value}", attr.name),
@@ -144,6 +144,7 @@ fn assignment(attr: &AttrSpec) -> String {
         AttrType::Text => name.to_owned(),
         AttrType::DType => format!("dtypes.as_dtype({name})"),
         AttrType::Ints => format!("tuple(int(i) for i in {name})"),
+        AttrType::Doubles => format!("tuple(float(x) for x in {name})"),
     };
     let set = format!("attributes[\"{name}\"] = {value}\n");
     match (default(attr), attr.ty) {
