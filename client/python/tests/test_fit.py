@@ -312,3 +312,22 @@ def test_a_decorated_function_runs_as_it_is() -> None:
     assert [float(square(tf.constant(3.0))), float(square(tf.constant(2.0)))] == [9.0, 4.0]
     assert len(calls) == 2
     assert tf.function(square.python_function)(2.0) == 4.0
+
+
+def test_tensors_and_arrays_of_other_libraries() -> None:
+    x = tf.constant([[1.0, 2.0], [3.0, 4.0]])
+    assert np.array_equal(np.from_dlpack(x), x.numpy())
+    assert np.asarray(x).sum() == 10.0
+    dlpack = tf.experimental.dlpack
+    back = dlpack.from_dlpack(dlpack.to_dlpack(tf.Variable([1, 2, 3])))
+    assert back.dtype is tf.int32 and back.numpy().tolist() == [1, 2, 3]
+    assert dlpack.from_dlpack(np.ones((2, 3))).dtype is tf.float64
+
+    class Foreign:
+        """As a tensor of PyTorch: it converts to an array."""
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+            return np.full((2, 2), 2.0, np.float32)
+
+    assert tf.add(x, Foreign()).numpy().tolist() == [[3.0, 4.0], [5.0, 6.0]]
+    assert layers.Dense(1, kernel_initializer="ones")(Foreign()).numpy().tolist() == [[4.0], [4.0]]

@@ -109,6 +109,14 @@ class Value:
     def __array__(self, dtype: Any = None, copy: builtins.bool | None = None) -> npt.NDArray[Any]:
         return np.array(self._fetch(), dtype=dtype)
 
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        """Hands a copy of the elements to a library that takes DLPack."""
+        return np.array(self._fetch()).__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Says that the copy is in this processor's memory."""
+        return (1, 0)
+
     def __float__(self) -> float:
         return float(self._scalar())
 

@@ -369,7 +369,7 @@ class Layer(Module):
                 cast._keras_mask = getattr(x, "_keras_mask", None)
                 return cast
             return x
-        if isinstance(x, (np.ndarray, np.generic)) or hasattr(x, "__dlpack__"):
+        if hasattr(x, "__array__"):
             array = np.asarray(x)
             kind = array.dtype.kind
             if kind == "f":
