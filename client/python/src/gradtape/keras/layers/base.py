@@ -301,20 +301,32 @@ class Layer(Module):
         """The names of the layers that this one was first called in, and its own."""
         return self._path or self.name
 
-    def _own(self) -> Iterator[Variable]:
-        """Yields the variables that no inner layer has, those to train first."""
-        attributes = (leaf for value in self._tracked() for leaf in leaves(value))
-        own = [leaf for leaf in (*self._weights, *attributes) if isinstance(leaf, Variable)]
-        yield from sorted(own, key=lambda variable: not variable.trainable)
-
-    def _tracked(self) -> Iterator[Any]:
-        """Yields the attributes in which variables and layers are looked for."""
-        return (value for value in vars(self).values() if isinstance(value, _TRACKED))
+    def _own(self) -> list[Variable]:
+        """Returns the variables that no inner layer has, those to train first."""
+        own = {id(leaf): leaf for leaf in self._weights}
+        own |= {id(leaf): leaf for leaf in self._tracked() if isinstance(leaf, Variable)}
+        return sorted(own.values(), key=lambda variable: not variable._trainable)
 
     def _layers(self) -> list[Layer]:
         """The layers directly in this one, in the order in which they were assigned."""
-        found = (leaf for value in self._tracked() for leaf in leaves(value))
-        return list({id(leaf): leaf for leaf in found if isinstance(leaf, Layer)}.values())
+        found = {id(leaf): leaf for leaf in self._tracked() if isinstance(leaf, Layer)}
+        return list(found.values())
+
+    def _tracked(self) -> list[Any]:
+        """Returns the variables and layers among the attributes, also in lists and the like."""
+        # A training step does this for each layer, so what holds nothing is left out at once.
+        found: list[Any] = []
+        pending = [value for value in vars(self).values() if type(value) not in _PLAIN]
+        pending.reverse()
+        while pending:
+            value = pending.pop()
+            if isinstance(value, (Variable, Layer)):
+                found.append(value)
+            elif isinstance(value, (list, tuple)):
+                pending.extend(reversed(value))
+            elif isinstance(value, dict):
+                pending.extend(reversed(value.values()))
+        return found
 
     def _flattened(self, enter: Callable[[Layer], bool] = lambda layer: True) -> list[Layer]:
         """Returns this layer and those in it, each once, an outer one before its inner ones."""
@@ -402,7 +414,9 @@ class Layer(Module):
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
 
 
-_TRACKED = (Variable, Module, list, tuple, dict)
+_PLAIN = frozenset(
+    (bool, int, float, str, type(None), tf.DType, functools.partial, type(snake_case))
+)
 
 
 def _all_numbers(x: list[Any]) -> bool:
