@@ -331,3 +331,29 @@ def test_tensors_and_arrays_of_other_libraries() -> None:
 
     assert tf.add(x, Foreign()).numpy().tolist() == [[3.0, 4.0], [5.0, 6.0]]
     assert layers.Dense(1, kernel_initializer="ones")(Foreign()).numpy().tolist() == [[4.0], [4.0]]
+
+
+def test_layers_and_models_can_be_made_again() -> None:
+    dense = layers.Dense(3, activation="tanh", name="hidden")
+    again = layers.Dense.from_config(dense.get_config())
+    assert (again.units, again.activation, again.name) == (3, keras.activations.tanh, "hidden")
+    lstm = layers.LSTM.from_config(layers.LSTM(2, return_sequences=True).get_config())
+    assert lstm.compute_output_shape((None, 5, 4)) == (None, 5, 2)
+    entry = keras.Input((3,))
+    shared = layers.Dense(3, name="twice")
+    functional = keras.Model(entry, layers.Add()([shared(shared(entry)), entry * 2.0]))
+    for model in (functional, linear()):
+        copy = keras.models.clone_model(model)
+        assert [w.shape for w in copy.weights] == [w.shape for w in model.weights]
+        assert all(a is not b for a, b in zip(copy.weights, model.weights, strict=True))
+        copy.set_weights(model.get_weights())
+        x = np.ones((2, 3), np.float32)
+        assert np.array_equal(copy(x).numpy(), model(x).numpy())
+
+
+def test_sequences_are_padded_as_keras_does() -> None:
+    pad = keras.utils.pad_sequences
+    rows = [[1], [2, 3, 4], []]
+    assert pad(rows).tolist() == [[0, 0, 1], [2, 3, 4], [0, 0, 0]]
+    assert pad(rows, 2, padding="post", value=9).tolist() == [[1, 9], [3, 4], [9, 9]]
+    assert pad(rows, 2, truncating="post").tolist() == [[0, 1], [2, 3], [0, 0]]

@@ -29,7 +29,7 @@ MASK = np.array([[True, True, False, True], [True, False, False, False]])
 _ACTIVATIONS = """
     celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu linear
     log_sigmoid log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign
-    tanh tanh_shrink glu
+    tanh tanh_shrink glu squareplus sparse_plus sparse_sigmoid
 """
 
 # Constructor, call, inputs. The names: L for layers, x y z for the inputs.
@@ -41,6 +41,10 @@ LAYERS: list[tuple[str, str, list[Any]]] = [
     ("L.Lambda(lambda t: t * 2.0 + 1.0)", "layer(x)", [wave(2, 3)]),
     ("L.Masking(0.0)", "layer(x)", [wave(2, 3, 2) * np.array([[1, 0, 1]]).T.astype("f")]),
     ("L.Identity()", "layer(x)", [wave(2, 3)]),
+    ("L.EinsumDense('abc,cde->abde', (None, 3, 2), bias_axes='de')", "layer(x)", [wave(2, 3, 4)]),
+    ("L.EinsumDense('...x,xy->...y', 3, activation='relu', bias_axes='y')", "layer(x)",
+     [wave(2, 3, 4)]),
+    ("L.EinsumDense('ab...,bc->ac...', 3, bias_axes='c')", "layer(x)", [wave(2, 4, 5)]),
     # Activations.
     *[
         (f"L.Activation('{name}')", "layer(x)", [2.0 * wave(2, 6)])
@@ -211,6 +215,7 @@ LOSSES: list[tuple[str, list[Any]]] = [
     ("K.CategoricalCrossentropy()", _HOT),
     ("K.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)", _HOT),
     ("K.CategoricalFocalCrossentropy()", _HOT),
+    ("K.CategoricalGeneralizedCrossEntropy(0.7)", _CLASSES),
     ("K.SparseCategoricalCrossentropy()", _CLASSES),
     ("K.SparseCategoricalCrossentropy(from_logits=True)", _LOGITS),
     ("K.SparseCategoricalCrossentropy(from_logits=True, ignore_class=1)", _LOGITS),

@@ -16,6 +16,7 @@ from gradtape.keras import (
 
 from gradtape.keras import models  # isort: skip - models are made of all of the above
 from gradtape.keras.callbacks import Callback
+from gradtape.keras.initializers import Initializer
 from gradtape.keras.layers import Input, InputLayer, Layer
 from gradtape.keras.losses import Loss
 from gradtape.keras.metrics import Metric
@@ -27,6 +28,7 @@ from gradtape.keras.symbolic import SymbolicTensor as KerasTensor
 __all__ = [
     "Callback",
     "Functional",
+    "Initializer",
     "Input",
     "InputLayer",
     "KerasTensor",

@@ -141,6 +141,26 @@ def mish(x: Any) -> Any:
     return x * tf.tanh(tf.nn.softplus(x))
 
 
+def squareplus(x: Any, b: float = 4.0) -> Any:
+    """Smooth rectifier of a square root: `(x + sqrt(x^2 + b)) / 2`."""
+    return (x + tf.sqrt(tf.square(x) + b)) * 0.5
+
+
+def threshold(x: Any, threshold: float, default_value: float) -> Any:
+    """`x` above the threshold, else `default_value`."""
+    return tf.where(tf.greater(x, threshold), x, tf.ones_like(x) * default_value)
+
+
+def sparse_plus(x: Any) -> Any:
+    """0 up to -1, `x` from 1 on, and a parabola between."""
+    return tf.square(tf.nn.relu(x + 1.0)) / 4.0 - tf.square(tf.nn.relu(x - 1.0)) / 4.0
+
+
+def sparse_sigmoid(x: Any) -> Any:
+    """Sigmoid of straight lines from -1 to 1."""
+    return tf.clip_by_value(0.5 * (x + 1.0), 0.0, 1.0)
+
+
 def glu(x: Any, axis: int = -1) -> Any:
     """The first half of an axis times the sigmoid of the second."""
     first, second = tf.split(x, 2, axis=axis)
@@ -157,7 +177,8 @@ _BY_NAME: dict[str, Callable[..., Any]] = {
     for function in (
         celu, elu, exponential, gelu, glu, hard_shrink, hard_sigmoid, hard_silu, hard_tanh,
         leaky_relu, linear, log_sigmoid, log_softmax, mish, relu, relu6, selu, sigmoid, silu,
-        soft_shrink, softmax, softplus, softsign, tanh, tanh_shrink,
+        soft_shrink, softmax, softplus, softsign, sparse_plus,
+        sparse_sigmoid, squareplus, tanh, tanh_shrink, threshold,
     )
 } | {"swish": silu, "hard_swish": hard_silu}  # fmt: skip
 swish, hard_swish = silu, hard_silu

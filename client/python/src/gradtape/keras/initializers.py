@@ -266,6 +266,23 @@ def _fans(shape: Sequence[int]) -> tuple[float, float]:
     return float(shape[-2] * receptive), float(shape[-1] * receptive)
 
 
+# Keras' other names for the classes.
+zeros = Zeros
+ones = Ones
+constant = Constant
+identity = Identity
+orthogonal = OrthogonalInitializer
+random_uniform = RandomUniform
+random_normal = RandomNormal
+truncated_normal = TruncatedNormal
+variance_scaling = VarianceScaling
+glorot_uniform = GlorotUniform
+glorot_normal = GlorotNormal
+he_uniform = HeUniform
+he_normal = HeNormal
+lecun_uniform = LecunUniform
+lecun_normal = LecunNormal
+
 _BY_NAME: dict[str, Any] = {
     snake_case(kind.__name__): kind
     for kind in (

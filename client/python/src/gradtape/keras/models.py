@@ -59,11 +59,16 @@ class Graph:
                 found.setdefault(id(node.function), node.function)
         return list(found.values())
 
-    def run(self, inputs: Any) -> Any:
-        """Computes the outputs for real inputs."""
+    def run(self, inputs: Any, replace: Callable[[Any], Any] = lambda function: function) -> Any:
+        """Computes the outputs for real inputs.
+
+        Args:
+            inputs: The inputs.
+            replace: Returns what is called instead of a layer or function.
+        """
         values = dict(zip(map(id, nest.flatten(self.inputs)), self._flat(inputs), strict=True))
         for node in self.nodes:
-            outputs = node.run(lambda symbol: values[id(symbol)])
+            outputs = node.run(lambda symbol: values[id(symbol)], replace(node.function))
             flat = nest.flatten(node.outputs)
             values.update(zip(map(id, flat), nest.flatten(outputs), strict=True))
         return nest.map_structure(lambda symbol: values[id(symbol)], self.outputs)
@@ -216,6 +221,47 @@ class Model(Trainer):
 Functional = Model
 
 
+def clone_model(
+    model: Model,
+    input_tensors: Any = None,
+    clone_function: Callable[[Layer], Layer] | None = None,
+    call_function: Any = None,
+    recursive: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """Returns a model of the same layers with weights of their own.
+
+    Args:
+        model: A `Sequential`, or a functional model.
+        input_tensors: Symbolic inputs of the new model.
+        clone_function: Makes a layer of each layer.
+        call_function: Not supported.
+        recursive: Not supported.
+        **kwargs: Not supported.
+    """
+    if call_function is not None or recursive or kwargs:
+        raise NotImplementedError("clone_model has only input_tensors and clone_function here.")
+    copies: dict[int, Any] = {}
+
+    def copy(function: Any) -> Any:
+        if not isinstance(function, Layer):
+            return function
+        if id(function) not in copies:
+            inner = isinstance(function, Model)
+            default: Any = clone_model if inner else lambda layer: layer.clone(name=layer.name)
+            copies[id(function)] = (clone_function or default)(function)
+        return copies[id(function)]
+
+    if isinstance(model, Sequential):
+        first = [] if model._input is None else [input_tensors or model._input]
+        return Sequential([*first, *map(copy, model._stack)], name=model.name)
+    if model._graph is None:
+        raise ValueError("Only Sequential and functional models can be cloned.")
+    inputs = model._graph.inputs if input_tensors is None else input_tensors
+    outputs = model._graph.run(inputs, copy)
+    return Model(inputs, outputs, name=model.name)
+
+
 class Sequential(Model):
     """Layers applied one after the other.
 
@@ -286,4 +332,4 @@ class Sequential(Model):
         return inputs
 
 
-__all__ = ["Functional", "Model", "Node", "Sequential"]
+__all__ = ["Functional", "Model", "Node", "Sequential", "clone_model"]

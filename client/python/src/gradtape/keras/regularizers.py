@@ -70,7 +70,7 @@ class OrthogonalRegularizer(Regularizer):
         return tf.reduce_sum(others) * (self.factor * 0.5 / (count * (count - 1.0) / 2.0))
 
 
-l1, l2, l1_l2 = L1, L2, L1L2
+l1, l2, l1_l2, orthogonal_regularizer = L1, L2, L1L2, OrthogonalRegularizer
 _BY_NAME = {"l1": L1, "l2": L2, "l1_l2": L1L2, "l1l2": L1L2, "orthogonal": OrthogonalRegularizer}
 
 

@@ -39,15 +39,25 @@ class Node:
         flat = nest.flatten((self.args, self.kwargs))
         return [leaf for leaf in flat if isinstance(leaf, SymbolicTensor)]
 
-    def run(self, replace: Callable[[SymbolicTensor], Any]) -> Any:
-        """Calls the function with what `replace` returns for symbolic arguments."""
+    def run(
+        self, replace: Callable[[SymbolicTensor], Any], function: Callable[..., Any] | None = None
+    ) -> Any:
+        """Calls the function with what `replace` returns for symbolic arguments.
+
+        Args:
+            replace: Takes a symbolic argument.
+            function: What is called; the node's function by default.
+        """
 
         def real(leaf: Any) -> Any:
             return replace(leaf) if isinstance(leaf, SymbolicTensor) else leaf
 
         args = [nest.map_structure(real, arg) for arg in self.args]
         kwargs = {name: nest.map_structure(real, arg) for name, arg in self.kwargs.items()}
-        return self.function(*args, **kwargs)
+        function = function or self.function
+        if is_symbolic(args, kwargs) and not hasattr(function, "build"):
+            return record(function, args, kwargs)
+        return function(*args, **kwargs)
 
 
 class SymbolicTensor:

@@ -91,6 +91,11 @@ class Trainer(Layer):
         """The names of the metrics."""
         return [metric.name for metric in self.metrics]
 
+    @property
+    def metrics_variables(self) -> list[Any]:
+        """The states of the metrics."""
+        return [variable for metric in self.metrics for variable in metric.variables]
+
     def reset_metrics(self) -> None:
         """Lets all metrics begin anew."""
         for metric in self.metrics:

@@ -169,6 +169,56 @@ def split_dataset(
     return make(elements[:left]), make(elements[left : left + right])
 
 
+def pad_sequences(
+    sequences: Any,
+    maxlen: int | None = None,
+    dtype: Any = "int32",
+    padding: str = "pre",
+    truncating: str = "pre",
+    value: float = 0.0,
+) -> Any:
+    """Joins lists of different lengths to an array.
+
+    Args:
+        sequences: The lists.
+        maxlen: Length of the rows; that of the longest list by default.
+        dtype: Element type.
+        padding: "pre" or "post": where short lists are filled.
+        truncating: "pre" or "post": where long lists are cut.
+        value: What they are filled with.
+    """
+    if padding not in ("pre", "post") or truncating not in ("pre", "post"):
+        raise ValueError(f'Expected "pre" or "post", got {padding!r} and {truncating!r}')
+    rows = [np.asarray(row) for row in sequences]
+    length = max(map(len, rows), default=0) if maxlen is None else maxlen
+    inner = next((row.shape[1:] for row in rows if len(row)), ())
+    filled = np.full((len(rows), length, *inner), value, dtype)
+    for target, row in zip(filled, rows, strict=True):
+        kept = row[max(len(row) - length, 0) :] if truncating == "pre" else row[:length]
+        at = length - len(kept) if padding == "pre" else 0
+        target[at : at + len(kept)] = kept
+    return filled
+
+
+def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    """Returns what a dataset yields for inputs, targets and weights."""
+    if y is None:
+        return x if not isinstance(x, (tuple, list)) else (x,)
+    return (x, y) if sample_weight is None else (x, y, sample_weight)
+
+
+def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
+    """Returns inputs, targets and weights of what a dataset yields."""
+    from gradtape.keras import data_adapter
+
+    return data_adapter.unpack(data)
+
+
+def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Any:
+    """Decorates a class and changes nothing: programs are not saved here, weights are."""
+    return lambda cls: cls
+
+
 class PyDataset:
     """A sequence of batches that a program computes: `__len__` and `__getitem__`."""
 

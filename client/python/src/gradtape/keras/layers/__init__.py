@@ -7,6 +7,7 @@ from gradtape.keras.layers.cells import GRUCell, LSTMCell, SimpleRNNCell, Stacke
 from gradtape.keras.layers.convolutional import *
 from gradtape.keras.layers.core import (
     Dense,
+    EinsumDense,
     Embedding,
     Identity,
     Input,
@@ -34,6 +35,7 @@ from gradtape.keras.layers.recurrent import (
 )
 from gradtape.keras.layers.regularization import (
     ActivityRegularization,
+    AlphaDropout,
     Dropout,
     GaussianDropout,
     GaussianNoise,

@@ -48,7 +48,7 @@ class Layer(Module):
     """
 
     # Makes another layer with the same arguments.
-    _make: Callable[..., Any]
+    _make: functools.partial[Any]
     # Whether a mask that comes with the inputs also holds for the outputs.
     supports_masking = False
 
@@ -86,6 +86,19 @@ class Layer(Module):
         self = super().__new__(cls)
         self._make = functools.partial(cls, *args, **kwargs)
         return self
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make such a layer, by name."""
+        given = inspect.signature(type(self)).bind(*self._make.args, **self._make.keywords)
+        config = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype.name}
+        for name, value in given.arguments.items():
+            config |= value if name == "kwargs" else {name: value}
+        return config | {"name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Makes a layer of what `get_config` returned."""
+        return cls(**config)
 
     def clone(self, **changes: Any) -> Any:
         """Returns a layer of the same arguments but for some, with weights of its own."""
@@ -264,6 +277,22 @@ class Layer(Module):
         self._trainable = bool(value)
         for layer in self._layers():
             layer.trainable = value
+
+    @property
+    def compute_dtype(self) -> str:
+        """Name of the dtype that the layer computes in."""
+        return self.dtype.name
+
+    @property
+    def variable_dtype(self) -> str:
+        """Name of the dtype of the weights."""
+        return self.dtype.name
+
+    def compute_output_shape(self, *args: Any) -> Any:
+        """Returns the shape of the outputs for inputs of a shape, whose batch may be None."""
+        outputs = self(*(symbolic.inputs_of(shape) for shape in args))
+        shapes = [output.shape for output in nest.flatten(outputs)]
+        return shapes[0] if len(shapes) == 1 else shapes
 
     @property
     def variables(self) -> list[Variable]:  # type: ignore[override]

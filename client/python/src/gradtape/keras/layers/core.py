@@ -68,6 +68,78 @@ class Dense(Layer):
         return self.activation(outputs)
 
 
+class EinsumDense(Layer):
+    """A dense layer whose product is any Einstein sum of the inputs and a kernel.
+
+    Args:
+        equation: The sum, as in "abc,cde->abde"; an ellipsis stands for more axes of the inputs.
+        output_shape: Shape of an output without the batch, of axes that the equation names.
+        activation: Name or function; none by default.
+        bias_axes: Letters of the axes that the bias has; without them there is none.
+        kernel_initializer: First values of the kernel.
+        bias_initializer: First values of the bias.
+        kernel_regularizer: Penalty of the kernel.
+        bias_regularizer: Penalty of the bias.
+        kernel_constraint: What the kernel must be like after each step.
+        bias_constraint: What the bias must be like after each step.
+        **kwargs: Those of `Layer`.
+    """
+
+    def __init__(
+        self,
+        equation: str,
+        output_shape: Any,
+        activation: Any = None,
+        bias_axes: str | None = None,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.equation = equation.replace(" ", "")
+        self.partial_output_shape = [output_shape] if isinstance(output_shape, int) else list(
+            output_shape
+        )  # fmt: skip
+        self.activation: Callable[..., Any] = activations.get(activation)
+        self.bias_axes = bias_axes
+        self._kernel_kind = (kernel_initializer, kernel_regularizer, kernel_constraint)
+        self._bias_kind = (bias_initializer, bias_regularizer, bias_constraint)
+
+    def build(self, input_shape: Sequence[int]) -> None:
+        """Makes kernel and bias."""
+        left, outputs = self.equation.split("->")
+        inputs, kernel = left.split(",")
+        extents: dict[str, int] = {}
+        for letters, shape in ((outputs, self.partial_output_shape), (inputs, input_shape)):
+            if letters.endswith("..."):
+                # The named axes come first; those of the outputs without the batch.
+                named = letters[1:] if shape is self.partial_output_shape else letters
+                extents |= dict(zip(named, shape, strict=False))
+            else:
+                extents |= dict(zip(letters[::-1].rstrip("."), shape[::-1], strict=False))
+        shape = [extents[letter] for letter in kernel]
+        self.kernel = self.add_kernel(shape, self._kernel_kind, "kernel")
+        self.bias = None
+        if self.bias_axes:
+            names = outputs.replace(".", "")
+            after = names[min(names.index(letter) for letter in self.bias_axes) :]
+            shape = [extents[c] if c in self.bias_axes else 1 for c in after]
+            if outputs.endswith("..."):
+                shape += [1] * (len(input_shape) - len(inputs.replace(".", "")))
+            self.bias = self.add_kernel(shape, self._bias_kind, "bias")
+
+    def call(self, inputs: Any) -> Any:
+        """Computes the outputs."""
+        outputs = tf.einsum(self.equation, self._floating(inputs), self.kernel)
+        if self.bias is not None:
+            outputs = outputs + self.bias
+        return self.activation(outputs)
+
+
 class Embedding(Layer):
     """Rows of a table by their numbers; the table's gradient is sparse.
 

@@ -133,6 +133,39 @@ class GaussianDropout(Layer):
         return inputs * tf.random.normal(inputs.shape, 1.0, stddev, inputs.dtype, self.seed)
 
 
+class AlphaDropout(Layer):
+    """Dropout that keeps mean and variance of what the activation `selu` makes.
+
+    Args:
+        rate: The share.
+        noise_shape: Shape of the random choices, which broadcast.
+        seed: Seed of the choices.
+        **kwargs: Those of `Layer`.
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self, rate: float, noise_shape: Any = None, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= rate <= 1:
+            raise ValueError(f"Invalid value received for argument `rate`: {rate}")
+        self.rate, self.noise_shape, self.seed = rate, noise_shape, seed
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Computes the outputs."""
+        if not training or self.rate == 0:
+            return inputs
+        # What selu has far to the left, and the affine map that restores mean and variance.
+        least = -1.6732632423543772 * 1.0507009873554805
+        scale = ((1.0 - self.rate) * (1.0 + self.rate * least**2)) ** -0.5
+        shape = inputs.shape if self.noise_shape is None else self.noise_shape
+        kept = tf.random.uniform(shape, dtype=inputs.dtype, seed=self.seed) >= self.rate
+        chosen = tf.where(kept, inputs, tf.ones_like(inputs) * least)
+        return scale * chosen - scale * least * self.rate
+
+
 class ActivityRegularization(Layer):
     """Returns its inputs, and adds a penalty of them to the loss.
 

@@ -172,6 +172,12 @@ class CategoricalFocalCrossentropy(_FunctionLoss, function=categorical_focal_cro
     """Cross-entropy of distributions in which what is predicted well counts little."""
 
 
+class CategoricalGeneralizedCrossEntropy(
+    _FunctionLoss, function=categorical_generalized_cross_entropy
+):
+    """Cross-entropy that bears wrong labels better."""
+
+
 class SparseCategoricalCrossentropy(_FunctionLoss, function=sparse_categorical_crossentropy):
     """Cross-entropy of class numbers."""
 
@@ -188,7 +194,8 @@ _CLASSES = (
     MeanSquaredError, MeanAbsoluteError, MeanAbsolutePercentageError, MeanSquaredLogarithmicError,
     CosineSimilarity, Huber, LogCosh, KLDivergence, Poisson, Hinge, SquaredHinge, CategoricalHinge,
     BinaryCrossentropy, BinaryFocalCrossentropy, CategoricalCrossentropy,
-    CategoricalFocalCrossentropy, SparseCategoricalCrossentropy, Dice, Tversky,
+    CategoricalFocalCrossentropy, CategoricalGeneralizedCrossEntropy,
+    SparseCategoricalCrossentropy, Dice, Tversky,
 )  # fmt: skip
 _BY_NAME = {_registry.snake_case(cls.__name__): cls for cls in _CLASSES}
 _BY_NAME |= {
