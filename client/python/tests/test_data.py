@@ -88,3 +88,17 @@ def test_a_cache_goes_through_its_source_once() -> None:
     assert [list(cached), list(cached)] and len(passes) == 1
     (a, b), _ = cached
     assert (a.dtype, b.dtype) == (tf.float32, tf.int32)
+
+
+def test_what_elements_are_like() -> None:
+    dataset = Dataset.from_tensor_slices((np.ones((3, 2), np.float32), np.arange(3)))
+    x, y = dataset.element_spec
+    assert (x, y) == (tf.TensorSpec((2,)), tf.TensorSpec((), tf.int64))
+    assert tf.TensorSpec((None, 2)).is_compatible_with(tf.ones((5, 2)))
+    assert not tf.TensorSpec((None, 2)).is_compatible_with(tf.ones((5, 3)))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32)])
+    def total(x: Any) -> Any:
+        return tf.reduce_sum(x)
+
+    assert float(total(tf.ones((5, 2)))) == 10.0

@@ -247,7 +247,7 @@ def test_a_model_may_train_in_its_own_way() -> None:
             return self.dense(x)
 
         def train_step(self, data: Any) -> Any:
-            x, y = data[:2]
+            x, y = data
             with tf.GradientTape() as tape:
                 loss = self.compute_loss(y=y, y_pred=self(x, training=True))
             gradients = tape.gradient(loss, self.trainable_variables)

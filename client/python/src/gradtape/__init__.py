@@ -53,7 +53,7 @@ from gradtape.module import Module
 from gradtape.nn import *
 from gradtape.tensor import Tensor, constant, convert_to_tensor
 from gradtape.tensor import Value as _Value
-from gradtape.tensor_shape import TensorShape
+from gradtape.tensor_shape import TensorShape, TensorSpec
 from gradtape.variable import Variable
 
 from gradtape import keras  # isort: skip - it uses all of the above by the name `tf`

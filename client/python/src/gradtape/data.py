@@ -12,6 +12,7 @@ import numpy as np
 
 from gradtape import nest
 from gradtape.tensor import Value, constant, convert_to_tensor
+from gradtape.tensor_shape import TensorSpec
 
 AUTOTUNE = -1
 INFINITE_CARDINALITY = -1
@@ -322,6 +323,11 @@ class Dataset:
     def as_numpy_iterator(self) -> Iterator[Any]:
         """Returns an iterator over the elements as NumPy arrays."""
         return (nest.map_structure(_array, element) for element in self._make())
+
+    @property
+    def element_spec(self) -> Any:
+        """What the first element is like, which it takes to tell."""
+        return nest.map_structure(TensorSpec.from_tensor, next(iter(self)))
 
     def reduce(
         self, initial_state: Any, reduce_func: Callable[[Any, Any], Any], name: str | None = None

@@ -147,7 +147,8 @@ def to_array(x: Any) -> Any:
     return array.astype(np.int32) if array.dtype.kind in "iu" and array.itemsize < 4 else array
 
 
-def _tensors(data: tuple[Any, Any, Any], class_weight: Any) -> tuple[Any, Any, Any]:
+def _tensors(data: tuple[Any, Any, Any], class_weight: Any) -> tuple[Any, ...]:
+    """Returns inputs, targets and weights as tensors, as far as there are any."""
     x, y, sample_weight = data
     if class_weight is not None:
         weights = _class_weights(y, class_weight)
@@ -156,7 +157,8 @@ def _tensors(data: tuple[Any, Any, Any], class_weight: Any) -> tuple[Any, Any, A
     def tensor(leaf: Any) -> Any:
         return leaf if leaf is None or isinstance(leaf, Value) else tf.constant(to_array(leaf))
 
-    return tuple(nest.map_structure(tensor, part) for part in (x, y, sample_weight))  # type: ignore[return-value]
+    count = 3 if sample_weight is not None else 2 if y is not None else 1
+    return tuple(nest.map_structure(tensor, part) for part in (x, y, sample_weight)[:count])
 
 
 def _class_weights(y: Any, class_weight: Mapping[int, float]) -> Any:

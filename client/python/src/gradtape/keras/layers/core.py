@@ -260,6 +260,7 @@ class InputLayer(Layer):
         dtype: Element type.
         batch_shape: The shape with the number of examples, instead of `shape`.
         name: Name for people.
+        input_shape: The old name of `shape`.
     """
 
     def __init__(
@@ -269,8 +270,11 @@ class InputLayer(Layer):
         dtype: Any = None,
         batch_shape: Any = None,
         name: str | None = None,
+        *,
+        input_shape: Any = None,
     ) -> None:
         super().__init__(name=name, dtype=dtype)
+        shape = input_shape if shape is None else shape
         if (shape is None) == (batch_shape is None):
             raise ValueError("You must pass either `shape` or `batch_shape`.")
         if shape is None:
