@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import inspect
 import re
 from collections.abc import Mapping
@@ -33,3 +34,18 @@ def snake_case(name: str) -> str:
     """Converts the name of a class, as in Conv2D, to Keras' name of an object, as in conv2d."""
     words = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name.lstrip("_"))
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
+
+
+_names: collections.Counter[str] = collections.Counter()
+
+
+def unused_name(name: str) -> str:
+    """Returns a name that was not returned before: the given one, or one with a number."""
+    number = _names[name]
+    _names[name] += 1
+    return f"{name}_{number}" if number else name
+
+
+def forget_names() -> None:
+    """Lets `unused_name` count from the start."""
+    _names.clear()

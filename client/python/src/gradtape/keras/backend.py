@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradtape.keras.layers.base import forget_names
+from gradtape.keras._registry import forget_names
 from gradtape.keras.symbolic import SymbolicTensor
 
 

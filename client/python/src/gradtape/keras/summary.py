@@ -68,11 +68,14 @@ def _lines(model: Any, expand: bool, depth: int = 0) -> Iterator[tuple[int, Laye
 
 def _shape(layer: Any) -> str:
     node = getattr(layer, "_node", None)
-    if node is None:
-        shape = getattr(layer, "batch_shape", None)
-        return "?" if shape is None else str(shape)
-    shapes = [str(output.shape) for output in nest.flatten(node.outputs)]
-    return shapes[0] if len(shapes) == 1 else f"[{', '.join(shapes)}]"
+    if node is not None:
+        shapes = [output.shape for output in nest.flatten(node.outputs)]
+    elif layer.first_outputs:
+        shapes = [(None, *shape[1:]) for shape in layer.first_outputs]
+    else:
+        shapes = [getattr(layer, "batch_shape", "?")]
+    texts = [str(shape) for shape in shapes]
+    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
 def _count(variables: list[Any]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import contextvars
 import functools
@@ -16,7 +15,7 @@ import numpy as np
 import gradtape as tf
 from gradtape import nest
 from gradtape.keras import constraints, initializers, regularizers, symbolic
-from gradtape.keras._registry import snake_case
+from gradtape.keras._registry import snake_case, unused_name
 from gradtape.module import Module, leaves
 from gradtape.tensor import Value
 from gradtape.variable import Variable
@@ -31,7 +30,6 @@ class _Call(NamedTuple):
 
 _OUTSIDE = _Call()
 _call: contextvars.ContextVar[_Call] = contextvars.ContextVar("call", default=_OUTSIDE)
-_names: collections.Counter[str] = collections.Counter()
 
 
 class Layer(Module):
@@ -76,6 +74,8 @@ class Layer(Module):
         self.autocast = autocast
         self.built = False
         self.example_shape = (input_dim,) if input_dim is not None else input_shape
+        # Shapes of the outputs of the call that made the weights, for `summary`.
+        self.first_outputs: list[Any] = []
         self._path = ""
         self._weights: list[Variable] = []
         # Penalties of the last call: of outputs, and those that `call` added.
@@ -158,14 +158,18 @@ class Layer(Module):
             kwargs["mask"] = mask
         path = f"{caller.path}/{self.name}" if caller.path else self.name
         token = _call.set(_Call(training, path))
+        is_first = not self.built
         try:
-            if not self.built:
+            if is_first:
                 self._path = path
                 self._build(given)
             self._added_losses.clear()
             outputs = self.call(*args, **kwargs)
         finally:
             _call.reset(token)
+        if is_first:
+            flat = nest.flatten(outputs)
+            self.first_outputs = [leaf.shape for leaf in flat if isinstance(leaf, Value)]
         if self.activity_regularizer is not None:
             self._penalize(outputs)
         self._set_mask(inputs, outputs, mask)
@@ -458,18 +462,6 @@ def mask_of(x: Any) -> Any:
         masks = [getattr(item, "_keras_mask", None) for item in x]
         return masks if any(mask is not None for mask in masks) else None
     return getattr(x, "_keras_mask", None)
-
-
-def unused_name(name: str) -> str:
-    """Returns a name that was not returned before: the given one, or one with a number."""
-    number = _names[name]
-    _names[name] += 1
-    return f"{name}_{number}" if number else name
-
-
-def forget_names() -> None:
-    """Lets `unused_name` count from the start."""
-    _names.clear()
 
 
 class _Parameters(NamedTuple):

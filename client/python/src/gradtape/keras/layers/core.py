@@ -7,7 +7,8 @@ from typing import Any
 
 import gradtape as tf
 from gradtape.keras import activations, symbolic
-from gradtape.keras.layers.base import Layer, unused_name
+from gradtape.keras._registry import unused_name
+from gradtape.keras.layers.base import Layer
 
 
 class Dense(Layer):

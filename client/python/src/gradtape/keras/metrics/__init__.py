@@ -21,11 +21,16 @@ from gradtape.keras.metrics.confusion import (
     FalsePositives,
     FBetaScore,
     Precision,
+    PrecisionAtRecall,
     Recall,
+    RecallAtPrecision,
+    SensitivityAtSpecificity,
+    SpecificityAtSensitivity,
     TrueNegatives,
     TruePositives,
 )
 from gradtape.keras.metrics.functions import *
+from gradtape.keras.metrics.overlap import BinaryIoU, IoU, MeanIoU, OneHotIoU, OneHotMeanIoU
 
 
 class Accuracy(_FunctionMetric, function=_functions.accuracy):

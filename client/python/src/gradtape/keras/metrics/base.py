@@ -7,7 +7,6 @@ from typing import Any
 
 import gradtape as tf
 from gradtape.keras import _registry, _wrapping, initializers
-from gradtape.keras.layers.base import unused_name
 from gradtape.keras.losses.functions import same_rank
 from gradtape.variable import Variable
 
@@ -21,7 +20,7 @@ class Metric:
     """
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
-        self.name = name or unused_name(_registry.snake_case(type(self).__name__))
+        self.name = name or _registry.unused_name(_registry.snake_case(type(self).__name__))
         self.dtype = tf.as_dtype(dtype or tf.float32)
         self._variables: list[Variable] = []
 

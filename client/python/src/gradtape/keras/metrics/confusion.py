@@ -227,6 +227,125 @@ class AUC(_Confusion):
         return tf.reduce_sum(tf.math.divide_no_nan(area, positives))
 
 
+class _At(_Confusion):
+    """The most that one share can be at thresholds where another is large enough.
+
+    Args:
+        value: How large the other is at least.
+        num_thresholds: Number of thresholds.
+        class_id: The only class that is looked at.
+        name: Name for people.
+        dtype: Element type of the state.
+    """
+
+    # Each share is of a count among itself and another count.
+    _wanted: tuple[str, str]
+    _bounded: tuple[str, str]
+
+    def __init__(
+        self,
+        value: float,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if not 0 <= value <= 1:
+            raise ValueError(f"The bound must be in the range [0, 1], got {value}")
+        count = num_thresholds
+        inner = [(i + 1) / (count - 1) for i in range(count - 2)]
+        super().__init__([0.5] if count == 1 else [0.0, *inner, 1.0], name, dtype)
+        self.value, self.class_id = value, class_id
+
+    def _chosen(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+        if self.class_id is None:
+            return y_true, y_pred
+        return y_true[..., self.class_id], y_pred[..., self.class_id]
+
+    def _share(self, names: tuple[str, str]) -> Any:
+        count, others = (getattr(self, name).read_value() for name in names)
+        return tf.math.divide_no_nan(count, count + others)
+
+    def result(self) -> Any:
+        """Returns the share; 0 if the other is never large enough."""
+        wanted, bounded = self._share(self._wanted), self._share(self._bounded)
+        allowed = tf.greater_equal(bounded, self.value)
+        return tf.reduce_max(tf.where(allowed, wanted, tf.zeros_like(wanted)))
+
+
+_SENSITIVITY = ("true_positives", "false_negatives")
+_SPECIFICITY = ("true_negatives", "false_positives")
+_PRECISION = ("true_positives", "false_positives")
+
+
+class SensitivityAtSpecificity(_At):
+    """The best sensitivity where the specificity is large enough."""
+
+    _wanted, _bounded = _SENSITIVITY, _SPECIFICITY
+
+    def __init__(
+        self,
+        specificity: float,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(specificity, num_thresholds, class_id, name, dtype)
+        self.specificity = specificity
+
+
+class SpecificityAtSensitivity(_At):
+    """The best specificity where the sensitivity is large enough."""
+
+    _wanted, _bounded = _SPECIFICITY, _SENSITIVITY
+
+    def __init__(
+        self,
+        sensitivity: float,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(sensitivity, num_thresholds, class_id, name, dtype)
+        self.sensitivity = sensitivity
+
+
+class PrecisionAtRecall(_At):
+    """The best precision where the recall is large enough."""
+
+    _wanted, _bounded = _PRECISION, _SENSITIVITY
+
+    def __init__(
+        self,
+        recall: float,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(recall, num_thresholds, class_id, name, dtype)
+        self.recall = recall
+
+
+class RecallAtPrecision(_At):
+    """The best recall where the precision is large enough."""
+
+    _wanted, _bounded = _SENSITIVITY, _PRECISION
+
+    def __init__(
+        self,
+        precision: float,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(precision, num_thresholds, class_id, name, dtype)
+        self.precision = precision
+
+
 class FBetaScore(Metric):
     """Weighted harmonic mean of precision and recall for each class.
 
