@@ -2,6 +2,7 @@
 //!
 //! Every loop visits elements in one fixed order, so the same input gives the same bits.
 
+pub(crate) mod convolution;
 pub(crate) mod elementwise;
 pub(crate) mod matmul;
 pub(crate) mod pool;
@@ -10,3 +11,4 @@ pub(crate) mod reduce;
 pub(crate) mod resample;
 pub(crate) mod scatter;
 pub(crate) mod strided;
+pub(crate) mod window;

@@ -4,9 +4,12 @@
 //! only for numerical stability or speed.
 
 mod array;
+mod attention;
 mod blocks;
 mod compare;
+mod convolution;
 mod diagonal;
+mod einsum;
 pub(crate) mod family;
 mod image;
 mod indexing;
@@ -14,6 +17,7 @@ mod linalg;
 mod losses;
 mod math;
 mod nn;
+mod normalization;
 mod padding;
 mod pool;
 mod random;
@@ -24,15 +28,14 @@ mod scatter;
 mod segment;
 mod shape;
 mod slicing;
+mod window;
 
 use std::sync::LazyLock;
 
 use hashbrown::HashMap;
 
 pub use self::{
-    array::*, blocks::*, compare::*, diagonal::*, image::*, indexing::*, linalg::*, losses::*,
-    math::*, nn::*, padding::*, pool::*, random::*, rearrange::*, reduce::*, rounding::*,
-    scatter::*, segment::*, shape::*, slicing::*,
+    array::*, attention::*, blocks::*, compare::*, convolution::*, diagonal::*, einsum::*, image::*, indexing::*, linalg::*, losses::*, math::*, nn::*, normalization::*, padding::*, pool::*, random::*, rearrange::*, reduce::*, rounding::*, scatter::*, segment::*, shape::*, slicing::*, window::*,
 };
 use crate::op::OpDef;
 
@@ -55,9 +58,13 @@ pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
         diagonal::ALL,
         linalg::ALL,
         image::ALL,
+        einsum::ALL,
         nn::ALL,
+        attention::ALL,
         losses::ALL,
+        convolution::ALL,
         pool::ALL,
+        normalization::ALL,
         random::ALL,
     ]
     .concat()
