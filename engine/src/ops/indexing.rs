@@ -7,6 +7,7 @@ use crate::{
     attrs,
     attrs::Attr,
     aval::{Aval, Shape},
+    batching::{self, Batching},
     dtype::{DType, DTypes},
     error::Error,
     kernels::real::Number,
@@ -53,6 +54,7 @@ fn around(shape: &Shape, axis: usize) -> (usize, usize, usize) {
 
 /// Slices picked by indices.
 pub static GATHER: OpDef = OpDef {
+    batching: Batching::Rule(batching::along_axis),
     inputs: &["params", "indices"],
     attrs: Gather::SPECS,
     infer: |call| {
@@ -141,6 +143,7 @@ attrs! {
 
 /// Sums of slices by index.
 pub static SCATTER_SUM: OpDef = OpDef {
+    batching: Batching::Rule(batching::along_axis),
     inputs: &["values", "indices"],
     dtypes: DTypes::NUMERIC,
     attrs: ScatterSum::SPECS,

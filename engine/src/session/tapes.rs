@@ -8,7 +8,7 @@ use crate::{
     error::Error,
     exec,
     gradient::{Found, Source, Target, gradient},
-    graph::{Value, ValueId},
+    graph::{Operand, Value, ValueId},
     ops::{FULL, Full},
     session::MAX_TAPES,
     tape::Tape,
@@ -151,7 +151,7 @@ impl Session {
                             target: aval,
                         });
                     }
-                    Some(Value { id, tensor })
+                    Some(Operand { id, tensor: Some(tensor) })
                 }
             };
             Ok(Target { id, aval, seed })
