@@ -11,6 +11,7 @@ use crate::{
     attrs::{Attr, Attrs},
     aval::Aval,
     error::Error,
+    jacobian::Layout,
     op::OpDef,
 };
 
@@ -50,6 +51,7 @@ pub enum Kind {
     CloseTape { tape: Handle },
     ListWatchedVariables { tape: Handle },
     Gradient(GradientRequest),
+    Jacobian(JacobianRequest),
     CreateOptimizer { optimizer: Handle, name: Box<str>, hyperparameters: Vec<(String, Attr)> },
     ApplyOptimizer { optimizer: Handle, pairs: Vec<GradientPair> },
     SetOptimizer { optimizer: Handle, hyperparameters: Vec<(String, Attr)> },
@@ -84,6 +86,23 @@ pub struct GradientRequest {
     pub outputs: Vec<GradientOutput>,
     /// Upstream gradients: none, or one for each target; zero means ones.
     pub seeds: Vec<Handle>,
+    /// Whether a source without a path gets zeros.
+    pub zero_unconnected: bool,
+}
+
+/// What to differentiate element by element, and where the Jacobians go.
+#[derive(Debug)]
+pub struct JacobianRequest {
+    /// The tape.
+    pub tape: Handle,
+    /// The value or variable to differentiate.
+    pub target: Handle,
+    /// Values or variables to differentiate with respect to.
+    pub sources: Vec<Handle>,
+    /// Handles of the Jacobians, one for each source.
+    pub outputs: Vec<Handle>,
+    /// Whether it is a matter of all pairs of elements, or of those of one example.
+    pub layout: Layout,
     /// Whether a source without a path gets zeros.
     pub zero_unconnected: bool,
 }
@@ -126,7 +145,7 @@ pub enum Answer {
     Tensor(Tensor),
     /// To `Describe`.
     Spec(Aval),
-    /// To `Gradient`, one for each source.
+    /// To `Gradient` and `Jacobian`, one for each source.
     Gradients(Vec<GradientInfo>),
     /// To `ApplyOptimizer`: steps taken so far.
     Iterations(i64),

@@ -54,6 +54,13 @@ pub struct Sweep {
     found: Vec<Found>,
 }
 
+impl Sweep {
+    /// Number of applications.
+    pub fn applications(&self) -> usize {
+        self.program.applications.len()
+    }
+}
+
 /// Where the program of a Jacobian leaves the parts, and what became of each source, with slots of that program.
 pub type Jacobians = (Program, Vec<Found>);
 

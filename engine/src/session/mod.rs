@@ -1,13 +1,15 @@
 //! The state of a session and what each command does to it.
 //!
 //! A command that fails changes nothing but to poison the handles that its results would have had: what uses them fails too
-//! and names the first failure. One file a kind of thing: `values`, `tapes`, `optimizing`; `program` runs what they write.
+//! and names the first failure. One file a kind of thing: `values`, `tapes`, `jacobian`, `optimizing`; `program` runs what
+//! they write.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "whatever else a handle names is refused alike"
 )]
 
+mod jacobian;
 mod optimizing;
 mod program;
 mod tapes;
@@ -26,6 +28,7 @@ use crate::{
     command::{AbsentReason, Answer, Command, Failure, Handle, Kind, Outcome},
     error::Error,
     graph::{Value, ValueId},
+    jacobian::Layout,
     ledger::Ledger,
     optimizers::Optimizer,
     tape::Tape,
@@ -185,6 +188,7 @@ impl Session {
             Kind::CloseTape { tape } => self.close_tape(*tape),
             Kind::ListWatchedVariables { tape } => self.watched_variables(*tape),
             Kind::Gradient(request) => self.gradient(request, scope),
+            Kind::Jacobian(request) => self.jacobian(request, scope),
             Kind::CreateOptimizer { optimizer, name, hyperparameters } => {
                 self.create_optimizer(*optimizer, name, hyperparameters.clone())
             }
@@ -321,6 +325,10 @@ impl Kind {
             Self::CloseTape { .. } => "close_tape",
             Self::ListWatchedVariables { .. } => "list_watched_variables",
             Self::Gradient(_) => "compute_gradient",
+            Self::Jacobian(request) => match request.layout {
+                Layout::Full => "compute_jacobian",
+                Layout::PerExample => "compute_batch_jacobian",
+            },
             Self::CreateOptimizer { .. } => "create_optimizer",
             Self::ApplyOptimizer { .. } => "apply_optimizer",
             Self::SetOptimizer { .. } => "set_optimizer",
@@ -346,6 +354,7 @@ impl Kind {
                 .iter()
                 .flat_map(|output| [output.gradient, output.indices])
                 .collect(),
+            Self::Jacobian(request) => request.outputs.clone(),
             Self::CreateOptimizer { optimizer, .. } => vec![*optimizer],
             Self::CreateGenerator { generator, .. } => vec![*generator],
             Self::Release { .. }
@@ -372,6 +381,9 @@ impl Kind {
             Self::Assign { variable, value, .. } => vec![*variable, *value],
             Self::Scatter { variable, indices, updates, .. } => vec![*variable, *indices, *updates],
             Self::Gradient(request) => request.targets.clone(),
+            Self::Jacobian(request) => {
+                std::iter::once(request.target).chain(request.sources.iter().copied()).collect()
+            }
             Self::CreateVariable { initial, .. } => vec![*initial],
             Self::Constant { .. }
             | Self::Release { .. }

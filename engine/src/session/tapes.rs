@@ -52,7 +52,7 @@ impl Session {
     }
 
     /// Who a target or source is: a variable is itself and not a reading of it.
-    fn identify(&self, handle: Handle) -> Result<(ValueId, Aval, bool), Error> {
+    pub(super) fn identify(&self, handle: Handle) -> Result<(ValueId, Aval, bool), Error> {
         match self.slot(handle)? {
             Slot::Value(value) => Ok((value.id, value.tensor.aval(), false)),
             Slot::Variable(variable) => Ok((variable.id, variable.tensor.aval(), true)),
@@ -121,16 +121,28 @@ impl Session {
         self.tape(request.tape)?.check_usable()?;
         let targets = self.targets(request)?;
         let sources = self.sources(request)?;
-        let paused = self.tape(request.tape)?.pause_for_gradient();
-        let result = self.differentiate(request, &targets, &sources, scope);
-        let tape = self.tape(request.tape)?;
+        let infos = self.answer_from(request.tape, |session| {
+            session.differentiate(request, &targets, &sources, scope)
+        })?;
+        Ok(Answer::Gradients(infos))
+    }
+
+    /// Asks a tape for derivatives: a one-shot tape stops recording before and is used up after, unless that fails.
+    pub(super) fn answer_from<T>(
+        &mut self,
+        tape: Handle,
+        derive: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.tape(tape)?.check_usable()?;
+        let paused = self.tape(tape)?.pause_for_gradient();
+        let result = derive(self);
+        let tape = self.tape(tape)?;
         match &result {
             Ok(_) => tape.consume(),
-            // A failure leaves the tape as it was.
             Err(_) if paused => tape.resume(tape.scope)?,
             Err(_) => {}
         }
-        result.map(Answer::Gradients)
+        result
     }
 
     fn targets(&self, request: &GradientRequest) -> Result<Vec<Target>, Error> {
@@ -228,14 +240,15 @@ impl Session {
         }
         let absent =
             found.iter().zip(sources).filter(|(found, _)| matches!(found, Found::Absent(_)));
-        let zero = |aval: &Aval| {
-            let attrs = Full { shape: aval.shape.to_i64(), dtype: aval.dtype, value: 0.0 }.write();
-            Ok(exec::run(&self.ledger, &FULL, &attrs, &[])?.remove(0))
-        };
-        absent.map(|(_, source)| zero(&source.aval)).collect()
+        absent.map(|(_, source)| self.zeros_of(&source.aval)).collect()
     }
 
-    fn absent(
+    pub(super) fn zeros_of(&self, aval: &Aval) -> Result<Tensor, Error> {
+        let attrs = Full { shape: aval.shape.to_i64(), dtype: aval.dtype, value: 0.0 }.write();
+        Ok(exec::run(&self.ledger, &FULL, &attrs, &[])?.remove(0))
+    }
+
+    pub(super) fn absent(
         &mut self,
         output: GradientOutput,
         reason: AbsentReason,
