@@ -36,29 +36,103 @@ pub struct Command {
 #[derive(Debug)]
 #[expect(missing_docs, reason = "command.proto documents the verbs and their fields")]
 pub enum Kind {
-    Constant { output: Handle, value: Tensor },
-    Op { op: &'static OpDef, attrs: Attrs, inputs: Handles, outputs: Handles },
-    Release { handles: Vec<Handle> },
-    CreateVariable { variable: Handle, name: Box<str>, initial: Handle, trainable: bool },
-    ReadVariable { variable: Handle, output: Handle },
-    Assign { variable: Handle, value: Handle, mode: AssignMode },
-    Scatter { variable: Handle, indices: Handle, updates: Handle, mode: AssignMode },
-    OpenTape { tape: Handle, persistent: bool, watch_accessed_variables: bool, paused: bool },
-    WatchTape { tape: Handle, values: Vec<Handle> },
-    StopTape { tape: Handle, require_recording: bool },
-    ResumeTape { tape: Handle },
-    ResetTape { tape: Handle },
-    CloseTape { tape: Handle },
-    ListWatchedVariables { tape: Handle },
+    Constant {
+        output: Handle,
+        value: Tensor,
+    },
+    Op {
+        op: &'static OpDef,
+        attrs: Attrs,
+        inputs: Handles,
+        outputs: Handles,
+    },
+    Release {
+        handles: Vec<Handle>,
+    },
+    CreateVariable {
+        variable: Handle,
+        name: Box<str>,
+        initial: Handle,
+        trainable: bool,
+    },
+    ReadVariable {
+        variable: Handle,
+        output: Handle,
+    },
+    Assign {
+        variable: Handle,
+        value: Handle,
+        mode: AssignMode,
+    },
+    Scatter {
+        variable: Handle,
+        indices: Handle,
+        updates: Handle,
+        mode: AssignMode,
+    },
+    OpenTape {
+        tape: Handle,
+        persistent: bool,
+        watch_accessed_variables: bool,
+        paused: bool,
+    },
+    WatchTape {
+        tape: Handle,
+        values: Vec<Handle>,
+    },
+    StopTape {
+        tape: Handle,
+        require_recording: bool,
+    },
+    ResumeTape {
+        tape: Handle,
+    },
+    ResetTape {
+        tape: Handle,
+    },
+    CloseTape {
+        tape: Handle,
+    },
+    ListWatchedVariables {
+        tape: Handle,
+    },
     Gradient(GradientRequest),
     Jacobian(JacobianRequest),
-    CreateOptimizer { optimizer: Handle, name: Box<str>, hyperparameters: Vec<(String, Attr)> },
-    ApplyOptimizer { optimizer: Handle, pairs: Vec<GradientPair> },
-    SetOptimizer { optimizer: Handle, hyperparameters: Vec<(String, Attr)> },
-    CreateGenerator { generator: Handle, seed: i64 },
-    NextGeneratorState { generator: Handle, output: Handle, draws: i64 },
-    Fetch { value: Handle },
-    Describe { value: Handle },
+    OpenAccumulator {
+        accumulator: Handle,
+        primals: Vec<Handle>,
+        tangents: Vec<Handle>,
+        paused: bool,
+    },
+    ReadTangent(TangentRequest),
+    CreateOptimizer {
+        optimizer: Handle,
+        name: Box<str>,
+        hyperparameters: Vec<(String, Attr)>,
+    },
+    ApplyOptimizer {
+        optimizer: Handle,
+        pairs: Vec<GradientPair>,
+    },
+    SetOptimizer {
+        optimizer: Handle,
+        hyperparameters: Vec<(String, Attr)>,
+    },
+    CreateGenerator {
+        generator: Handle,
+        seed: i64,
+    },
+    NextGeneratorState {
+        generator: Handle,
+        output: Handle,
+        draws: i64,
+    },
+    Fetch {
+        value: Handle,
+    },
+    Describe {
+        value: Handle,
+    },
     Sync,
 }
 
@@ -107,6 +181,19 @@ pub struct JacobianRequest {
     pub zero_unconnected: bool,
 }
 
+/// Which tangents to read, and where they go.
+#[derive(Debug)]
+pub struct TangentRequest {
+    /// The accumulator.
+    pub accumulator: Handle,
+    /// Values or variables.
+    pub values: Vec<Handle>,
+    /// Handles of the tangents, one for each value.
+    pub outputs: Vec<Handle>,
+    /// Whether a value without a tangent gets zeros.
+    pub zero_unconnected: bool,
+}
+
 /// Where one gradient goes.
 #[derive(Clone, Copy, Debug)]
 pub struct GradientOutput {
@@ -145,7 +232,7 @@ pub enum Answer {
     Tensor(Tensor),
     /// To `Describe`.
     Spec(Aval),
-    /// To `Gradient` and `Jacobian`, one for each source.
+    /// To `Gradient` and `Jacobian`, one for each source; to `ReadTangent`, one for each value.
     Gradients(Vec<GradientInfo>),
     /// To `ApplyOptimizer`: steps taken so far.
     Iterations(i64),

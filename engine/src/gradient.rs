@@ -310,7 +310,7 @@ impl<'g, 't> Sweep<'g, 't> {
 
 /// A slot that is the gradient's own: an upstream gradient may be the gradient itself, or that of two sources, and each
 /// result must have an identity of its own.
-fn own(var: Var<'_>, used: &mut HashSet<usize>) -> usize {
+pub(crate) fn own(var: Var<'_>, used: &mut HashSet<usize>) -> usize {
     if used.insert(var.slot()) {
         return var.slot();
     }

@@ -34,7 +34,8 @@ impl Session {
             return Err(Error::TooMany { what: "tapes", limit: MAX_TAPES });
         }
         if !paused {
-            tape.resume(tape.scope)?;
+            self.starts += 1;
+            tape.resume(tape.scope, self.starts)?;
         }
         self.tapes.insert(handle, tape);
         self.bind(handle, Slot::Tape)
@@ -43,11 +44,36 @@ impl Session {
     pub(super) fn close_tape(&mut self, handle: Handle) -> Result<Answer, Error> {
         match self.slots.get(&handle) {
             None => return Ok(Answer::Done),
-            Some(Slot::Tape | Slot::Poisoned(_)) => {}
+            Some(Slot::Tape | Slot::Accumulator | Slot::Poisoned(_)) => {}
             Some(other) => return Err(other.refuse(handle, "tape")),
         }
         self.slots.remove(&handle);
         self.tapes.remove(&handle);
+        self.close_accumulator(handle);
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn stop(&mut self, handle: Handle, strict: bool) -> Result<Answer, Error> {
+        match self.accumulators.get_mut(&handle) {
+            Some(accumulator) => accumulator.stop(strict)?,
+            None => self.tape(handle)?.stop(strict)?,
+        }
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn resume(&mut self, handle: Handle, scope: u32) -> Result<Answer, Error> {
+        if self.accumulators.contains_key(&handle) {
+            return self.resume_accumulator(handle, scope);
+        }
+        let since = self.starts + 1;
+        self.tape(handle)?.resume(scope, since)?;
+        self.starts = since;
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn reset(&mut self, handle: Handle) -> Result<Answer, Error> {
+        self.tape(handle)?.reset()?;
+        self.forget_tangents();
         Ok(Answer::Done)
     }
 
@@ -138,8 +164,11 @@ impl Session {
         let result = derive(self);
         let tape = self.tape(tape)?;
         match &result {
-            Ok(_) => tape.consume(),
-            Err(_) if paused => tape.resume(tape.scope)?,
+            Ok(_) => {
+                tape.consume();
+                self.forget_tangents();
+            }
+            Err(_) if paused => tape.resume(tape.scope, tape.since())?,
             Err(_) => {}
         }
         result

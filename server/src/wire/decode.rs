@@ -11,7 +11,7 @@ use gradtape_engine::{
     aval::{Aval, Shape},
     command::{
         AssignMode, Command, GradientOutput, GradientPair, GradientRequest, Handle, Handles,
-        JacobianRequest, Kind,
+        JacobianRequest, Kind, TangentRequest,
     },
     dtype::DType,
     error::Error,
@@ -115,6 +115,13 @@ fn kind(context: &Context, wire: &mut Wire) -> Result<Kind, Error> {
         Wire::ComputeGradient(m) => gradient(m)?,
         Wire::ComputeJacobian(m) => jacobian(m)?,
         Wire::ComputeBatchJacobian(m) => batch_jacobian(m),
+        Wire::OpenAccumulator(m) => Kind::OpenAccumulator {
+            accumulator: m.accumulator,
+            primals: handles(&m.primals, "open_accumulator.primals")?,
+            tangents: handles(&m.tangents, "open_accumulator.tangents")?,
+            paused: m.paused,
+        },
+        Wire::ReadTangent(m) => read_tangent(m)?,
         Wire::CreateOptimizer(m) => Kind::CreateOptimizer {
             optimizer: m.optimizer,
             name: label(&m.name, "create_optimizer.name")?,
@@ -244,6 +251,16 @@ fn batch_jacobian(message: &v1::ComputeBatchJacobian) -> Kind {
     })
 }
 
+fn read_tangent(message: &v1::ReadTangent) -> Result<Kind, Error> {
+    let unconnected = message.unconnected_gradients;
+    Ok(Kind::ReadTangent(TangentRequest {
+        accumulator: message.accumulator,
+        values: handles(&message.values, "read_tangent.values")?,
+        outputs: handles(&message.outputs, "read_tangent.outputs")?,
+        zero_unconnected: zeros(unconnected, "read_tangent.unconnected_gradients")?,
+    }))
+}
+
 /// Whether what has no path gets zeros.
 fn zeros(unconnected: i32, field: &str) -> Result<bool, Error> {
     match v1::UnconnectedGradients::try_from(unconnected) {
@@ -328,6 +345,8 @@ fn name(wire: &Wire) -> &str {
         Wire::ComputeGradient(_) => "compute_gradient",
         Wire::ComputeJacobian(_) => "compute_jacobian",
         Wire::ComputeBatchJacobian(_) => "compute_batch_jacobian",
+        Wire::OpenAccumulator(_) => "open_accumulator",
+        Wire::ReadTangent(_) => "read_tangent",
         Wire::CreateOptimizer(_) => "create_optimizer",
         Wire::ApplyOptimizer(_) => "apply_optimizer",
         Wire::SetOptimizer(_) => "set_optimizer",
@@ -356,6 +375,8 @@ fn outputs(wire: &Wire) -> Vec<Handle> {
             .collect(),
         Wire::ComputeJacobian(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
         Wire::ComputeBatchJacobian(m) => vec![m.output],
+        Wire::OpenAccumulator(m) => vec![m.accumulator],
+        Wire::ReadTangent(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
         Wire::CreateOptimizer(m) => vec![m.optimizer],
         Wire::CreateGenerator(m) => vec![m.generator],
         Wire::NextGeneratorState(m) => vec![m.output],
