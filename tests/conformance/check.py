@@ -202,7 +202,7 @@ class Replay:
         made = self.get(tape)
         if isinstance(made, tf.autodiff.ForwardAccumulator):
             if made._recording or require_recording:
-                made.__exit__(None, None, None)
+                made._pop_accumulator()
         elif require_recording:
             block = made.stop_recording()
             block.__enter__()

@@ -82,7 +82,7 @@ class ForwardAccumulator:
 
     def __exit__(self, *_: object) -> None:
         if not self._recording:
-            raise ValueError("Accumulator is not recording.")
+            return
         scope = self._scope
         scope.tapes.remove(self)
         self._recording = False
