@@ -8,11 +8,12 @@ use smallvec::SmallVec;
 
 use crate::{
     array::Tensor,
-    attrs::{Attr, Attrs},
+    attrs::Attrs,
     aval::Aval,
     error::Error,
     jacobian::Layout,
     op::OpDef,
+    optimizers::{Given, schedules::Schedule},
 };
 
 /// A client-chosen name of something in a session. Zero names nothing.
@@ -108,7 +109,8 @@ pub enum Kind {
     CreateOptimizer {
         optimizer: Handle,
         name: Box<str>,
-        hyperparameters: Vec<(String, Attr)>,
+        hyperparameters: Given,
+        schedule: Option<Schedule>,
     },
     ApplyOptimizer {
         optimizer: Handle,
@@ -116,7 +118,14 @@ pub enum Kind {
     },
     SetOptimizer {
         optimizer: Handle,
-        hyperparameters: Vec<(String, Attr)>,
+        hyperparameters: Given,
+        schedule: Option<Schedule>,
+    },
+    ReadOptimizer {
+        optimizer: Handle,
+        name: Box<str>,
+        variable: Handle,
+        output: Handle,
     },
     CreateGenerator {
         generator: Handle,
@@ -212,6 +221,10 @@ pub struct GradientPair {
     pub gradient: Handle,
     /// The row numbers of a sparse gradient, or zero.
     pub indices: Handle,
+    /// Whether weight decay leaves the variable alone.
+    pub exclude_from_weight_decay: bool,
+    /// Whether the variable is not treated as a matrix.
+    pub exclude_from_orthogonalization: bool,
 }
 
 /// What a session says about one command.
@@ -234,12 +247,25 @@ pub enum Answer {
     Spec(Aval),
     /// To `Gradient` and `Jacobian`, one for each source; to `ReadTangent`, one for each value.
     Gradients(Vec<GradientInfo>),
-    /// To `ApplyOptimizer`: steps taken so far.
-    Iterations(i64),
+    /// To `ApplyOptimizer`.
+    Stepped(StepInfo),
     /// To `ListWatchedVariables`, in the order of their creation.
     Variables(Vec<Handle>),
     /// To `Sync`.
     Synced,
+}
+
+/// What became of an optimizer step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepInfo {
+    /// Steps taken so far, accumulating ones included.
+    pub iterations: i64,
+    /// The learning rate of this step.
+    pub learning_rate: f64,
+    /// What the next loss should be multiplied by.
+    pub loss_scale: f64,
+    /// Whether nothing changed because gradients were not finite.
+    pub skipped: bool,
 }
 
 /// What became of one gradient.

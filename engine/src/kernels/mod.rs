@@ -2,9 +2,11 @@
 //!
 //! Every loop visits elements in one fixed order, so the same input gives the same bits.
 
+pub(crate) mod convolution;
 pub(crate) mod elementwise;
 pub(crate) mod matmul;
 pub(crate) mod pool;
 pub(crate) mod real;
 pub(crate) mod reduce;
 pub(crate) mod strided;
+pub(crate) mod window;

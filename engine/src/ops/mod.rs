@@ -4,27 +4,33 @@
 //! only for numerical stability or speed.
 
 mod array;
+mod attention;
 mod compare;
+mod convolution;
+mod einsum;
 pub(crate) mod family;
 mod indexing;
 mod linalg;
 mod losses;
 mod math;
 mod nn;
+mod normalization;
 mod pool;
 mod random;
 mod reduce;
 mod rounding;
 mod shape;
 mod slicing;
+mod window;
 
 use std::sync::LazyLock;
 
 use hashbrown::HashMap;
 
 pub use self::{
-    array::*, compare::*, indexing::*, linalg::*, losses::*, math::*, nn::*, pool::*, random::*,
-    reduce::*, rounding::*, shape::*, slicing::*,
+    array::*, attention::*, compare::*, convolution::*, einsum::*, indexing::*, linalg::*,
+    losses::*, math::*, nn::*, normalization::*, pool::*, random::*, reduce::*, rounding::*,
+    shape::*, slicing::*, window::*,
 };
 use crate::op::OpDef;
 
@@ -40,9 +46,13 @@ pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
         slicing::ALL,
         indexing::ALL,
         linalg::ALL,
+        einsum::ALL,
         nn::ALL,
+        attention::ALL,
         losses::ALL,
+        convolution::ALL,
         pool::ALL,
+        normalization::ALL,
         random::ALL,
     ]
     .concat()
