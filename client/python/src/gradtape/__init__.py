@@ -46,7 +46,7 @@ from gradtape.dtypes import (
     int64,
 )
 from gradtape.indexed_slices import IndexedSlices
-from gradtape.linalg import matmul, norm
+from gradtape.linalg import einsum, matmul, norm, tensordot
 from gradtape.math import *
 from gradtape.module import Module
 from gradtape.nn import *
