@@ -951,6 +951,18 @@ impl Tensor {
         self.apply("selu", &[], vec![])
     }
 
+    /// Continuously differentiable exponential linear unit. `y = max(x, 0) + alpha (exp(min(x, 0) / alpha) - 1)`
+    #[track_caller]
+    pub fn celu(&self) -> Tensor {
+        self.apply("celu", &[], vec![])
+    }
+
+    /// [`Tensor::celu`](Tensor::celu()) with attributes.
+    #[track_caller]
+    pub fn celu_with(&self, options: Celu) -> Tensor {
+        self.apply("celu", &[], vec![("alpha", Attribute::Double(options.alpha))])
+    }
+
     /// Sigmoid-weighted linear unit, also called swish. `y = x sigmoid(x)`
     #[track_caller]
     pub fn silu(&self) -> Tensor {
@@ -969,6 +981,24 @@ impl Tensor {
         self.apply("gelu", &[], vec![("approximate", Attribute::Bool(options.approximate))])
     }
 
+    /// Self-regularised smooth rectifier. `y = x tanh(softplus(x))`
+    #[track_caller]
+    pub fn mish(&self) -> Tensor {
+        self.apply("mish", &[], vec![])
+    }
+
+    /// Piecewise linear approximation of the sigmoid. `y = min(max(x / 6 + 1 / 2, 0), 1)`
+    #[track_caller]
+    pub fn hard_sigmoid(&self) -> Tensor {
+        self.apply("hard_sigmoid", &[], vec![])
+    }
+
+    /// Approximation of `silu` by the hard sigmoid, also called hard swish. `y = x hard_sigmoid(x)`
+    #[track_caller]
+    pub fn hard_silu(&self) -> Tensor {
+        self.apply("hard_silu", &[], vec![])
+    }
+
     /// Smooth rectifier. `y = ln(1 + exp(x))`
     #[track_caller]
     pub fn softplus(&self) -> Tensor {
@@ -979,6 +1009,52 @@ impl Tensor {
     #[track_caller]
     pub fn softsign(&self) -> Tensor {
         self.apply("softsign", &[], vec![])
+    }
+
+    /// Adds a vector along the channels. `y[..., c] = x[..., c] + bias[c]`
+    #[track_caller]
+    pub fn bias_add(&self, bias: impl Operand) -> Tensor {
+        self.apply("bias_add", &[&bias], vec![])
+    }
+
+    /// [`Tensor::bias_add`](Tensor::bias_add()) with attributes.
+    #[track_caller]
+    pub fn bias_add_with(&self, bias: impl Operand, options: BiasAdd) -> Tensor {
+        self.apply(
+            "bias_add",
+            &[&bias],
+            vec![("data_format", Attribute::String(options.data_format))],
+        )
+    }
+
+    /// Means of values, weighted by how well the keys fit the query. A mask of truth values says what is seen; one of numbers is added to the products, and 0 hides nothing. `y = softmax(scale query key^T + mask) value`
+    #[track_caller]
+    pub fn scaled_dot_product_attention(
+        &self,
+        key: impl Operand,
+        value: impl Operand,
+        mask: impl Operand,
+    ) -> Tensor {
+        self.apply("scaled_dot_product_attention", &[&key, &value, &mask], vec![])
+    }
+
+    /// [`Tensor::scaled_dot_product_attention`](Tensor::scaled_dot_product_attention()) with attributes.
+    #[track_caller]
+    pub fn scaled_dot_product_attention_with(
+        &self,
+        key: impl Operand,
+        value: impl Operand,
+        mask: impl Operand,
+        options: ScaledDotProductAttention,
+    ) -> Tensor {
+        self.apply(
+            "scaled_dot_product_attention",
+            &[&key, &value, &mask],
+            vec![
+                ("scale", Attribute::Double(options.scale)),
+                ("causal", Attribute::Bool(options.causal)),
+            ],
+        )
     }
 
     /// Softmax along an axis, computed after subtracting the maximum. `y_i = exp(x_i) / sum_j exp(x_j)`
@@ -1892,6 +1968,19 @@ impl Default for LeakyRelu {
     }
 }
 
+/// Attributes of [`Tensor::celu_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Celu {
+    /// What the result tends to for low inputs, with the sign turned. Default `1.0`.
+    pub alpha: f64,
+}
+
+impl Default for Celu {
+    fn default() -> Self {
+        Self { alpha: 1.0 }
+    }
+}
+
 /// Attributes of [`Tensor::gelu_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gelu {
@@ -1902,6 +1991,34 @@ pub struct Gelu {
 impl Default for Gelu {
     fn default() -> Self {
         Self { approximate: false }
+    }
+}
+
+/// Attributes of [`Tensor::bias_add_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct BiasAdd {
+    /// "channels_last", or "channels_first" for the second axis. Default `"channels_last"`.
+    pub data_format: String,
+}
+
+impl Default for BiasAdd {
+    fn default() -> Self {
+        Self { data_format: "channels_last".to_owned() }
+    }
+}
+
+/// Attributes of [`Tensor::scaled_dot_product_attention_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScaledDotProductAttention {
+    /// Factor of the products; 0 for 1 / sqrt(depth). Default `0.0`.
+    pub scale: f64,
+    /// Whether each query sees only the keys up to its own place. Default `false`.
+    pub causal: bool,
+}
+
+impl Default for ScaledDotProductAttention {
+    fn default() -> Self {
+        Self { scale: 0.0, causal: false }
     }
 }
 
