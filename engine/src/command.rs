@@ -11,6 +11,7 @@ use crate::{
     attrs::Attrs,
     aval::Aval,
     error::Error,
+    jacobian::Layout,
     op::OpDef,
     optimizers::{Given, schedules::Schedule},
 };
@@ -97,6 +98,14 @@ pub enum Kind {
         tape: Handle,
     },
     Gradient(GradientRequest),
+    Jacobian(JacobianRequest),
+    OpenAccumulator {
+        accumulator: Handle,
+        primals: Vec<Handle>,
+        tangents: Vec<Handle>,
+        paused: bool,
+    },
+    ReadTangent(TangentRequest),
     CreateOptimizer {
         optimizer: Handle,
         name: Box<str>,
@@ -164,6 +173,36 @@ pub struct GradientRequest {
     pub zero_unconnected: bool,
 }
 
+/// What to differentiate element by element, and where the Jacobians go.
+#[derive(Debug)]
+pub struct JacobianRequest {
+    /// The tape.
+    pub tape: Handle,
+    /// The value or variable to differentiate.
+    pub target: Handle,
+    /// Values or variables to differentiate with respect to.
+    pub sources: Vec<Handle>,
+    /// Handles of the Jacobians, one for each source.
+    pub outputs: Vec<Handle>,
+    /// Whether it is a matter of all pairs of elements, or of those of one example.
+    pub layout: Layout,
+    /// Whether a source without a path gets zeros.
+    pub zero_unconnected: bool,
+}
+
+/// Which tangents to read, and where they go.
+#[derive(Debug)]
+pub struct TangentRequest {
+    /// The accumulator.
+    pub accumulator: Handle,
+    /// Values or variables.
+    pub values: Vec<Handle>,
+    /// Handles of the tangents, one for each value.
+    pub outputs: Vec<Handle>,
+    /// Whether a value without a tangent gets zeros.
+    pub zero_unconnected: bool,
+}
+
 /// Where one gradient goes.
 #[derive(Clone, Copy, Debug)]
 pub struct GradientOutput {
@@ -206,7 +245,7 @@ pub enum Answer {
     Tensor(Tensor),
     /// To `Describe`.
     Spec(Aval),
-    /// To `Gradient`, one for each source.
+    /// To `Gradient` and `Jacobian`, one for each source; to `ReadTangent`, one for each value.
     Gradients(Vec<GradientInfo>),
     /// To `ApplyOptimizer`.
     Stepped(StepInfo),

@@ -193,6 +193,16 @@ fn not_kept(application: &Application) -> Error {
     Error::bug(format!("{} reads a value that the tape did not keep", application.op.name))
 }
 
+/// Which applications of a program must run for the given slots.
+pub fn needed(program: &Program, wanted: &[usize]) -> Vec<bool> {
+    Plan::new(program, wanted).needed
+}
+
+/// Checks that a program could run now, without running it.
+pub fn admit(ledger: &Ledger, program: &Program, wanted: &[usize]) -> Result<(), Error> {
+    ledger.admit(Plan::new(program, wanted).peak(program))
+}
+
 /// What of a program must run, and when each value dies.
 struct Plan {
     needed: Vec<bool>,

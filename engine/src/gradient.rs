@@ -11,7 +11,7 @@ use crate::{
     command::AbsentReason,
     dtype::DType,
     error::Error,
-    graph::{Graph, Operand, Program, Value, ValueId, Var},
+    graph::{Graph, Operand, Program, ValueId, Var},
     op::{Cotangent, Cotangents, Derivative, Rule},
     ops::{CONCAT, IDENTITY, Join, STOP_GRADIENT, scatter_sum},
     tape::{Node, Trace},
@@ -25,7 +25,7 @@ pub struct Target {
     /// Its dtype and shape.
     pub aval: Aval,
     /// The upstream gradient; ones if there is none.
-    pub seed: Option<Value>,
+    pub seed: Option<Operand>,
 }
 
 /// A source.
@@ -147,10 +147,7 @@ impl<'g, 't> Sweep<'g, 't> {
     fn run(mut self) -> Vec<Found> {
         for target in self.targets.iter().filter(|target| target.aval.dtype.is_differentiable()) {
             let seed = match &target.seed {
-                Some(value) => {
-                    let operand = Operand { id: value.id, tensor: Some(value.tensor.clone()) };
-                    self.graph.operand(target.aval.clone(), operand)
-                }
+                Some(seed) => self.graph.operand(target.aval.clone(), seed.clone()),
                 None => self.graph.full(&target.aval, 1.0),
             };
             let place = self.place(target.id);
@@ -313,7 +310,7 @@ impl<'g, 't> Sweep<'g, 't> {
 
 /// A slot that is the gradient's own: an upstream gradient may be the gradient itself, or that of two sources, and each
 /// result must have an identity of its own.
-fn own(var: Var<'_>, used: &mut HashSet<usize>) -> usize {
+pub(crate) fn own(var: Var<'_>, used: &mut HashSet<usize>) -> usize {
     if used.insert(var.slot()) {
         return var.slot();
     }

@@ -3,12 +3,70 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
+    attrs::Attrs,
     error::Error,
-    gradient::operand,
+    gradient::{operand, own},
     graph::{Graph, Operand, Program, Value, ValueId, Var},
-    op::{Derivative, Rule, Vars},
+    op::{Derivative, OpDef, Rule, Vars},
     tape::{Node, Trace},
 };
+
+/// An application that ran.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// The op.
+    pub op: &'static OpDef,
+    /// Its attributes.
+    pub attrs: Attrs,
+    /// Its inputs.
+    pub inputs: SmallVec<[Value; 3]>,
+    /// Its outputs.
+    pub outputs: SmallVec<[Value; 1]>,
+}
+
+impl Ran {
+    /// An application.
+    pub fn new(
+        op: &'static OpDef,
+        attrs: &Attrs,
+        inputs: impl IntoIterator<Item = Value>,
+        outputs: impl IntoIterator<Item = Value>,
+    ) -> Self {
+        let (inputs, outputs) = (inputs.into_iter().collect(), outputs.into_iter().collect());
+        Self { op, attrs: attrs.clone(), inputs, outputs }
+    }
+}
+
+/// Writes the program of the tangents of one application's outputs, from those of its inputs. An output that nothing
+/// reaches gives `None`.
+pub fn through(
+    ran: &Ran,
+    tangents: &[Option<Value>],
+) -> Result<(Program, SmallVec<[Option<usize>; 2]>), Error> {
+    let graph = Graph::default();
+    let found = {
+        let bring =
+            |value: &Value| operand(&graph, &value.tensor.aval(), value.id, Some(&value.tensor));
+        let rule = Rule {
+            attrs: &ran.attrs,
+            x: ran.inputs.iter().map(bring).collect(),
+            y: ran.outputs.iter().map(bring).collect(),
+            needs: tangents.iter().map(Option::is_some).collect(),
+        };
+        let tangents: SmallVec<[Option<Var>; 4]> =
+            tangents.iter().map(|tangent| tangent.as_ref().map(bring)).collect();
+        let mut used = graph.operand_slots();
+        let mut found: SmallVec<[Option<usize>; 2]> = smallvec![None; ran.outputs.len()];
+        let results = rules(ran.op, &rule, &tangents);
+        for ((found, output), result) in found.iter_mut().zip(&ran.outputs).zip(results) {
+            if output.tensor.array().dtype().is_differentiable() {
+                *found = Some(own(result, &mut used));
+            }
+        }
+        found
+    };
+    Ok((graph.finish()?, found))
+}
 
 /// Writes the program of the tangents of `targets` along the given tangents of sources. A target without a path gives
 /// `None`.
@@ -62,7 +120,7 @@ fn push<'g>(graph: &'g Graph, trace: &Trace, node: &Node, known: &mut [Option<Va
         needs: tangents.iter().map(Option::is_some).collect(),
     };
     let results: SmallVec<[usize; 2]> =
-        rules(node, &rule, &tangents).iter().map(|var| var.slot()).collect();
+        rules(node.op, &rule, &tangents).iter().map(|var| var.slot()).collect();
     for (output, slot) in node.outputs.iter().zip(results) {
         if trace.entries[output.entry].aval.dtype.is_differentiable() {
             known[output.entry] = Some(graph.var(slot));
@@ -71,9 +129,9 @@ fn push<'g>(graph: &'g Graph, trace: &Trace, node: &Node, known: &mut [Option<Va
 }
 
 /// The tangents of a node's outputs; none if nothing passes.
-fn rules<'g>(node: &Node, rule: &Rule<'g>, tangents: &[Option<Var<'g>>]) -> Vars<'g> {
-    let again = |inputs: &[Var<'g>]| inputs[0].op_all(node.op, rule.attrs.clone(), &inputs[1..]);
-    match &node.op.derivative {
+fn rules<'g>(op: &'static OpDef, rule: &Rule<'g>, tangents: &[Option<Var<'g>>]) -> Vars<'g> {
+    let again = |inputs: &[Var<'g>]| inputs[0].op_all(op, rule.attrs.clone(), &inputs[1..]);
+    match &op.derivative {
         Derivative::None => smallvec![],
         Derivative::Zero => rule.y.iter().map(|y| y.zeros()).collect(),
         Derivative::Elementwise(partials) => {

@@ -6,13 +6,14 @@
 //!   dtypes; [`ledger`]: who pays for it.
 //! - [`mod@attrs`], [`op`], [`ops`]: the op table, one record an op.
 //! - [`graph`]: programs of ops that derivative rules write; [`exec`]: pricing and running them.
-//! - [`tape`], [`gradient`], [`jvp`]: recording and both derivative modes.
+//! - [`tape`], [`gradient`], [`jvp`]: recording and both derivative modes; [`batching`], [`jacobian`]: many sweeps as one.
 //! - [`optimizers`], [`random`]: tables of update rules, counter-based generators.
 //! - [`command`], [`session`], [`error`]: the contract, the state it acts on, and what can go wrong.
 
 pub mod array;
 pub mod attrs;
 pub mod aval;
+pub mod batching;
 pub mod command;
 pub mod dtype;
 pub mod error;
@@ -20,6 +21,7 @@ pub mod exec;
 pub mod gradient;
 pub mod graph;
 mod half_precision;
+pub mod jacobian;
 pub mod jvp;
 mod kernels;
 pub mod ledger;

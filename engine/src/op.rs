@@ -9,6 +9,7 @@ use crate::{
     array::Array,
     attrs::{Attr, AttrSpec, Attrs},
     aval::{Aval, Avals},
+    batching::Batching,
     dtype::DTypes,
     error::Error,
     graph::Var,
@@ -271,6 +272,8 @@ pub struct OpDef {
     pub kernel: Kernel,
     /// How it is differentiated.
     pub derivative: Derivative,
+    /// How it is applied to a stack of values.
+    pub batching: Batching,
     /// Inputs for the generated checks.
     pub samples: &'static [Sample],
 }

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The input values of a sample, as doubles.
-type Values = Vec<Vec<f64>>;
+pub(crate) type Values = Vec<Vec<f64>>;
 
 const TAPE: Handle = 1_000_000;
 
@@ -41,14 +41,14 @@ struct Applied {
     outputs: Vec<Handle>,
 }
 
-fn attrs(op: &OpDef, sample: &Sample) -> Attrs {
+pub(crate) fn attrs(op: &OpDef, sample: &Sample) -> Attrs {
     let given =
         (sample.attrs)().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     Attrs::check(op.attrs, given).unwrap_or_else(|error| panic!("{}: {error}", op.name))
 }
 
 /// The dtype of input `i` when the floating-point inputs have `dtype`.
-fn dtype_of(sample: &Sample, i: usize, dtype: DType) -> DType {
+pub(crate) fn dtype_of(sample: &Sample, i: usize, dtype: DType) -> DType {
     match sample.inputs[i].fill {
         Fill::Uniform(..) => dtype,
         Fill::Index(..) => DType::I64,
@@ -56,7 +56,7 @@ fn dtype_of(sample: &Sample, i: usize, dtype: DType) -> DType {
     }
 }
 
-fn fill(sample: &Sample, seed: i64) -> Values {
+pub(crate) fn fill(sample: &Sample, seed: i64) -> Values {
     let values = |(i, input): (usize, &crate::op::Input)| {
         let numbers = State::new(seed, i64::try_from(i).unwrap() << 20);
         let count = input.shape.iter().product::<usize>() as u64;
@@ -75,7 +75,7 @@ fn fill(sample: &Sample, seed: i64) -> Values {
 
 /// Integers are rounded up, so that a sample of positive numbers has no zeros.
 #[expect(clippy::cast_possible_truncation, reason = "samples are small numbers")]
-fn tensor(dtype: DType, shape: &[usize], values: &[f64]) -> Tensor {
+pub(crate) fn tensor(dtype: DType, shape: &[usize], values: &[f64]) -> Tensor {
     let shape = Shape::from(shape);
     Tensor::unpaid(
         match dtype {
@@ -92,7 +92,7 @@ fn tensor(dtype: DType, shape: &[usize], values: &[f64]) -> Tensor {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "samples are small numbers")]
-fn numbers(tensor: &Tensor) -> Vec<f64> {
+pub(crate) fn numbers(tensor: &Tensor) -> Vec<f64> {
     match tensor.array() {
         Array::F32(a) => a.iter().map(|&v| f64::from(v)).collect(),
         Array::F64(a) => a.iter().copied().collect(),
@@ -265,7 +265,7 @@ fn direction(sample: &Sample) -> Values {
     sample.inputs.iter().enumerate().map(values).collect()
 }
 
-fn each_sample(mut check: impl FnMut(&'static OpDef, &'static Sample)) {
+pub(crate) fn each_sample(mut check: impl FnMut(&'static OpDef, &'static Sample)) {
     for &op in ops::ALL.iter() {
         op.samples.iter().for_each(|sample| check(op, sample));
     }

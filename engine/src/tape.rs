@@ -34,6 +34,7 @@ pub struct Tape {
     pub watch_accessed_variables: bool,
     /// The thread of execution that it listens to.
     pub scope: u32,
+    since: u64,
     status: Status,
     trace: Trace,
     variables: BTreeSet<ValueId>,
@@ -55,6 +56,7 @@ impl Tape {
             persistent,
             watch_accessed_variables,
             scope,
+            since: 0,
             status: Status::Fresh,
             trace,
             variables,
@@ -66,12 +68,17 @@ impl Tape {
         self.status == Status::Recording && self.scope == scope
     }
 
+    /// When it last started, counted in starts.
+    pub fn since(&self) -> u64 {
+        self.since
+    }
+
     /// Starts or continues recording. A one-shot tape that is used up begins a new, empty trace.
-    pub fn resume(&mut self, scope: u32) -> Result<(), Error> {
+    pub fn resume(&mut self, scope: u32, since: u64) -> Result<(), Error> {
         if self.status == Status::Recording {
             return Err(Error::TapeRecording);
         }
-        (self.status, self.scope) = (Status::Recording, scope);
+        (self.status, self.scope, self.since) = (Status::Recording, scope, since);
         Ok(())
     }
 
@@ -394,6 +401,15 @@ impl Trace {
         }
         self.charges.truncate(self.nodes.len().div_ceil(BLOCK_NODES));
         self.removed = 0;
+    }
+
+    /// The values whose elements are kept for derivative rules.
+    pub fn kept(&self) -> impl Iterator<Item = ValueId> + '_ {
+        self.nodes.iter().flatten().flat_map(|node| {
+            let inputs = node.inputs.iter().filter(|x| x.tensor.is_some()).map(|x| x.id);
+            let outputs = node.outputs.iter().filter(|y| y.tensor.is_some());
+            inputs.chain(outputs.map(|y| self.entries[y.entry].id))
+        })
     }
 
     /// Number of nodes kept.

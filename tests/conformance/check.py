@@ -115,6 +115,25 @@ def compare(actual, expected, tolerance):
         assert same or near, f"{have!r}, expected {want!r}"
 
 
+def stop(value):
+    """Stops what is a tape or an accumulator and records."""
+    if isinstance(value, tf.GradientTape) and value._recording:
+        value._pop_tape()
+    elif isinstance(value, tf.autodiff.ForwardAccumulator) and value._recording:
+        value._pop_accumulator()
+
+
+def check_form(found, wanted, spec):
+    """Holds a Jacobian or tangent, which are never sparse, against what is expected of it."""
+    if wanted["kind"] == "zero_filled":
+        assert found is not None and not np.any(np.asarray(found)), "not zeros"
+    else:
+        kind = "absent" if found is None else "dense"
+        assert kind == wanted["kind"], f"{kind}, expected {wanted['kind']}"
+    for field, have in spec(found).items() if found is not None else ():
+        assert wanted.get(field, have) == have, f"{field} {have}, expected {wanted[field]}"
+
+
 class Replay:
     """One case's session."""
 
@@ -181,7 +200,10 @@ class Replay:
 
     def stop_tape(self, tape, require_recording=False):
         made = self.get(tape)
-        if require_recording:
+        if isinstance(made, tf.autodiff.ForwardAccumulator):
+            if made._recording or require_recording:
+                made._pop_accumulator()
+        elif require_recording:
             block = made.stop_recording()
             block.__enter__()
             self.blocks[tape] = block
@@ -199,9 +221,7 @@ class Replay:
         self.get(tape).reset()
 
     def close_tape(self, tape):
-        made = self.bound.pop(tape, None)
-        if made is not None and made._recording:
-            made._pop_tape()
+        stop(self.bound.pop(tape, None))
 
     def list_watched_variables(self, tape, expect=None):
         names = {id(value): name for name, value in self.bound.items()}
@@ -244,6 +264,35 @@ class Replay:
                     self.bind(output["gradient"], gradient)
             elif gradient is not None:
                 self.bind(output, tf.convert_to_tensor(gradient))
+
+    def bind_all(self, outputs, found, expect):
+        for output, result, wanted in zip(outputs, found, expect or [None] * len(found), strict=True):
+            if wanted is not None:
+                check_form(result, wanted, lambda t: {"dtype": t.dtype.name, "shape": list(t.shape)})
+            if result is not None:
+                self.bind(output, tf.convert_to_tensor(result))
+
+    def compute_jacobian(self, tape, target, sources, outputs, unconnected_gradients="none", expect=None):
+        sources = [self.get(source) for source in sources]
+        made, target = self.get(tape), self.get(target)
+        self.bind_all(outputs, made.jacobian(target, sources, unconnected_gradients), expect)
+
+    def compute_batch_jacobian(self, tape, target, source, output, expect=None):
+        found = self.get(tape).batch_jacobian(self.get(target), self.get(source))
+        self.bind_all([output], [found], expect)
+
+    def open_accumulator(self, accumulator, primals, tangents, paused=False):
+        made = tf.autodiff.ForwardAccumulator(
+            [self.get(primal) for primal in primals], [self.tensor(tangent) for tangent in tangents]
+        )
+        self.bind(accumulator, made)
+        if not paused:
+            made.__enter__()
+
+    def read_tangent(self, accumulator, values, outputs, unconnected_gradients="none", expect=None):
+        unconnected = tf.UnconnectedGradients(unconnected_gradients)
+        found = self.get(accumulator).jvp([self.get(value) for value in values], unconnected)
+        self.bind_all(outputs, found, expect)
 
     def create_optimizer(self, optimizer, name, hyperparameters=None):
         self.bind(optimizer, OPTIMIZERS[name](**untyped(hyperparameters or {})))
@@ -291,8 +340,7 @@ class Replay:
         for block in self.blocks.values():
             block.__exit__(None, None, None)
         for value in self.bound.values():
-            if isinstance(value, tf.GradientTape) and value._recording:
-                value._pop_tape()
+            stop(value)
 
     def step(self, step):
         (verb,) = step.keys() - {"error", "warnings", "tag", "scope"}

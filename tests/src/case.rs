@@ -115,6 +115,18 @@ impl<'a> Names<'a> {
             "fetch" => Kind::Fetch(proto::Fetch { value: at("value") }),
             "describe" => Kind::Describe(proto::Describe { value: at("value") }),
             "sync" => Kind::Sync(proto::Sync {}),
+            "open_accumulator" => Kind::OpenAccumulator(proto::OpenAccumulator {
+                accumulator: at("accumulator"),
+                primals: self.handles(&body["primals"]),
+                tangents: self.handles(&body["tangents"]),
+                paused: body["paused"].as_bool().unwrap_or(false),
+            }),
+            "read_tangent" => Kind::ReadTangent(proto::ReadTangent {
+                accumulator: at("accumulator"),
+                values: self.handles(&body["values"]),
+                outputs: self.handles(&body["outputs"]),
+                unconnected_gradients: unconnected(body),
+            }),
             verb if verb.ends_with("_optimizer") => self.optimizer_kind(verb, body),
             tape => self.tape_kind(tape, body),
         }
@@ -168,22 +180,27 @@ impl<'a> Names<'a> {
             "resume_tape" => Kind::ResumeTape(proto::ResumeTape { tape }),
             "reset_tape" => Kind::ResetTape(proto::ResetTape { tape }),
             "close_tape" => Kind::CloseTape(proto::CloseTape { tape }),
-            "compute_gradient" => {
-                let unconnected = match body["unconnected_gradients"].as_str() {
-                    None => proto::UnconnectedGradients::Unspecified,
-                    Some("none") => proto::UnconnectedGradients::None,
-                    Some("zero") => proto::UnconnectedGradients::Zero,
-                    Some(other) => panic!("unconnected_gradients {other}"),
-                };
-                Kind::ComputeGradient(proto::ComputeGradient {
-                    tape,
-                    targets: self.handles(&body["targets"]),
-                    sources: self.handles(&body["sources"]),
-                    outputs: list(&body["outputs"]).iter().map(|out| self.output(out)).collect(),
-                    output_gradients: self.handles(&body["output_gradients"]),
-                    unconnected_gradients: unconnected.into(),
-                })
-            }
+            "compute_gradient" => Kind::ComputeGradient(proto::ComputeGradient {
+                tape,
+                targets: self.handles(&body["targets"]),
+                sources: self.handles(&body["sources"]),
+                outputs: list(&body["outputs"]).iter().map(|out| self.output(out)).collect(),
+                output_gradients: self.handles(&body["output_gradients"]),
+                unconnected_gradients: unconnected(body),
+            }),
+            "compute_jacobian" => Kind::ComputeJacobian(proto::ComputeJacobian {
+                tape,
+                target: self.handle(&body["target"]),
+                sources: self.handles(&body["sources"]),
+                outputs: self.handles(&body["outputs"]),
+                unconnected_gradients: unconnected(body),
+            }),
+            "compute_batch_jacobian" => Kind::ComputeBatchJacobian(proto::ComputeBatchJacobian {
+                tape,
+                target: self.handle(&body["target"]),
+                source: self.handle(&body["source"]),
+                output: self.handle(&body["output"]),
+            }),
             other => panic!("the verb {other} is not known"),
         }
     }
@@ -279,6 +296,16 @@ fn of<T: gradtape_client::Element>(
 ) -> TensorData {
     let elements: Vec<T> = data.iter().map(element).collect();
     TensorData::new(shape, &elements)
+}
+
+fn unconnected(body: &Value) -> i32 {
+    let unconnected = match body["unconnected_gradients"].as_str() {
+        None => proto::UnconnectedGradients::Unspecified,
+        Some("none") => proto::UnconnectedGradients::None,
+        Some("zero") => proto::UnconnectedGradients::Zero,
+        Some(other) => panic!("unconnected_gradients {other}"),
+    };
+    unconnected.into()
 }
 
 fn assign_mode(body: &Value) -> i32 {

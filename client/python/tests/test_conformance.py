@@ -165,6 +165,10 @@ class Replay:
             if "shape" in wanted:
                 assert list(found.spec.shape) == wanted["shape"], fields
 
+    expect_compute_jacobian = expect_compute_gradient
+    expect_compute_batch_jacobian = expect_compute_gradient
+    expect_read_tangent = expect_compute_gradient
+
 
 def flatten(steps: list[dict[str, Any]]):
     """The steps with their repetitions written out."""

@@ -49,7 +49,7 @@ pub enum AbsentReason {
     Other,
 }
 
-/// The gradient with respect to one source.
+/// The gradient with respect to one source; also a Jacobian, or a tangent.
 ///
 /// It is usable as a [`Tensor`] at once. Whether it is there at all only the server knows: [`kind`](Self::kind) asks.
 /// Using an absent one fails in the session, except in [`Optimizer::apply`](crate::Optimizer::apply), which skips it.
@@ -109,6 +109,19 @@ impl Gradient {
             position,
         });
         gradients.collect()
+    }
+
+    /// Takes charge of the results of a call that gives nothing sparse.
+    pub(crate) fn make_dense(
+        core: &Arc<Core>,
+        scope: u32,
+        outputs: &[u64],
+        dtypes: Vec<Option<DType>>,
+        answer: AnswerReceiver,
+    ) -> Vec<Self> {
+        let output = |&gradient: &u64| proto::GradientOutput { gradient, indices: 0 };
+        let outputs: Vec<_> = outputs.iter().map(output).collect();
+        Self::make_all(core, scope, &outputs, dtypes, answer)
     }
 
     /// What became of it.

@@ -2,12 +2,13 @@
 //!
 //! # The way through this crate
 //!
-//! [`Session`] makes everything: [`Tensor`]s, [`Variable`]s, [`Tape`]s, [`Generator`]s. [`Tape::gradient`] gives
-//! [`Gradient`]s, which an [`Optimizer`] applies. What can go wrong is in [`Error`].
+//! [`Session`] makes everything: [`Tensor`]s, [`Variable`]s, [`Tape`]s, [`Accumulator`]s, [`Generator`]s.
+//! [`Tape::gradient`] gives [`Gradient`]s, which an [`Optimizer`] applies. What can go wrong is in [`Error`].
 //!
 //! Inside, `queue` holds the commands on their way, `link` sends them, `worker` keeps the connection, `remote` makes
 //! the other calls. `ops` is generated from the server's table of ops.
 
+mod accumulator;
 mod attribute;
 mod backoff;
 mod core;
@@ -34,6 +35,7 @@ mod variable;
 mod worker;
 
 pub use crate::{
+    accumulator::Accumulator,
     attribute::Attribute,
     data::{DType, Element, Spec, TensorData},
     error::{Error, Failure, Refusal, Result},

@@ -6,8 +6,8 @@ use gradtape_proto::v1::{self as proto, command::Kind};
 use tokio::sync::watch;
 
 use crate::{
-    Attribute, DType, Error, Generator, Result, Tape, TapeOptions, Tensor, TensorData, Variable,
-    VariableOptions,
+    Accumulator, Attribute, DType, Error, Generator, Result, Tape, TapeOptions, Tensor, TensorData,
+    Variable, VariableOptions,
     core::{Core, Handle},
     infer,
     limits::Limits,
@@ -188,6 +188,26 @@ impl Session {
     #[track_caller]
     pub fn tape_with(&self, options: TapeOptions) -> Tape {
         Tape::open(&self.core, self.scope, options)
+    }
+
+    /// Opens a forward accumulator, which computes tangents from now on, given those of some tensors or variables.
+    ///
+    /// ```
+    /// # async fn example(session: &gradtape_client::Session) -> gradtape_client::Result<()> {
+    /// let x = session.constant([1.0f32, 2.0]);
+    /// let direction = session.constant([1.0f32, 0.0]);
+    /// let accumulator = session.accumulator([(&x, &direction)]);
+    /// let y = &x * &x;
+    /// assert_eq!(accumulator.tangent(&y).value::<f32>().await?, [2.0, 0.0]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn accumulator<P: AsRef<Tensor>, T: AsRef<Tensor>>(
+        &self,
+        directions: impl IntoIterator<Item = (P, T)>,
+    ) -> Accumulator {
+        Accumulator::open(&self.core, self.scope, directions)
     }
 
     /// Makes a random generator. The same seed gives the same numbers on every machine.

@@ -7,6 +7,7 @@ use gradtape_proto::v1::{self as proto, UnconnectedGradients, command::Kind, rep
 use crate::{
     Gradient, Result, Tensor, Variable,
     core::{Core, unexpected},
+    queue::Recorder,
 };
 
 /// How a tape is opened.
@@ -34,6 +35,15 @@ pub enum Unconnected {
     Absent,
     /// Zeros of the source's type and shape.
     Zero,
+}
+
+impl Unconnected {
+    pub(crate) fn to_proto(self) -> i32 {
+        match self {
+            Self::Absent => UnconnectedGradients::None.into(),
+            Self::Zero => UnconnectedGradients::Zero.into(),
+        }
+    }
 }
 
 /// How a gradient is computed.
@@ -123,7 +133,7 @@ impl Tape {
     #[track_caller]
     pub fn watched_variables(&self) -> impl Future<Output = Result<Vec<Variable>>> + Send + use<> {
         let kind = Kind::ListWatchedVariables(proto::ListWatchedVariables { tape: self.id });
-        let record = |recorder: &mut crate::queue::Recorder<'_>| recorder.ask(kind);
+        let record = |recorder: &mut Recorder<'_>| recorder.ask(kind);
         let answer = self.core.queue.record(self.scope, Location::caller(), record);
         let core = Arc::clone(&self.core);
         async move {
@@ -167,11 +177,7 @@ impl Tape {
         let seeds = options.seeds.iter();
         let output_gradients =
             seeds.map(|seed| seed.map_or(0, |tensor| tensor.id_in(&self.core))).collect();
-        let unconnected = match options.unconnected {
-            Unconnected::Absent => UnconnectedGradients::None,
-            Unconnected::Zero => UnconnectedGradients::Zero,
-        };
-        let record = |recorder: &mut crate::queue::Recorder<'_>| {
+        let record = |recorder: &mut Recorder<'_>| {
             let mut output = || proto::GradientOutput {
                 gradient: recorder.handle(),
                 indices: if options.sparse { recorder.handle() } else { 0 },
@@ -183,12 +189,61 @@ impl Tape {
                 sources,
                 outputs: outputs.clone(),
                 output_gradients,
-                unconnected_gradients: unconnected.into(),
+                unconnected_gradients: options.unconnected.to_proto(),
             }));
             (outputs, answer)
         };
         let (outputs, answer) = self.core.queue.record(self.scope, Location::caller(), record);
         Gradient::make_all(&self.core, self.scope, &outputs, dtypes, answer)
+    }
+
+    /// Differentiates each element of a target with respect to each element of each source. A Jacobian has the target's
+    /// shape and then the source's.
+    #[track_caller]
+    pub fn jacobian<S: AsRef<Tensor>>(
+        &self,
+        target: impl AsRef<Tensor>,
+        sources: impl IntoIterator<Item = S>,
+        unconnected: Unconnected,
+    ) -> Vec<Gradient> {
+        let target = target.as_ref().id_in(&self.core);
+        let sources: Vec<S> = sources.into_iter().collect();
+        let dtypes = sources.iter().map(|source| source.as_ref().dtype()).collect();
+        let sources = self.ids(sources);
+        let record = |recorder: &mut Recorder<'_>| {
+            let outputs: Vec<u64> = sources.iter().map(|_| recorder.handle()).collect();
+            let answer = recorder.listen(Kind::ComputeJacobian(proto::ComputeJacobian {
+                tape: self.id,
+                target,
+                sources,
+                outputs: outputs.clone(),
+                unconnected_gradients: unconnected.to_proto(),
+            }));
+            (outputs, answer)
+        };
+        let (outputs, answer) = self.core.queue.record(self.scope, Location::caller(), record);
+        Gradient::make_dense(&self.core, self.scope, &outputs, dtypes, answer)
+    }
+
+    /// Differentiates each element of a target with respect to the elements of a source in the same example, examples
+    /// lying along the first axis of both. Shape: examples, the target's other extents, the source's other extents.
+    /// Without a path it is zeros.
+    #[track_caller]
+    pub fn batch_jacobian(
+        &self,
+        target: impl AsRef<Tensor>,
+        source: impl AsRef<Tensor>,
+    ) -> Gradient {
+        let (target, source) = (target.as_ref(), source.as_ref());
+        let dtype = source.dtype();
+        let (target, source) = (target.id_in(&self.core), source.id_in(&self.core));
+        let record = |recorder: &mut Recorder<'_>| {
+            let output = recorder.handle();
+            let message = proto::ComputeBatchJacobian { tape: self.id, target, source, output };
+            (output, recorder.listen(Kind::ComputeBatchJacobian(message)))
+        };
+        let (output, answer) = self.core.queue.record(self.scope, Location::caller(), record);
+        Gradient::make_dense(&self.core, self.scope, &[output], vec![dtype], answer).remove(0)
     }
 
     #[track_caller]

@@ -7,6 +7,7 @@ use crate::{
     attrs,
     attrs::{Attr, Ints},
     aval::{Aval, Shape},
+    batching::Batching,
     dtype::{DType, DTypes},
     error::Error,
     graph::Var,
@@ -250,6 +251,7 @@ fn linspace<'g>(r: &Rule<'g>) -> Var<'g> {
 
 /// The same value under a new identity. Sparse gradients pass through it unchanged.
 pub static IDENTITY: OpDef = OpDef {
+    batching: Batching::Elementwise,
     cost: free,
     ..shaping(
         "identity",
@@ -262,6 +264,7 @@ pub static IDENTITY: OpDef = OpDef {
 
 /// Cuts the path of gradients.
 pub static STOP_GRADIENT: OpDef = OpDef {
+    batching: Batching::Elementwise,
     cost: free,
     ..shaping(
         "stop_gradient",
@@ -282,6 +285,7 @@ attrs! {
 
 /// Conversion.
 pub static CAST: OpDef = OpDef {
+    batching: Batching::Elementwise,
     result: ResultType::Attribute("dtype"),
     attrs: ToDType::SPECS,
     infer: |call| {
@@ -368,6 +372,7 @@ impl Convert for bool {
 
 /// Choice by a condition.
 pub static WHERE: OpDef = OpDef {
+    batching: Batching::Elementwise,
     inputs: &["condition", "x", "y"],
     outputs: &["z"],
     dtypes: DTypes::BOOL,

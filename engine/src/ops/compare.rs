@@ -4,6 +4,7 @@
 
 use crate::{
     aval::Avals,
+    batching::Batching,
     dtype::{DType, DTypes},
     error::Error,
     op::{Call, Derivative, Kernel, OpDef, ResultType},
@@ -40,6 +41,7 @@ const fn comparison(
     kernel: Kernel,
 ) -> OpDef {
     OpDef {
+        batching: Batching::Elementwise,
         dtypes: NUMERIC,
         result: ResultType::Fixed(DType::Bool),
         infer: compare,
@@ -110,6 +112,7 @@ const fn logic(
     kernel: Kernel,
 ) -> OpDef {
     OpDef {
+        batching: Batching::Elementwise,
         dtypes: DTypes::BOOL,
         samples: TRUTHS,
         ..family::binary(name, summary, formula, kernel, Derivative::None)
@@ -134,6 +137,7 @@ pub static LOGICAL_OR: OpDef = logic(
 
 /// Negation.
 pub static LOGICAL_NOT: OpDef = OpDef {
+    batching: Batching::Elementwise,
     dtypes: DTypes::BOOL,
     samples: &[sample(&[family::truth(&[2, 3])])],
     ..family::unary(

@@ -5,6 +5,7 @@ use smallvec::smallvec;
 use crate::{
     attrs::Attr,
     aval::{Aval, Avals, Shape},
+    batching::Batching,
     dtype::{DType, DTypes},
     error::Error,
     op::{Call, Cost, Derivative, Fill, Input, Kernel, OpDef, ResultType, Sample},
@@ -174,6 +175,10 @@ pub(crate) const fn unary(
         cost: per_element,
         kernel,
         derivative,
+        batching: match derivative {
+            Derivative::Elementwise(_) => Batching::Elementwise,
+            _ => Batching::Rows,
+        },
         samples: ONE,
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     attrs,
     attrs::Attr,
     aval::{Aval, Shape},
+    batching::{self, Batching},
     dtype::{DType, DTypes},
     error::Error,
     graph::Var,
@@ -114,6 +115,7 @@ fn gathered(call: &Call) -> Result<(usize, usize), Error> {
 
 /// Slices picked by indices.
 pub static GATHER: OpDef = OpDef {
+    batching: Batching::Rule(batching::along_axis),
     inputs: &["params", "indices"],
     attrs: Gather::SPECS,
     infer: |call| {
@@ -211,6 +213,7 @@ fn scattered(call: &Call) -> Result<(usize, usize), Error> {
 
 /// Sums of slices by index.
 pub static SCATTER_SUM: OpDef = OpDef {
+    batching: Batching::Rule(batching::along_axis),
     inputs: &["values", "indices"],
     dtypes: DTypes::NUMERIC,
     attrs: ScatterSum::SPECS,

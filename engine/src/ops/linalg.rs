@@ -7,6 +7,7 @@ use crate::{
     attrs,
     attrs::Attr,
     aval::{Aval, Avals, Shape},
+    batching::{Batch, Batching},
     dtype::DTypes,
     error::Error,
     kernels,
@@ -54,8 +55,23 @@ fn infer(call: &Call) -> Result<Avals, Error> {
     Ok(smallvec![Aval { dtype, shape }])
 }
 
+/// The other axes broadcast, so a stack is one more of them. Where the second factor is one matrix, all rows of the first
+/// are rows of one tall matrix.
+fn matmul_rows<'g>(b: &Batch<'_, 'g>) -> Option<crate::op::Vars<'g>> {
+    let tall = b.only_first() && b.x[1].shape().len() == 2;
+    if tall && !MatMul::read(b.attrs).transpose_a {
+        let shape = b.x[0].shape();
+        let inner = *shape.last()?;
+        let rows = shape[..shape.len() - 1].iter().product();
+        let product = b.apply(&[b.x[0].reshape(&[rows, inner].into()), b.x[1]], vec![])?;
+        return Some(smallvec![product[0].reshape(&b.stack_of(&b.y[0].shape))]);
+    }
+    b.apply(&b.aligned(), vec![])
+}
+
 /// Matrix product.
 pub static MATMUL: OpDef = OpDef {
+    batching: Batching::Rule(matmul_rows),
     family: "linalg",
     inputs: &["a", "b"],
     outputs: &["c"],

@@ -7,6 +7,7 @@ use crate::{
     attrs,
     attrs::Attr,
     aval::{Aval, Avals},
+    batching::{self, Batching},
     error::Error,
     graph::Var,
     kernels::{
@@ -108,6 +109,7 @@ const fn softmax_like(
     OpDef {
         attrs: Softmax::SPECS,
         infer: infer_softmax,
+        batching: Batching::Rule(batching::along_axis),
         cost: |call, out| Cost { flops: 4 * per_input(call, out).flops, workspace: out[0].bytes() },
         samples: SOFTMAX_SAMPLES,
         ..activation(name, summary, formula, kernel, derivative)

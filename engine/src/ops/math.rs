@@ -5,6 +5,7 @@ use smallvec::smallvec;
 use crate::{
     array::Array,
     aval::Aval,
+    batching::Batching,
     dtype::DTypes,
     error::Error,
     graph::Var,
@@ -58,6 +59,7 @@ const NUMERIC: DTypes = DTypes::NUMERIC;
 
 /// Sum.
 pub static ADD: OpDef = OpDef {
+    batching: Batching::Elementwise,
     dtypes: NUMERIC,
     ..family::binary(
         "add",
@@ -75,6 +77,7 @@ pub static ADD: OpDef = OpDef {
 
 /// Difference.
 pub static SUBTRACT: OpDef = OpDef {
+    batching: Batching::Elementwise,
     dtypes: NUMERIC,
     ..family::binary(
         "subtract",
@@ -131,6 +134,7 @@ pub static DIVIDE_NO_NAN: OpDef = family::binary(
 
 /// Quotient rounded down.
 pub static FLOORDIV: OpDef = OpDef {
+    batching: Batching::Elementwise,
     dtypes: NUMERIC,
     ..family::binary(
         "floordiv",
@@ -262,6 +266,7 @@ pub static SQUARED_DIFFERENCE: OpDef = OpDef {
 
 /// Negation.
 pub static NEGATIVE: OpDef = OpDef {
+    batching: Batching::Elementwise,
     dtypes: NUMERIC,
     ..family::unary(
         "negative",
@@ -286,6 +291,7 @@ pub static ABS: OpDef = OpDef {
 
 /// Sign.
 pub static SIGN: OpDef = OpDef {
+    batching: Batching::Elementwise,
     dtypes: NUMERIC,
     ..family::unary(
         "sign",
@@ -312,6 +318,7 @@ pub static SQUARE: OpDef = OpDef {
 
 /// Square root.
 pub static SQRT: OpDef = OpDef {
+    batching: Batching::Elementwise,
     samples: POSITIVE,
     ..family::unary(
         "sqrt",

@@ -35,7 +35,10 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 pub use self::{
-    array::*, attention::*, blocks::*, compare::*, convolution::*, diagonal::*, einsum::*, image::*, indexing::*, linalg::*, losses::*, math::*, nn::*, normalization::*, padding::*, pool::*, random::*, rearrange::*, reduce::*, rounding::*, scatter::*, segment::*, shape::*, slicing::*, window::*,
+    array::*, attention::*, blocks::*, compare::*, convolution::*, diagonal::*, einsum::*,
+    image::*, indexing::*, linalg::*, losses::*, math::*, nn::*, normalization::*, padding::*,
+    pool::*, random::*, rearrange::*, reduce::*, rounding::*, scatter::*, segment::*, shape::*,
+    slicing::*, window::*,
 };
 use crate::op::OpDef;
 

@@ -7,6 +7,7 @@ use crate::{
     attrs,
     attrs::{Attr, Ints},
     aval::{Aval, Shape},
+    batching::{Batching, prefixed},
     dtype::DTypes,
     error::Error,
     graph::Var,
@@ -63,6 +64,10 @@ pub(super) fn padded(x: &Shape, paddings: &[i64]) -> Result<(Shape, Shape), Erro
 
 /// Padding.
 pub static PAD: OpDef = OpDef {
+    batching: Batching::Rule(|b| {
+        // Padding around the rows needs no more than padding of none in front.
+        b.apply(&b.x, vec![("paddings", prefixed(b, "paddings", &[0, 0])?)])
+    }),
     attrs: Pad::SPECS,
     infer: |call| {
         let x = &call.inputs[0];
@@ -154,6 +159,9 @@ fn omitted(mode: &str) -> Result<usize, Error> {
 
 /// Padding by mirroring.
 pub static MIRROR_PAD: OpDef = OpDef {
+    batching: Batching::Rule(|b| {
+        b.apply(&b.x, vec![("paddings", prefixed(b, "paddings", &[0, 0])?)])
+    }),
     attrs: MirrorPad::SPECS,
     infer: |call| {
         let MirrorPad { paddings, mode } = MirrorPad::read(call.attrs);

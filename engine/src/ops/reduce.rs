@@ -7,6 +7,7 @@ use crate::{
     attrs,
     attrs::Ints,
     aval::{Aval, Avals, Shape},
+    batching::{self, Batch, Batching},
     dtype::{DType, DTypes},
     error::Error,
     graph::Var,
@@ -58,6 +59,18 @@ fn infer_reduce(call: &Call) -> Result<Avals, Error> {
     Ok(smallvec![Aval { dtype: x.dtype, shape: x.shape.reduce(&axes, keepdims) }])
 }
 
+/// A reduction of each row. Reducing no axes, as for a scalar row, changes nothing.
+fn reduce_rows<'g>(b: &Batch<'_, 'g>) -> Option<crate::op::Vars<'g>> {
+    let row = b.row(0);
+    let axes = row.axes(&Reduce::read(b.attrs).axis).ok()?;
+    if axes.is_empty() {
+        return Some(b.x.clone());
+    }
+    let axis =
+        axes.iter().map(|&axis| Some(i64::try_from(axis).ok()? + 1)).collect::<Option<_>>()?;
+    b.apply(&b.x, vec![("axis", attrs::Attr::Ints(axis))])
+}
+
 const SAMPLES: &[Sample] = &[
     sample_with(&[uniform(&[2, 3], 0.5, 2.0)], || vec![ints("axis", &[1])]),
     sample_with(&[uniform(&[2, 3, 2], 0.5, 2.0)], || {
@@ -77,6 +90,7 @@ const fn reduction(
     OpDef {
         attrs: Reduce::SPECS,
         infer: infer_reduce,
+        batching: Batching::Rule(reduce_rows),
         cost: per_input,
         samples: SAMPLES,
         ..family::unary(name, summary, formula, kernel, derivative)
@@ -340,6 +354,7 @@ const fn position(
     OpDef {
         dtypes: DTypes::NUMERIC,
         result: ResultType::Fixed(DType::I64),
+        batching: Batching::Rule(batching::along_axis),
         attrs: AlongAxis::SPECS,
         infer: |call| {
             let x = &call.inputs[0].shape;
@@ -426,6 +441,7 @@ fn cumsum_back<'g>(r: &Rule<'g>, ct: &[Var<'g>]) -> Cotangents<'g> {
 
 /// Running sum.
 pub static CUMSUM: OpDef = OpDef {
+    batching: Batching::Rule(batching::along_axis),
     dtypes: DTypes::NUMERIC,
     attrs: Cumulative::SPECS,
     infer: |call| {

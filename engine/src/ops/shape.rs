@@ -7,6 +7,7 @@ use crate::{
     attrs,
     attrs::{Attr, Attrs, Ints},
     aval::{Aval, Avals, Shape},
+    batching::{self, Batch, Batching},
     dtype::DTypes,
     error::Error,
     kernels::{
@@ -58,6 +59,7 @@ const RESHAPED: Derivative = Derivative::Linear {
 
 /// Another shape.
 pub static RESHAPE: OpDef = OpDef {
+    batching: Batching::Rule(batching::reshaped),
     attrs: ToShape::SPECS,
     infer: |call| {
         let x = &call.inputs[0];
@@ -111,6 +113,7 @@ attrs! {
 
 /// A new axis.
 pub static EXPAND_DIMS: OpDef = OpDef {
+    batching: Batching::Rule(batching::reshaped),
     attrs: NewAxis::SPECS,
     infer: |call| {
         let mut out = call.inputs[0].clone();
@@ -139,6 +142,7 @@ attrs! {
 
 /// Fewer axes.
 pub static SQUEEZE: OpDef = OpDef {
+    batching: Batching::Rule(batching::reshaped),
     attrs: Squeeze::SPECS,
     infer: |call| {
         let x = &call.inputs[0];
@@ -172,8 +176,17 @@ pub(crate) fn copied(x: &Array, walk: &Walk, out: &Aval) -> Result<Array, Error>
     by_dtype!(any: out.dtype, T => typed::<T>(x, walk, out))
 }
 
+/// Each row broadcast, with axes of extent 1 in front of it as far as it lacks them.
+fn broadcast_rows<'g>(b: &Batch<'_, 'g>) -> Option<crate::op::Vars<'g>> {
+    let (row, out) = (b.row(0), &b.y[0].shape);
+    let ones = std::iter::repeat_n(1, out.len() - row.len());
+    let full: Shape = ones.chain(row.iter().copied()).collect();
+    Some(smallvec![b.x[0].reshape(&b.stack_of(&full)).broadcast_to(&b.stack_of(out))])
+}
+
 /// A larger shape.
 pub static BROADCAST_TO: OpDef = OpDef {
+    batching: Batching::Rule(broadcast_rows),
     attrs: ToShape::SPECS,
     infer: |call| {
         let x = &call.inputs[0];
@@ -225,8 +238,16 @@ fn permutation(shape: &Shape, perm: &[i64]) -> Result<SmallVec<[usize; 8]>, Erro
     perm.iter().map(|&axis| shape.axis(axis, 0)).collect()
 }
 
+fn transpose_rows<'g>(b: &Batch<'_, 'g>) -> Option<crate::op::Vars<'g>> {
+    let perm = permutation(&b.row(0), &Permutation::read(b.attrs).perm).ok()?;
+    let shifted = perm.iter().map(|&axis| Some(i64::try_from(axis).ok()? + 1));
+    let perm = std::iter::once(Some(0)).chain(shifted).collect::<Option<_>>()?;
+    b.apply(&b.x, vec![("perm", Attr::Ints(perm))])
+}
+
 /// Another order of axes.
 pub static TRANSPOSE: OpDef = OpDef {
+    batching: Batching::Rule(transpose_rows),
     attrs: Permutation::SPECS,
     infer: |call| {
         let x = &call.inputs[0];
@@ -368,6 +389,7 @@ fn concat_back<'g>(r: &Rule<'g>, ct: &[crate::graph::Var<'g>]) -> Cotangents<'g>
 
 /// Joined tensors.
 pub static CONCAT: OpDef = OpDef {
+    batching: Batching::Rule(batching::all_along_axis),
     inputs: &["values"],
     variadic: true,
     attrs: Join::SPECS,
@@ -467,6 +489,7 @@ fn parts(attrs: &Attrs) -> usize {
 
 /// Equal parts.
 pub static SPLIT: OpDef = OpDef {
+    batching: Batching::Rule(batching::along_axis),
     outputs: &["parts"],
     count: Some(parts),
     attrs: Split::SPECS,

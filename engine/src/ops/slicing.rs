@@ -7,6 +7,7 @@ use crate::{
     attrs,
     attrs::{Attr, Ints},
     aval::{Aval, Shape},
+    batching::{Batch, Batching, prefixed},
     dtype::{DType, DTypes},
     error::Error,
     kernels::strided::{Walk, signed},
@@ -77,6 +78,10 @@ fn window(x: &Shape, attrs: &attrs::Attrs) -> Result<(SmallVec<[usize; 8]>, Shap
 
 /// A window of a tensor.
 pub static SLICE: OpDef = OpDef {
+    batching: Batching::Rule(|b| {
+        let begin = prefixed(b, "begin", &[0])?;
+        b.apply(&b.x, vec![("begin", begin), ("size", prefixed(b, "size", &[-1])?)])
+    }),
     attrs: Slice::SPECS,
     infer: |call| {
         let x = &call.inputs[0];
@@ -240,6 +245,28 @@ impl Window {
     }
 }
 
+/// The window with the axis of a stack in front: one more entry that keeps everything, and masks moved by one bit.
+fn strided_rows(b: &Batch) -> Option<Vec<(&'static str, Attr)>> {
+    let mut changed = vec![
+        ("begin", prefixed(b, "begin", &[0])?),
+        ("end", prefixed(b, "end", &[0])?),
+        ("strides", prefixed(b, "strides", &[1])?),
+    ];
+    let masks: [(&str, i64); 5] = [
+        ("begin_mask", 1),
+        ("end_mask", 1),
+        ("ellipsis_mask", 0),
+        ("new_axis_mask", 0),
+        ("shrink_axis_mask", 0),
+    ];
+    for (name, first) in masks {
+        let place = b.op.attrs.iter().position(|spec| spec.name == name)?;
+        let Attr::Int(mask) = *b.attrs.values().get(place)? else { return None };
+        changed.push((name, Attr::Int(mask.checked_mul(2)? | first)));
+    }
+    Some(changed)
+}
+
 const STRIDED_SAMPLES: &[crate::op::Sample] = &[
     sample_with(&[uniform(&[3, 4], -2.0, 2.0)], || {
         vec![ints("begin", &[0, 3]), ints("end", &[3, 0]), ints("strides", &[2, -2])]
@@ -257,6 +284,7 @@ const STRIDED_SAMPLES: &[crate::op::Sample] = &[
 
 /// A window with steps.
 pub static STRIDED_SLICE: OpDef = OpDef {
+    batching: Batching::Rule(|b| b.apply(&b.x, strided_rows(b)?)),
     attrs: Strided::SPECS,
     infer: |call| {
         let x = &call.inputs[0];
@@ -365,6 +393,11 @@ impl StridedScatter {
 
 /// The transpose of a strided window.
 pub static STRIDED_SLICE_SCATTER: OpDef = OpDef {
+    batching: Batching::Rule(|b| {
+        let mut changed = strided_rows(b)?;
+        changed.push(("shape", prefixed(b, "shape", &[i64::try_from(b.rows).ok()?])?));
+        b.apply(&b.x, changed)
+    }),
     attrs: StridedScatter::SPECS,
     infer: |call| {
         let (shape, spec) = StridedScatter::read(call.attrs).window();

@@ -1,13 +1,16 @@
 //! The state of a session and what each command does to it.
 //!
 //! A command that fails changes nothing but to poison the handles that its results would have had: what uses them fails too
-//! and names the first failure. One file a kind of thing: `values`, `tapes`, `optimizing`; `program` runs what they write.
+//! and names the first failure. One file a kind of thing: `values`, `tapes`, `jacobian`, `forward`, `optimizing`; `program` runs what
+//! they write.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "whatever else a handle names is refused alike"
 )]
 
+mod forward;
+mod jacobian;
 mod optimizing;
 mod program;
 mod tapes;
@@ -17,6 +20,7 @@ mod values;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use forward::Accumulator;
 use hashbrown::{HashMap, hash_map::Entry};
 use smallvec::SmallVec;
 
@@ -26,6 +30,7 @@ use crate::{
     command::{AbsentReason, Answer, Command, Failure, Handle, Kind, Outcome},
     error::Error,
     graph::{Value, ValueId},
+    jacobian::Layout,
     ledger::Ledger,
     optimizers::Optimizer,
     tape::Tape,
@@ -43,6 +48,9 @@ pub struct Session {
     ledger: Arc<Ledger>,
     slots: HashMap<Handle, Slot>,
     tapes: BTreeMap<Handle, Tape>,
+    accumulators: BTreeMap<Handle, Accumulator>,
+    /// Starts of tapes and accumulators so far: they nest in this order.
+    starts: u64,
     next_id: u64,
 }
 
@@ -53,6 +61,7 @@ enum Slot {
     Absent(AbsentReason),
     Variable(Variable),
     Tape,
+    Accumulator,
     Optimizer(Box<OptimizerState>),
     Generator { key: i64, counter: i64 },
     Poisoned(Arc<Poison>),
@@ -101,7 +110,8 @@ pub struct Rejected {
 impl Session {
     /// An empty session whose values are paid for by `ledger`.
     pub fn new(ledger: Arc<Ledger>) -> Self {
-        Self { ledger, slots: HashMap::new(), tapes: BTreeMap::new(), next_id: 0 }
+        let (slots, tapes, accumulators) = (HashMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { ledger, slots, tapes, accumulators, starts: 0, next_id: 0 }
     }
 
     /// Executes one command. Never panics on its content; a command that fails changes nothing but to poison the handles of
@@ -180,14 +190,17 @@ impl Session {
                     *paused,
                 ),
             Kind::WatchTape { tape, values } => self.watch(*tape, values, warnings),
-            Kind::StopTape { tape, require_recording } => {
-                self.tape(*tape)?.stop(*require_recording).map(|()| Answer::Done)
-            }
-            Kind::ResumeTape { tape } => self.tape(*tape)?.resume(scope).map(|()| Answer::Done),
-            Kind::ResetTape { tape } => self.tape(*tape)?.reset().map(|()| Answer::Done),
+            Kind::StopTape { tape, require_recording } => self.stop(*tape, *require_recording),
+            Kind::ResumeTape { tape } => self.resume(*tape, scope),
+            Kind::ResetTape { tape } => self.reset(*tape),
             Kind::CloseTape { tape } => self.close_tape(*tape),
             Kind::ListWatchedVariables { tape } => self.watched_variables(*tape),
             Kind::Gradient(request) => self.gradient(request, scope),
+            Kind::Jacobian(request) => self.jacobian(request, scope),
+            Kind::OpenAccumulator { accumulator, primals, tangents, paused } => {
+                self.open_accumulator(*accumulator, (primals, tangents), *paused, scope, warnings)
+            }
+            Kind::ReadTangent(request) => self.read_tangents(request),
             Kind::CreateOptimizer { optimizer, name, hyperparameters, schedule } => {
                 self.create_optimizer(*optimizer, name, hyperparameters.clone(), schedule.clone())
             }
@@ -290,6 +303,7 @@ impl Slot {
             Self::Absent(_) => "absent gradient",
             Self::Variable(_) => "variable",
             Self::Tape => "tape",
+            Self::Accumulator => "accumulator",
             Self::Optimizer(_) => "optimizer",
             Self::Generator { .. } => "generator",
             Self::Poisoned(_) => "failed result",
@@ -327,6 +341,12 @@ impl Kind {
             Self::CloseTape { .. } => "close_tape",
             Self::ListWatchedVariables { .. } => "list_watched_variables",
             Self::Gradient(_) => "compute_gradient",
+            Self::Jacobian(request) => match request.layout {
+                Layout::Full => "compute_jacobian",
+                Layout::PerExample => "compute_batch_jacobian",
+            },
+            Self::OpenAccumulator { .. } => "open_accumulator",
+            Self::ReadTangent(_) => "read_tangent",
             Self::CreateOptimizer { .. } => "create_optimizer",
             Self::ApplyOptimizer { .. } => "apply_optimizer",
             Self::SetOptimizer { .. } => "set_optimizer",
@@ -354,6 +374,9 @@ impl Kind {
                 .iter()
                 .flat_map(|output| [output.gradient, output.indices])
                 .collect(),
+            Self::Jacobian(request) => request.outputs.clone(),
+            Self::OpenAccumulator { accumulator, .. } => vec![*accumulator],
+            Self::ReadTangent(request) => request.outputs.clone(),
             Self::CreateOptimizer { optimizer, .. } => vec![*optimizer],
             Self::CreateGenerator { generator, .. } => vec![*generator],
             Self::Release { .. }
@@ -380,6 +403,11 @@ impl Kind {
             Self::Assign { variable, value, .. } => vec![*variable, *value],
             Self::Scatter { variable, indices, updates, .. } => vec![*variable, *indices, *updates],
             Self::Gradient(request) => request.targets.clone(),
+            Self::Jacobian(request) => {
+                std::iter::once(request.target).chain(request.sources.iter().copied()).collect()
+            }
+            Self::OpenAccumulator { primals, tangents, .. } => [&primals[..], tangents].concat(),
+            Self::ReadTangent(request) => request.values.clone(),
             Self::CreateVariable { initial, .. } => vec![*initial],
             Self::Constant { .. }
             | Self::Release { .. }

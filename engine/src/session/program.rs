@@ -9,6 +9,7 @@ use crate::{
     error::Error,
     exec::{self, Recorder},
     graph::{Application, Program, Value, ValueId},
+    jvp::Ran,
     op::OpDef,
     tape::pair,
 };
@@ -16,17 +17,18 @@ use crate::{
 /// What ran, kept until the command has succeeded: a tape must not know of a command that failed.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    next_id: u64,
+    /// The last identity given.
+    pub(super) next_id: u64,
     wanted: bool,
-    ran: Vec<Ran>,
+    /// The applications, if they are wanted.
+    pub(super) ran: Vec<Ran>,
 }
 
-#[derive(Debug)]
-struct Ran {
-    op: &'static OpDef,
-    attrs: Attrs,
-    inputs: SmallVec<[Value; 3]>,
-    outputs: SmallVec<[Value; 1]>,
+impl Log {
+    /// A log that gives identities from the next one on, and remembers what ran if it is wanted.
+    pub(super) fn new(next_id: u64, wanted: bool) -> Self {
+        Self { next_id, wanted, ran: Vec::new() }
+    }
 }
 
 impl Recorder for Log {
@@ -44,15 +46,12 @@ impl Recorder for Log {
             })
             .collect();
         if self.wanted {
+            let value = |(&id, tensor): (&ValueId, &Tensor)| Value { id, tensor: tensor.clone() };
             self.ran.push(Ran {
                 op: application.op,
                 attrs: application.attrs.clone(),
                 inputs: inputs.iter().map(|&value| value.clone()).collect(),
-                outputs: ids
-                    .iter()
-                    .zip(outputs)
-                    .map(|(&id, tensor)| Value { id, tensor: tensor.clone() })
-                    .collect(),
+                outputs: ids.iter().zip(outputs).map(value).collect(),
             });
         }
         ids
@@ -68,10 +67,11 @@ impl Session {
         reads: &[Input],
         scope: u32,
     ) -> Result<Vec<Value>, Error> {
-        let heard = self.tapes.values().any(|tape| tape.hears(scope));
-        let mut log = Log { next_id: self.next_id, wanted: heard, ran: Vec::new() };
+        let heard = self.tapes.values().any(|tape| tape.hears(scope)) || self.accumulates(scope);
+        let mut log = Log::new(self.next_id, heard);
         let values = exec::run_program(&self.ledger, program, wanted, &mut log)?;
-        self.reserve_nodes(log.ran.len() + reads.len(), scope)?;
+        let pushed = self.push(reads, &log.ran, log.next_id, scope)?;
+        self.reserve_nodes(log.ran.len() + reads.len() + pushed.len(), scope)?;
         self.record_reads(reads, scope);
         self.next_id = log.next_id;
         for ran in &log.ran {
@@ -82,6 +82,7 @@ impl Session {
         for value in &values {
             self.hold(value.id, scope);
         }
+        self.settle(pushed, values.iter().map(|value| value.id), scope);
         Ok(values)
     }
 

@@ -8,7 +8,7 @@ use crate::{
     error::Error,
     exec,
     gradient::{Found, Source, Target, gradient},
-    graph::{Value, ValueId},
+    graph::{Operand, Value, ValueId},
     ops::{FULL, Full},
     session::MAX_TAPES,
     tape::Tape,
@@ -34,7 +34,8 @@ impl Session {
             return Err(Error::TooMany { what: "tapes", limit: MAX_TAPES });
         }
         if !paused {
-            tape.resume(tape.scope)?;
+            self.starts += 1;
+            tape.resume(tape.scope, self.starts)?;
         }
         self.tapes.insert(handle, tape);
         self.bind(handle, Slot::Tape)
@@ -43,16 +44,41 @@ impl Session {
     pub(super) fn close_tape(&mut self, handle: Handle) -> Result<Answer, Error> {
         match self.slots.get(&handle) {
             None => return Ok(Answer::Done),
-            Some(Slot::Tape | Slot::Poisoned(_)) => {}
+            Some(Slot::Tape | Slot::Accumulator | Slot::Poisoned(_)) => {}
             Some(other) => return Err(other.refuse(handle, "tape")),
         }
         self.slots.remove(&handle);
         self.tapes.remove(&handle);
+        self.close_accumulator(handle);
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn stop(&mut self, handle: Handle, strict: bool) -> Result<Answer, Error> {
+        match self.accumulators.get_mut(&handle) {
+            Some(accumulator) => accumulator.stop(strict)?,
+            None => self.tape(handle)?.stop(strict)?,
+        }
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn resume(&mut self, handle: Handle, scope: u32) -> Result<Answer, Error> {
+        if self.accumulators.contains_key(&handle) {
+            return self.resume_accumulator(handle, scope);
+        }
+        let since = self.starts + 1;
+        self.tape(handle)?.resume(scope, since)?;
+        self.starts = since;
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn reset(&mut self, handle: Handle) -> Result<Answer, Error> {
+        self.tape(handle)?.reset()?;
+        self.forget_tangents();
         Ok(Answer::Done)
     }
 
     /// Who a target or source is: a variable is itself and not a reading of it.
-    fn identify(&self, handle: Handle) -> Result<(ValueId, Aval, bool), Error> {
+    pub(super) fn identify(&self, handle: Handle) -> Result<(ValueId, Aval, bool), Error> {
         match self.slot(handle)? {
             Slot::Value(value) => Ok((value.id, value.tensor.aval(), false)),
             Slot::Variable(variable) => Ok((variable.id, variable.tensor.aval(), true)),
@@ -121,16 +147,31 @@ impl Session {
         self.tape(request.tape)?.check_usable()?;
         let targets = self.targets(request)?;
         let sources = self.sources(request)?;
-        let paused = self.tape(request.tape)?.pause_for_gradient();
-        let result = self.differentiate(request, &targets, &sources, scope);
-        let tape = self.tape(request.tape)?;
+        let infos = self.answer_from(request.tape, |session| {
+            session.differentiate(request, &targets, &sources, scope)
+        })?;
+        Ok(Answer::Gradients(infos))
+    }
+
+    /// Asks a tape for derivatives: a one-shot tape stops recording before and is used up after, unless that fails.
+    pub(super) fn answer_from<T>(
+        &mut self,
+        tape: Handle,
+        derive: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.tape(tape)?.check_usable()?;
+        let paused = self.tape(tape)?.pause_for_gradient();
+        let result = derive(self);
+        let tape = self.tape(tape)?;
         match &result {
-            Ok(_) => tape.consume(),
-            // A failure leaves the tape as it was.
-            Err(_) if paused => tape.resume(tape.scope)?,
+            Ok(_) => {
+                tape.consume();
+                self.forget_tangents();
+            }
+            Err(_) if paused => tape.resume(tape.scope, tape.since())?,
             Err(_) => {}
         }
-        result.map(Answer::Gradients)
+        result
     }
 
     fn targets(&self, request: &GradientRequest) -> Result<Vec<Target>, Error> {
@@ -151,7 +192,7 @@ impl Session {
                             target: aval,
                         });
                     }
-                    Some(Value { id, tensor })
+                    Some(Operand { id, tensor: Some(tensor) })
                 }
             };
             Ok(Target { id, aval, seed })
@@ -228,14 +269,15 @@ impl Session {
         }
         let absent =
             found.iter().zip(sources).filter(|(found, _)| matches!(found, Found::Absent(_)));
-        let zero = |aval: &Aval| {
-            let attrs = Full { shape: aval.shape.to_i64(), dtype: aval.dtype, value: 0.0 }.write();
-            Ok(exec::run(&self.ledger, &FULL, &attrs, &[])?.remove(0))
-        };
-        absent.map(|(_, source)| zero(&source.aval)).collect()
+        absent.map(|(_, source)| self.zeros_of(&source.aval)).collect()
     }
 
-    fn absent(
+    pub(super) fn zeros_of(&self, aval: &Aval) -> Result<Tensor, Error> {
+        let attrs = Full { shape: aval.shape.to_i64(), dtype: aval.dtype, value: 0.0 }.write();
+        Ok(exec::run(&self.ledger, &FULL, &attrs, &[])?.remove(0))
+    }
+
+    pub(super) fn absent(
         &mut self,
         output: GradientOutput,
         reason: AbsentReason,

@@ -1,5 +1,7 @@
 //! What a session promises about its memory and its tapes, whatever the ops.
 
+mod derivatives;
+
 use std::sync::Arc;
 
 use smallvec::smallvec;

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Session, Slot, Variable};
+use super::{Session, Slot, Variable, forward::Pushed};
 use crate::{
     array::{Array, Tensor},
     attrs::Attrs,
@@ -13,6 +13,7 @@ use crate::{
     exec,
     graph::{Graph, Operand, Value, ValueId},
     half_precision::{copies, narrow, widen},
+    jvp::Ran,
     kernels::{real::Number, scatter},
     op::{Kernel, OpDef},
     ops::{ADD, GATHER, Gather, IDENTITY, SUBTRACT, family::positions},
@@ -26,7 +27,7 @@ const MAX_DRAWS: i64 = 1 << 40;
 pub(super) struct Input {
     pub(super) value: Value,
     /// The variable that was read, and whether it is trainable.
-    read: Option<(ValueId, bool)>,
+    pub(super) read: Option<(ValueId, bool)>,
 }
 
 impl Session {
@@ -57,15 +58,24 @@ impl Session {
                 inputs.iter().map(|input| &input.value.tensor).collect();
             self.reserve_nodes(1 + inputs.len(), scope)?;
             let tensors = exec::run(&self.ledger, op, attrs, &tensors)?;
-            self.record_reads(&inputs, scope);
             let values: SmallVec<[Value; 1]> =
                 tensors.into_iter().map(|tensor| Value { id: self.new_id(), tensor }).collect();
+            let pushed = if self.accumulates(scope) {
+                let read = inputs.iter().map(|input| input.value.clone());
+                let ran = [Ran::new(op, attrs, read, values.iter().cloned())];
+                self.push(&inputs, &ran, self.next_id, scope)?
+            } else {
+                Pushed::default()
+            };
+            self.reserve_nodes(1 + inputs.len() + pushed.len(), scope)?;
+            self.record_reads(&inputs, scope);
             {
                 let read: SmallVec<[_; 4]> =
                     inputs.iter().map(|input| pair(&input.value)).collect();
                 let made: SmallVec<[_; 2]> = values.iter().map(pair).collect();
                 self.record(op, attrs, &read, &made, true, scope);
             }
+            self.settle(pushed, values.iter().map(|value| value.id), scope);
             values
         };
         for (&output, value) in outputs.iter().zip(values) {
@@ -138,15 +148,15 @@ impl Session {
     }
 
     pub(super) fn release(&mut self, handles: &[Handle]) -> Result<Answer, Error> {
-        let tape =
-            handles.iter().find(|&handle| matches!(self.slots.get(handle), Some(Slot::Tape)));
-        if let Some(&handle) = tape {
-            return Err(Error::WrongKind {
-                handle,
-                expected: "value, variable, optimizer or generator",
-                found: "tape",
-            });
+        let listener = handles.iter().find_map(|&handle| match self.slots.get(&handle) {
+            Some(slot @ (Slot::Tape | Slot::Accumulator)) => Some((handle, slot.kind())),
+            _ => None,
+        });
+        if let Some((handle, found)) = listener {
+            let expected = "value, variable, optimizer or generator";
+            return Err(Error::WrongKind { handle, expected, found });
         }
+        let mut ids = Vec::new();
         for handle in handles {
             let id = match self.slots.remove(handle) {
                 Some(Slot::Value(value)) => value.id,
@@ -159,6 +169,10 @@ impl Session {
             for tape in self.tapes.values_mut() {
                 tape.trace_mut().release(id);
             }
+            ids.push(id);
+        }
+        if self.has_tangents(&ids) {
+            self.forget_tangents();
         }
         Ok(Answer::Done)
     }
@@ -186,9 +200,12 @@ impl Session {
     ) -> Result<Answer, Error> {
         self.check_free(&[output])?;
         let Variable { id, tensor, trainable, .. } = self.variable(handle)?.clone();
-        self.reserve_nodes(1, scope)?;
         let value = Value { id: self.new_id(), tensor };
+        let input = Input { value: value.clone(), read: Some((id, trainable)) };
+        let pushed = self.push(&[input], &[], self.next_id, scope)?;
+        self.reserve_nodes(1 + pushed.len(), scope)?;
         self.record_read(id, trainable, &value, true, scope);
+        self.settle(pushed, [value.id], scope);
         self.bind(output, Slot::Value(value))
     }
 

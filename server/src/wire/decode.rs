@@ -10,10 +10,12 @@ use gradtape_engine::{
     attrs::{Attr, Attrs, Doubles, Ints, MAX_INTS, MAX_TEXT},
     aval::{Aval, Shape},
     command::{
-        AssignMode, Command, GradientOutput, GradientPair, GradientRequest, Handle, Handles, Kind,
+        AssignMode, Command, GradientOutput, GradientPair, GradientRequest, Handle, Handles,
+        JacobianRequest, Kind, TangentRequest,
     },
     dtype::DType,
     error::Error,
+    jacobian::Layout,
     ledger::Ledger,
     ops,
     optimizers::schedules::Schedule,
@@ -112,6 +114,15 @@ fn kind(context: &Context, wire: &mut Wire) -> Result<Kind, Error> {
         Wire::CloseTape(m) => Kind::CloseTape { tape: m.tape },
         Wire::ListWatchedVariables(m) => Kind::ListWatchedVariables { tape: m.tape },
         Wire::ComputeGradient(m) => gradient(m)?,
+        Wire::ComputeJacobian(m) => jacobian(m)?,
+        Wire::ComputeBatchJacobian(m) => batch_jacobian(m),
+        Wire::OpenAccumulator(m) => Kind::OpenAccumulator {
+            accumulator: m.accumulator,
+            primals: handles(&m.primals, "open_accumulator.primals")?,
+            tangents: handles(&m.tangents, "open_accumulator.tangents")?,
+            paused: m.paused,
+        },
+        Wire::ReadTangent(m) => read_tangent(m)?,
         Wire::CreateOptimizer(m) => Kind::CreateOptimizer {
             optimizer: m.optimizer,
             name: label(&m.name, "create_optimizer.name")?,
@@ -215,11 +226,8 @@ fn attribute(message: v1::Attribute) -> Result<(String, Attr), Error> {
 
 fn gradient(message: &v1::ComputeGradient) -> Result<Kind, Error> {
     bounded(message.outputs.len(), MAX_HANDLES, "compute_gradient.outputs")?;
-    let zero_unconnected = match v1::UnconnectedGradients::try_from(message.unconnected_gradients) {
-        Ok(v1::UnconnectedGradients::Unspecified | v1::UnconnectedGradients::None) => false,
-        Ok(v1::UnconnectedGradients::Zero) => true,
-        Err(_) => return Err(malformed("compute_gradient.unconnected_gradients", "is not known")),
-    };
+    let unconnected = message.unconnected_gradients;
+    let zero_unconnected = zeros(unconnected, "compute_gradient.unconnected_gradients")?;
     let output =
         |m: &v1::GradientOutput| GradientOutput { gradient: m.gradient, indices: m.indices };
     Ok(Kind::Gradient(GradientRequest {
@@ -230,6 +238,48 @@ fn gradient(message: &v1::ComputeGradient) -> Result<Kind, Error> {
         seeds: handles(&message.output_gradients, "compute_gradient.output_gradients")?,
         zero_unconnected,
     }))
+}
+
+fn jacobian(message: &v1::ComputeJacobian) -> Result<Kind, Error> {
+    let unconnected = message.unconnected_gradients;
+    Ok(Kind::Jacobian(JacobianRequest {
+        tape: message.tape,
+        target: message.target,
+        sources: handles(&message.sources, "compute_jacobian.sources")?,
+        outputs: handles(&message.outputs, "compute_jacobian.outputs")?,
+        layout: Layout::Full,
+        zero_unconnected: zeros(unconnected, "compute_jacobian.unconnected_gradients")?,
+    }))
+}
+
+fn batch_jacobian(message: &v1::ComputeBatchJacobian) -> Kind {
+    Kind::Jacobian(JacobianRequest {
+        tape: message.tape,
+        target: message.target,
+        sources: vec![message.source],
+        outputs: vec![message.output],
+        layout: Layout::PerExample,
+        zero_unconnected: true,
+    })
+}
+
+fn read_tangent(message: &v1::ReadTangent) -> Result<Kind, Error> {
+    let unconnected = message.unconnected_gradients;
+    Ok(Kind::ReadTangent(TangentRequest {
+        accumulator: message.accumulator,
+        values: handles(&message.values, "read_tangent.values")?,
+        outputs: handles(&message.outputs, "read_tangent.outputs")?,
+        zero_unconnected: zeros(unconnected, "read_tangent.unconnected_gradients")?,
+    }))
+}
+
+/// Whether what has no path gets zeros.
+fn zeros(unconnected: i32, field: &str) -> Result<bool, Error> {
+    match v1::UnconnectedGradients::try_from(unconnected) {
+        Ok(v1::UnconnectedGradients::Unspecified | v1::UnconnectedGradients::None) => Ok(false),
+        Ok(v1::UnconnectedGradients::Zero) => Ok(true),
+        Err(_) => Err(malformed(field, "is not known")),
+    }
 }
 
 fn apply_optimizer(message: &v1::ApplyOptimizer) -> Result<Kind, Error> {
@@ -313,6 +363,10 @@ fn name(wire: &Wire) -> &str {
         Wire::CloseTape(_) => "close_tape",
         Wire::ListWatchedVariables(_) => "list_watched_variables",
         Wire::ComputeGradient(_) => "compute_gradient",
+        Wire::ComputeJacobian(_) => "compute_jacobian",
+        Wire::ComputeBatchJacobian(_) => "compute_batch_jacobian",
+        Wire::OpenAccumulator(_) => "open_accumulator",
+        Wire::ReadTangent(_) => "read_tangent",
         Wire::CreateOptimizer(_) => "create_optimizer",
         Wire::ApplyOptimizer(_) => "apply_optimizer",
         Wire::SetOptimizer(_) => "set_optimizer",
@@ -340,6 +394,10 @@ fn outputs(wire: &Wire) -> Vec<Handle> {
             .flat_map(|output| [output.gradient, output.indices])
             .filter(|&handle| handle != 0)
             .collect(),
+        Wire::ComputeJacobian(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
+        Wire::ComputeBatchJacobian(m) => vec![m.output],
+        Wire::OpenAccumulator(m) => vec![m.accumulator],
+        Wire::ReadTangent(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
         Wire::CreateOptimizer(m) => vec![m.optimizer],
         Wire::CreateGenerator(m) => vec![m.generator],
         Wire::NextGeneratorState(m) => vec![m.output],

@@ -262,12 +262,11 @@ fn call(program: impl Fn(&[Tensor]) -> Tensor + Send + Sync + 'static) -> Progra
 }
 
 fn segments(session: &Session, name: &str, ids: Vec<i64>, count: i64) -> Vec<Program> {
-    let (name, ids) = (name.to_owned(), session.constant(ids.into()));
+    let (name, ids) = (name.to_owned(), session.constant(TensorData::from(ids)));
     let attributes = [("num_segments", count.into())];
     vec![call(move |x| x[0].session().op(&name, [&x[0], &ids], attributes.clone()))]
 }
 
-fn pool(window: i64, padding: &'static str) -> Vec<Program> {
 fn einsum(equation: &'static str) -> Vec<Program> {
     vec![call(move |x| x[0].session().op("einsum", x, [("equation", equation.into())]))]
 }

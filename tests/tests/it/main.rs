@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod conformance;
+mod derivatives;
 mod golden;
 mod golden_ops;
 mod promises;

@@ -19,7 +19,7 @@ import builtins
 from typing import TYPE_CHECKING
 
 # The ops hide built-in functions of the same names (`abs`, `range`): nothing below may need those.
-from gradtape import data, debugging, errors, experimental, linalg, math, nest, nn, random
+from gradtape import autodiff, data, debugging, errors, experimental, linalg, math, nest, nn, random
 from gradtape._context import clear_errors, connect, disconnect, synchronize
 from gradtape._execute import get_synchronous_execution, set_synchronous_execution
 from gradtape.array_ops import *
@@ -47,7 +47,7 @@ from gradtape.dtypes import (
 )
 from gradtape.function import function
 from gradtape.indexed_slices import IndexedSlices
-from gradtape.linalg import matmul, norm
+from gradtape.linalg import einsum, matmul, norm, tensordot
 from gradtape.math import *
 from gradtape.module import Module
 from gradtape.nn import *

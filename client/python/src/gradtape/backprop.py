@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from gradtape import _context, _wire, dtypes, nest
@@ -13,7 +13,7 @@ from gradtape._execute import command, same_session
 from gradtape._form import Form
 from gradtape._proto import command_pb2
 from gradtape._session import Call, Session
-from gradtape._signature import Signature
+from gradtape._signature import Node, Signature
 from gradtape.indexed_slices import IndexedSlices
 from gradtape.tensor import Tensor, TensorShape, Value, convert_to_tensor
 from gradtape.variable import Variable
@@ -174,11 +174,7 @@ class GradientTape:
             output_gradients: Upstream gradients, one for each target; ones by default.
             unconnected_gradients: What a gradient without a path is.
         """
-        if self._used or self._session is None:
-            raise RuntimeError(
-                "A non-persistent GradientTape can only be used to compute one set of gradients "
-                "(or jacobians)"
-            )
+        self._check_usable()
         zero = UnconnectedGradients(unconnected_gradients) is UnconnectedGradients.ZERO
         if target is None:
             raise TypeError(
@@ -205,6 +201,114 @@ class GradientTape:
         self._used = not self._persistent
         return nest.pack_sequence_as(sources, found)
 
+    def jacobian(
+        self,
+        target: Any,
+        sources: Any,
+        unconnected_gradients: Any = UnconnectedGradients.NONE,
+        parallel_iterations: int | None = None,
+        experimental_use_pfor: bool = True,
+    ) -> Any:
+        """Differentiates each element of the target with respect to each element of each source.
+
+        The server sweeps for many elements at a time, whatever the last two arguments say.
+
+        Args:
+            target: Tensor or variable.
+            sources: Tensor, variable or nest of them; the result has the same structure.
+            unconnected_gradients: What a Jacobian without a path is.
+            parallel_iterations: Accepted for TensorFlow's sake.
+            experimental_use_pfor: Accepted for TensorFlow's sake.
+
+        Returns:
+            For each source a tensor of the target's shape and then the source's.
+        """
+        del parallel_iterations, experimental_use_pfor
+        self._check_usable()
+        zero = UnconnectedGradients(unconnected_gradients) is UnconnectedGradients.ZERO
+        of, flat = _one_target(target), [_value(item) for item in nest.flatten(sources)]
+        shapes = [
+            None
+            if of._shape is None or source._shape is None
+            else TensorShape((*of._shape, *source._shape))
+            for source in flat
+        ]
+        found = self._jacobians(_wire.COMPUTE_JACOBIAN, of, flat, shapes, zero)
+        return nest.pack_sequence_as(sources, found)
+
+    def batch_jacobian(
+        self,
+        target: Any,
+        source: Any,
+        unconnected_gradients: Any = UnconnectedGradients.NONE,
+        parallel_iterations: int | None = None,
+        experimental_use_pfor: bool = True,
+    ) -> Tensor:
+        """Differentiates each element of the target with respect to the source's of the same example.
+
+        Args:
+            target: Tensor or variable of shape [b, y1, ...].
+            source: Tensor or variable of shape [b, x1, ...].
+            unconnected_gradients: Without a path the result is zeros in any case, as in TensorFlow.
+            parallel_iterations: Accepted for TensorFlow's sake.
+            experimental_use_pfor: Accepted for TensorFlow's sake.
+
+        Returns:
+            A tensor of shape [b, y1, ..., x1, ...].
+        """
+        del parallel_iterations, experimental_use_pfor
+        self._check_usable()
+        UnconnectedGradients(unconnected_gradients)
+        of, by = _one_target(target), _one_target(source)
+        rows, columns = of._shape, by._shape
+        shape = None
+        if rows is not None and columns is not None:
+            if len(rows) < 2 or len(columns) < 2 or rows[0] != columns[0]:
+                raise ValueError(
+                    "Need at least two dimensions and the same first one of target shape "
+                    f"({rows}) and source shape ({columns})."
+                )
+            shape = TensorShape((*rows, *columns[1:]))
+        return self._jacobians(_wire.COMPUTE_BATCH_JACOBIAN, of, [by], [shape], True)[0]
+
+    def _check_usable(self) -> None:
+        if self._used or self._session is None:
+            raise RuntimeError(
+                "A non-persistent GradientTape can only be used to compute one set of gradients "
+                "(or jacobians)"
+            )
+
+    def _jacobians(
+        self,
+        kind: int,
+        target: Value,
+        sources: list[Value],
+        shapes: list[TensorShape | None],
+        zero: bool,
+    ) -> list[Any]:
+        if self._recording and not self._persistent:
+            self._stop()
+        scope = _context.scope()
+        session, signature = scope.session, self._signature
+        same_session(session, (self, target, *sources))
+        if scope is not self._scope:
+            signature.lose_track()
+        numbers = (signature.number(target), *map(signature.number, sources))
+        outs = [session.new_handle() for _ in sources]
+        body = [_wire.handle_field(1, self._handle), _wire.handle_field(2, target._handle)]
+        if kind == _wire.COMPUTE_JACOBIAN:
+            body.append(_wire.handles_field(3, (source._handle for source in sources)))
+            body.append(_wire.handles_field(4, outs) + (b"\x28\x02" if zero else b""))
+        else:
+            body.append(_wire.handle_field(3, sources[0]._handle))
+            body.append(_wire.handle_field(4, outs[0]))
+        query = (kind, numbers, zero)
+        answer = presence(scope, signature.node, query, (kind, b"".join(body)))
+        self._used = not self._persistent
+        self._follow(scope, (kind, zero), ((target,), sources))
+        specs = zip((source._dtype for source in sources), shapes, strict=True)
+        return densely(session, outs, answer, specs, scope.tapes)
+
     def _compute(
         self, targets: list[Value], sources: list[Value], seeds: list[Any], zero: bool
     ) -> list[Any]:
@@ -213,6 +317,7 @@ class GradientTape:
         same_session(session, (self, *targets, *sources, *(s for s in seeds if s is not None)))
         if scope is not self._scope:
             signature.lose_track()
+        given = [s for s in seeds if s is not None]
         query = (
             "gradient",
             tuple(map(signature.number, targets)),
@@ -238,29 +343,15 @@ class GradientTape:
         body.append(_wire.handles_field(5, (b"\x00" if s is None else s._handle for s in seeds)))
         if zero:
             body.append(b"\x30\x02")
-        data, tail = b"".join(body), scope.tail()
-        if answer is None:
-            call = session.call(_wire.COMPUTE_GRADIENT, data, tail)
-            gradients = session.wait(call, scope.number).gradient.gradients
-            answer = tuple((g.kind, None) for g in gradients)
-            answer = tuple(
-                (kind, self._index_dtype(session, scope, row) if kind == _SPARSE else None)
-                for (kind, _), row in zip(answer, rows, strict=True)
-            )
-            node.answers[query] = answer
-        else:
-            kinds = [kind for kind, _ in answer]
-
-            def verify(reply: command_pb2.Reply) -> str | None:
-                if not reply.HasField("gradient"):
-                    return None
-                if [g.kind for g in reply.gradient.gradients] == kinds:
-                    return None
-                node.answers.pop(query, None)
-                return "a gradient's presence was predicted wrongly; please report this program"
-
-            session.append(Call(_wire.entry(_wire.COMPUTE_GRADIENT, data, tail), verify))
-        self._follow(scope, targets, sources, seeds, zero)
+        answer = presence(
+            scope,
+            node,
+            query,
+            (_wire.COMPUTE_GRADIENT, b"".join(body)),
+            lambda i: self._index_dtype(session, scope, rows[i]),
+        )
+        seeded = tuple(s is None for s in seeds)
+        self._follow(scope, ("gradient", seeded, zero), (targets, sources, given))
         results: list[Any] = []
         for source, out, row, (kind, dtype) in zip(sources, outs, rows, answer, strict=True):
             if kind == _ABSENT:
@@ -284,23 +375,112 @@ class GradientTape:
                     tape._signature.add(made)
         return results
 
-    def _follow(self, scope: Any, targets: Any, sources: Any, seeds: Any, zero: bool) -> None:
-        """Lets the tapes that record this gradient follow it."""
-        for tape in scope.tapes:
-            signature = tape._signature
-            if tape is not self and (scope is not self._scope or tape._resumed > self._opened):
-                # It did not see all that this tape recorded.
-                signature.lose_track()
-                continue
-            numbers = [tuple(map(signature.number, group)) for group in (targets, sources)]
-            seeded = tuple(s if s is None else signature.number(s) for s in seeds)
-            who = None if tape is self else signature.tape_number(self)
-            signature.step(("gradient", who, *numbers, seeded, zero))
+    def _follow(
+        self, scope: Any, event: tuple[Any, ...], groups: tuple[Sequence[Value], ...]
+    ) -> None:
+        """Lets the tapes that record what this tape computes follow it."""
+        follow(self, scope, scope.tapes, event, groups)
 
     @staticmethod
     def _index_dtype(session: Any, scope: Any, row: bytes) -> dtypes.DType:
         call = session.call(_wire.DESCRIBE, _wire.handle_field(1, row), scope.tail())
         return dtypes.BY_NUMBER[session.wait(call, scope.number).spec.dtype]
+
+
+def presence(
+    scope: Any,
+    node: Node,
+    query: Any,
+    command: tuple[int, bytes],
+    index_dtype: Callable[[int], dtypes.DType] | None = None,
+) -> tuple[Any, ...]:
+    """Sends a command whose results may be absent, and says which are, and in which form.
+
+    The first time the server says it; from then on it is predicted, and verified when the reply comes.
+
+    Args:
+        scope: Where the command is sent.
+        node: The pattern that the answer depends on.
+        query: What is asked, in the pattern's own numbers.
+        command: Kind and body.
+        index_dtype: Gives the dtype of the row numbers of a sparse result.
+
+    Returns:
+        For each result its kind and, if it is sparse, the dtype of its row numbers.
+    """
+    session, (kind, body) = scope.session, command
+    tail = scope.tail()
+    answer = node.answers.get(query)
+    if answer is None:
+        call = session.call(kind, body, tail)
+        infos = session.wait(call, scope.number).gradient.gradients
+        answer = node.answers[query] = tuple(
+            (info.kind, index_dtype(i) if index_dtype and info.kind == _SPARSE else None)
+            for i, info in enumerate(infos)
+        )
+        return answer
+    kinds = [form for form, _ in answer]
+
+    def verify(reply: command_pb2.Reply) -> str | None:
+        if not reply.HasField("gradient"):
+            return None
+        if [info.kind for info in reply.gradient.gradients] == kinds:
+            return None
+        node.answers.pop(query, None)
+        return "a gradient's presence was predicted wrongly; please report this program"
+
+    session.append(Call(_wire.entry(kind, body, tail), verify))
+    return answer
+
+
+def follow(
+    owner: Any,
+    scope: Any,
+    listeners: Iterable[Any],
+    event: tuple[Any, ...],
+    groups: tuple[Sequence[Value], ...],
+) -> None:
+    """Lets listeners follow what a tape or accumulator of the scope was asked for.
+
+    Args:
+        owner: The tape or accumulator.
+        scope: The scope that asks.
+        listeners: Tapes and accumulators.
+        event: What was asked for.
+        groups: The values that it was about.
+    """
+    for listener in listeners:
+        signature = listener._signature
+        if listener is not owner and (
+            scope is not owner._scope or listener._resumed > owner._opened
+        ):
+            # It did not see all that the owner recorded.
+            signature.lose_track()
+            continue
+        numbers = [tuple(map(signature.number, group)) for group in groups]
+        who = None if listener is owner else signature.tape_number(owner)
+        signature.step((*event, who, *numbers))
+
+
+def densely(
+    session: Session,
+    outs: list[bytes],
+    answer: tuple[Any, ...],
+    specs: Iterable[tuple[dtypes.DType, TensorShape | None]],
+    listeners: Iterable[Any],
+) -> list[Any]:
+    """Returns results that are dense or absent, and adds them to what the listeners know."""
+    results: list[Any] = []
+    for out, (kind, _), (dtype, shape) in zip(outs, answer, specs, strict=True):
+        if kind == _ABSENT:
+            session.dead.append(out)
+            results.append(None)
+            continue
+        made = Tensor(session, out, dtype, shape)
+        results.append(made)
+        for listener in listeners:
+            listener._signature.add(made)
+    return results
 
 
 def _value(item: Any) -> Value:
@@ -309,6 +489,12 @@ def _value(item: Any) -> Value:
     if item is None:
         raise TypeError("Targets and sources must be Tensors or Variables, not None.")
     return convert_to_tensor(item)
+
+
+def _one_target(item: Any) -> Value:
+    if nest.is_nested(item):
+        raise TypeError("A Jacobian is of one Tensor or Variable, not of a nest of them.")
+    return _value(item)
 
 
 __all__ = ["GradientTape", "TensorShape", "UnconnectedGradients"]

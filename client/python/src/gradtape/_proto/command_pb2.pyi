@@ -192,6 +192,56 @@ class ComputeGradient(_message.Message):
     unconnected_gradients: UnconnectedGradients
     def __init__(self, tape: _Optional[int] = ..., targets: _Optional[_Iterable[int]] = ..., sources: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[_Union[GradientOutput, _Mapping]]] = ..., output_gradients: _Optional[_Iterable[int]] = ..., unconnected_gradients: _Optional[_Union[UnconnectedGradients, str]] = ...) -> None: ...
 
+class ComputeJacobian(_message.Message):
+    __slots__ = ("tape", "target", "sources", "outputs", "unconnected_gradients")
+    TAPE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    UNCONNECTED_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    tape: int
+    target: int
+    sources: _containers.RepeatedScalarFieldContainer[int]
+    outputs: _containers.RepeatedScalarFieldContainer[int]
+    unconnected_gradients: UnconnectedGradients
+    def __init__(self, tape: _Optional[int] = ..., target: _Optional[int] = ..., sources: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[int]] = ..., unconnected_gradients: _Optional[_Union[UnconnectedGradients, str]] = ...) -> None: ...
+
+class ComputeBatchJacobian(_message.Message):
+    __slots__ = ("tape", "target", "source", "output")
+    TAPE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    tape: int
+    target: int
+    source: int
+    output: int
+    def __init__(self, tape: _Optional[int] = ..., target: _Optional[int] = ..., source: _Optional[int] = ..., output: _Optional[int] = ...) -> None: ...
+
+class OpenAccumulator(_message.Message):
+    __slots__ = ("accumulator", "primals", "tangents", "paused")
+    ACCUMULATOR_FIELD_NUMBER: _ClassVar[int]
+    PRIMALS_FIELD_NUMBER: _ClassVar[int]
+    TANGENTS_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_FIELD_NUMBER: _ClassVar[int]
+    accumulator: int
+    primals: _containers.RepeatedScalarFieldContainer[int]
+    tangents: _containers.RepeatedScalarFieldContainer[int]
+    paused: bool
+    def __init__(self, accumulator: _Optional[int] = ..., primals: _Optional[_Iterable[int]] = ..., tangents: _Optional[_Iterable[int]] = ..., paused: bool = ...) -> None: ...
+
+class ReadTangent(_message.Message):
+    __slots__ = ("accumulator", "values", "outputs", "unconnected_gradients")
+    ACCUMULATOR_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    UNCONNECTED_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    accumulator: int
+    values: _containers.RepeatedScalarFieldContainer[int]
+    outputs: _containers.RepeatedScalarFieldContainer[int]
+    unconnected_gradients: UnconnectedGradients
+    def __init__(self, accumulator: _Optional[int] = ..., values: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[int]] = ..., unconnected_gradients: _Optional[_Union[UnconnectedGradients, str]] = ...) -> None: ...
+
 class CreateOptimizer(_message.Message):
     __slots__ = ("optimizer", "name", "hyperparameters", "learning_rate_schedule")
     OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
@@ -291,7 +341,7 @@ class Sync(_message.Message):
     def __init__(self) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("constant", "op", "release", "create_variable", "read_variable", "assign_variable", "scatter_variable", "open_tape", "watch_tape", "stop_tape", "resume_tape", "reset_tape", "close_tape", "list_watched_variables", "compute_gradient", "create_optimizer", "apply_optimizer", "set_optimizer", "create_generator", "next_generator_state", "fetch", "describe", "sync", "read_optimizer", "tag", "scope")
+    __slots__ = ("constant", "op", "release", "create_variable", "read_variable", "assign_variable", "scatter_variable", "open_tape", "watch_tape", "stop_tape", "resume_tape", "reset_tape", "close_tape", "list_watched_variables", "compute_gradient", "create_optimizer", "apply_optimizer", "set_optimizer", "create_generator", "next_generator_state", "fetch", "describe", "sync", "compute_jacobian", "compute_batch_jacobian", "open_accumulator", "read_tangent", "read_optimizer", "tag", "scope")
     CONSTANT_FIELD_NUMBER: _ClassVar[int]
     OP_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
@@ -315,6 +365,10 @@ class Command(_message.Message):
     FETCH_FIELD_NUMBER: _ClassVar[int]
     DESCRIBE_FIELD_NUMBER: _ClassVar[int]
     SYNC_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_JACOBIAN_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_BATCH_JACOBIAN_FIELD_NUMBER: _ClassVar[int]
+    OPEN_ACCUMULATOR_FIELD_NUMBER: _ClassVar[int]
+    READ_TANGENT_FIELD_NUMBER: _ClassVar[int]
     READ_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     TAG_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
@@ -341,10 +395,14 @@ class Command(_message.Message):
     fetch: Fetch
     describe: Describe
     sync: Sync
+    compute_jacobian: ComputeJacobian
+    compute_batch_jacobian: ComputeBatchJacobian
+    open_accumulator: OpenAccumulator
+    read_tangent: ReadTangent
     read_optimizer: ReadOptimizer
     tag: str
     scope: int
-    def __init__(self, constant: _Optional[_Union[Constant, _Mapping]] = ..., op: _Optional[_Union[_op_pb2.Op, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., create_variable: _Optional[_Union[CreateVariable, _Mapping]] = ..., read_variable: _Optional[_Union[ReadVariable, _Mapping]] = ..., assign_variable: _Optional[_Union[AssignVariable, _Mapping]] = ..., scatter_variable: _Optional[_Union[ScatterVariable, _Mapping]] = ..., open_tape: _Optional[_Union[OpenTape, _Mapping]] = ..., watch_tape: _Optional[_Union[WatchTape, _Mapping]] = ..., stop_tape: _Optional[_Union[StopTape, _Mapping]] = ..., resume_tape: _Optional[_Union[ResumeTape, _Mapping]] = ..., reset_tape: _Optional[_Union[ResetTape, _Mapping]] = ..., close_tape: _Optional[_Union[CloseTape, _Mapping]] = ..., list_watched_variables: _Optional[_Union[ListWatchedVariables, _Mapping]] = ..., compute_gradient: _Optional[_Union[ComputeGradient, _Mapping]] = ..., create_optimizer: _Optional[_Union[CreateOptimizer, _Mapping]] = ..., apply_optimizer: _Optional[_Union[ApplyOptimizer, _Mapping]] = ..., set_optimizer: _Optional[_Union[SetOptimizer, _Mapping]] = ..., create_generator: _Optional[_Union[CreateGenerator, _Mapping]] = ..., next_generator_state: _Optional[_Union[NextGeneratorState, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., read_optimizer: _Optional[_Union[ReadOptimizer, _Mapping]] = ..., tag: _Optional[str] = ..., scope: _Optional[int] = ...) -> None: ...
+    def __init__(self, constant: _Optional[_Union[Constant, _Mapping]] = ..., op: _Optional[_Union[_op_pb2.Op, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., create_variable: _Optional[_Union[CreateVariable, _Mapping]] = ..., read_variable: _Optional[_Union[ReadVariable, _Mapping]] = ..., assign_variable: _Optional[_Union[AssignVariable, _Mapping]] = ..., scatter_variable: _Optional[_Union[ScatterVariable, _Mapping]] = ..., open_tape: _Optional[_Union[OpenTape, _Mapping]] = ..., watch_tape: _Optional[_Union[WatchTape, _Mapping]] = ..., stop_tape: _Optional[_Union[StopTape, _Mapping]] = ..., resume_tape: _Optional[_Union[ResumeTape, _Mapping]] = ..., reset_tape: _Optional[_Union[ResetTape, _Mapping]] = ..., close_tape: _Optional[_Union[CloseTape, _Mapping]] = ..., list_watched_variables: _Optional[_Union[ListWatchedVariables, _Mapping]] = ..., compute_gradient: _Optional[_Union[ComputeGradient, _Mapping]] = ..., create_optimizer: _Optional[_Union[CreateOptimizer, _Mapping]] = ..., apply_optimizer: _Optional[_Union[ApplyOptimizer, _Mapping]] = ..., set_optimizer: _Optional[_Union[SetOptimizer, _Mapping]] = ..., create_generator: _Optional[_Union[CreateGenerator, _Mapping]] = ..., next_generator_state: _Optional[_Union[NextGeneratorState, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., compute_jacobian: _Optional[_Union[ComputeJacobian, _Mapping]] = ..., compute_batch_jacobian: _Optional[_Union[ComputeBatchJacobian, _Mapping]] = ..., open_accumulator: _Optional[_Union[OpenAccumulator, _Mapping]] = ..., read_tangent: _Optional[_Union[ReadTangent, _Mapping]] = ..., read_optimizer: _Optional[_Union[ReadOptimizer, _Mapping]] = ..., tag: _Optional[str] = ..., scope: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("first_sequence", "commands", "acknowledged_sequence")
