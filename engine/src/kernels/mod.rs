@@ -7,4 +7,5 @@ pub(crate) mod matmul;
 pub(crate) mod pool;
 pub(crate) mod real;
 pub(crate) mod reduce;
+pub(crate) mod special;
 pub(crate) mod strided;

@@ -4,6 +4,7 @@
 //! only for numerical stability or speed.
 
 mod array;
+mod bitwise;
 mod compare;
 pub(crate) mod family;
 mod indexing;
@@ -17,14 +18,16 @@ mod reduce;
 mod rounding;
 mod shape;
 mod slicing;
+mod special;
+mod trigonometry;
 
 use std::sync::LazyLock;
 
 use hashbrown::HashMap;
 
 pub use self::{
-    array::*, compare::*, indexing::*, linalg::*, losses::*, math::*, nn::*, pool::*, random::*,
-    reduce::*, rounding::*, shape::*, slicing::*,
+    array::*, bitwise::*, compare::*, indexing::*, linalg::*, losses::*, math::*, nn::*, pool::*,
+    random::*, reduce::*, rounding::*, shape::*, slicing::*, special::*, trigonometry::*,
 };
 use crate::op::OpDef;
 
@@ -32,8 +35,11 @@ use crate::op::OpDef;
 pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
     [
         math::ALL,
+        trigonometry::ALL,
+        special::ALL,
         rounding::ALL,
         compare::ALL,
+        bitwise::ALL,
         reduce::ALL,
         array::ALL,
         shape::ALL,
