@@ -4,6 +4,7 @@
 
 pub(crate) mod elementwise;
 pub(crate) mod matmul;
+pub(crate) mod order;
 pub(crate) mod pool;
 pub(crate) mod real;
 pub(crate) mod reduce;

@@ -3,14 +3,14 @@
 use crate::{
     dtype::DTypes,
     op::{Derivative, Kernel, OpDef, Sample},
-    ops::family::{self, map_kernel, sample, uniform, zip_kernel},
+    ops::family::{self, index, map_kernel, sample, zip_kernel},
 };
 
 /// The family, as the catalogue lists it.
 pub(super) const ALL: &[&OpDef] =
     &[&BITWISE_AND, &BITWISE_OR, &BITWISE_XOR, &INVERT, &LEFT_SHIFT, &RIGHT_SHIFT];
 
-const TWO: &[Sample] = &[sample(&[uniform(&[2, 3], -9.0, 9.0), uniform(&[3], 0.5, 6.0)])];
+const TWO: &[Sample] = &[sample(&[index(&[2, 3], -9, 9), index(&[3], 0, 6)])];
 
 const fn bits(
     name: &'static str,
@@ -52,7 +52,7 @@ pub static BITWISE_XOR: OpDef = bits(
 /// Negation.
 pub static INVERT: OpDef = OpDef {
     dtypes: DTypes::INTEGER,
-    samples: &[sample(&[uniform(&[2, 3], -9.0, 9.0)])],
+    samples: &[sample(&[index(&[2, 3], -9, 9)])],
     ..family::unary(
         "invert",
         "Every bit inverted.",

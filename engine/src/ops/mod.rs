@@ -3,6 +3,7 @@
 //! What can be composed of other ops is a composite and has no kernel and no derivative of its own; an op is a primitive
 //! only for numerical stability or speed.
 
+mod along_axis;
 mod array;
 mod bitwise;
 mod compare;
@@ -12,10 +13,12 @@ mod linalg;
 mod losses;
 mod math;
 mod nn;
+mod order;
 mod pool;
 mod random;
 mod reduce;
 mod rounding;
+mod scan;
 mod shape;
 mod slicing;
 mod special;
@@ -26,8 +29,9 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 pub use self::{
-    array::*, bitwise::*, compare::*, indexing::*, linalg::*, losses::*, math::*, nn::*, pool::*,
-    random::*, reduce::*, rounding::*, shape::*, slicing::*, special::*, trigonometry::*,
+    along_axis::*, array::*, bitwise::*, compare::*, indexing::*, linalg::*, losses::*, math::*,
+    nn::*, order::*, pool::*, random::*, reduce::*, rounding::*, scan::*, shape::*, slicing::*,
+    special::*, trigonometry::*,
 };
 use crate::op::OpDef;
 
@@ -41,10 +45,13 @@ pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
         compare::ALL,
         bitwise::ALL,
         reduce::ALL,
+        scan::ALL,
+        order::ALL,
         array::ALL,
         shape::ALL,
         slicing::ALL,
         indexing::ALL,
+        along_axis::ALL,
         linalg::ALL,
         nn::ALL,
         losses::ALL,
