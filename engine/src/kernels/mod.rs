@@ -3,6 +3,7 @@
 //! Every loop visits elements in one fixed order, so the same input gives the same bits.
 
 pub(crate) mod elementwise;
+pub(crate) mod gamma;
 pub(crate) mod matmul;
 pub(crate) mod order;
 pub(crate) mod pool;

@@ -161,6 +161,18 @@ pub(crate) fn digamma(x: f64) -> f64 {
     libm::log(x) - 0.5 / x - series - shift
 }
 
+/// What Stirling's formula leaves of ln gamma(x + 1) for x from 10 on, DLMF 5.11.1.
+pub(crate) fn stirling_rest(x: f64) -> f64 {
+    let square = (x * x).recip();
+    let mut power = x.recip();
+    let mut series = 0.0;
+    for (b, k) in BERNOULLI.iter().zip(1_i32..) {
+        series += b * power / f64::from(2 * k * (2 * k - 1));
+        power *= square;
+    }
+    series
+}
+
 /// The `n`-th derivative of digamma, which is `n = 0`; infinite or NaN at the poles.
 pub(crate) fn polygamma(n: u32, x: f64) -> f64 {
     if n == 0 {

@@ -160,6 +160,14 @@ pub static REDUCE_MEAN: OpDef = reduction(
 /// Product.
 pub static REDUCE_PROD: OpDef = OpDef {
     dtypes: DTypes::NUMERIC,
+    samples: &[
+        SAMPLES[0],
+        SAMPLES[1],
+        SAMPLES[3],
+        // Zeros.
+        sample(&[uniform(&[2], 0.0, 0.0)]),
+        sample(&[uniform(&[0], 0.0, 0.0)]),
+    ],
     ..reduction(
         "reduce_prod",
         "Product along axes; its derivatives are right where elements are 0, too.",

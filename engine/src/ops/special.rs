@@ -1,21 +1,32 @@
 //! Error functions, gamma functions, and products with logarithms.
 
+use smallvec::smallvec;
+
 use crate::{
+    array::Array,
     attrs,
     attrs::Attr,
+    aval::Aval,
     error::Error,
     graph::Var,
-    kernels::{elementwise::map, real::Real, special},
-    op::{Derivative, Kernel, OpDef, Reads, Sample, d},
+    kernels::{
+        elementwise::{map, zip},
+        gamma,
+        real::Real,
+        special,
+    },
+    op::{Arrays, Call, Cost, Derivative, Kernel, OpDef, Reads, Sample, d},
     ops::{
-        EXP, NOT_EQUAL, SQUARE,
+        EXP, LOG, NOT_EQUAL, SQUARE,
         family::{self, by_dtype, map_kernel, sample, sample_with, uniform, zip_kernel},
     },
 };
 
 /// The family, as the catalogue lists it.
-pub(super) const ALL: &[&OpDef] =
-    &[&ERF, &ERFC, &ERFINV, &NDTRI, &LGAMMA, &DIGAMMA, &POLYGAMMA, &XLOGY, &XLOG1PY, &XDIVY];
+pub(super) const ALL: &[&OpDef] = &[
+    &ERF, &ERFC, &ERFINV, &NDTRI, &LGAMMA, &DIGAMMA, &POLYGAMMA, &IGAMMA, &IGAMMAC, &XLOGY,
+    &XLOG1PY, &XDIVY,
+];
 
 // --- error functions ---
 
@@ -135,9 +146,9 @@ pub static POLYGAMMA: OpDef = OpDef {
         "y = digamma^(n)(x)",
         Kernel::Run(|call, out, inputs| {
             let n = u32::try_from(Polygamma::read(call.attrs).n).unwrap_or_default();
-            Ok(smallvec::smallvec![by_dtype!(float: out[0].dtype, T => {
+            Ok(smallvec![by_dtype!(float: out[0].dtype, T => {
                 let f = |x: T| x.in_f64(|x| special::polygamma(n, x));
-                crate::array::Array::new(&out[0].shape, map(inputs[0].elements::<T>()?, f)?)
+                Array::new(&out[0].shape, map(inputs[0].elements::<T>()?, f)?)
             })?])
         }),
         Derivative::Elementwise(&[d(Reads::X0, |r| {
@@ -145,6 +156,112 @@ pub static POLYGAMMA: OpDef = OpDef {
         })]),
     )
 };
+
+attrs! {
+    /// An order of differentiation.
+    Igamma {
+        /// How often it is differentiated with respect to a, from 0 to 4.
+        order: i64 = Int(0),
+    }
+}
+
+/// Positive shapes and arguments on both sides of them.
+const SHAPES: &[crate::op::Input] = &[uniform(&[2, 4], 0.5, 4.0), uniform(&[4], 0.2, 6.0)];
+
+/// Incomplete gamma function.
+pub static IGAMMA: OpDef = OpDef {
+    inputs: &["a", "x"],
+    attrs: Igamma::SPECS,
+    infer: |call| {
+        if !(0..=gamma::MAX_ORDER as i64).contains(&Igamma::read(call.attrs).order) {
+            let why = format!("must be from 0 to {}", gamma::MAX_ORDER);
+            return Err(Error::attribute("order", why));
+        }
+        family::broadcast(call)
+    },
+    cost: gamma_cost,
+    samples: &[
+        sample(SHAPES),
+        sample_with(SHAPES, || vec![("order", Attr::Int(1))]),
+        sample_with(SHAPES, || vec![("order", Attr::Int(2))]),
+    ],
+    ..family::binary(
+        "igamma",
+        "Regularized lower incomplete gamma function, the distribution function of gamma variables, or its derivative with respect to a. NaN where x is near an a above 300,000.",
+        "z = integral of t^(a - 1) exp(-t) from 0 to x / gamma(a)",
+        Kernel::Run(|call, out, inputs| {
+            let order = usize::try_from(Igamma::read(call.attrs).order).unwrap_or(0);
+            zipped(call, out, inputs, |a, x| gamma::lower(a, x, order))
+        }),
+        Derivative::Elementwise(&[
+            d(Reads::X, |r| igamma(Igamma::read(r.attrs).order + 1, r.x[0], r.x[1])),
+            d(Reads::X, |r| density(Igamma::read(r.attrs).order, r.x[0], r.x[1])),
+        ]),
+    )
+};
+
+/// Complement of the incomplete gamma function. A primitive because 1 - igamma has no digits left where that is nearly 1.
+pub static IGAMMAC: OpDef = OpDef {
+    inputs: &["a", "x"],
+    cost: gamma_cost,
+    samples: &[sample(SHAPES)],
+    ..family::binary(
+        "igammac",
+        "Regularized upper incomplete gamma function, accurate where it is small. NaN where x is near an a above 300,000.",
+        "z = 1 - igamma(a, x)",
+        Kernel::Run(|call, out, inputs| zipped(call, out, inputs, gamma::upper)),
+        Derivative::Elementwise(&[
+            d(Reads::X, |r| -igamma(1, r.x[0], r.x[1])),
+            d(Reads::X, |r| -density(0, r.x[0], r.x[1])),
+        ]),
+    )
+};
+
+fn gamma_cost(_: &Call, out: &[Aval]) -> Cost {
+    // The longest series, of jets of five numbers.
+    let terms = u64::from(gamma::MAX_TERMS) * 20;
+    Cost { flops: (out[0].shape.elements() as u64).saturating_mul(terms), workspace: 0 }
+}
+
+fn zipped(
+    call: &Call,
+    out: &[Aval],
+    inputs: &[&Array],
+    f: impl Fn(f64, f64) -> f64,
+) -> Result<Arrays, Error> {
+    let (xs, ys) = (&call.inputs[0].shape, &call.inputs[1].shape);
+    Ok(smallvec![by_dtype!(float: out[0].dtype, T => {
+        let (x, y) = (inputs[0].elements::<T>()?, inputs[1].elements::<T>()?);
+        let f = |x: T, y: T| <T as Real>::of(f(x.wide(), y.wide()));
+        Array::new(&out[0].shape, zip((x, xs), (y, ys), &out[0].shape, f)?)
+    })?])
+}
+
+/// The derivative of the incomplete gamma function with respect to `a`, taken `order` times.
+pub(super) fn igamma<'g>(order: i64, a: Var<'g>, x: Var<'g>) -> Var<'g> {
+    a.op(&IGAMMA, Igamma { order }.write(), &[x])
+}
+
+/// The density x^(a - 1) exp(-x) / gamma(a), differentiated `order` times with respect to `a`.
+pub(super) fn density<'g>(order: i64, a: Var<'g>, x: Var<'g>) -> Var<'g> {
+    let log = (a - 1.0).zip(&XLOGY, x) - x - a.map(&LGAMMA);
+    let mut derivatives = vec![log.map(&EXP)];
+    for n in 0..order {
+        // By Leibniz' rule from f' = (ln f)' f, with (ln f)' = ln x - digamma(a).
+        let mut sum = derivatives[0].zeros();
+        let mut binomial = 1.0;
+        for (k, factor) in (0..=n).zip(derivatives.iter().rev()) {
+            let slope = -polygamma(k, a);
+            let slope = if k == 0 { slope + x.map(&LOG) } else { slope };
+            sum = sum + slope * *factor * binomial;
+            #[expect(clippy::cast_precision_loss, reason = "orders are small")]
+            let next = (n - k) as f64 / (k + 1) as f64;
+            binomial *= next;
+        }
+        derivatives.push(sum);
+    }
+    derivatives[derivatives.len() - 1]
+}
 
 // --- products with logarithms ---
 
