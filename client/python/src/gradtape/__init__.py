@@ -19,11 +19,19 @@ import builtins
 from typing import TYPE_CHECKING
 
 # The ops hide built-in functions of the same names (`abs`, `range`): nothing below may need those.
-from gradtape import errors, linalg, math, nest, nn, random
+from gradtape import debugging, errors, linalg, math, nest, nn, random
 from gradtape._context import clear_errors, connect, disconnect, synchronize
 from gradtape._execute import get_synchronous_execution, set_synchronous_execution
 from gradtape.array_ops import *
 from gradtape.backprop import GradientTape, UnconnectedGradients
+from gradtape.control_flow import *
+from gradtape.debugging import (
+    Assert,
+    assert_equal,
+    assert_greater,
+    assert_less,
+    assert_rank,
+)
 from gradtape.dtypes import (
     DType,
     as_dtype,

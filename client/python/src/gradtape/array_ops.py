@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     def __getattr__(name): ...
 
 
+_WIDTHS = (
+    dtypes.int32,
+    dtypes.int64,
+    dtypes.float16,
+    dtypes.bfloat16,
+    dtypes.float32,
+    dtypes.float64,
+)
+
+
 def _value(x: Any, dtype: Any = None) -> Value:
     return x if isinstance(x, Value) else convert_to_tensor(x, dtype)
 
@@ -71,7 +81,7 @@ def range(
     if dtype is None:
         # Of the dtypes of the arguments the widest, as NumPy orders them; Python's own are 32 bits.
         found = (to_numpy(x, None)[1] for x in numbers)
-        dtype = max(found, key=(dtypes.int32, dtypes.int64, dtypes.float32, dtypes.float64).index)
+        dtype = max(found, key=_WIDTHS.index)
     dtype = dtypes.as_dtype(dtype)
     if not numbers[2]:
         raise ValueError("The delta of tf.range must not be 0")
