@@ -3,7 +3,7 @@
 //! Derivatives come from the same series and fractions, computed on truncated Taylor series ("jets") in the shape: the k-th
 //! number of a jet is the k-th derivative divided by k!.
 
-use crate::kernels::special::{ndtri, polygamma, stirling_rest};
+use crate::kernels::special::{ndtri, number, polygamma, stirling_rest};
 
 /// Numbers of a jet: derivatives up to the fourth.
 const ORDERS: usize = 5;
@@ -25,7 +25,7 @@ pub(crate) fn lower(a: f64, x: f64, order: usize) -> f64 {
     if order == 0 {
         return sides::<1>(a, x).0[0];
     }
-    let factorial: f64 = (1..=order).map(|k| k as f64).product();
+    let factorial: f64 = (1..=order).map(number).product();
     sides::<ORDERS>(a, x).0[order] * factorial
 }
 
@@ -64,16 +64,16 @@ fn density<const N: usize>(a: f64, x: f64) -> Jet<N> {
         0 => log_density(a, x),
         1 => libm::log(x) - polygamma(0, a + 1.0),
         _ => {
-            factorial *= k as f64;
-            -polygamma(k as u32 - 1, a + 1.0) / factorial
+            factorial *= number(k);
+            -polygamma(k - 1, a + 1.0) / factorial
         }
     });
     // From exp(f)' = f' exp(f).
     let mut exp = [0.0; N];
     exp[0] = libm::exp(log[0]);
     for n in 1..N {
-        let sum: f64 = (1..=n).map(|k| k as f64 * log[k] * exp[n - k]).sum();
-        exp[n] = sum / n as f64;
+        let sum: f64 = (1..=n).map(|k| number(k) * log[k] * exp[n - k]).sum();
+        exp[n] = sum / number(n);
     }
     exp
 }
@@ -205,7 +205,7 @@ const LARGEST_RATE: f64 = 1e5;
 
 /// The smallest k such that a Poisson variable is at most k with probability above `p` from [0, 1).
 pub(crate) fn poisson_quantile(rate: f64, p: f64) -> f64 {
-    if !(rate >= 0.0 && rate < f64::INFINITY) {
+    if !(0.0..f64::INFINITY).contains(&rate) {
         return f64::NAN;
     }
     if rate > LARGEST_RATE {

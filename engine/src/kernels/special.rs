@@ -115,7 +115,7 @@ fn polynomial(coefficients: &[f64], x: f64) -> f64 {
     coefficients.iter().rev().fold(0.0, |sum, c| sum * x + c)
 }
 
-/// B_2, B_4, ..., the Bernoulli numbers of the asymptotic series.
+/// The second, fourth, ... of the Bernoulli numbers of the asymptotic series.
 const BERNOULLI: [f64; 10] = [
     1.0 / 6.0,
     -1.0 / 30.0,
@@ -173,19 +173,24 @@ pub(crate) fn stirling_rest(x: f64) -> f64 {
     series
 }
 
+/// A small whole number to compute with.
+pub(crate) fn number(n: usize) -> f64 {
+    u32::try_from(n).map_or(f64::NAN, f64::from)
+}
+
 /// The `n`-th derivative of digamma, which is `n = 0`; infinite or NaN at the poles.
-pub(crate) fn polygamma(n: u32, x: f64) -> f64 {
+pub(crate) fn polygamma(n: usize, x: f64) -> f64 {
     if n == 0 {
         return digamma(x);
     }
     // DLMF 5.15.1: (-1)^(n + 1) n! zeta(n + 1, x).
-    let factorial: f64 = (1..=n).map(f64::from).product();
+    let factorial: f64 = (1..=n).map(number).product();
     let sign = if n.is_multiple_of(2) { -1.0 } else { 1.0 };
     sign * factorial * zeta(n + 1, x)
 }
 
 /// Hurwitz' zeta function for an integer s above 1: the sum of (x + k)^-s over k = 0, 1, ...
-fn zeta(s: u32, x: f64) -> f64 {
+fn zeta(s: usize, x: f64) -> f64 {
     if x > 0.0 {
         return zeta_of_positive(s, x);
     }
@@ -201,11 +206,11 @@ fn zeta(s: u32, x: f64) -> f64 {
 }
 
 /// By the Euler-Maclaurin formula, DLMF 25.11.5 with the remainder's series 25.11.28.
-fn zeta_of_positive(s: u32, x: f64) -> f64 {
+fn zeta_of_positive(s: usize, x: f64) -> f64 {
     if x == f64::INFINITY {
         return 0.0;
     }
-    let s = f64::from(s);
+    let s = number(s);
     let (mut sum, mut x) = (0.0, x);
     while x < ASYMPTOTIC {
         sum += libm::pow(x, -s);

@@ -363,7 +363,7 @@ fn choose<T: Real>(
         sums.clear();
         sums.extend(row.iter().map(|x| {
             // Of infinite logits those at the top share everything.
-            total += if x.wide() == top { 1.0 } else { libm::exp(x.wide() - top) };
+            total += if x.wide() >= top { 1.0 } else { libm::exp(x.wide() - top) };
             total
         }));
         let next = out.len() as u64;

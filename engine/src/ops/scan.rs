@@ -197,7 +197,7 @@ fn add_exp((top, sum): (f64, f64), x: f64) -> (f64, f64) {
         (x, sum * libm::exp(top - x) + 1.0)
     } else {
         // Infinities have no difference.
-        (top, sum + if x == top { 1.0 } else { libm::exp(x - top) })
+        (top, sum + if x >= top { 1.0 } else { libm::exp(x - top) })
     }
 }
 

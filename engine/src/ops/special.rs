@@ -145,7 +145,7 @@ pub static POLYGAMMA: OpDef = OpDef {
         "The n-th derivative of digamma.",
         "y = digamma^(n)(x)",
         Kernel::Run(|call, out, inputs| {
-            let n = u32::try_from(Polygamma::read(call.attrs).n).unwrap_or_default();
+            let n = usize::try_from(Polygamma::read(call.attrs).n).unwrap_or_default();
             Ok(smallvec![by_dtype!(float: out[0].dtype, T => {
                 let f = |x: T| x.in_f64(|x| special::polygamma(n, x));
                 Array::new(&out[0].shape, map(inputs[0].elements::<T>()?, f)?)
@@ -173,11 +173,11 @@ pub static IGAMMA: OpDef = OpDef {
     inputs: &["a", "x"],
     attrs: Igamma::SPECS,
     infer: |call| {
-        if !(0..=gamma::MAX_ORDER as i64).contains(&Igamma::read(call.attrs).order) {
-            let why = format!("must be from 0 to {}", gamma::MAX_ORDER);
-            return Err(Error::attribute("order", why));
+        let order = usize::try_from(Igamma::read(call.attrs).order);
+        if order.is_ok_and(|order| order <= gamma::MAX_ORDER) {
+            return family::broadcast(call);
         }
-        family::broadcast(call)
+        Err(Error::attribute("order", format!("must be from 0 to {}", gamma::MAX_ORDER)))
     },
     cost: gamma_cost,
     samples: &[
