@@ -99,7 +99,7 @@ CASES = [
     *elementwise("erf", tf.math.erf),
     *elementwise("erfc", tf.math.erfc, edges=[0.0, 5.0, -5.0]),
     case("erfc", [array([3.0, 6.0, 10.0, 20.0], "float64")], scipy.special.erfc, by="numpy", tolerance=1e-14),
-    *elementwise("erfinv", tf.math.erfinv, -0.9, 0.9, [0.0, 0.999, -0.999]),
+    *elementwise("erfinv", tf.math.erfinv, -0.9, 0.9, [0.0, 0.99, -0.99]),
     case("erfinv", [array([0.0, 1e-300, 1e-9, 0.3, -0.9, 1 - 1e-15, 1.0, -1.0, 1.5], "float64")], scipy.special.erfinv, by="numpy"),
     *elementwise("ndtri", tf.math.ndtri, 0.05, 0.95, [0.5, 0.001, 0.999]),
     case("ndtri", [array([0.0, 1e-300, 1e-12, 0.075, 0.5, 0.925, 1 - 1e-15, 1.0, -0.1], "float64")], scipy.special.ndtri, by="numpy"),

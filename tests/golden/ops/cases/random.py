@@ -64,7 +64,7 @@ def permutation(state, n):
     for last in range(n - 1, 0, -1):
         pick = int(numbers[last] * (last + 1))
         order[last], order[pick] = order[pick], order[last]
-    return np.array(order)
+    return np.array(order, "int64")
 
 
 ALPHAS = array([1e-2, 0.3, 0.9, 1.0, 1.7, 5.0, 20.0, 300.0, 1e4, 2.5, 0.05, 60.0], "float64")

@@ -46,7 +46,8 @@ CASES = [
     case("cumprod", [array([0.0, 2.0, 3.0])], jnp.cumprod, by="jax"),
     case("cumprod", [array([2.0, 0.0, 3.0, 0.0, 5.0])], jnp.cumprod, by="jax"),
     *both_ways("cumulative_logsumexp", tf.math.cumulative_logsumexp)[::2],
-    case("cumulative_logsumexp", [array([-INF, 1.0, 1000.0, -1000.0])], tf.math.cumulative_logsumexp),
+    # TensorFlow's gradient at minus infinity is NaN; ours is 0, as that of reduce_logsumexp.
+    case("cumulative_logsumexp", [array([-INF, 1.0, 1000.0, -1000.0])], tf.math.cumulative_logsumexp, gradients=False),
     # TensorFlow begins with the lowest number.
     case("cumulative_logsumexp", [uniform([4])], lambda x: jnp.concatenate([jnp.array([-jnp.inf], x.dtype), jax.lax.cumlogsumexp(x)[:-1]]), by="jax", exclusive=True),
     case("cumulative_logsumexp", [uniform([4])], lambda x: jnp.concatenate([jax.lax.cumlogsumexp(x, reverse=True)[1:], jnp.array([-jnp.inf], x.dtype)]), by="jax", exclusive=True, reverse=True),
