@@ -11,7 +11,10 @@ use crate::{dtype::DType, error::Error};
 /// A list of integers, as attributes carry axes and extents.
 pub type Ints = SmallVec<[i64; 4]>;
 
-/// Longest list of integers that an attribute may hold.
+/// A list of real numbers, as schedules carry rates.
+pub type Doubles = SmallVec<[f64; 4]>;
+
+/// Longest list of numbers that an attribute may hold.
 pub const MAX_INTS: usize = 64;
 
 /// Longest text that an attribute may hold, in bytes.
@@ -34,6 +37,24 @@ pub enum Attr {
     DType(DType),
     /// A list of integers.
     Ints(Ints),
+    /// A list of real numbers.
+    Doubles(Doubles),
+}
+
+impl Attr {
+    /// Whether it holds no number that is infinite or not a number.
+    pub fn is_finite(&self) -> bool {
+        match self {
+            Self::Double(value) => value.is_finite(),
+            Self::Doubles(values) => values.iter().all(|value| value.is_finite()),
+            Self::Unset
+            | Self::Bool(_)
+            | Self::Int(_)
+            | Self::Text(_)
+            | Self::DType(_)
+            | Self::Ints(_) => true,
+        }
+    }
 }
 
 /// The type of an attribute.
@@ -51,6 +72,8 @@ pub enum AttrType {
     DType,
     /// [`Attr::Ints`].
     Ints,
+    /// [`Attr::Doubles`]; integers are converted.
+    Doubles,
 }
 
 /// What an attribute is if it is not given.
@@ -158,12 +181,51 @@ impl Attrs {
     pub fn values(&self) -> &[Attr] {
         &self.0
     }
+
+    /// These followed by others, as [`joined`] specifications have them.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
+    /// Those of the first specification of two that were [`joined`].
+    #[must_use]
+    pub fn until(&self, specs: &[AttrSpec]) -> Self {
+        Self::from_values(self.0.iter().take(specs.len()).cloned())
+    }
+
+    /// Those of the second specification of two that were [`joined`].
+    #[must_use]
+    pub fn after(&self, specs: &[AttrSpec]) -> Self {
+        Self::from_values(self.0.iter().skip(specs.len()).cloned())
+    }
+}
+
+/// One specification after the other: the attributes of an op that has all of another's and some more. `N` is how many there
+/// are together.
+pub(crate) const fn joined<const N: usize>(
+    first: &[AttrSpec],
+    second: &[AttrSpec],
+) -> [AttrSpec; N] {
+    assert!(first.len() + second.len() == N, "another number of attributes");
+    let mut all = [first[0]; N];
+    let mut i = 0;
+    while i < N {
+        all[i] = if i < first.len() { first[i] } else { second[i - first.len()] };
+        i += 1;
+    }
+    all
 }
 
 fn conform(spec: &AttrSpec, value: Attr) -> Result<Attr, Error> {
     let value = match (spec.ty, value) {
         #[expect(clippy::cast_precision_loss, reason = "a double was asked for")]
         (AttrType::Double, Attr::Int(value)) => Attr::Double(value as f64),
+        #[expect(clippy::cast_precision_loss, reason = "doubles were asked for")]
+        (AttrType::Doubles, Attr::Ints(values)) => {
+            Attr::Doubles(values.into_iter().map(|value| value as f64).collect())
+        }
         (_, value) => value,
     };
     let fits = match (&value, spec.ty) {
@@ -173,6 +235,7 @@ fn conform(spec: &AttrSpec, value: Attr) -> Result<Attr, Error> {
         | (Attr::DType(_), AttrType::DType) => true,
         (Attr::Text(text), AttrType::Text) => text.len() <= MAX_TEXT,
         (Attr::Ints(ints), AttrType::Ints) => ints.len() <= MAX_INTS,
+        (Attr::Doubles(doubles), AttrType::Doubles) => doubles.len() <= MAX_INTS,
         _ => false,
     };
     if fits {
@@ -223,6 +286,7 @@ attr_value! {
     f64 => Double, value => *value;
     String => Text, value => value.to_string();
     Ints => Ints, value => value.clone();
+    Doubles => Doubles, value => value.clone();
 }
 
 impl AttrValue for DType {

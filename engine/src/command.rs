@@ -8,10 +8,11 @@ use smallvec::SmallVec;
 
 use crate::{
     array::Tensor,
-    attrs::{Attr, Attrs},
+    attrs::Attrs,
     aval::Aval,
     error::Error,
     op::OpDef,
+    optimizers::{Given, schedules::Schedule},
 };
 
 /// A client-chosen name of something in a session. Zero names nothing.
@@ -35,28 +36,103 @@ pub struct Command {
 #[derive(Debug)]
 #[expect(missing_docs, reason = "command.proto documents the verbs and their fields")]
 pub enum Kind {
-    Constant { output: Handle, value: Tensor },
-    Op { op: &'static OpDef, attrs: Attrs, inputs: Handles, outputs: Handles },
-    Release { handles: Vec<Handle> },
-    CreateVariable { variable: Handle, name: Box<str>, initial: Handle, trainable: bool },
-    ReadVariable { variable: Handle, output: Handle },
-    Assign { variable: Handle, value: Handle, mode: AssignMode },
-    Scatter { variable: Handle, indices: Handle, updates: Handle, mode: AssignMode },
-    OpenTape { tape: Handle, persistent: bool, watch_accessed_variables: bool, paused: bool },
-    WatchTape { tape: Handle, values: Vec<Handle> },
-    StopTape { tape: Handle, require_recording: bool },
-    ResumeTape { tape: Handle },
-    ResetTape { tape: Handle },
-    CloseTape { tape: Handle },
-    ListWatchedVariables { tape: Handle },
+    Constant {
+        output: Handle,
+        value: Tensor,
+    },
+    Op {
+        op: &'static OpDef,
+        attrs: Attrs,
+        inputs: Handles,
+        outputs: Handles,
+    },
+    Release {
+        handles: Vec<Handle>,
+    },
+    CreateVariable {
+        variable: Handle,
+        name: Box<str>,
+        initial: Handle,
+        trainable: bool,
+    },
+    ReadVariable {
+        variable: Handle,
+        output: Handle,
+    },
+    Assign {
+        variable: Handle,
+        value: Handle,
+        mode: AssignMode,
+    },
+    Scatter {
+        variable: Handle,
+        indices: Handle,
+        updates: Handle,
+        mode: AssignMode,
+    },
+    OpenTape {
+        tape: Handle,
+        persistent: bool,
+        watch_accessed_variables: bool,
+        paused: bool,
+    },
+    WatchTape {
+        tape: Handle,
+        values: Vec<Handle>,
+    },
+    StopTape {
+        tape: Handle,
+        require_recording: bool,
+    },
+    ResumeTape {
+        tape: Handle,
+    },
+    ResetTape {
+        tape: Handle,
+    },
+    CloseTape {
+        tape: Handle,
+    },
+    ListWatchedVariables {
+        tape: Handle,
+    },
     Gradient(GradientRequest),
-    CreateOptimizer { optimizer: Handle, name: Box<str>, hyperparameters: Vec<(String, Attr)> },
-    ApplyOptimizer { optimizer: Handle, pairs: Vec<GradientPair> },
-    SetOptimizer { optimizer: Handle, hyperparameters: Vec<(String, Attr)> },
-    CreateGenerator { generator: Handle, seed: i64 },
-    NextGeneratorState { generator: Handle, output: Handle, draws: i64 },
-    Fetch { value: Handle },
-    Describe { value: Handle },
+    CreateOptimizer {
+        optimizer: Handle,
+        name: Box<str>,
+        hyperparameters: Given,
+        schedule: Option<Schedule>,
+    },
+    ApplyOptimizer {
+        optimizer: Handle,
+        pairs: Vec<GradientPair>,
+    },
+    SetOptimizer {
+        optimizer: Handle,
+        hyperparameters: Given,
+        schedule: Option<Schedule>,
+    },
+    ReadOptimizer {
+        optimizer: Handle,
+        name: Box<str>,
+        variable: Handle,
+        output: Handle,
+    },
+    CreateGenerator {
+        generator: Handle,
+        seed: i64,
+    },
+    NextGeneratorState {
+        generator: Handle,
+        output: Handle,
+        draws: i64,
+    },
+    Fetch {
+        value: Handle,
+    },
+    Describe {
+        value: Handle,
+    },
     Sync,
 }
 
@@ -106,6 +182,10 @@ pub struct GradientPair {
     pub gradient: Handle,
     /// The row numbers of a sparse gradient, or zero.
     pub indices: Handle,
+    /// Whether weight decay leaves the variable alone.
+    pub exclude_from_weight_decay: bool,
+    /// Whether the variable is not treated as a matrix.
+    pub exclude_from_orthogonalization: bool,
 }
 
 /// What a session says about one command.
@@ -128,12 +208,25 @@ pub enum Answer {
     Spec(Aval),
     /// To `Gradient`, one for each source.
     Gradients(Vec<GradientInfo>),
-    /// To `ApplyOptimizer`: steps taken so far.
-    Iterations(i64),
+    /// To `ApplyOptimizer`.
+    Stepped(StepInfo),
     /// To `ListWatchedVariables`, in the order of their creation.
     Variables(Vec<Handle>),
     /// To `Sync`.
     Synced,
+}
+
+/// What became of an optimizer step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepInfo {
+    /// Steps taken so far, accumulating ones included.
+    pub iterations: i64,
+    /// The learning rate of this step.
+    pub learning_rate: f64,
+    /// What the next loss should be multiplied by.
+    pub loss_scale: f64,
+    /// Whether nothing changed because gradients were not finite.
+    pub skipped: bool,
 }
 
 /// What became of one gradient.

@@ -39,7 +39,7 @@ def reduction(function):
     return lambda inputs, axis=None, keepdims=False: function(*inputs, axis=axis_of(axis), keepdims=keepdims)
 
 
-def max_pool2d(inputs, ksize, strides, padding):
+def max_pool(inputs, ksize, strides, padding):
     return tf.nn.max_pool2d(*inputs, ksize=ksize, strides=strides, padding=padding)
 
 
@@ -70,7 +70,7 @@ OPS |= {
     "full": lambda inputs, shape, dtype, value: tf.fill(shape, tf.constant(value, dtype)),
     "gather": plain(tf.gather),
     "matmul": plain(tf.matmul),
-    "max_pool2d": max_pool2d,
+    "max_pool": max_pool,
     "one_hot": plain(tf.one_hot),
     "pad": lambda inputs, paddings: tf.pad(inputs[0], np.reshape(paddings, [-1, 2])),
     "reshape": plain(tf.reshape),

@@ -127,6 +127,7 @@ impl<'a> Names<'a> {
                 optimizer,
                 name: body["name"].as_str().unwrap_or_default().to_owned(),
                 hyperparameters: attributes(&body["hyperparameters"]),
+                learning_rate_schedule: schedule(&body["learning_rate_schedule"]),
             }),
             "apply_optimizer" => Kind::ApplyOptimizer(proto::ApplyOptimizer {
                 optimizer,
@@ -135,6 +136,13 @@ impl<'a> Names<'a> {
             "set_optimizer" => Kind::SetOptimizer(proto::SetOptimizer {
                 optimizer,
                 hyperparameters: attributes(&body["hyperparameters"]),
+                learning_rate_schedule: schedule(&body["learning_rate_schedule"]),
+            }),
+            "read_optimizer" => Kind::ReadOptimizer(proto::ReadOptimizer {
+                optimizer,
+                name: body["name"].as_str().unwrap_or_default().to_owned(),
+                variable: self.handle(&body["variable"]),
+                output: self.handle(&body["output"]),
             }),
             other => panic!("the verb {other} is not known"),
         }
@@ -194,6 +202,10 @@ impl<'a> Names<'a> {
             variable: self.handle(&pair["variable"]),
             gradient: self.handle(&pair["gradient"]),
             indices: self.handle(&pair["indices"]),
+            exclude_from_weight_decay: pair["exclude_from_weight_decay"].as_bool().unwrap_or(false),
+            exclude_from_orthogonalization: pair["exclude_from_orthogonalization"]
+                .as_bool()
+                .unwrap_or(false),
         }
     }
 }
@@ -280,6 +292,11 @@ fn assign_mode(body: &Value) -> i32 {
     mode.into()
 }
 
+fn schedule(value: &Value) -> Option<proto::LearningRateSchedule> {
+    let name = value["name"].as_str()?.to_owned();
+    Some(proto::LearningRateSchedule { name, attributes: attributes(&value["attributes"]) })
+}
+
 fn attributes(value: &Value) -> Vec<proto::Attribute> {
     let fields = value.as_object().into_iter().flatten();
     fields.map(|(name, value)| attribute(name, value)).collect()
@@ -300,6 +317,9 @@ fn attribute(name: &str, typed: &Value) -> proto::Attribute {
             Kind::DtypeValue(proto::DataType::from(dtype).into())
         }
         "ints" => Kind::IntsValue(proto::IntegerList { values: shape(value) }),
+        "doubles" => Kind::DoublesValue(proto::DoubleList {
+            values: list(value).iter().map(number).collect(),
+        }),
         other => panic!("the attribute type {other} is not known"),
     };
     proto::Attribute { name: name.to_owned(), value: Some(value) }

@@ -274,3 +274,11 @@ def test_unread_failures_are_reported_at_the_end(capfd: pytest.CaptureFixture[st
     tf.disconnect()
     assert "1 operations failed" in capfd.readouterr().err
     assert _context.session() is not None
+
+
+def test_a_program_that_runs_ahead_does_not_fill_the_servers_memory() -> None:
+    # 1.5 GB in all, and a session may hold 1 GiB: what the program dropped must be gone in time.
+    x = tf.ones((512, 512))
+    for _ in range(1_500):
+        y = x + 1.0
+    assert y[0, 0].numpy() == 2.0

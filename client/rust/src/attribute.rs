@@ -20,6 +20,8 @@ pub enum Attribute {
     DType(DType),
     /// A list of integers: axes, extents, a permutation.
     Integers(Vec<i64>),
+    /// A list of real numbers: the rates of a schedule.
+    Doubles(Vec<f64>),
 }
 
 impl Attribute {
@@ -32,6 +34,7 @@ impl Attribute {
             Self::String(value) => Value::StringValue(value),
             Self::DType(value) => Value::DtypeValue(proto::DataType::from(value).into()),
             Self::Integers(values) => Value::IntsValue(proto::IntegerList { values }),
+            Self::Doubles(values) => Value::DoublesValue(proto::DoubleList { values }),
         };
         proto::Attribute { name: name.to_owned(), value: Some(value) }
     }
@@ -58,6 +61,14 @@ conversions! {
     DType => DType,
     &[i64] => Integers,
     Vec<i64> => Integers,
+    &[f64] => Doubles,
+    Vec<f64> => Doubles,
+}
+
+impl<const N: usize> From<[f64; N]> for Attribute {
+    fn from(values: [f64; N]) -> Self {
+        Self::Doubles(values.into())
+    }
 }
 
 impl<const N: usize> From<[i64; N]> for Attribute {

@@ -23,6 +23,7 @@ mod link;
 mod operand;
 pub mod ops;
 mod optimizer;
+mod optimizers;
 mod queue;
 mod remote;
 mod scalar;
@@ -39,7 +40,8 @@ pub use crate::{
     generator::Generator,
     gradient::{AbsentReason, Gradient, GradientKind},
     operand::{Input, Operand},
-    optimizer::{Adagrad, Adam, AsGradient, Optimizer, Sgd, Step},
+    optimizer::{AsGradient, Optimizer, Schedule, Step},
+    optimizers::*,
     scalar::Scalar,
     session::{Credentials, Session, SessionBuilder},
     tape::{GradientOptions, Tape, TapeOptions, Unconnected},

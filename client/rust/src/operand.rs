@@ -97,7 +97,7 @@ macro_rules! operator {
 
             #[track_caller]
             fn $method(self, right: $left) -> Tensor {
-                right.apply_inputs($op, &[self.input(), right.input()], vec![])
+                right.apply_inputs($op, &[self.input(), right.input()], 1, vec![]).remove(0)
             }
         }
     )*};

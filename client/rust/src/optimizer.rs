@@ -83,31 +83,21 @@ impl IntoFuture for Step {
 }
 
 impl Optimizer {
-    /// Stochastic gradient descent, with momentum if asked for.
-    pub fn sgd(session: &Session) -> Sgd {
-        Sgd(Hyperparameters::of(session, "sgd"))
-    }
-
-    /// Adam: steps of adaptive size from running means of the gradient and its square.
-    pub fn adam(session: &Session) -> Adam {
-        Adam(Hyperparameters::of(session, "adam"))
-    }
-
-    /// Adagrad: steps that shrink with the sum of all squared gradients.
-    pub fn adagrad(session: &Session) -> Adagrad {
-        Adagrad(Hyperparameters::of(session, "adagrad"))
-    }
-
-    /// Any optimizer of the server by name, with the hyperparameters that differ from their defaults.
+    /// Any optimizer of the server by name, with the hyperparameters that differ from their defaults and, if the learning
+    /// rate changes, its schedule.
     #[track_caller]
     pub fn named(
         session: &Session,
         name: &str,
-        hyperparameters: impl IntoIterator<Item = (&'static str, Attribute)>,
+        hyperparameters: impl IntoIterator<Item = (impl AsRef<str>, Attribute)>,
+        schedule: Option<Schedule>,
     ) -> Self {
-        let values = hyperparameters.into_iter().collect();
-        let name = name.to_owned();
-        Hyperparameters { session: session.clone(), name, values }.create()
+        let mut optimizer = Hyperparameters::of(session, name);
+        for (name, value) in hyperparameters {
+            optimizer.set(name.as_ref(), value);
+        }
+        optimizer.schedule = schedule;
+        optimizer.create()
     }
 
     /// Takes a step: for all variables or, if anything is wrong, for none. Absent gradients are skipped.
@@ -125,6 +115,8 @@ impl Optimizer {
                 variable: variable.as_ref().id_in(core),
                 gradient: values.id_in(core),
                 indices: indices.map_or(0, |indices| indices.id_in(core)),
+                exclude_from_weight_decay: false,
+                exclude_from_orthogonalization: false,
             }
         };
         let pairs = pairs.into_iter().map(pair).collect();
@@ -142,8 +134,39 @@ impl Optimizer {
         let kind = Kind::SetOptimizer(proto::SetOptimizer {
             optimizer: self.handle.id,
             hyperparameters: vec![value.into().named(name)],
+            learning_rate_schedule: None,
         });
         self.handle.push(Location::caller(), kind);
+    }
+
+    /// Takes the learning rate from a schedule from the next step on.
+    #[track_caller]
+    pub fn set_schedule(&self, schedule: Schedule) {
+        let kind = Kind::SetOptimizer(proto::SetOptimizer {
+            optimizer: self.handle.id,
+            hyperparameters: Vec::new(),
+            learning_rate_schedule: Some(schedule.message),
+        });
+        self.handle.push(Location::caller(), kind);
+    }
+
+    /// Reads a number: `iterations`, `learning_rate` or `loss_scale`.
+    #[track_caller]
+    pub fn read(&self, name: &str) -> Tensor {
+        self.read_at(Location::caller(), name, 0)
+    }
+
+    /// Reads the optimizer's state for a variable, for example `momentum`.
+    #[track_caller]
+    pub fn slot(&self, name: &str, variable: &Variable) -> Tensor {
+        self.read_at(Location::caller(), name, variable.id_in(&self.handle.core))
+    }
+
+    fn read_at(&self, caller: &'static Location<'static>, name: &str, variable: u64) -> Tensor {
+        let (optimizer, name) = (self.handle.id, name.to_owned());
+        let read = |output| proto::ReadOptimizer { optimizer, name, variable, output };
+        let session = Session::from_handle(&self.handle);
+        Tensor::new(session.make(caller, |output| Kind::ReadOptimizer(read(output))), None)
     }
 
     /// Changes the learning rate from the next step on.
@@ -153,116 +176,70 @@ impl Optimizer {
     }
 }
 
+/// A learning rate that depends on the number of steps taken.
+///
+/// ```
+/// # use gradtape_client::{Optimizer, Schedule, Session};
+/// # fn example(session: &Session) {
+/// let schedule = Schedule::cosine_decay(1e-3, 1000.0).with("warmup_steps", 100);
+/// let optimizer = Optimizer::adam(session).schedule(schedule).create();
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    message: proto::LearningRateSchedule,
+}
+
+impl Schedule {
+    /// Any schedule of the server by name.
+    pub fn named(name: &str) -> Self {
+        let message = proto::LearningRateSchedule { name: name.to_owned(), attributes: Vec::new() };
+        Self { message }
+    }
+
+    /// Sets an attribute. Every schedule takes "`warmup_steps`" and "`warmup_from`" besides its own.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Attribute>) -> Self {
+        self.message.attributes.push(value.into().named(name));
+        self
+    }
+}
+
 /// An optimizer in the making.
 #[derive(Debug, Clone)]
-struct Hyperparameters {
+pub(crate) struct Hyperparameters {
     session: Session,
     name: String,
-    values: Vec<(&'static str, Attribute)>,
+    values: Vec<proto::Attribute>,
+    schedule: Option<Schedule>,
 }
 
 impl Hyperparameters {
-    fn of(session: &Session, name: &str) -> Self {
-        let name = name.to_owned();
-        Self { session: session.clone(), name, values: Vec::new() }
+    pub(crate) fn of(session: &Session, name: &str) -> Self {
+        let (session, name) = (session.clone(), name.to_owned());
+        Self { session, name, values: Vec::new(), schedule: None }
+    }
+
+    pub(crate) fn set(&mut self, name: &str, value: impl Into<Attribute>) {
+        self.values.push(value.into().named(name));
+    }
+
+    pub(crate) fn schedule(&mut self, schedule: Schedule) {
+        self.schedule = Some(schedule);
     }
 
     #[track_caller]
-    fn create(self) -> Optimizer {
-        let Self { session, name, values } = self;
-        let hyperparameters = values.into_iter().map(|(name, value)| value.named(name)).collect();
+    pub(crate) fn create(self) -> Optimizer {
+        let Self { session, name, values: hyperparameters, schedule } = self;
+        let learning_rate_schedule = schedule.map(|schedule| schedule.message);
         let handle = session.make(Location::caller(), |optimizer| {
-            Kind::CreateOptimizer(proto::CreateOptimizer { optimizer, name, hyperparameters })
+            Kind::CreateOptimizer(proto::CreateOptimizer {
+                optimizer,
+                name,
+                hyperparameters,
+                learning_rate_schedule,
+            })
         });
         Optimizer { handle }
-    }
-}
-
-/// A builder for each optimizer: its own hyperparameters and those that all have.
-macro_rules! builder {
-    ($(#[$docs:meta])* $builder:ident { $($(#[$doc:meta])* $name:ident: $type:ty,)* }) => {
-        builder! {
-            @all
-            $(#[$docs])*
-            $builder {
-                $($(#[$doc])* $name: $type,)*
-                /// Decay of the variables themselves, apart from the gradient. Default none.
-                weight_decay: f64,
-                /// Largest norm of each gradient. Default none.
-                clipnorm: f64,
-                /// Largest norm of all gradients together. Default none.
-                global_clipnorm: f64,
-                /// Largest absolute value of each element of a gradient. Default none.
-                clipvalue: f64,
-                /// What the loss was multiplied by, which the gradients are divided by. Default none.
-                loss_scale_factor: f64,
-                /// Steps whose gradients are averaged before the variables change. Default none.
-                gradient_accumulation_steps: i64,
-                /// Whose formulas to follow where they differ: "keras" or "torch". Default "keras".
-                compat: &str,
-            }
-        }
-    };
-    (@all $(#[$docs:meta])* $builder:ident { $($(#[$doc:meta])* $name:ident: $type:ty,)* }) => {
-        $(#[$docs])*
-        #[derive(Debug, Clone)]
-        #[must_use]
-        pub struct $builder(Hyperparameters);
-
-        impl $builder {
-            $(
-                $(#[$doc])*
-                pub fn $name(mut self, $name: $type) -> Self {
-                    self.0.values.push((stringify!($name), $name.into()));
-                    self
-                }
-            )*
-
-            /// Creates the optimizer. What was not set keeps the server's default, which is Keras'.
-            #[track_caller]
-            pub fn create(self) -> Optimizer {
-                self.0.create()
-            }
-        }
-    };
-}
-
-builder! {
-    /// Stochastic gradient descent in the making. Made by [`Optimizer::sgd`].
-    Sgd {
-        /// Size of a step. Default 0.01.
-        learning_rate: f64,
-        /// How much of the last step goes into this one. Default 0.
-        momentum: f64,
-        /// Whether the momentum looks ahead, after Nesterov. Default false.
-        nesterov: bool,
-    }
-}
-
-builder! {
-    /// Adam in the making. Made by [`Optimizer::adam`].
-    Adam {
-        /// Size of a step. Default 0.001.
-        learning_rate: f64,
-        /// Decay of the running mean of the gradient. Default 0.9.
-        beta_1: f64,
-        /// Decay of the running mean of its square. Default 0.999.
-        beta_2: f64,
-        /// Keeps the division from zero. Default 1e-7.
-        epsilon: f64,
-        /// Whether the mean of the square never falls. Default false.
-        amsgrad: bool,
-    }
-}
-
-builder! {
-    /// Adagrad in the making. Made by [`Optimizer::adagrad`].
-    Adagrad {
-        /// Size of a step. Default 0.001.
-        learning_rate: f64,
-        /// What the sum of squares begins with. Default 0.1.
-        initial_accumulator_value: f64,
-        /// Keeps the division from zero. Default 1e-7.
-        epsilon: f64,
     }
 }

@@ -115,31 +115,34 @@ impl Tensor {
         others: &[&dyn Operand],
         attributes: Vec<(&'static str, Attribute)>,
     ) -> Tensor {
-        let others: Vec<Input<'_>> = others.iter().map(|other| other.input()).collect();
-        self.apply_inputs(op, &[&[Input::Tensor(self)], &others[..]].concat(), attributes)
+        self.apply_many(op, others, 1, attributes).remove(0)
     }
 
-    /// Applies an op that makes several results of this.
+    /// Applies an op with several results whose first input this is.
     #[track_caller]
-    pub(crate) fn apply_split(
+    pub(crate) fn apply_many(
         &self,
         op: &'static str,
+        others: &[&dyn Operand],
         outputs: i64,
         attributes: Vec<(&'static str, Attribute)>,
     ) -> Vec<Tensor> {
         // A number that makes no sense is left to the op to refuse, which needs a result to fail by.
         let outputs = usize::try_from(outputs).unwrap_or(0).clamp(1, MAX_OUTPUTS);
-        self.session().op_with_outputs(op, [self], attributes, outputs)
+        let others: Vec<Input<'_>> = others.iter().map(|other| other.input()).collect();
+        let inputs = [&[Input::Tensor(self)], &others[..]].concat();
+        self.apply_inputs(op, &inputs, outputs, attributes)
     }
 
-    /// Applies an op with one result to inputs of which this is one.
+    /// Applies an op to inputs of which this is one.
     #[track_caller]
     pub(crate) fn apply_inputs(
         &self,
         op: &'static str,
         inputs: &[Input<'_>],
+        outputs: usize,
         attributes: Vec<(&'static str, Attribute)>,
-    ) -> Tensor {
+    ) -> Vec<Tensor> {
         let core = &self.handle.core;
         // Where a condition comes first, the number stands beside the last tensor, not beside the condition.
         let peer = inputs.iter().rev().find_map(Input::dtype);
@@ -147,17 +150,17 @@ impl Tensor {
         let dtype = infer::result(op, &dtypes, &attributes);
         let attributes = attributes.into_iter().map(|(name, value)| value.named(name)).collect();
         let location = Location::caller();
-        let id = core.queue.record(self.handle.scope, location, |recorder| {
+        let ids = core.queue.record(self.handle.scope, location, |recorder| {
             let ids = inputs.iter().map(|input| match *input {
                 Input::Tensor(tensor) => tensor.id_in(core),
                 Input::Scalar(scalar) => recorder.scalar(scalar, peer),
             });
             let inputs = ids.collect();
-            let output = recorder.handle();
-            let outputs = vec![output];
-            recorder.push(Kind::Op(proto::Op { name: op.to_owned(), inputs, outputs, attributes }));
-            output
+            let outputs: Vec<u64> = (0..outputs).map(|_| recorder.handle()).collect();
+            let (name, ids) = (op.to_owned(), outputs.clone());
+            recorder.push(Kind::Op(proto::Op { name, inputs, outputs, attributes }));
+            ids
         });
-        self.session().tensor(id, dtype)
+        ids.into_iter().map(|id| self.session().tensor(id, dtype)).collect()
     }
 }

@@ -1,8 +1,8 @@
-//! Matrix products with broadcast batch axes, on `matrixmultiply` through ndarray.
+//! Matrix products with broadcast batch axes; those of floating-point numbers on `matrixmultiply` through ndarray.
 //!
 //! Its bits do not depend on threads, on the batch that a row sits in, or on the x86 level.
 
-use ndarray::{ArrayView2, ArrayViewMut2, LinalgScalar, linalg::general_mat_mul};
+use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
 
 use crate::{
     array::buffer,
@@ -14,8 +14,42 @@ use crate::{
 /// An operand: elements, shape of at least two axes, and whether the last two are swapped.
 pub(crate) type Operand<'a, T> = (&'a [T], &'a Shape, bool);
 
+/// An element that matrices may have.
+pub(crate) trait Entry: Number {
+    /// Writes the product of two matrices.
+    fn product(a: &ArrayView2<Self>, b: &ArrayView2<Self>, c: &mut ArrayViewMut2<Self>);
+}
+
+macro_rules! float_entry {
+    ($($ty:ty),*) => {$(
+        impl Entry for $ty {
+            fn product(a: &ArrayView2<Self>, b: &ArrayView2<Self>, c: &mut ArrayViewMut2<Self>) {
+                general_mat_mul(1.0, a, b, 0.0, c);
+            }
+        }
+    )*};
+}
+
+/// By hand, since ndarray's loops would panic where integers overflow.
+macro_rules! integer_entry {
+    ($($ty:ty),*) => {$(
+        impl Entry for $ty {
+            fn product(a: &ArrayView2<Self>, b: &ArrayView2<Self>, c: &mut ArrayViewMut2<Self>) {
+                for (row, mut sums) in a.outer_iter().zip(c.outer_iter_mut()) {
+                    for (&factor, terms) in row.iter().zip(b.outer_iter()) {
+                        sums.zip_mut_with(&terms, |sum, &term| *sum = sum.add(factor.mul(term)));
+                    }
+                }
+            }
+        }
+    )*};
+}
+
+float_entry!(f32, f64);
+integer_entry!(i32, i64);
+
 /// The product, of shape `out`.
-pub(crate) fn matmul<T: Number + LinalgScalar>(
+pub(crate) fn matmul<T: Entry>(
     (a, a_shape, transpose_a): Operand<T>,
     (b, b_shape, transpose_b): Operand<T>,
     out: &Shape,
@@ -39,7 +73,7 @@ pub(crate) fn matmul<T: Number + LinalgScalar>(
         let a = view(a, i, a_dims, transpose_a).map_err(shape_error)?;
         let b = view(b, j, b_dims, transpose_b).map_err(shape_error)?;
         let mut c = ArrayViewMut2::from_shape(out_dims, block).map_err(shape_error)?;
-        general_mat_mul(T::ONE, &a, &b, T::ZERO, &mut c);
+        T::product(&a, &b, &mut c);
     }
     Ok(result)
 }

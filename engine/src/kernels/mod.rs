@@ -2,6 +2,7 @@
 //!
 //! Every loop visits elements in one fixed order, so the same input gives the same bits.
 
+pub(crate) mod convolution;
 pub(crate) mod elementwise;
 pub(crate) mod gamma;
 pub(crate) mod matmul;
@@ -11,3 +12,4 @@ pub(crate) mod real;
 pub(crate) mod reduce;
 pub(crate) mod special;
 pub(crate) mod strided;
+pub(crate) mod window;

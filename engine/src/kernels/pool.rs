@@ -1,48 +1,87 @@
-//! Windows over the two middle axes of an NHWC tensor.
+//! Folding the windows of a pool. Every window has a cell inside the input: `infer` sees to that.
 
-use crate::{array::buffer, aval::Shape, error::Error};
+use crate::{
+    array::buffer,
+    error::Error,
+    kernels::{
+        real::{Number, Real},
+        window::Windows,
+    },
+};
 
-/// A pooling window, checked by `infer`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Window {
-    pub(crate) size: [usize; 2],
-    pub(crate) stride: [usize; 2],
-    /// Cells of padding before the first row and column.
-    pub(crate) before: [usize; 2],
-}
-
-/// For each output element the position in the input of the window's largest element: the first of equals, and NaN
-/// above all, as TensorFlow chooses.
-pub(crate) fn argmax<T: PartialOrd + Copy>(
+/// For each output element the place in the input of the window's largest element: the first of equals, and NaN above
+/// all.
+pub(crate) fn argmax<T: Number>(
     x: &[T],
-    shape: &Shape,
-    out: &Shape,
-    window: Window,
+    windows: &Windows,
+    channels: usize,
 ) -> Result<Vec<usize>, Error> {
-    let (h, w, c) = (shape[1], shape[2], shape[3]);
-    let mut result = buffer(out.elements())?;
-    for n in 0..out[0] {
-        for oy in 0..out[1] {
-            for ox in 0..out[2] {
-                let rows = range(oy, 0, h, window);
-                let columns = range(ox, 1, w, window);
-                for ch in 0..c {
-                    let at = |y: usize, x: usize| ((n * h + y) * w + x) * c + ch;
-                    let cells = rows.clone().flat_map(|y| columns.clone().map(move |x| (y, x)));
-                    let best = cells.map(|(y, x)| at(y, x)).reduce(|best, next| {
-                        let larger = x[next] > x[best];
-                        if larger { next } else { best }
-                    });
-                    result.push(best.ok_or_else(|| Error::bug("an empty window"))?);
-                }
-            }
-        }
-    }
+    let larger = |a: T, b: T| b > a || (b.is_nan() && !a.is_nan());
+    let mut result = zeros(windows.batch * windows.count() * channels)?;
+    each(windows, channels, result.is_empty(), |out, cells| {
+        let best = cells.reduce(|best, next| if larger(x[best], x[next]) { next } else { best });
+        result[out] = best.unwrap_or_default();
+    })?;
     Ok(result)
 }
 
-fn range(out: usize, axis: usize, extent: usize, window: Window) -> std::ops::Range<usize> {
-    let start = out * window.stride[axis];
-    let end = (start + window.size[axis]).saturating_sub(window.before[axis]).min(extent);
-    start.saturating_sub(window.before[axis])..end
+/// The mean of each window.
+pub(crate) fn average<T: Real + Number>(
+    x: &[T],
+    windows: &Windows,
+    channels: usize,
+) -> Result<Vec<T>, Error> {
+    let mut result = zeros(windows.batch * windows.count() * channels)?;
+    each(windows, channels, result.is_empty(), |out, cells| {
+        let count = cells.len();
+        let sum: f64 = cells.map(|cell| x[cell].wide()).sum();
+        result[out] = T::of(sum / wide(count));
+    })?;
+    Ok(result)
+}
+
+/// Spreads each element evenly over the window that it is the mean of.
+pub(crate) fn spread<T: Real + Number>(
+    y: &[T],
+    windows: &Windows,
+    channels: usize,
+) -> Result<Vec<T>, Error> {
+    let mut result = zeros::<T>(windows.batch * windows.positions() * channels)?;
+    each(windows, channels, y.is_empty(), |out, cells| {
+        let share = T::of(y[out].wide() / wide(cells.len()));
+        cells.for_each(|cell| result[cell] = Number::add(result[cell], share));
+    })?;
+    Ok(result)
+}
+
+/// Calls `visit(place in the output, places in the input)` for each window of each channel.
+fn each(
+    windows: &Windows,
+    channels: usize,
+    nothing: bool,
+    mut visit: impl FnMut(usize, &mut dyn ExactSizeIterator<Item = usize>),
+) -> Result<(), Error> {
+    if nothing {
+        return Ok(());
+    }
+    let x = windows.layout(windows.positions(), channels);
+    let y = windows.layout(windows.count(), channels);
+    windows.each(|image, window, positions| {
+        for channel in 0..channels {
+            let start = image * x.image + channel * x.channel;
+            let out = image * y.image + channel * y.channel + window * y.position;
+            visit(out, &mut positions.iter().map(|position| start + position * x.position));
+        }
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a window has far fewer than 2^52 cells")]
+fn wide(count: usize) -> f64 {
+    count as f64
+}
+
+fn zeros<T: Default + Clone>(count: usize) -> Result<Vec<T>, Error> {
+    let mut zeros = buffer(count)?;
+    zeros.resize(count, T::default());
+    Ok(zeros)
 }

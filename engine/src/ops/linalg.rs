@@ -7,6 +7,7 @@ use crate::{
     attrs,
     attrs::Attr,
     aval::{Aval, Avals, Shape},
+    dtype::DTypes,
     error::Error,
     kernels,
     op::{Call, Cost, Cotangents, Derivative, Kernel, OpDef, Rule},
@@ -59,6 +60,7 @@ pub static MATMUL: OpDef = OpDef {
     inputs: &["a", "b"],
     outputs: &["c"],
     attrs: MatMul::SPECS,
+    dtypes: DTypes::NUMERIC,
     infer,
     cost: |call, out| {
         let (_, inner) = sides(&call.inputs[0].shape, MatMul::read(call.attrs).transpose_a);
@@ -84,12 +86,12 @@ pub static MATMUL: OpDef = OpDef {
     ],
     ..family::binary(
         "matmul",
-        "Matrix product over the last two axes; the other axes broadcast.",
+        "Matrix product over the last two axes; the other axes broadcast. Integers wrap.",
         "c[i, k] = sum_j a[i, j] b[j, k]",
         Kernel::Run(|call, out, inputs| {
             let MatMul { transpose_a, transpose_b } = MatMul::read(call.attrs);
             let shape = &out[0].shape;
-            Ok(smallvec![by_dtype!(float: out[0].dtype, T => {
+            Ok(smallvec![by_dtype!(numeric: out[0].dtype, T => {
                 let a = (inputs[0].elements::<T>()?, &call.inputs[0].shape, transpose_a);
                 let b = (inputs[1].elements::<T>()?, &call.inputs[1].shape, transpose_b);
                 Array::new(shape, kernels::matmul::matmul(a, b, shape)?)

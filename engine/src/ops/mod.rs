@@ -5,14 +5,18 @@
 
 mod along_axis;
 mod array;
+mod attention;
 mod bitwise;
 mod compare;
+mod convolution;
+mod einsum;
 pub(crate) mod family;
 mod indexing;
 mod linalg;
 mod losses;
 mod math;
 mod nn;
+mod normalization;
 mod order;
 mod pool;
 mod random;
@@ -23,15 +27,17 @@ mod shape;
 mod slicing;
 mod special;
 mod trigonometry;
+mod window;
 
 use std::sync::LazyLock;
 
 use hashbrown::HashMap;
 
 pub use self::{
-    along_axis::*, array::*, bitwise::*, compare::*, indexing::*, linalg::*, losses::*, math::*,
-    nn::*, order::*, pool::*, random::*, reduce::*, rounding::*, scan::*, shape::*, slicing::*,
-    special::*, trigonometry::*,
+    along_axis::*, array::*, attention::*, bitwise::*, compare::*, convolution::*, einsum::*,
+    indexing::*, linalg::*, losses::*, math::*, nn::*, normalization::*, order::*, pool::*,
+    random::*, reduce::*, rounding::*, scan::*, shape::*, slicing::*, special::*, trigonometry::*,
+    window::*,
 };
 use crate::op::OpDef;
 
@@ -53,9 +59,13 @@ pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
         indexing::ALL,
         along_axis::ALL,
         linalg::ALL,
+        einsum::ALL,
         nn::ALL,
+        attention::ALL,
         losses::ALL,
+        convolution::ALL,
         pool::ALL,
+        normalization::ALL,
         random::ALL,
     ]
     .concat()

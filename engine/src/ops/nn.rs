@@ -5,17 +5,36 @@ use smallvec::smallvec;
 use crate::{
     attrs,
     attrs::Attr,
+    dtype::DTypes,
+    error::Error,
+    graph::Var,
     kernels::real::Real,
     op::{Derivative, Kernel, OpDef, Reads, d},
     ops::{
-        ABS, ERF, EXPM1, GREATER, GREATER_EQUAL, MINIMUM, SIGMOID, SIGN, SQUARE, TANH,
-        family::{self, map_kernel, sample, sample_with, uniform},
+        ABS, CLIP_BY_VALUE, Clip, ERF, EXPM1, GREATER, GREATER_EQUAL, MAXIMUM, MINIMUM, SIGMOID,
+        SIGN, SQUARE, TANH,
+        family::{self, common_dtype, map_kernel, sample, sample_with, uniform},
+        normalization::{along, channel_axis},
     },
 };
 
 /// The family, as the catalogue lists it.
-pub(super) const ALL: &[&OpDef] =
-    &[&RELU, &RELU6, &LEAKY_RELU, &ELU, &SELU, &SILU, &GELU, &SOFTPLUS, &SOFTSIGN];
+pub(super) const ALL: &[&OpDef] = &[
+    &RELU,
+    &RELU6,
+    &LEAKY_RELU,
+    &ELU,
+    &SELU,
+    &CELU,
+    &SILU,
+    &GELU,
+    &MISH,
+    &HARD_SIGMOID,
+    &HARD_SILU,
+    &SOFTPLUS,
+    &SOFTSIGN,
+    &BIAS_ADD,
+];
 
 const fn activation(
     name: &'static str,
@@ -99,6 +118,34 @@ pub static SELU: OpDef = activation(
     Derivative::None,
 );
 
+attrs! {
+    /// Scale of a continuously differentiable exponential unit.
+    Celu {
+        /// What the result tends to for low inputs, with the sign turned.
+        alpha: f64 = Double(1.0),
+    }
+}
+
+/// Continuously differentiable exponential linear unit.
+pub static CELU: OpDef = OpDef {
+    attrs: Celu::SPECS,
+    samples: &[
+        sample(&[uniform(&[2, 3], -2.0, 2.0)]),
+        sample_with(&[uniform(&[2, 3], -2.0, 2.0)], || vec![("alpha", Attr::Double(0.5))]),
+    ],
+    ..activation(
+        "celu",
+        "Continuously differentiable exponential linear unit.",
+        "y = max(x, 0) + alpha (exp(min(x, 0) / alpha) - 1)",
+        Kernel::Composite(|r| {
+            let (x, alpha) = (r.x[0], Celu::read(r.attrs).alpha);
+            let negative = (x.zip(&MINIMUM, x.scalar(0.0)) / alpha).map(&EXPM1) * alpha;
+            smallvec![x.zip(&MAXIMUM, x.scalar(0.0)) + negative]
+        }),
+        Derivative::None,
+    )
+};
+
 /// Sigmoid-weighted linear unit.
 pub static SILU: OpDef = activation(
     "silu",
@@ -141,6 +188,38 @@ pub static GELU: OpDef = OpDef {
     )
 };
 
+/// Self-regularised unit, from Misra 2019.
+pub static MISH: OpDef = activation(
+    "mish",
+    "Self-regularised smooth rectifier.",
+    "y = x tanh(softplus(x))",
+    Kernel::Composite(|r| smallvec![r.x[0] * r.x[0].map(&SOFTPLUS).map(&TANH)]),
+    Derivative::None,
+);
+
+fn hard_sigmoid(x: Var<'_>) -> Var<'_> {
+    let unit = Clip { clip_value_min: 0.0, clip_value_max: 1.0 };
+    (x / 6.0 + 0.5).op(&CLIP_BY_VALUE, unit.write(), &[])
+}
+
+/// Piecewise linear sigmoid.
+pub static HARD_SIGMOID: OpDef = activation(
+    "hard_sigmoid",
+    "Piecewise linear approximation of the sigmoid.",
+    "y = min(max(x / 6 + 1 / 2, 0), 1)",
+    Kernel::Composite(|r| smallvec![hard_sigmoid(r.x[0])]),
+    Derivative::None,
+);
+
+/// Piecewise quadratic unit.
+pub static HARD_SILU: OpDef = activation(
+    "hard_silu",
+    "Approximation of `silu` by the hard sigmoid, also called hard swish.",
+    "y = x hard_sigmoid(x)",
+    Kernel::Composite(|r| smallvec![r.x[0] * hard_sigmoid(r.x[0])]),
+    Derivative::None,
+);
+
 /// Smooth rectifier. A primitive for stability.
 pub static SOFTPLUS: OpDef = activation(
     "softplus",
@@ -161,3 +240,49 @@ pub static SOFTSIGN: OpDef = activation(
     Kernel::Composite(|r| smallvec![r.x[0] / (r.x[0].map(&ABS) + 1.0)]),
     Derivative::None,
 );
+
+// --- biases ---
+
+attrs! {
+    /// Where the channels are.
+    BiasAdd {
+        /// "channels_last", or "channels_first" for the second axis.
+        data_format: String = Text("channels_last"),
+    }
+}
+
+/// A vector added along the channels.
+pub static BIAS_ADD: OpDef = OpDef {
+    inputs: &["x", "bias"],
+    attrs: BiasAdd::SPECS,
+    dtypes: DTypes::NUMERIC,
+    infer: |call| {
+        let [x, bias] = call.inputs else { return Err(Error::bug("bias_add takes two inputs")) };
+        common_dtype(x, bias)?;
+        let axis = channel_axis(&x.shape, &BiasAdd::read(call.attrs).data_format)?;
+        if bias.shape[..] != [x.shape[axis]] {
+            let (lhs, rhs) = (x.shape.clone(), bias.shape.clone());
+            let expected = "the bias must be a vector with one number for each channel";
+            return Err(Error::ShapeMismatch { lhs, rhs, expected });
+        }
+        family::same(call)
+    },
+    samples: &[
+        sample(&[uniform(&[2, 2, 3], -1.0, 1.0), uniform(&[3], -1.0, 1.0)]),
+        sample_with(&[uniform(&[2, 3, 2], -1.0, 1.0), uniform(&[3], -1.0, 1.0)], || {
+            vec![("data_format", Attr::Text("channels_first".into()))]
+        }),
+    ],
+    ..activation(
+        "bias_add",
+        "Adds a vector along the channels.",
+        "y[..., c] = x[..., c] + bias[c]",
+        Kernel::Composite(|r| {
+            let (x, bias) = (r.x[0], r.x[1]);
+            let shape = x.shape();
+            let axis = channel_axis(&shape, &BiasAdd::read(r.attrs).data_format).unwrap_or(0);
+            smallvec![x + bias.reshape(&along(&shape, &[axis]))]
+        }),
+        Derivative::None,
+    )
+};

@@ -1,111 +1,78 @@
-//! Pools over windows.
+//! Pools over windows of one to three spatial axes.
 
 use smallvec::smallvec;
 
 use crate::{
-    array::{Array, buffer},
+    array::{Array, Element, buffer},
     attrs,
-    attrs::{Attr, Ints},
+    attrs::{Attr, AttrSpec, Ints, joined},
     aval::{Aval, Avals, Shape},
+    dtype::DType,
     error::Error,
     graph::Var,
     kernels::{
-        pool::{self, Window},
+        pool,
         real::{Number, Real},
+        window::Windows,
     },
-    op::{Call, Cost, Cotangents, Derivative, Kernel, OpDef, Reads, Rule, Vars, cotangents},
-    ops::family::{self, by_dtype, common_dtype, ints, sample_with, uniform},
+    op::{
+        Call, Cost, Cotangents, Derivative, Kernel, OpDef, Reads, ResultType, Rule, Sample, Vars,
+        cotangents,
+    },
+    ops::{
+        InputShape, Sliding,
+        family::{self, by_dtype, common_dtype, ints, sample_with, uniform},
+        window::{channels, extents, none_outside, sliding, windows, with_shape},
+    },
 };
 
 /// The family, as the catalogue lists it.
-pub(super) const ALL: &[&OpDef] = &[&MAX_POOL2D, &MAX_POOL2D_SCATTER, &MAX_POOL2D_GATHER];
-
-const fn activation(
-    name: &'static str,
-    summary: &'static str,
-    formula: &'static str,
-    kernel: Kernel,
-    derivative: Derivative,
-) -> OpDef {
-    OpDef { family: "nn", ..family::unary(name, summary, formula, kernel, derivative) }
-}
-
-// --- pools ---
+pub(super) const ALL: &[&OpDef] = &[
+    &MAX_POOL,
+    &MAX_POOL_ARGMAX,
+    &MAX_POOL_SCATTER,
+    &MAX_POOL_GATHER,
+    &AVG_POOL,
+    &AVG_POOL_GRADIENT,
+];
 
 attrs! {
-    /// A pooling window.
-    Pool {
-        /// Height and width of the window.
+    /// The window of a pool.
+    PoolWindow {
+        /// Extents of the window, one for each spatial axis.
         ksize: Ints = Required,
-        /// Steps down and across.
-        strides: Ints = Required,
-        /// "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides.
-        padding: String = Text("VALID"),
     }
 }
 
-/// The window, and the output's height and width.
-fn pool_window(x: &Shape, attrs: &attrs::Attrs) -> Result<(Window, [usize; 2]), Error> {
-    let Pool { ksize, strides, padding } = Pool::read(attrs);
-    if x.len() != 4 {
-        let shape = x.to_i64().as_slice().into();
-        return Err(Error::InvalidShape {
-            shape,
-            why: "pools take [batch, height, width, channels]",
-        });
-    }
-    let pair = |name: &str, values: &Ints| match values[..] {
-        [a, b] if a > 0 && b > 0 => {
-            Ok([usize::try_from(a).unwrap_or(usize::MAX), usize::try_from(b).unwrap_or(usize::MAX)])
-        }
-        _ => Err(Error::attribute(name, "must be two numbers from 1 on")),
-    };
-    let (size, stride) = (pair("ksize", &ksize)?, pair("strides", &strides)?);
-    let (mut before, mut out) = ([0; 2], [0; 2]);
-    for axis in 0..2 {
-        let extent = x[axis + 1];
-        match padding.as_str() {
-            "VALID" => {
-                if size[axis] > extent {
-                    return Err(Error::attribute(
-                        "ksize",
-                        format!("is larger than the input's extent {extent}"),
-                    ));
-                }
-                out[axis] = (extent - size[axis]) / stride[axis] + 1;
-            }
-            "SAME" => {
-                out[axis] = extent.div_ceil(stride[axis]);
-                let covered = out[axis]
-                    .saturating_sub(1)
-                    .saturating_mul(stride[axis])
-                    .saturating_add(size[axis]);
-                before[axis] = covered.saturating_sub(extent) / 2;
-            }
-            _ => return Err(Error::attribute("padding", "must be \"VALID\" or \"SAME\"")),
-        }
-    }
-    Ok((Window { size, stride, before }, out))
+/// Attributes of a pool: how its window slides, and the window.
+const SPECS: &[AttrSpec] = &joined::<6>(Sliding::SPECS, PoolWindow::SPECS);
+
+/// Attributes of the transpose of a pool that does not see the pool's input.
+const GRADIENT_SPECS: &[AttrSpec] = &joined::<7>(SPECS, InputShape::SPECS);
+
+/// The windows of a pool over an input of this shape, and the number of channels.
+fn geometry(x: &Shape, attrs: &attrs::Attrs) -> Result<(Windows, usize), Error> {
+    let PoolWindow { ksize } = PoolWindow::read(&attrs.after(Sliding::SPECS));
+    let sliding = Sliding::read(attrs);
+    let windows = windows(x, &extents("ksize", &ksize, x)?, &sliding)?;
+    none_outside(&windows)?;
+    Ok((windows, channels(x, &sliding)?))
 }
 
 fn pooled(x: &Shape, attrs: &attrs::Attrs) -> Result<Shape, Error> {
-    let (_, [height, width]) = pool_window(x, attrs)?;
-    Ok([x[0], height, width, x[3]].into())
+    let (windows, channels) = geometry(x, attrs)?;
+    Ok(windows.shape(channels))
 }
 
-fn pool_cost(call: &Call, _: &[Aval]) -> Cost {
-    let x = &call.inputs[0].shape;
-    let (Ok(out), Ok((window, _))) = (pooled(x, call.attrs), pool_window(x, call.attrs)) else {
-        return Cost::default();
-    };
-    let elements = out.elements() as u64;
-    let cells = (window.size[0].min(x[1]) as u64).saturating_mul(window.size[1].min(x[2]) as u64);
-    Cost { flops: elements.saturating_mul(cells), workspace: elements.saturating_mul(8) }
+/// One operation for each cell of each window.
+fn cost(x: &Shape, attrs: &attrs::Attrs) -> Cost {
+    let Ok((windows, channels)) = geometry(x, attrs) else { return Cost::default() };
+    let (elements, cells) =
+        (windows.shape(channels).elements() as u64, windows.cells_inside() as u64);
+    // The place of each result, and the positions of one window.
+    let places = elements.saturating_add(cells);
+    Cost { flops: elements.saturating_mul(cells), workspace: places.saturating_mul(8) }
 }
-
-const POOL_ATTRS: fn() -> Vec<(&'static str, Attr)> = || {
-    vec![ints("ksize", &[2, 2]), ints("strides", &[2, 2]), ("padding", Attr::Text("SAME".into()))]
-};
 
 const fn pool(
     name: &'static str,
@@ -115,55 +82,86 @@ const fn pool(
     derivative: Derivative,
 ) -> OpDef {
     OpDef {
-        attrs: Pool::SPECS,
-        cost: pool_cost,
-        ..activation(name, summary, formula, kernel, derivative)
+        family: "nn",
+        attrs: SPECS,
+        infer: |call| {
+            let x = &call.inputs[0];
+            Ok(smallvec![Aval { dtype: x.dtype, shape: pooled(&x.shape, call.attrs)? }])
+        },
+        cost: |call, _| cost(&call.inputs[0].shape, call.attrs),
+        samples: SAMPLES,
+        ..family::unary(name, summary, formula, kernel, derivative)
     }
 }
 
-/// Where each window's largest element is.
-fn winners(call: &Call, x: &Array) -> Result<Vec<usize>, Error> {
-    let shape = &call.inputs[0].shape;
-    let (window, _) = pool_window(shape, call.attrs)?;
-    let out = pooled(shape, call.attrs)?;
-    by_dtype!(float: x.dtype(), T => pool::argmax(x.elements::<T>()?, shape, &out, window))
+const SAMPLES: &[Sample] = &[
+    sample_with(&[uniform(&[1, 4, 3, 2], -2.0, 2.0)], || samples(&[2, 2], "SAME")),
+    sample_with(&[uniform(&[2, 5, 2], -2.0, 2.0)], || samples(&[3], "VALID")),
+    sample_with(&[uniform(&[1, 2, 3, 4, 2], -2.0, 2.0)], || samples(&[2, 3, 2], "EXPLICIT")),
+];
+
+/// A window that steps by two, over channels in the last place but for explicit paddings.
+fn samples(ksize: &[i64], padding: &str) -> Vec<(&'static str, Attr)> {
+    let (strides, dilations) = (vec![2; ksize.len()], vec![1; ksize.len()]);
+    let mut attrs = sliding(&strides, &dilations, padding, padding == "EXPLICIT");
+    attrs.push(ints("ksize", ksize));
+    attrs
 }
 
-/// Picks one element for each window.
-fn pick<T: Real>(from: &Array, places: &[usize], out: &Shape) -> Result<Array, Error> {
-    let from = from.elements::<T>()?;
+// --- maximum ---
+
+/// Where each window's largest element lies.
+fn winners(call: &Call, x: &Array) -> Result<Vec<usize>, Error> {
+    let (windows, channels) = geometry(&call.inputs[0].shape, call.attrs)?;
+    by_dtype!(float: x.dtype(), T => pool::argmax(x.elements::<T>()?, &windows, channels))
+}
+
+fn pick<T: Element>(x: &Array, places: &[usize], out: &Shape) -> Result<Array, Error> {
+    let x = x.elements::<T>()?;
     let mut result = buffer(places.len())?;
-    result.extend(places.iter().map(|&at| from[at]));
+    result.extend(places.iter().map(|&at| x[at]));
     Array::new(out, result)
 }
 
-/// Largest element of each window.
-pub static MAX_POOL2D: OpDef = OpDef {
-    infer: |call| {
-        Ok(smallvec![Aval {
-            dtype: call.inputs[0].dtype,
-            shape: pooled(&call.inputs[0].shape, call.attrs)?
-        }])
+/// Maximum pool.
+pub static MAX_POOL: OpDef = pool(
+    "max_pool",
+    "Largest element of each window; of equals the first gets the gradient.",
+    "y[n, i, c] = max of x[n, j, c] in the window at i strides",
+    Kernel::Run(|call, out, inputs| {
+        let places = winners(call, inputs[0])?;
+        Ok(smallvec![
+            by_dtype!(float: out[0].dtype, T => pick::<T>(inputs[0], &places, &out[0].shape))?
+        ])
+    }),
+    Derivative::Custom {
+        reads: Reads::X0,
+        vjp: |r, ct| cotangents([r.x[0].op(&MAX_POOL_SCATTER, r.attrs.clone(), &[ct[0]])]),
+        jvp: |r, t| {
+            let t = t[0].unwrap_or_else(|| r.x[0].zeros());
+            smallvec![r.x[0].op(&MAX_POOL_GATHER, r.attrs.clone(), &[t])]
+        },
     },
-    samples: &[sample_with(&[uniform(&[1, 4, 3, 2], -2.0, 2.0)], POOL_ATTRS)],
+);
+
+/// Where a maximum pool finds its results.
+pub static MAX_POOL_ARGMAX: OpDef = OpDef {
+    result: ResultType::Fixed(DType::I64),
+    infer: |call| {
+        let shape = pooled(&call.inputs[0].shape, call.attrs)?;
+        Ok(smallvec![Aval { dtype: DType::I64, shape }])
+    },
     ..pool(
-        "max_pool2d",
-        "Largest element of each window of [batch, height, width, channels]; of equals the first gets the gradient.",
-        "y[i, j] = max of x in the window at (i, j)",
+        "max_pool_argmax",
+        "Where `max_pool` takes its windows' largest elements, as positions in the flattened input.",
+        "y[w] = argmax of x in window w",
         Kernel::Run(|call, out, inputs| {
             let places = winners(call, inputs[0])?;
-            Ok(smallvec![
-                by_dtype!(float: out[0].dtype, T => pick::<T>(inputs[0], &places, &out[0].shape))?
-            ])
+            let mut result = buffer(places.len())?;
+            result.extend(places.iter().map(|&place| i64::try_from(place).unwrap_or(i64::MAX)));
+            Ok(smallvec![Array::new(&out[0].shape, result)?])
         }),
-        Derivative::Custom {
-            reads: Reads::X0,
-            vjp: |r, ct| cotangents([r.x[0].op(&MAX_POOL2D_SCATTER, r.attrs.clone(), &[ct[0]])]),
-            jvp: |r, t| {
-                let t = t[0].unwrap_or_else(|| r.x[0].zeros());
-                smallvec![r.x[0].op(&MAX_POOL2D_GATHER, r.attrs.clone(), &[t])]
-            },
-        },
+        Derivative::None,
     )
 };
 
@@ -181,7 +179,7 @@ fn infer_like(call: &Call, other: &Shape, out: Shape) -> Result<Avals, Error> {
 }
 
 /// Transpose of a maximum pool at a fixed input.
-pub static MAX_POOL2D_SCATTER: OpDef = OpDef {
+pub static MAX_POOL_SCATTER: OpDef = OpDef {
     inputs: &["x", "values"],
     infer: |call| {
         let x = call.inputs[0].shape.clone();
@@ -189,11 +187,11 @@ pub static MAX_POOL2D_SCATTER: OpDef = OpDef {
     },
     samples: &[sample_with(
         &[uniform(&[1, 4, 3, 2], -2.0, 2.0), uniform(&[1, 2, 2, 2], -1.0, 1.0)],
-        POOL_ATTRS,
+        || samples(&[2, 2], "SAME"),
     )],
     ..pool(
-        "max_pool2d_scatter",
-        "Adds each value to where `max_pool2d` takes its window's largest element: the transpose of that pool.",
+        "max_pool_scatter",
+        "Adds each value to where `max_pool` takes its window's largest element: the transpose of that pool.",
         "y[argmax of x in window w] += values[w]",
         Kernel::Run(|call, out, inputs| {
             fn typed<T: Real + Number>(
@@ -216,14 +214,14 @@ pub static MAX_POOL2D_SCATTER: OpDef = OpDef {
         // Piecewise constant in x, linear in the values.
         Derivative::Custom {
             reads: Reads::X0,
-            vjp: |r, ct| along(r, r.x[0].op(&MAX_POOL2D_GATHER, r.attrs.clone(), &[ct[0]])),
-            jvp: |r, t| tangent_through(r, t, &MAX_POOL2D_SCATTER),
+            vjp: |r, ct| along(r, r.x[0].op(&MAX_POOL_GATHER, r.attrs.clone(), &[ct[0]])),
+            jvp: |r, t| tangent_through(r, t, &MAX_POOL_SCATTER),
         },
     )
 };
 
 /// One element for each window of a maximum pool at a fixed input.
-pub static MAX_POOL2D_GATHER: OpDef = OpDef {
+pub static MAX_POOL_GATHER: OpDef = OpDef {
     inputs: &["x", "values"],
     infer: |call| {
         let x = call.inputs[0].shape.clone();
@@ -232,11 +230,11 @@ pub static MAX_POOL2D_GATHER: OpDef = OpDef {
     },
     samples: &[sample_with(
         &[uniform(&[1, 4, 3, 2], -2.0, 2.0), uniform(&[1, 4, 3, 2], -1.0, 1.0)],
-        POOL_ATTRS,
+        || samples(&[2, 2], "SAME"),
     )],
     ..pool(
-        "max_pool2d_gather",
-        "Picks the values at which `max_pool2d` takes its windows' largest elements.",
+        "max_pool_gather",
+        "Picks the values at which `max_pool` takes its windows' largest elements.",
         "y[w] = values[argmax of x in window w]",
         Kernel::Run(|call, out, inputs| {
             let places = winners(call, inputs[0])?;
@@ -246,8 +244,8 @@ pub static MAX_POOL2D_GATHER: OpDef = OpDef {
         }),
         Derivative::Custom {
             reads: Reads::X0,
-            vjp: |r, ct| along(r, r.x[0].op(&MAX_POOL2D_SCATTER, r.attrs.clone(), &[ct[0]])),
-            jvp: |r, t| tangent_through(r, t, &MAX_POOL2D_GATHER),
+            vjp: |r, ct| along(r, r.x[0].op(&MAX_POOL_SCATTER, r.attrs.clone(), &[ct[0]])),
+            jvp: |r, t| tangent_through(r, t, &MAX_POOL_GATHER),
         },
     )
 };
@@ -261,3 +259,69 @@ fn tangent_through<'g>(r: &Rule<'g>, t: &[Option<Var<'g>>], op: &'static OpDef) 
     let values = t[1].unwrap_or_else(|| r.x[1].zeros());
     smallvec![r.x[0].op(op, r.attrs.clone(), &[values])]
 }
+
+// --- average ---
+
+/// Average pool.
+pub static AVG_POOL: OpDef = pool(
+    "avg_pool",
+    "Mean of each window; padding does not count.",
+    "y[n, i, c] = mean of x[n, j, c] in the window at i strides",
+    Kernel::Run(|call, out, inputs| {
+        let (windows, channels) = geometry(&call.inputs[0].shape, call.attrs)?;
+        Ok(smallvec![by_dtype!(float: out[0].dtype, T => {
+            let y = pool::average(inputs[0].elements::<T>()?, &windows, channels)?;
+            Array::new(&out[0].shape, y)
+        })?])
+    }),
+    Derivative::Linear {
+        reads: Reads::NONE,
+        transpose: |r, ct| {
+            let attrs = with_shape(r.attrs, &r.x[0].shape());
+            cotangents([ct[0].op(&AVG_POOL_GRADIENT, attrs, &[])])
+        },
+    },
+);
+
+fn unpooled(attrs: &attrs::Attrs) -> Result<Shape, Error> {
+    Shape::checked(&InputShape::read(&attrs.after(SPECS)).shape)
+}
+
+/// Transpose of an average pool.
+pub static AVG_POOL_GRADIENT: OpDef = OpDef {
+    inputs: &["y"],
+    outputs: &["x"],
+    attrs: GRADIENT_SPECS,
+    infer: |call| {
+        let (y, shape) = (&call.inputs[0], unpooled(call.attrs)?);
+        let expected = pooled(&shape, call.attrs)?;
+        if y.shape != expected {
+            let (lhs, rhs) = (y.shape.clone(), expected);
+            let expected = "the input must have the shape of the pool's output";
+            return Err(Error::ShapeMismatch { lhs, rhs, expected });
+        }
+        Ok(smallvec![Aval { dtype: y.dtype, shape }])
+    },
+    cost: |call, out| cost(&out[0].shape, call.attrs),
+    samples: &[sample_with(&[uniform(&[1, 2, 2, 2], -1.0, 1.0)], || {
+        let mut attrs = samples(&[2, 2], "SAME");
+        attrs.push(ints("shape", &[1, 4, 3, 2]));
+        attrs
+    })],
+    ..pool(
+        "avg_pool_gradient",
+        "Spreads each element evenly over its window: the transpose of `avg_pool`, whose input's shape is given.",
+        "x[n, j, c] += y[n, i, c] / cells for each j in the window at i strides",
+        Kernel::Run(|call, out, inputs| {
+            let (windows, channels) = geometry(&out[0].shape, call.attrs)?;
+            Ok(smallvec![by_dtype!(float: out[0].dtype, T => {
+                let x = pool::spread(inputs[0].elements::<T>()?, &windows, channels)?;
+                Array::new(&out[0].shape, x)
+            })?])
+        }),
+        Derivative::Linear {
+            reads: Reads::NONE,
+            transpose: |r, ct| cotangents([ct[0].op(&AVG_POOL, r.attrs.until(SPECS), &[])]),
+        },
+    )
+};

@@ -67,12 +67,15 @@ struct Variable {
     trainable: bool,
 }
 
-/// An optimizer and the state that it keeps for each variable.
+/// An optimizer and the state that it keeps for each variable, by name.
 #[derive(Debug)]
 struct OptimizerState {
     optimizer: Optimizer,
-    states: HashMap<ValueId, SmallVec<[Tensor; 4]>>,
+    states: HashMap<ValueId, NamedTensors>,
 }
+
+/// Slots of a variable. By name, since hyperparameters that change may add or drop some.
+type NamedTensors = SmallVec<[(&'static str, Tensor); 4]>;
 
 /// The failure that a handle would have held the result of.
 #[derive(Debug)]
@@ -185,12 +188,15 @@ impl Session {
             Kind::CloseTape { tape } => self.close_tape(*tape),
             Kind::ListWatchedVariables { tape } => self.watched_variables(*tape),
             Kind::Gradient(request) => self.gradient(request, scope),
-            Kind::CreateOptimizer { optimizer, name, hyperparameters } => {
-                self.create_optimizer(*optimizer, name, hyperparameters.clone())
+            Kind::CreateOptimizer { optimizer, name, hyperparameters, schedule } => {
+                self.create_optimizer(*optimizer, name, hyperparameters.clone(), schedule.clone())
             }
             Kind::ApplyOptimizer { optimizer, pairs } => self.apply_optimizer(*optimizer, pairs),
-            Kind::SetOptimizer { optimizer, hyperparameters } => {
-                self.set_optimizer(*optimizer, hyperparameters.clone())
+            Kind::SetOptimizer { optimizer, hyperparameters, schedule } => {
+                self.set_optimizer(*optimizer, hyperparameters.clone(), schedule.clone())
+            }
+            Kind::ReadOptimizer { optimizer, name, variable, output } => {
+                self.read_optimizer(*optimizer, name, *variable, *output)
             }
             Kind::CreateGenerator { generator, seed } => {
                 self.bind(*generator, Slot::Generator { key: *seed, counter: 0 })
@@ -324,6 +330,7 @@ impl Kind {
             Self::CreateOptimizer { .. } => "create_optimizer",
             Self::ApplyOptimizer { .. } => "apply_optimizer",
             Self::SetOptimizer { .. } => "set_optimizer",
+            Self::ReadOptimizer { .. } => "read_optimizer",
             Self::CreateGenerator { .. } => "create_generator",
             Self::NextGeneratorState { .. } => "next_generator_state",
             Self::Fetch { .. } => "fetch",
@@ -337,6 +344,7 @@ impl Kind {
         match self {
             Self::Constant { output, .. }
             | Self::ReadVariable { output, .. }
+            | Self::ReadOptimizer { output, .. }
             | Self::NextGeneratorState { output, .. } => vec![*output],
             Self::Op { outputs, .. } => outputs.to_vec(),
             Self::CreateVariable { variable, .. } => vec![*variable],
@@ -386,6 +394,7 @@ impl Kind {
             | Self::CreateOptimizer { .. }
             | Self::ApplyOptimizer { .. }
             | Self::SetOptimizer { .. }
+            | Self::ReadOptimizer { .. }
             | Self::CreateGenerator { .. }
             | Self::NextGeneratorState { .. }
             | Self::Fetch { .. }

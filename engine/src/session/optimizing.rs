@@ -1,18 +1,18 @@
 //! Optimizers.
 
 use hashbrown::{HashMap, HashSet};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::{OptimizerState, Session, Slot};
 use crate::{
-    array::Tensor,
-    attrs::Attr,
-    command::{Answer, GradientPair, Handle},
+    array::{Array, Tensor},
+    command::{Answer, GradientPair, Handle, StepInfo},
+    dtype::DType,
     error::Error,
     exec,
-    graph::{Graph, Operand, ValueId, Var},
-    ops::{SCATTER_SUM, ScatterSum, scatter_sum},
-    optimizers::{Member, Optimizer},
+    graph::{Graph, Operand, Value, ValueId, Var},
+    ops::{FULL, Full, SCATTER_SUM, ScatterSum, scatter_sum},
+    optimizers::{Given, Member, Optimizer, finite, schedules::Schedule},
 };
 
 /// A variable of a step, with everything looked up and checked.
@@ -22,6 +22,8 @@ struct Checked {
     theta: Tensor,
     gradient: Tensor,
     indices: Option<Tensor>,
+    keeps_weight: bool,
+    plain: bool,
 }
 
 impl Session {
@@ -29,9 +31,10 @@ impl Session {
         &mut self,
         handle: Handle,
         name: &str,
-        given: Vec<(String, Attr)>,
+        given: Given,
+        schedule: Option<Schedule>,
     ) -> Result<Answer, Error> {
-        let optimizer = Optimizer::new(name, given)?;
+        let optimizer = Optimizer::new(name, given, schedule)?;
         self.bind(
             handle,
             Slot::Optimizer(Box::new(OptimizerState { optimizer, states: HashMap::new() })),
@@ -41,9 +44,10 @@ impl Session {
     pub(super) fn set_optimizer(
         &mut self,
         handle: Handle,
-        given: Vec<(String, Attr)>,
+        given: Given,
+        schedule: Option<Schedule>,
     ) -> Result<Answer, Error> {
-        self.optimizer(handle)?.optimizer.set(given)?;
+        self.optimizer(handle)?.optimizer.set(given, schedule)?;
         Ok(Answer::Done)
     }
 
@@ -55,43 +59,121 @@ impl Session {
         }
     }
 
+    /// Binds a number of the optimizer, or a slot of a variable, to a handle.
+    pub(super) fn read_optimizer(
+        &mut self,
+        handle: Handle,
+        name: &str,
+        variable: Handle,
+        output: Handle,
+    ) -> Result<Answer, Error> {
+        self.check_free(&[output])?;
+        let id = if variable == 0 { None } else { Some(self.variable(variable)?.id) };
+        let state = self.optimizer(handle)?;
+        let optimizer = &state.optimizer;
+        #[expect(clippy::cast_precision_loss, reason = "2^53 steps are not taken")]
+        let number = match name {
+            "iterations" => Some((DType::I64, optimizer.iterations() as f64)),
+            "learning_rate" => Some((DType::F32, optimizer.learning_rate())),
+            "loss_scale" => Some((DType::F32, optimizer.loss_scale())),
+            _ => None,
+        };
+        let tensor = if let Some((dtype, value)) = number {
+            let attrs = Full { shape: smallvec![], dtype, value }.write();
+            exec::run(&self.ledger, &FULL, &attrs, &[])?.remove(0)
+        } else {
+            let slots = id.and_then(|id| state.states.get(&id)).map(SmallVec::as_slice);
+            let slots = slots.unwrap_or_default();
+            let found = slots.iter().find(|(slot, _)| *slot == name);
+            let known = || slots.iter().map(|&(slot, _)| slot).collect::<Vec<_>>().join(", ");
+            found.map(|(_, tensor)| tensor.clone()).ok_or_else(|| {
+                let numbers = "iterations, learning_rate, loss_scale";
+                Error::attribute(
+                    "name",
+                    format!(
+                        "{name:?} is not known; there are {numbers}, and of this variable: {}",
+                        known()
+                    ),
+                )
+            })?
+        };
+        let value = Value { id: self.new_id(), tensor };
+        self.bind(output, Slot::Value(value))
+    }
+
     /// One step for all variables or for none: everything is computed into new tensors before the first is replaced.
     pub(super) fn apply_optimizer(
         &mut self,
         handle: Handle,
         pairs: &[GradientPair],
     ) -> Result<Answer, Error> {
-        let iterations = self.optimizer(handle)?.optimizer.iterations();
-        if pairs.is_empty() {
-            return Ok(Answer::Iterations(iterations));
+        let optimizer = &self.optimizer(handle)?.optimizer;
+        let (adapts, learning_rate) = (optimizer.adapts(), optimizer.learning_rate());
+        let mut skipped = false;
+        if !pairs.is_empty() {
+            let members = self.members(pairs)?;
+            if members.is_empty() {
+                return Err(Error::AllGradientsAbsent);
+            }
+            skipped = adapts && !self.all_finite(&members)?;
+            if !skipped {
+                self.step(handle, &members)?;
+            }
+            let optimizer = &mut self.optimizer(handle)?.optimizer;
+            if skipped { optimizer.skip() } else { optimizer.advance() }
         }
-        let members = self.members(pairs)?;
-        if members.is_empty() {
-            return Err(Error::AllGradientsAbsent);
-        }
+        let optimizer = &self.optimizer(handle)?.optimizer;
+        Ok(Answer::Stepped(StepInfo {
+            iterations: optimizer.iterations(),
+            learning_rate,
+            loss_scale: optimizer.loss_scale(),
+            skipped,
+        }))
+    }
+
+    fn step(&mut self, handle: Handle, members: &[Checked]) -> Result<(), Error> {
         let state = self.optimizer(handle)?;
-        let (program, slots) = write_step(state, &members)?;
+        let (program, slots) = write_step(state, members)?;
+        let names: Vec<_> = members
+            .iter()
+            .map(|member| state.optimizer.slots(&member.theta.aval(), member.plain))
+            .collect();
         let wanted: Vec<usize> = slots.iter().flatten().copied().collect();
-        let mut unheard = Unheard;
         let mut values =
-            exec::run_program(&self.ledger, program, &wanted, &mut unheard)?.into_iter();
-        for (member, slots) in members.iter().zip(&slots) {
+            exec::run_program(&self.ledger, program, &wanted, &mut Unheard)?.into_iter();
+        for ((member, slots), names) in members.iter().zip(&slots).zip(names) {
             let mut tensors = values.by_ref().take(slots.len()).map(|value| value.tensor);
             let theta = tensors.next().ok_or_else(|| Error::bug("a step without a variable"))?;
-            let kept: SmallVec<[Tensor; 4]> = tensors.collect();
+            let kept = names.iter().map(|slot| slot.name).zip(tensors).collect();
             self.set_variable(member.handle, theta);
             self.optimizer(handle)?.states.insert(member.id, kept);
         }
-        let state = self.optimizer(handle)?;
-        state.optimizer.advance();
-        Ok(Answer::Iterations(state.optimizer.iterations()))
+        Ok(())
+    }
+
+    /// Whether no gradient holds an infinite element or one that is not a number.
+    fn all_finite(&self, members: &[Checked]) -> Result<bool, Error> {
+        let graph = Graph::default();
+        let slot = finite(members.iter().map(|member| operand(&graph, &member.gradient)))
+            .map(Var::slot)
+            .ok_or_else(|| Error::bug("a step without a gradient"))?;
+        let values = exec::run_program(&self.ledger, graph.finish()?, &[slot], &mut Unheard)?;
+        let zero = |tensor: &Tensor| match tensor.array() {
+            Array::F32(a) => a.iter().all(|&x| x == 0.0),
+            Array::F64(a) => a.iter().all(|&x| x == 0.0),
+            Array::I32(_) | Array::I64(_) | Array::Bool(_) | Array::F16(_) | Array::BF16(_) => {
+                false
+            }
+        };
+        Ok(values.iter().all(|value| zero(&value.tensor)))
     }
 
     /// Looks up and checks the pairs; those whose gradient is absent are left out.
     fn members(&self, pairs: &[GradientPair]) -> Result<Vec<Checked>, Error> {
         let mut seen = HashSet::new();
         let mut members = Vec::new();
-        for &GradientPair { variable: handle, gradient, indices } in pairs {
+        for pair in pairs {
+            let &GradientPair { variable: handle, gradient, indices, .. } = pair;
             let variable = self.variable(handle)?;
             if !seen.insert(handle) {
                 return Err(Error::DuplicateVariable { handle });
@@ -106,7 +188,15 @@ impl Session {
                 Some(self.peek(indices)?)
             };
             let (id, theta) = (variable.id, variable.tensor.clone());
-            let member = Checked { handle, id, theta, gradient: self.peek(gradient)?, indices };
+            let member = Checked {
+                handle,
+                id,
+                theta,
+                gradient: self.peek(gradient)?,
+                indices,
+                keeps_weight: pair.exclude_from_weight_decay,
+                plain: pair.exclude_from_orthogonalization,
+            };
             member.check()?;
             members.push(member);
         }
@@ -151,22 +241,29 @@ fn write_step(
 ) -> Result<(crate::graph::Program, Vec<StepSlots>), Error> {
     let graph = Graph::default();
     let slots = {
-        let operand = |tensor: &Tensor| -> Var<'_> {
-            graph.operand(tensor.aval(), Operand { id: ValueId(0), tensor: Some(tensor.clone()) })
-        };
         let written: Vec<Member> = members
             .iter()
             .map(|member| {
-                let theta = operand(&member.theta);
-                let mut gradient = operand(&member.gradient);
+                let theta = operand(&graph, &member.theta);
+                let mut gradient = operand(&graph, &member.gradient);
                 if let Some(indices) = &member.indices {
                     // Duplicate rows are summed before anything that is not linear.
                     let extent = member.theta.aval().shape[0];
-                    gradient = scatter_sum(gradient, operand(indices), 0, extent);
+                    gradient = scatter_sum(gradient, operand(&graph, indices), 0, extent);
                 }
-                let state =
-                    state.states.get(&member.id).into_iter().flatten().map(&operand).collect();
-                Member { theta, gradient, state }
+                let known = state.states.get(&member.id);
+                let slots = state.optimizer.slots(&member.theta.aval(), member.plain);
+                let kept = slots.iter().map(|slot| {
+                    let named = known?.iter().find(|(name, _)| *name == slot.name)?;
+                    Some(operand(&graph, &named.1))
+                });
+                Member {
+                    theta,
+                    gradient,
+                    state: kept.collect(),
+                    keeps_weight: member.keeps_weight,
+                    plain: member.plain,
+                }
             })
             .collect();
         let moved = state.optimizer.step(&graph, &written);
@@ -178,6 +275,10 @@ fn write_step(
             .collect()
     };
     Ok((graph.finish()?, slots))
+}
+
+fn operand<'g>(graph: &'g Graph, tensor: &Tensor) -> Var<'g> {
+    graph.operand(tensor.aval(), Operand { id: ValueId(0), tensor: Some(tensor.clone()) })
 }
 
 /// Steps are not recorded: assignments are not differentiable.

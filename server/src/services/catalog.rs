@@ -1,4 +1,4 @@
-//! `CatalogService`: lists the op table.
+//! `CatalogService`: lists the tables of ops, optimizers and schedules.
 
 use gradtape_engine::ops;
 use gradtape_proto::v1::{self, catalog_service_server::CatalogService};
@@ -27,6 +27,13 @@ impl CatalogService for Catalog {
         let next_page_token = if end < ops::ALL.len() { end.to_string() } else { String::new() };
         let ops = ops::ALL[start..end].iter().map(|op| catalog::op_info(op)).collect();
         Ok(Response::new(v1::ListOpsResponse { ops, next_page_token }))
+    }
+
+    async fn list_optimizers(
+        &self,
+        _: Request<v1::ListOptimizersRequest>,
+    ) -> Result<Response<v1::ListOptimizersResponse>, Status> {
+        Ok(Response::new(catalog::optimizers()))
     }
 }
 

@@ -3,6 +3,10 @@
 use gradtape_engine::{
     attrs::{Attr, AttrSpec, AttrType},
     op::{Derivative, Kernel, OpDef},
+    optimizers::{
+        self, Common,
+        schedules::{self, Warmup},
+    },
 };
 use gradtape_proto::v1::{self, attribute::Value};
 
@@ -40,6 +44,33 @@ fn differentiability(op: &OpDef) -> v1::Differentiability {
     }
 }
 
+/// Describes the optimizers and schedules.
+pub fn optimizers() -> v1::ListOptimizersResponse {
+    let infos = |specs: &[AttrSpec]| specs.iter().map(attribute_info).collect();
+    v1::ListOptimizersResponse {
+        optimizers: optimizers::ALL
+            .iter()
+            .map(|def| v1::OptimizerInfo {
+                name: def.name.to_owned(),
+                hyperparameters: infos(def.attrs),
+                summary: def.summary.to_owned(),
+                formula: def.formula.to_owned(),
+            })
+            .collect(),
+        common_hyperparameters: infos(Common::SPECS),
+        schedules: schedules::ALL
+            .iter()
+            .map(|def| v1::ScheduleInfo {
+                name: def.name.to_owned(),
+                attributes: infos(def.attrs),
+                summary: def.summary.to_owned(),
+                formula: def.formula.to_owned(),
+            })
+            .collect(),
+        common_schedule_attributes: infos(Warmup::SPECS),
+    }
+}
+
 fn attribute_info(spec: &AttrSpec) -> v1::AttributeInfo {
     v1::AttributeInfo {
         name: spec.name.to_owned(),
@@ -57,6 +88,7 @@ fn attribute_type(ty: AttrType) -> v1::AttributeType {
         AttrType::Text => v1::AttributeType::String,
         AttrType::DType => v1::AttributeType::DataType,
         AttrType::Ints => v1::AttributeType::Integers,
+        AttrType::Doubles => v1::AttributeType::Doubles,
     }
 }
 
@@ -70,6 +102,7 @@ fn attribute(name: &str, attr: Attr) -> Option<v1::Attribute> {
         Attr::Text(value) => Value::StringValue(value.into()),
         Attr::DType(value) => Value::DtypeValue(encode::dtype(value).into()),
         Attr::Ints(values) => Value::IntsValue(v1::IntegerList { values: values.to_vec() }),
+        Attr::Doubles(values) => Value::DoublesValue(v1::DoubleList { values: values.to_vec() }),
     };
     Some(v1::Attribute { name: name.to_owned(), value: Some(value) })
 }

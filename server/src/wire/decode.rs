@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use gradtape_engine::{
     array::Tensor,
-    attrs::{Attr, Attrs, Ints, MAX_INTS, MAX_TEXT},
+    attrs::{Attr, Attrs, Doubles, Ints, MAX_INTS, MAX_TEXT},
     aval::{Aval, Shape},
     command::{
         AssignMode, Command, GradientOutput, GradientPair, GradientRequest, Handle, Handles, Kind,
@@ -16,6 +16,7 @@ use gradtape_engine::{
     error::Error,
     ledger::Ledger,
     ops,
+    optimizers::schedules::Schedule,
     session::Rejected,
 };
 use gradtape_proto::v1::{self, command::Kind as Wire};
@@ -115,11 +116,19 @@ fn kind(context: &Context, wire: &mut Wire) -> Result<Kind, Error> {
             optimizer: m.optimizer,
             name: label(&m.name, "create_optimizer.name")?,
             hyperparameters: attributes(&mut m.hyperparameters)?,
+            schedule: schedule(m.learning_rate_schedule.as_mut())?,
         },
         Wire::ApplyOptimizer(m) => apply_optimizer(m)?,
         Wire::SetOptimizer(m) => Kind::SetOptimizer {
             optimizer: m.optimizer,
             hyperparameters: attributes(&mut m.hyperparameters)?,
+            schedule: schedule(m.learning_rate_schedule.as_mut())?,
+        },
+        Wire::ReadOptimizer(m) => Kind::ReadOptimizer {
+            optimizer: m.optimizer,
+            name: label(&m.name, "read_optimizer.name")?,
+            variable: m.variable,
+            output: m.output,
         },
         Wire::CreateGenerator(m) => Kind::CreateGenerator { generator: m.generator, seed: m.seed },
         Wire::NextGeneratorState(m) => {
@@ -193,7 +202,10 @@ fn attribute(message: v1::Attribute) -> Result<(String, Attr), Error> {
         Some(Value::IntsValue(list)) if list.values.len() <= MAX_INTS => {
             Attr::Ints(Ints::from_slice(&list.values))
         }
-        Some(Value::IntsValue(_)) => {
+        Some(Value::DoublesValue(list)) if list.values.len() <= MAX_INTS => {
+            Attr::Doubles(Doubles::from_slice(&list.values))
+        }
+        Some(Value::IntsValue(_) | Value::DoublesValue(_)) => {
             return Err(Error::attribute(&name, format!("has more than {MAX_INTS} entries")));
         }
         None => return Err(Error::attribute(&name, "has no value")),
@@ -226,9 +238,17 @@ fn apply_optimizer(message: &v1::ApplyOptimizer) -> Result<Kind, Error> {
         variable: m.variable,
         gradient: m.gradient,
         indices: m.indices,
+        exclude_from_weight_decay: m.exclude_from_weight_decay,
+        exclude_from_orthogonalization: m.exclude_from_orthogonalization,
     };
     let pairs = message.pairs.iter().map(pair).collect();
     Ok(Kind::ApplyOptimizer { optimizer: message.optimizer, pairs })
+}
+
+fn schedule(message: Option<&mut v1::LearningRateSchedule>) -> Result<Option<Schedule>, Error> {
+    let Some(message) = message else { return Ok(None) };
+    let name = label(&message.name, "learning_rate_schedule.name")?;
+    Schedule::new(&name, attributes(&mut message.attributes)?).map(Some)
 }
 
 fn assign_mode(mode: i32) -> Result<AssignMode, Error> {
@@ -296,6 +316,7 @@ fn name(wire: &Wire) -> &str {
         Wire::CreateOptimizer(_) => "create_optimizer",
         Wire::ApplyOptimizer(_) => "apply_optimizer",
         Wire::SetOptimizer(_) => "set_optimizer",
+        Wire::ReadOptimizer(_) => "read_optimizer",
         Wire::CreateGenerator(_) => "create_generator",
         Wire::NextGeneratorState(_) => "next_generator_state",
         Wire::Fetch(_) => "fetch",
@@ -322,6 +343,7 @@ fn outputs(wire: &Wire) -> Vec<Handle> {
         Wire::CreateOptimizer(m) => vec![m.optimizer],
         Wire::CreateGenerator(m) => vec![m.generator],
         Wire::NextGeneratorState(m) => vec![m.output],
+        Wire::ReadOptimizer(m) => vec![m.output],
         Wire::Release(_)
         | Wire::AssignVariable(_)
         | Wire::ScatterVariable(_)

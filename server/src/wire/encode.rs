@@ -111,7 +111,12 @@ fn encode_answer(answer: Answer) -> Option<Wire> {
             let gradients = infos.into_iter().map(gradient).collect();
             Wire::Gradient(v1::GradientReply { gradients })
         }
-        Answer::Iterations(iterations) => Wire::Optimizer(v1::OptimizerReply { iterations }),
+        Answer::Stepped(step) => Wire::Optimizer(v1::OptimizerReply {
+            iterations: step.iterations,
+            learning_rate: step.learning_rate,
+            skipped: step.skipped,
+            loss_scale: step.loss_scale,
+        }),
         Answer::Variables(variables) => Wire::Variables(v1::VariablesReply { variables }),
         Answer::Synced => Wire::Sync(v1::SyncReply {}),
     })

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, fs};
 
 use gradtape_client::{
-    Attribute, DType, GradientOptions, Optimizer, Session, Tensor, TensorData,
+    Attribute, DType, GradientOptions, Optimizer, Schedule, Session, Tensor, TensorData,
     proto::{ListOpsRequest, catalog_service_client::CatalogServiceClient},
 };
 use gradtape_tests::{
@@ -22,24 +22,12 @@ const TOLERANCE: f64 = 2e-5;
 
 /// Cases of `grads.json` whose ops this version does not have.
 const MISSING_OPS: &[&str] = &[
-    "avg_pool_same3",
     "band_part",
-    "batch_norm_train",
     "cholesky",
-    "conv2d_dil2",
-    "conv2d_same_s1",
-    "conv2d_same_s2_even",
-    "conv2d_transpose",
-    "conv2d_valid_s2",
-    "depthwise",
     "det",
     "diag_part",
-    "einsum_bhqk",
-    "einsum_trace",
-    "fused_bn_train",
     "gather_nd",
     "inv",
-    "layer_norm",
     "pad_reflect",
     "pad_symmetric",
     "resize_bilinear2x",
@@ -53,24 +41,6 @@ const MISSING_OPS: &[&str] = &[
     "space_to_depth",
     "triangular_solve",
     "unsorted_segment_sum",
-];
-
-/// Cases of `optimizers.json` that this version does not have: other optimizers, averages of weights, schedules.
-const MISSING_OPTIMIZERS: &[&str] = &[
-    "adadelta",
-    "adafactor",
-    "adafactor_norel",
-    "adamax",
-    "ftrl",
-    "lamb",
-    "lion",
-    "muon",
-    "nadam",
-    "rmsprop",
-    "rmsprop_centered_mom",
-    "sgd_ema",
-    "sgd_exp",
-    "sgd_exp_accum2",
 ];
 
 /// A way to compute a case's output from its inputs.
@@ -214,8 +184,29 @@ fn programs(session: &Session, name: &str) -> Vec<Program> {
             };
             vec![round_trip(|x| x.square()), round_trip(|x| x), round_trip(|x| x.sin())]
         }
-        "max_pool" => pool(2, "VALID"),
-        "max_pool_same3" => pool(3, "SAME"),
+        "max_pool" => pool("max_pool", 2, "VALID"),
+        "max_pool_same3" => pool("max_pool", 3, "SAME"),
+        "avg_pool_same3" => pool("avg_pool", 3, "SAME"),
+        "conv2d_same_s1" => convolution(1, 1, "SAME"),
+        "conv2d_valid_s2" => convolution(2, 1, "VALID"),
+        "conv2d_same_s2_even" => convolution(2, 1, "SAME"),
+        "conv2d_dil2" => convolution(1, 2, "VALID"),
+        "conv2d_transpose" => vec![call(|x| {
+            let mut attributes = sliding(2, 1, "SAME");
+            attributes.push(("shape", [1, 4, 4, 1].into()));
+            x[0].session().op("convolution_input_gradient", [&x[1], &x[0]], attributes)
+        })],
+        // The filters of each channel are a group.
+        "depthwise" => vec![call(|x| {
+            let filter = x[1].reshape([2, 2, 1, 4]);
+            x[0].session().op("convolution", [&x[0], &filter], sliding(1, 1, "SAME"))
+        })],
+        "batch_norm_train" | "fused_bn_train" => {
+            vec![call(|x| x[0].fused_batch_norm(&x[1], &x[2]).remove(0))]
+        }
+        "einsum_bhqk" => einsum("bqhd,bkhd->bhqk"),
+        "einsum_trace" => einsum("ii->i"),
+        "layer_norm" => attributes("layer_normalization", vec![("epsilon", 1e-5.into())]),
         "xent" => attributes("softmax_cross_entropy_with_logits", vec![]),
         "sigmoid_xent" => attributes("sigmoid_cross_entropy_with_logits", vec![]),
         "sparse_xent" => tuples(3, 2, |labels| {
@@ -257,14 +248,27 @@ fn call(program: impl Fn(&[Tensor]) -> Tensor + Send + Sync + 'static) -> Progra
     Box::new(program)
 }
 
-fn pool(window: i64, padding: &'static str) -> Vec<Program> {
+fn einsum(equation: &'static str) -> Vec<Program> {
+    vec![call(move |x| x[0].session().op("einsum", x, [("equation", equation.into())]))]
+}
+
+fn sliding(stride: i64, dilation: i64, padding: &'static str) -> Vec<(&'static str, Attribute)> {
+    vec![
+        ("strides", [stride, stride].into()),
+        ("dilations", [dilation, dilation].into()),
+        ("padding", padding.into()),
+    ]
+}
+
+fn convolution(stride: i64, dilation: i64, padding: &'static str) -> Vec<Program> {
+    vec![call(move |x| x[0].session().op("convolution", x, sliding(stride, dilation, padding)))]
+}
+
+fn pool(op: &'static str, window: i64, padding: &'static str) -> Vec<Program> {
     vec![call(move |x| {
-        let attributes = [
-            ("ksize", [window, window].into()),
-            ("strides", [2, 2].into()),
-            ("padding", padding.into()),
-        ];
-        x[0].session().op("max_pool2d", x, attributes)
+        let mut attributes = sliding(2, 1, padding);
+        attributes.push(("ksize", [window, window].into()));
+        x[0].session().op(op, x, attributes)
     })]
 }
 
@@ -279,15 +283,14 @@ async fn optimizers_are_keras() {
     let server = Server::start().await;
     let session = server.session().await;
     let golden = file("optimizers.json");
-    let mut missing = BTreeSet::new();
     let cases = golden.as_object().expect("an object").iter();
     for (name, case) in cases.filter(|(_, case)| case.get("traj").is_some()) {
-        if MISSING_OPTIMIZERS.contains(&&name[..]) {
-            missing.insert(&name[..]);
-            continue;
-        }
-        let (kind, hyperparameters) = hyperparameters(name, &case["config"]);
-        let optimizer = Optimizer::named(&session, kind, hyperparameters);
+        // A case is named after its optimizer.
+        let kind = name.split('_').next().expect("a name");
+        let schedule =
+            name.starts_with("sgd_exp").then(|| Schedule::exponential_decay(0.1, 2.0, 0.5));
+        let optimizer =
+            Optimizer::named(&session, kind, hyperparameters(&case["config"]), schedule);
         let extents = shape(&golden["shape"]);
         let floats =
             |values: &Value| -> Vec<f32> { list(values).iter().map(number).map(narrow).collect() };
@@ -307,36 +310,25 @@ async fn optimizers_are_keras() {
             }
         }
     }
-    assert_eq!(missing, MISSING_OPTIMIZERS.iter().copied().collect());
 }
 
-/// Keras' configuration as the server takes it: without what is null or belongs to things that are not here yet.
-fn hyperparameters(name: &str, config: &Value) -> (&'static str, Vec<(&'static str, Attribute)>) {
-    const DOUBLES: &[&str] = &[
-        "learning_rate",
-        "momentum",
-        "beta_1",
-        "beta_2",
-        "epsilon",
-        "initial_accumulator_value",
-        "weight_decay",
-        "clipnorm",
-        "global_clipnorm",
-        "clipvalue",
-        "loss_scale_factor",
-    ];
-    const FLAGS: &[&str] = &["nesterov", "amsgrad"];
+/// Keras' configuration as the server takes it: without what is null, and what is the client's business.
+fn hyperparameters(config: &Value) -> Vec<(&str, Attribute)> {
+    const CLIENTS: &[&str] = &["name", "exclude_layers", "exclude_embeddings"];
 
-    // AdamW is Adam with a decay.
-    let kind = match name.split('_').next() {
-        Some("sgd") => "sgd",
-        Some("adam" | "adamw") => "adam",
-        Some("adagrad") => "adagrad",
-        other => panic!("the optimizer {other:?} is not listed as missing"),
-    };
-    let doubles = DOUBLES.iter().filter_map(|&key| Some((key, config[key].as_f64()?.into())));
-    let flags = FLAGS.iter().filter_map(|&key| Some((key, config[key].as_bool()?.into())));
-    let steps = config["gradient_accumulation_steps"].as_i64();
-    let steps = steps.map(|steps| ("gradient_accumulation_steps", steps.into()));
-    (kind, doubles.chain(flags).chain(steps).collect())
+    let config = config.as_object().expect("an object").iter();
+    let given = config.filter(|(name, value)| !value.is_null() && !CLIENTS.contains(&&name[..]));
+    given
+        .map(|(name, value)| {
+            let attribute = match value {
+                Value::Bool(value) => (*value).into(),
+                Value::Number(value) if value.is_i64() => value.as_i64().expect("an i64").into(),
+                Value::Number(value) => value.as_f64().expect("a double").into(),
+                Value::Null | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+                    panic!("{name} is {value}")
+                }
+            };
+            (&name[..], attribute)
+        })
+        .collect()
 }

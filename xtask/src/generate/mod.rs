@@ -8,6 +8,7 @@ use crate::context::Context;
 
 mod errors;
 mod ops;
+mod optimizers;
 mod python;
 mod rust;
 
@@ -20,6 +21,8 @@ struct Target {
 const TARGETS: &[Target] = &[
     Target { path: "client/rust/src/ops.rs", make: rust::make },
     Target { path: "client/python/src/gradtape/_ops.py", make: |_| Ok(python::make()) },
+    Target { path: "client/rust/src/optimizers.rs", make: optimizers::rust },
+    Target { path: "docs/optimizers.md", make: |_| optimizers::docs() },
     Target { path: "docs/ops.md", make: |_| Ok(ops::make()) },
     Target { path: "docs/errors.md", make: errors::make },
 ];

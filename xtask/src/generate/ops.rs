@@ -41,17 +41,7 @@ fn row(op: &OpDef) -> String {
         .attrs
         .iter()
         .map(|spec| {
-            let default = match spec.fallback {
-                Fallback::Required => "required".to_owned(),
-                Fallback::Unset => "optional".to_owned(),
-                Fallback::Bool(value) => format!("`{value}`"),
-                Fallback::Int(value) => format!("`{value}`"),
-                Fallback::Double(value) => format!("`{value:?}`"),
-                Fallback::Text(value) => format!("`{value}`"),
-                Fallback::DType(value) => format!("`{value}`"),
-                Fallback::Ints(value) => format!("`{value:?}`"),
-            };
-            format!("`{}`: {} ({default})", spec.name, escape(spec.doc.trim()))
+            format!("`{}`: {} ({})", spec.name, escape(spec.doc.trim()), default(spec.fallback))
         })
         .collect();
     format!(
@@ -80,7 +70,21 @@ fn gradient(op: &OpDef) -> &'static str {
     }
 }
 
+/// A default for reading.
+pub(super) fn default(fallback: Fallback) -> String {
+    match fallback {
+        Fallback::Required => "required".to_owned(),
+        Fallback::Unset => "optional".to_owned(),
+        Fallback::Bool(value) => format!("`{value}`"),
+        Fallback::Int(value) => format!("`{value}`"),
+        Fallback::Double(value) => format!("`{value:?}`"),
+        Fallback::Text(value) => format!("`{value}`"),
+        Fallback::DType(value) => format!("`{value}`"),
+        Fallback::Ints(value) => format!("`{value:?}`"),
+    }
+}
+
 /// A bar would end the cell.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('|', "\\|")
 }

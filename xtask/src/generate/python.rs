@@ -50,7 +50,7 @@ fn function(op: &OpDef) -> String {
         parameters.push("*".to_owned());
         parameters.extend(op.attrs.iter().map(parameter));
     }
-    let many = op.count.is_some();
+    let many = op.count.is_some() || op.outputs.len() > 1;
     let result = if many { "list[Any]" } else { "Any" };
     let mut text = format!("\ndef {}(\n", op.name);
     for parameter in &parameters {
@@ -85,7 +85,10 @@ fn function(op: &OpDef) -> String {
         op.attrs.iter().for_each(|attr| text.push_str(&assignment(attr)));
     }
     let _ = if many {
-        let count = op.attrs[0].name;
+        let count = match op.count {
+            Some(_) => op.attrs[0].name.to_owned(),
+            None => op.outputs.len().to_string(),
+        };
         writeln!(
             text,
             "    return _apply_many(\"{}\", {inputs}, {attributes}, {}, {count})",
@@ -105,7 +108,7 @@ fn parameter(attr: &AttrSpec) -> String {
         AttrType::Int => "int",
         AttrType::Double => "float",
         AttrType::Text => "str",
-        AttrType::DType | AttrType::Ints => "Any",
+        AttrType::DType | AttrType::Ints | AttrType::Doubles => "Any",
     };
     match default(attr) {
         Some(value) => format!("{}: {ty} = {value}", attr.name),
@@ -141,6 +144,7 @@ fn assignment(attr: &AttrSpec) -> String {
         AttrType::Text => name.to_owned(),
         AttrType::DType => format!("dtypes.as_dtype({name})"),
         AttrType::Ints => format!("tuple(int(i) for i in {name})"),
+        AttrType::Doubles => format!("tuple(float(x) for x in {name})"),
     };
     let set = format!("attributes[\"{name}\"] = {value}\n");
     match (default(attr), attr.ty) {

@@ -175,7 +175,7 @@ fn wrapper(op: &OpDef, with_options: bool) -> String {
     for spec in required(op) {
         parameters.push(format!("{}: {}", spec.name, parameter_type(spec.ty)));
         let value = match spec.ty {
-            AttrType::Ints | AttrType::Text => format!("{}.into()", spec.name),
+            AttrType::Ints | AttrType::Doubles | AttrType::Text => format!("{}.into()", spec.name),
             AttrType::Bool | AttrType::Int | AttrType::Double | AttrType::DType => {
                 spec.name.to_owned()
             }
@@ -191,9 +191,12 @@ fn wrapper(op: &OpDef, with_options: bool) -> String {
     let attributes = format!("vec![{}]", attributes.join(", "));
     let operands = operands.join(", ");
     let (result, call) = match place {
-        Place::Tensor if op.count.is_some() => {
-            let count = required(op).first().map_or("1", |spec| spec.name);
-            ("Vec<Tensor>", format!("self.apply_split({:?}, {count}, {attributes})", op.name))
+        Place::Tensor if op.count.is_some() || op.outputs.len() > 1 => {
+            let count = op.outputs.len().to_string();
+            let count = op.count.and(required(op).first()).map_or(&*count, |spec| spec.name);
+            let call =
+                format!("self.apply_many({:?}, &[{operands}], {count}, {attributes})", op.name);
+            ("Vec<Tensor>", call)
         }
         Place::Function => ("Tensor", format!("of_many({:?}, values, {attributes})", op.name)),
         Place::Session => ("Tensor", format!("self.op({:?}, [], {attributes})", op.name)),
@@ -234,21 +237,27 @@ fn options(op: &OpDef) -> String {
 }
 
 fn attribute(spec: &AttrSpec, value: &str) -> String {
-    let variant = match spec.ty {
+    format!("({:?}, Attribute::{}({value}))", spec.name, variant(spec.ty))
+}
+
+/// The variant of the client's `Attribute`.
+pub(super) fn variant(ty: AttrType) -> &'static str {
+    match ty {
         AttrType::Bool => "Bool",
         AttrType::Int => "Integer",
         AttrType::Double => "Double",
         AttrType::Text => "String",
         AttrType::DType => "DType",
         AttrType::Ints => "Integers",
-    };
-    format!("({:?}, Attribute::{variant}({value}))", spec.name)
+        AttrType::Doubles => "Doubles",
+    }
 }
 
-fn parameter_type(ty: AttrType) -> &'static str {
+pub(super) fn parameter_type(ty: AttrType) -> &'static str {
     match ty {
         AttrType::Text => "impl Into<String>",
         AttrType::Ints => "impl Into<Vec<i64>>",
+        AttrType::Doubles => "impl Into<Vec<f64>>",
         AttrType::Bool | AttrType::Int | AttrType::Double | AttrType::DType => field_type(ty),
     }
 }
@@ -261,6 +270,7 @@ fn field_type(ty: AttrType) -> &'static str {
         AttrType::Text => "String",
         AttrType::DType => "DType",
         AttrType::Ints => "Vec<i64>",
+        AttrType::Doubles => "Vec<f64>",
     }
 }
 
@@ -291,7 +301,7 @@ fn identifier(name: &str) -> String {
 }
 
 /// `reduce_sum` as `ReduceSum`.
-fn camel(name: &str) -> String {
+pub(super) fn camel(name: &str) -> String {
     let mut parts = String::new();
     for part in name.split('_') {
         let (first, rest) = part.split_at(1);

@@ -19,7 +19,7 @@ import builtins
 from typing import TYPE_CHECKING
 
 # The ops hide built-in functions of the same names (`abs`, `range`): nothing below may need those.
-from gradtape import debugging, errors, linalg, math, nest, nn, random
+from gradtape import data, debugging, errors, experimental, linalg, math, nest, nn, random
 from gradtape._context import clear_errors, connect, disconnect, synchronize
 from gradtape._execute import get_synchronous_execution, set_synchronous_execution
 from gradtape.array_ops import *
@@ -45,6 +45,7 @@ from gradtape.dtypes import (
     int32,
     int64,
 )
+from gradtape.function import function
 from gradtape.indexed_slices import IndexedSlices
 from gradtape.linalg import matmul, norm
 from gradtape.math import *
@@ -52,7 +53,7 @@ from gradtape.module import Module
 from gradtape.nn import *
 from gradtape.tensor import Tensor, constant, convert_to_tensor
 from gradtape.tensor import Value as _Value
-from gradtape.tensor_shape import TensorShape
+from gradtape.tensor_shape import TensorShape, TensorSpec
 from gradtape.variable import Variable
 
 from gradtape import keras  # isort: skip - it uses all of the above by the name `tf`

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradtape import _context, _wire, dtypes, errors
 from gradtape._context import Scope
+from gradtape._form import derived
 from gradtape.dtypes import DType
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def emit(template: _wire.Template, inputs: Sequence[Value], dtype: DType) -> Ten
         parts = site.parts[template] = template.parts(session.handle_width, site.tail)
     out = session.new_handle()
     session.append(parts[0] + handles + parts[1] + out + parts[2])
-    result = new_tensor(session, out, dtype)
+    form = derived((template, *[value._form for value in inputs]))
+    result = new_tensor(session, out, dtype, form)
     for tape in scope.tapes:
         signature = tape._signature
         signature.step((template, *map(signature.number, inputs)))
@@ -75,7 +77,11 @@ def emit_many(template: _wire.Template, inputs: Sequence[Value], dtype: DType) -
     outs = [session.new_handle() for _ in range(template.outputs)]
     handles = b"".join(value._handle for value in inputs)
     session.append(prefix + handles + middle + b"".join(outs) + tail)
-    results = [new_tensor(session, out, dtype) for out in outs]
+    forms = [value._form for value in inputs]
+    results = [
+        new_tensor(session, out, dtype, derived((template, i, *forms)))
+        for i, out in enumerate(outs)
+    ]
     for tape in scope.tapes:
         signature = tape._signature
         signature.step((template, *map(signature.number, inputs)))

@@ -15,7 +15,17 @@ from gradtape.tensor import Value
 
 # Transposes of other ops, which only derivatives need. TensorFlow does not show them either.
 _INTERNAL = frozenset(
-    ("full", "max_pool2d_gather", "max_pool2d_scatter", "scatter_sum", "strided_slice_scatter")
+    (
+        "avg_pool_gradient",
+        "convolution_filter_gradient",
+        "convolution_input_gradient",
+        "full",
+        "max_pool_argmax",
+        "max_pool_gather",
+        "max_pool_scatter",
+        "scatter_sum",
+        "strided_slice_scatter",
+    )
 )
 
 

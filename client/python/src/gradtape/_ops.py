@@ -1914,7 +1914,7 @@ def matmul(
     transpose_a: bool = False,
     transpose_b: bool = False,
 ) -> Any:
-    """Matrix product over the last two axes; the other axes broadcast.
+    """Matrix product over the last two axes; the other axes broadcast. Integers wrap.
 
     Computes `c[i, k] = sum_j a[i, j] b[j, k]`.
 
@@ -1930,6 +1930,24 @@ def matmul(
     if transpose_b:
         attributes["transpose_b"] = bool(transpose_b)
     return _apply("matmul", [a, b], attributes, 0)
+
+
+def einsum(
+    x: Any,
+    *,
+    equation: str,
+) -> Any:
+    """Sum of products of tensors with named axes, by Einstein's convention.
+
+    Computes `y[output labels] = sum over the other labels of the product of the inputs`.
+
+    Args:
+        x: The tensors.
+        equation: A letter for each axis, inputs separated by commas, then "->" and the axes of the result; without it the letters that appear once, in the order of the alphabet. "..." stands for axes that broadcast.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["equation"] = equation
+    return _apply("einsum", list(x), attributes, 0)
 
 
 def relu(
@@ -2111,83 +2129,547 @@ def sigmoid_cross_entropy_with_logits(
     return _apply("sigmoid_cross_entropy_with_logits", [labels, logits], {}, 0)
 
 
-def max_pool2d(
+def convolution(
     x: Any,
+    filter: Any,
     *,
-    ksize: Any,
-    strides: Any,
+    strides: Any = (),
+    dilations: Any = (),
     padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
 ) -> Any:
-    """Largest element of each window of [batch, height, width, channels]; of equals the first gets the gradient.
+    """Correlation with a filter of shape [window, inputs, outputs] over one to three spatial axes; with as many groups as the filter's inputs go into the channels.
 
-    Computes `y[i, j] = max of x in the window at (i, j)`.
+    Computes `y[n, i, k] = sum_{j, c} x[n, i strides + j dilations, c] filter[j, c, k]`.
 
     Args:
         x: A tensor.
-        ksize: Height and width of the window.
-        strides: Steps down and across.
-        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides.
+        filter: A tensor.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
     """
     attributes: dict[str, Any] = {}
-    attributes["ksize"] = tuple(int(i) for i in ksize)
-    attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
     if padding != "VALID":
         attributes["padding"] = padding
-    return _apply("max_pool2d", [x], attributes, 0)
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    return _apply("convolution", [x, filter], attributes, 0)
 
 
-def max_pool2d_scatter(
+def convolution_input_gradient(
+    filter: Any,
+    y: Any,
+    *,
+    strides: Any = (),
+    dilations: Any = (),
+    padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
+    shape: Any,
+) -> Any:
+    """Transposed convolution: the transpose of `convolution` with respect to its input, whose shape is given.
+
+    Computes `x[n, i strides + j dilations, c] += y[n, i, k] filter[j, c, k]`.
+
+    Args:
+        filter: A tensor.
+        y: A tensor.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        shape: Shape of the result.
+    """
+    attributes: dict[str, Any] = {}
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
+    if padding != "VALID":
+        attributes["padding"] = padding
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    attributes["shape"] = tuple(int(i) for i in shape)
+    return _apply("convolution_input_gradient", [filter, y], attributes, 0)
+
+
+def convolution_filter_gradient(
+    x: Any,
+    y: Any,
+    *,
+    strides: Any = (),
+    dilations: Any = (),
+    padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
+    shape: Any,
+) -> Any:
+    """The transpose of `convolution` with respect to its filter, whose shape is given.
+
+    Computes `filter[j, c, k] = sum_{n, i} x[n, i strides + j dilations, c] y[n, i, k]`.
+
+    Args:
+        x: A tensor.
+        y: A tensor.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        shape: Shape of the result.
+    """
+    attributes: dict[str, Any] = {}
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
+    if padding != "VALID":
+        attributes["padding"] = padding
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    attributes["shape"] = tuple(int(i) for i in shape)
+    return _apply("convolution_filter_gradient", [x, y], attributes, 0)
+
+
+def max_pool(
+    x: Any,
+    *,
+    strides: Any = (),
+    dilations: Any = (),
+    padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
+    ksize: Any,
+) -> Any:
+    """Largest element of each window; of equals the first gets the gradient.
+
+    Computes `y[n, i, c] = max of x[n, j, c] in the window at i strides`.
+
+    Args:
+        x: A tensor.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        ksize: Extents of the window, one for each spatial axis.
+    """
+    attributes: dict[str, Any] = {}
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
+    if padding != "VALID":
+        attributes["padding"] = padding
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    attributes["ksize"] = tuple(int(i) for i in ksize)
+    return _apply("max_pool", [x], attributes, 0)
+
+
+def max_pool_argmax(
+    x: Any,
+    *,
+    strides: Any = (),
+    dilations: Any = (),
+    padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
+    ksize: Any,
+) -> Any:
+    """Where `max_pool` takes its windows' largest elements, as positions in the flattened input.
+
+    Computes `y[w] = argmax of x in window w`.
+
+    Args:
+        x: A tensor.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        ksize: Extents of the window, one for each spatial axis.
+    """
+    attributes: dict[str, Any] = {}
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
+    if padding != "VALID":
+        attributes["padding"] = padding
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    attributes["ksize"] = tuple(int(i) for i in ksize)
+    return _apply("max_pool_argmax", [x], attributes, "int64")
+
+
+def max_pool_scatter(
     x: Any,
     values: Any,
     *,
-    ksize: Any,
-    strides: Any,
+    strides: Any = (),
+    dilations: Any = (),
     padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
+    ksize: Any,
 ) -> Any:
-    """Adds each value to where `max_pool2d` takes its window's largest element: the transpose of that pool.
+    """Adds each value to where `max_pool` takes its window's largest element: the transpose of that pool.
 
     Computes `y[argmax of x in window w] += values[w]`.
 
     Args:
         x: A tensor.
         values: A tensor.
-        ksize: Height and width of the window.
-        strides: Steps down and across.
-        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        ksize: Extents of the window, one for each spatial axis.
     """
     attributes: dict[str, Any] = {}
-    attributes["ksize"] = tuple(int(i) for i in ksize)
-    attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
     if padding != "VALID":
         attributes["padding"] = padding
-    return _apply("max_pool2d_scatter", [x, values], attributes, 0)
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    attributes["ksize"] = tuple(int(i) for i in ksize)
+    return _apply("max_pool_scatter", [x, values], attributes, 0)
 
 
-def max_pool2d_gather(
+def max_pool_gather(
     x: Any,
     values: Any,
     *,
-    ksize: Any,
-    strides: Any,
+    strides: Any = (),
+    dilations: Any = (),
     padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
+    ksize: Any,
 ) -> Any:
-    """Picks the values at which `max_pool2d` takes its windows' largest elements.
+    """Picks the values at which `max_pool` takes its windows' largest elements.
 
     Computes `y[w] = values[argmax of x in window w]`.
 
     Args:
         x: A tensor.
         values: A tensor.
-        ksize: Height and width of the window.
-        strides: Steps down and across.
-        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        ksize: Extents of the window, one for each spatial axis.
     """
     attributes: dict[str, Any] = {}
-    attributes["ksize"] = tuple(int(i) for i in ksize)
-    attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
     if padding != "VALID":
         attributes["padding"] = padding
-    return _apply("max_pool2d_gather", [x, values], attributes, 0)
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    attributes["ksize"] = tuple(int(i) for i in ksize)
+    return _apply("max_pool_gather", [x, values], attributes, 0)
+
+
+def avg_pool(
+    x: Any,
+    *,
+    strides: Any = (),
+    dilations: Any = (),
+    padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
+    ksize: Any,
+) -> Any:
+    """Mean of each window; padding does not count.
+
+    Computes `y[n, i, c] = mean of x[n, j, c] in the window at i strides`.
+
+    Args:
+        x: A tensor.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        ksize: Extents of the window, one for each spatial axis.
+    """
+    attributes: dict[str, Any] = {}
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
+    if padding != "VALID":
+        attributes["padding"] = padding
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    attributes["ksize"] = tuple(int(i) for i in ksize)
+    return _apply("avg_pool", [x], attributes, 0)
+
+
+def avg_pool_gradient(
+    y: Any,
+    *,
+    strides: Any = (),
+    dilations: Any = (),
+    padding: str = "VALID",
+    explicit_paddings: Any = (),
+    data_format: str = "channels_last",
+    ksize: Any,
+    shape: Any,
+) -> Any:
+    """Spreads each element evenly over its window: the transpose of `avg_pool`, whose input's shape is given.
+
+    Computes `x[n, j, c] += y[n, i, c] / cells for each j in the window at i strides`.
+
+    Args:
+        y: A tensor.
+        strides: Steps of the window, one for each spatial axis; empty for 1 each.
+        dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
+        padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
+        explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
+        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        ksize: Extents of the window, one for each spatial axis.
+        shape: Shape of the result.
+    """
+    attributes: dict[str, Any] = {}
+    if tuple(strides):
+        attributes["strides"] = tuple(int(i) for i in strides)
+    if tuple(dilations):
+        attributes["dilations"] = tuple(int(i) for i in dilations)
+    if padding != "VALID":
+        attributes["padding"] = padding
+    if tuple(explicit_paddings):
+        attributes["explicit_paddings"] = tuple(int(i) for i in explicit_paddings)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    attributes["ksize"] = tuple(int(i) for i in ksize)
+    attributes["shape"] = tuple(int(i) for i in shape)
+    return _apply("avg_pool_gradient", [y], attributes, 0)
+
+
+def moments(
+    x: Any,
+    *,
+    axis: Any = (),
+    keepdims: bool = False,
+) -> list[Any]:
+    """Mean and variance along axes.
+
+    Computes `mean = mean of x; variance = mean of (x - mean)^2`.
+
+    Args:
+        x: A tensor.
+        axis: Axes to reduce, counted from 0 or backwards from -1; empty for all.
+        keepdims: Whether reduced axes stay, with extent 1.
+    """
+    attributes: dict[str, Any] = {}
+    if tuple(axis):
+        attributes["axis"] = tuple(int(i) for i in axis)
+    if keepdims:
+        attributes["keepdims"] = bool(keepdims)
+    return _apply_many("moments", [x], attributes, 0, 2)
+
+
+def batch_normalization(
+    x: Any,
+    mean: Any,
+    variance: Any,
+    offset: Any,
+    scale: Any,
+    *,
+    epsilon: float = 0.001,
+) -> Any:
+    """Normalises by moments that are given; all inputs broadcast.
+
+    Computes `y = (x - mean) scale / sqrt(variance + epsilon) + offset`.
+
+    Args:
+        x: A tensor.
+        mean: A tensor.
+        variance: A tensor.
+        offset: A tensor.
+        scale: A tensor.
+        epsilon: Added to the variance.
+    """
+    attributes: dict[str, Any] = {}
+    if epsilon != 0.001:
+        attributes["epsilon"] = float(epsilon)
+    return _apply("batch_normalization", [x, mean, variance, offset, scale], attributes, 0)
+
+
+def fused_batch_norm(
+    x: Any,
+    scale: Any,
+    offset: Any,
+    *,
+    epsilon: float = 0.001,
+    data_format: str = "channels_last",
+) -> list[Any]:
+    """Normalises each channel by its moments in the batch, and gives them: the mean, and the unbiased variance.
+
+    Computes `y = (x - mean) scale / sqrt(biased variance + epsilon) + offset`.
+
+    Args:
+        x: A tensor.
+        scale: A tensor.
+        offset: A tensor.
+        epsilon: Added to the variance.
+        data_format: "channels_last" or "channels_first", right after the batch.
+    """
+    attributes: dict[str, Any] = {}
+    if epsilon != 0.001:
+        attributes["epsilon"] = float(epsilon)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    return _apply_many("fused_batch_norm", [x, scale, offset], attributes, 0, 3)
+
+
+def layer_normalization(
+    x: Any,
+    scale: Any,
+    offset: Any,
+    *,
+    axis: Any = (-1,),
+    epsilon: float = 0.001,
+) -> Any:
+    """Normalises along axes; scale and offset have the extents of these.
+
+    Computes `y = (x - mean of x) scale / sqrt(variance of x + epsilon) + offset`.
+
+    Args:
+        x: A tensor.
+        scale: A tensor.
+        offset: A tensor.
+        axis: Axes to normalise along.
+        epsilon: Added to the variance, or to the mean square.
+    """
+    attributes: dict[str, Any] = {}
+    if axis != (-1,):
+        attributes["axis"] = tuple(int(i) for i in axis)
+    if epsilon != 0.001:
+        attributes["epsilon"] = float(epsilon)
+    return _apply("layer_normalization", [x, scale, offset], attributes, 0)
+
+
+def group_normalization(
+    x: Any,
+    scale: Any,
+    offset: Any,
+    *,
+    groups: int = 32,
+    epsilon: float = 0.001,
+    data_format: str = "channels_last",
+) -> Any:
+    """Normalises groups of channels of each example; scale and offset have the extent of the channels.
+
+    Computes `y = (x - mean of the group) scale / sqrt(variance of the group + epsilon) + offset`.
+
+    Args:
+        x: A tensor.
+        scale: A tensor.
+        offset: A tensor.
+        groups: Number of groups, which divides the number of channels; -1 for a group each, which is instance normalisation.
+        epsilon: Added to the variance.
+        data_format: "channels_last" or "channels_first", right after the batch.
+    """
+    attributes: dict[str, Any] = {}
+    if groups != 32:
+        attributes["groups"] = int(groups)
+    if epsilon != 0.001:
+        attributes["epsilon"] = float(epsilon)
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    return _apply("group_normalization", [x, scale, offset], attributes, 0)
+
+
+def rms_normalization(
+    x: Any,
+    scale: Any,
+    *,
+    axis: Any = (-1,),
+    epsilon: float = 0.001,
+) -> Any:
+    """Divides by the root of the mean square along axes; scale has the extents of these.
+
+    Computes `y = x scale / sqrt(mean of x^2 + epsilon)`.
+
+    Args:
+        x: A tensor.
+        scale: A tensor.
+        axis: Axes to normalise along.
+        epsilon: Added to the variance, or to the mean square.
+    """
+    attributes: dict[str, Any] = {}
+    if axis != (-1,):
+        attributes["axis"] = tuple(int(i) for i in axis)
+    if epsilon != 0.001:
+        attributes["epsilon"] = float(epsilon)
+    return _apply("rms_normalization", [x, scale], attributes, 0)
+
+
+def local_response_normalization(
+    x: Any,
+    *,
+    depth_radius: int = 5,
+    bias: float = 1.0,
+    alpha: float = 1.0,
+    beta: float = 0.5,
+) -> Any:
+    """Divides by a power of the sum of squares in neighbouring channels, those of the last axis.
+
+    Computes `y_c = x_c / (bias + alpha sum_{|d| <= depth_radius} x_{c + d}^2)^beta`.
+
+    Args:
+        x: A tensor.
+        depth_radius: How many channels to either side count.
+        bias: Added to the sum.
+        alpha: Factor of the sum.
+        beta: Exponent.
+    """
+    attributes: dict[str, Any] = {}
+    if depth_radius != 5:
+        attributes["depth_radius"] = int(depth_radius)
+    if bias != 1.0:
+        attributes["bias"] = float(bias)
+    if alpha != 1.0:
+        attributes["alpha"] = float(alpha)
+    if beta != 0.5:
+        attributes["beta"] = float(beta)
+    return _apply("local_response_normalization", [x], attributes, 0)
 
 
 def random_uniform(
@@ -2349,6 +2831,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "linalg": (
         "matmul",
+        "einsum",
     ),
     "math": (
         "add",
@@ -2468,9 +2951,22 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "softmax_cross_entropy_with_logits",
         "sparse_softmax_cross_entropy_with_logits",
         "sigmoid_cross_entropy_with_logits",
-        "max_pool2d",
-        "max_pool2d_scatter",
-        "max_pool2d_gather",
+        "convolution",
+        "convolution_input_gradient",
+        "convolution_filter_gradient",
+        "max_pool",
+        "max_pool_argmax",
+        "max_pool_scatter",
+        "max_pool_gather",
+        "avg_pool",
+        "avg_pool_gradient",
+        "moments",
+        "batch_normalization",
+        "fused_batch_norm",
+        "layer_normalization",
+        "group_normalization",
+        "rms_normalization",
+        "local_response_normalization",
     ),
     "random": (
         "random_uniform",

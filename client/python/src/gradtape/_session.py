@@ -60,6 +60,9 @@ _CONNECT_SECONDS = 20.0
 _ATTACH_ATTEMPTS = 18
 # Handles that one Release may have.
 _MOST_RELEASED = 65_536
+# So many dead tensors are released between the commands of a program that runs ahead: releases that
+# queued up behind all its commands would let the server keep the tensors of dozens of steps.
+_RELEASED_AT_ONCE = 128
 # Failures remembered, so that a poisoned value can tell its cause.
 _MOST_FAILURES = 4_096
 # Elements that a Constant or a Fetch may carry.
@@ -169,6 +172,8 @@ class Session:
         """Adds a command to what will be sent soon."""
         pending = self._pending
         pending.append(entry)
+        if len(self.dead) >= _RELEASED_AT_ONCE:
+            self._release_dead(self._wake)
         if not self._armed:
             self._armed = True
             self._wake.put(_SOME)

@@ -10,6 +10,7 @@ from typing import Any
 
 from gradtape import _context, _wire, dtypes, nest
 from gradtape._execute import command, same_session
+from gradtape._form import Form
 from gradtape._proto import command_pb2
 from gradtape._session import Call, Session
 from gradtape._signature import Signature
@@ -267,13 +268,13 @@ class GradientTape:
                 results.append(None)
                 continue
             if kind == _SPARSE:
-                values = Tensor(session, out, source._dtype)
-                indices = Tensor(session, row, dtype)
+                values = Tensor(session, out, source._dtype, Form())
+                indices = Tensor(session, row, dtype, Form())
                 results.append(IndexedSlices(values, indices, tuple(source.shape)))
             else:
                 if row:
                     session.dead.append(row)
-                results.append(Tensor(session, out, source._dtype, source._shape))
+                results.append(Tensor(session, out, source._dtype, source._form))
             made = results[-1]
             for tape in scope.tapes:
                 if kind == _SPARSE:

@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from gradtape import _export, _ops, random
+from gradtape import _export, _ops, dtypes, random
+from gradtape._windows import (
+    atrous_conv2d,
+    atrous_conv2d_transpose,
+    avg_pool,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    conv1d,
+    conv1d_transpose,
+    conv2d,
+    conv2d_transpose,
+    conv3d,
+    conv3d_transpose,
+    conv_transpose,
+    convolution,
+    depthwise_conv2d,
+    max_pool,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+    max_pool_with_argmax,
+    pool,
+    separable_conv2d,
+)
 from gradtape.array_ops import move_axis
 from gradtape.math import (
     l2_normalize,
     reduce_mean,
     reduce_sum,
-    reduce_variance,
     sigmoid,
     softplus,
     tanh,
@@ -102,31 +126,6 @@ def sigmoid_cross_entropy_with_logits(
     return _ops.sigmoid_cross_entropy_with_logits(*_labels_like_logits(labels, logits))
 
 
-def max_pool2d(
-    input: Any,
-    ksize: Any,
-    strides: Any,
-    padding: str,
-    data_format: str = "NHWC",
-    name: str | None = None,
-) -> Tensor:
-    """Largest element of each window.
-
-    Args:
-        input: Tensor of shape [batch, height, width, channels].
-        ksize: Extent of the window, or height and width, or one number for each of the four axes.
-        strides: Steps of the window, given in the same way.
-        padding: "VALID" or "SAME".
-        data_format: "NHWC".
-        name: Ignored.
-    """
-    if data_format != "NHWC":
-        raise NotImplementedError(f"tf.nn.max_pool2d has no data_format {data_format!r} here yet.")
-    return _ops.max_pool2d(
-        input, ksize=_window(ksize), strides=_window(strides), padding=padding.upper()
-    )
-
-
 def dropout(
     x: Any, rate: float, noise_shape: Any = None, seed: int | None = None, name: str | None = None
 ) -> Tensor:
@@ -154,10 +153,11 @@ def dropout(
 def bias_add(
     value: Any, bias: Any, data_format: str | None = None, name: str | None = None
 ) -> Tensor:
-    """Adds a vector to each row along the last axis."""
-    if data_format is not None and data_format.startswith("NC"):
-        raise NotImplementedError(f"tf.nn.bias_add has no data_format {data_format!r} here yet.")
-    return _ops.add(value, bias)
+    """Adds a vector along the channels: the last axis, or the second where `data_format` starts with "NC"."""
+    if data_format is None or not data_format.startswith("NC"):
+        return _ops.add(value, bias)
+    value, bias = _value(value), _value(bias)
+    return _ops.add(value, _ops.reshape(bias, shape=(-1, *(1,) * (value.ndim - 2))))
 
 
 def l2_loss(t: Any, name: str | None = None) -> Tensor:
@@ -168,8 +168,112 @@ def l2_loss(t: Any, name: str | None = None) -> Tensor:
 def moments(
     x: Any, axes: Any, shift: Any = None, keepdims: bool = False, name: str | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Mean and variance along axes."""
-    return reduce_mean(x, axes, keepdims), reduce_variance(x, axes, keepdims)
+    """Mean and variance along axes; `shift` and `name` are ignored."""
+    axes = _export.integers(axes)
+    if not axes:
+        x = _ops.identity(x)
+        return x, _ops.zeros_like(x)
+    return _ops.moments(x, axis=axes, keepdims=keepdims)
+
+
+def batch_normalization(
+    x: Any,
+    mean: Any,
+    variance: Any,
+    offset: Any,
+    scale: Any,
+    variance_epsilon: float,
+    name: str | None = None,
+) -> Tensor:
+    """Normalises by moments that are given, (x - mean) * scale / sqrt(variance + epsilon) + offset.
+
+    Args:
+        x: The tensor.
+        mean: Broadcasts against `x`, as all that follow.
+        variance: The variance.
+        offset: Is added, or None.
+        scale: Is multiplied by, or None.
+        variance_epsilon: Is added to the variance.
+        name: Ignored.
+    """
+    x = _value(x)
+    offset = convert(0.0 if offset is None else offset, x._dtype)
+    scale = convert(1.0 if scale is None else scale, x._dtype)
+    return _ops.batch_normalization(x, mean, variance, offset, scale, epsilon=variance_epsilon)
+
+
+def local_response_normalization(
+    input: Any,
+    depth_radius: int = 5,
+    bias: float = 1,
+    alpha: float = 1,
+    beta: float = 0.5,
+    name: str | None = None,
+) -> Tensor:
+    """Divides by (bias + alpha * sum of squares in the neighbouring channels) ** beta."""
+    return _ops.local_response_normalization(
+        input, depth_radius=depth_radius, bias=bias, alpha=alpha, beta=beta
+    )
+
+
+lrn = local_response_normalization
+
+
+def embedding_lookup(
+    params: Any, ids: Any, max_norm: float | None = None, name: str | None = None
+) -> Tensor:
+    """Rows of a matrix; its gradient is sparse.
+
+    Args:
+        params: The matrix, or a tensor of more dimensions.
+        ids: Numbers of rows.
+        max_norm: Rows with a larger Euclidean norm are scaled to this one.
+        name: Ignored.
+    """
+    rows = _ops.gather(params, ids)
+    if max_norm is None:
+        return rows
+    axes = tuple(range(_value(ids).ndim, rows.ndim))
+    squares = _ops.reduce_sum(_ops.square(rows), axis=axes, keepdims=True)
+    norms = _ops.sqrt(_ops.where(squares > 0, squares, _ops.ones_like(squares)))
+    return _ops.multiply(rows, max_norm) / _ops.maximum(norms, max_norm)
+
+
+def crelu(features: Any, axis: int = -1, name: str | None = None) -> Tensor:
+    """Rectifiers of `features` and of `-features`, joined along an axis."""
+    features = _value(features)
+    return _ops.relu(_ops.concat(features, _ops.negative(features), axis=axis))
+
+
+def weighted_cross_entropy_with_logits(
+    labels: Any = None, logits: Any = None, pos_weight: Any = None, name: str | None = None
+) -> Tensor:
+    """`sigmoid_cross_entropy_with_logits`, in which positive labels count `pos_weight` times."""
+    labels, logits = _labels_like_logits(labels, logits)
+    weight = 1.0 + (pos_weight - 1.0) * labels
+    return (1.0 - labels) * logits + weight * _ops.softplus(_ops.negative(logits))
+
+
+def log_poisson_loss(
+    targets: Any, log_input: Any, compute_full_loss: bool = False, name: str | None = None
+) -> Tensor:
+    """exp(log_input) - log_input * targets, and with the full loss Stirling's approximation of log(targets!)."""
+    targets, log_input = _labels_like_logits(targets, log_input)
+    loss = _ops.exp(log_input) - log_input * targets
+    if not compute_full_loss:
+        return loss
+    stirling = (
+        targets * _ops.log(targets) - targets + 0.5 * _ops.log(2.0 * math.pi * targets)
+    )
+    between = _ops.logical_and(targets >= 0.0, targets <= 1.0)
+    return loss + _ops.where(between, _ops.zeros_like(targets), stirling)
+
+
+def zero_fraction(value: Any, name: str | None = None) -> Tensor:
+    """The share of elements that are zero."""
+    value = _value(value)
+    zeros = _ops.cast(_ops.equal(value, _ops.zeros_like(value)), dtype=dtypes.float32)
+    return reduce_mean(zeros)
 
 
 def _value(x: Any) -> Value:
@@ -183,26 +287,45 @@ def _labels_like_logits(labels: Any, logits: Any) -> tuple[Value, Value]:
     return convert(labels, logits._dtype), logits
 
 
-def _window(extents: Any) -> tuple[int, int]:
-    numbers = _export.integers(extents)
-    if len(numbers) == 4 and numbers[0] == numbers[3] == 1:
-        numbers = numbers[1:3]
-    if len(numbers) == 1:
-        numbers *= 2
-    if len(numbers) != 2:
-        raise ValueError(f"A window of two dimensions cannot be {extents}")
-    return numbers[0], numbers[1]
-
-
 __all__ = [
+    "atrous_conv2d",
+    "atrous_conv2d_transpose",
+    "avg_pool",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "batch_normalization",
     "bias_add",
+    "conv1d",
+    "conv1d_transpose",
+    "conv2d",
+    "conv2d_transpose",
+    "conv3d",
+    "conv3d_transpose",
+    "conv_transpose",
+    "convolution",
+    "crelu",
+    "depthwise_conv2d",
     "dropout",
+    "embedding_lookup",
     "l2_loss",
     "l2_normalize",
+    "local_response_normalization",
+    "log_poisson_loss",
+    "lrn",
+    "max_pool",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+    "max_pool_with_argmax",
     "moments",
+    "pool",
+    "separable_conv2d",
     "sigmoid",
     "softplus",
     "swish",
     "tanh",
+    "weighted_cross_entropy_with_logits",
+    "zero_fraction",
 ]
 __all__ += _export.export(globals(), "nn")

@@ -15,6 +15,7 @@ import numpy as np
 from gradtape import _context, _ops, _wire, dtypes
 from gradtape._execute import command
 from gradtape._export import integers
+from gradtape._form import of_shape
 from gradtape.tensor import Tensor, Value, cast, constant
 
 Draw = Callable[[int], Any]
@@ -71,7 +72,7 @@ class Generator:
         out = self._session.new_handle()
         body = _wire.handle_field(1, self._handle) + _wire.handle_field(2, out)
         command(_wire.NEXT_GENERATOR_STATE, body + _wire.number_field(3, max(count, 1)))
-        return Tensor(self._session, out, dtypes.int64)
+        return Tensor(self._session, out, dtypes.int64, of_shape((2,)))
 
     def __del__(self) -> None:
         if hasattr(self, "_handle"):

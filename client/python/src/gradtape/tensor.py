@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gradtape import _context, _execute, _wire, dtypes
 from gradtape._execute import emit, same_dtype
+from gradtape._form import Form, of_shape
 from gradtape._indexing import strided_slice
 from gradtape._session import Session
 from gradtape._signature import new_serial
@@ -26,13 +27,13 @@ _MOST_CACHED = 1_024
 class Value:
     """What tensors and variables have in common: a handle, a dtype and operators."""
 
-    __slots__ = ("__weakref__", "_dtype", "_handle", "_serial", "_session", "_shape")
+    __slots__ = ("__weakref__", "_dtype", "_form", "_handle", "_serial", "_session")
 
     _dtype: DType
     _handle: bytes
     _serial: int
     _session: Session
-    _shape: TensorShape | None
+    _form: Form
     # Of a variable, whether tapes watch it by themselves.
     _trainable: builtins.bool | None = None
 
@@ -50,14 +51,21 @@ class Value:
         return self._dtype
 
     @property
+    def _shape(self) -> TensorShape | None:
+        """The extents where this client knows them."""
+        return self._form.shape
+
+    @property
     def shape(self) -> TensorShape:
         """The extents. Asks the server where this client cannot know them."""
-        if self._shape is None:
+        shape = self._form.shape
+        if shape is None:
             scope = _context.scope()
             body = _wire.handle_field(1, self._handle)
             call = self._session.call(_wire.DESCRIBE, body, scope.tail())
-            self._shape = TensorShape(self._session.wait(call, scope.number).spec.shape)
-        return self._shape
+            shape = TensorShape(self._session.wait(call, scope.number).spec.shape)
+            self._form.shape = shape
+        return shape
 
     @property
     def ndim(self) -> int:
@@ -73,13 +81,13 @@ class Value:
         scope = _context.scope()
         tail = scope.tail()
         body = _wire.handle_field(1, self._handle)
-        shape, fetched = self._shape, None
+        shape, fetched = self._form.shape, None
         if shape is None:
             # Both at once: where the value turns out to be large, the answer to the second is lost.
             described = session.call(_wire.DESCRIBE, body, tail)
             fetched = session.call(_wire.FETCH, body, tail)
             shape = TensorShape(session.wait(described, scope.number).spec.shape)
-            self._shape = shape
+            self._form.shape = shape
         size = math.prod(shape) * self._dtype.size
         if size <= session.inline_bytes:
             fetched = fetched or session.call(_wire.FETCH, body, tail)
@@ -100,6 +108,14 @@ class Value:
 
     def __array__(self, dtype: Any = None, copy: builtins.bool | None = None) -> npt.NDArray[Any]:
         return np.array(self._fetch(), dtype=dtype)
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        """Hands a copy of the elements to a library that takes DLPack."""
+        return np.array(self._fetch()).__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Says that the copy is in this processor's memory."""
+        return (1, 0)
 
     def __float__(self) -> float:
         return float(self._scalar())
@@ -234,16 +250,17 @@ class Value:
 class Tensor(Value):
     """A value on the server (`tf.Tensor`). It never changes."""
 
-    __slots__ = ("_elements",)
+    __slots__ = ("_elements", "_keras_mask")
 
-    def __init__(
-        self, session: Session, handle: bytes, dtype: DType, shape: TensorShape | None = None
-    ) -> None:
+    # Which time steps count, where a layer of Keras says so.
+    _keras_mask: Any
+
+    def __init__(self, session: Session, handle: bytes, dtype: DType, form: Form) -> None:
         self._session = session
         self._handle = handle
         self._serial = new_serial()
         self._dtype = dtype
-        self._shape = shape
+        self._form = form
         self._elements: npt.NDArray[Any] | None = None
 
     def _fetch(self) -> npt.NDArray[Any]:
@@ -400,7 +417,7 @@ def upload(array: npt.NDArray[Any], dtype: DType) -> Tensor:
         session.append_large(entry)
     else:
         session.append(entry)
-    return Tensor(session, handle, dtype, TensorShape(array.shape))
+    return Tensor(session, handle, dtype, of_shape(array.shape))
 
 
 def true_divide(x: Any, y: Any) -> Tensor:

@@ -1,9 +1,11 @@
-"""Shapes (`tf.TensorShape`)."""
+"""Shapes, and what tensors are like (`tf.TensorShape`, `tf.TensorSpec`)."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
+
+from gradtape import dtypes
 
 
 class TensorShape(tuple):  # type: ignore[type-arg]
@@ -42,3 +44,45 @@ class TensorShape(tuple):  # type: ignore[type-arg]
 
     def __str__(self) -> str:
         return f"({', '.join(map(str, self))}{',' if len(self) == 1 else ''})"
+
+
+class TensorSpec:
+    """What a tensor is like (`tf.TensorSpec`): as an `input_signature`, or of a dataset's elements.
+
+    Args:
+        shape: Extents, of which those that are not known are None; None if the rank is not known.
+        dtype: Element type.
+        name: Name for people.
+    """
+
+    def __init__(self, shape: Any, dtype: Any = dtypes.float32, name: str | None = None) -> None:
+        self.shape = None if shape is None else tuple(shape)
+        self.dtype = dtypes.as_dtype(dtype)
+        self.name = name
+
+    @classmethod
+    def from_tensor(cls, tensor: Any, name: str | None = None) -> TensorSpec:
+        """Returns what a tensor is like."""
+        return cls(tensor.shape, tensor.dtype, name)
+
+    def is_compatible_with(self, other: Any) -> bool:
+        """Says whether a tensor, or what another specification describes, is like this."""
+        if other.dtype is not self.dtype:
+            return False
+        if self.shape is None or other.shape is None:
+            return True
+        return len(self.shape) == len(other.shape) and all(
+            a is None or b is None or a == b for a, b in zip(self.shape, other.shape, strict=True)
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TensorSpec) and (self.shape, self.dtype) == (
+            other.shape,
+            other.dtype,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.dtype))
+
+    def __repr__(self) -> str:
+        return f"TensorSpec(shape={self.shape}, dtype={self.dtype!r}, name={self.name!r})"

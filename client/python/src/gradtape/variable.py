@@ -10,7 +10,6 @@ from gradtape._execute import command, same_session
 from gradtape._signature import new_serial
 from gradtape.indexed_slices import IndexedSlices
 from gradtape.tensor import Tensor, Value, constant, convert, convert_to_tensor
-from gradtape.tensor_shape import TensorShape
 
 
 class Variable(Value):
@@ -25,13 +24,14 @@ class Variable(Value):
         variable_def: Ignored.
         dtype: Element type, if another than the value's is wanted.
         import_scope: Ignored.
-        constraint: A function to apply to the value after each optimizer step. Not supported.
+        constraint: A function of the value whose result replaces it after each step of an
+            optimizer.
         synchronization: Ignored.
         aggregation: Ignored.
         shape: Shape. It must be the value's.
     """
 
-    __slots__ = ("_trainable", "name")
+    __slots__ = ("_trainable", "constraint", "name", "path", "regularizer")
 
     def __init__(
         self,
@@ -53,8 +53,6 @@ class Variable(Value):
         self._handle = session.new_handle()
         if initial_value is None:
             raise ValueError("The `initial_value` arg to `tf.Variable` must be given.")
-        if constraint is not None:
-            raise NotImplementedError("tf.Variable has no constraints here yet.")
         if callable(initial_value):
             initial_value = initial_value()
         if not isinstance(initial_value, Value):
@@ -68,11 +66,15 @@ class Variable(Value):
                 f"argument ({tuple(shape)})."
             )
         self._dtype = initial_value._dtype
-        self._shape: TensorShape | None = initial_value._shape
+        self._form = initial_value._form
         self._trainable = trainable is not False
         self._serial = new_serial()
         name = name or "Variable"
         self.name = f"{name}:0"
+        # What Keras' variables have: where they are in the model, and who looks after their value.
+        self.path = name
+        self.constraint = constraint
+        self.regularizer: Any = None
         body = (
             _wire.handle_field(1, self._handle)
             + _wire.bytes_field(2, name.encode())
@@ -98,7 +100,7 @@ class Variable(Value):
         out = self._session.new_handle()
         body = _wire.handle_field(1, self._handle) + _wire.handle_field(2, out)
         command(_wire.READ_VARIABLE, body, scope)
-        result = Tensor(self._session, out, self._dtype, self._shape)
+        result = Tensor(self._session, out, self._dtype, self._form)
         for tape in scope.tapes:
             tape._signature.step(("read", tape._signature.number(self)))
             tape._signature.add(result)

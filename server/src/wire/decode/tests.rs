@@ -89,6 +89,7 @@ fn attributes_need_a_value_of_a_sane_size() {
             optimizer: 6,
             name: "sgd".to_owned(),
             hyperparameters: vec![v1::Attribute { name: "learning_rate".to_owned(), value }],
+            learning_rate_schedule: None,
         })
     };
     assert!(decode(optimizer(Some(Value::DoubleValue(0.1)))).is_ok());

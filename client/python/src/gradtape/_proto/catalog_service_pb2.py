@@ -26,7 +26,7 @@ from . import op_pb2 as gradtape_dot_v1_dot_op__pb2
 from . import tensor_pb2 as gradtape_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gradtape/v1/catalog_service.proto\x12\x0bgradtape.v1\x1a\x14gradtape/v1/op.proto\x1a\x18gradtape/v1/tensor.proto\"7\n\x0eListOpsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"L\n\x0fListOpsResponse\x12 \n\x03ops\x18\x01 \x03(\x0b\x32\x13.gradtape.v1.OpInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\rAttributeInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04type\x18\x02 \x01(\x0e\x32\x1a.gradtape.v1.AttributeType\x12-\n\rdefault_value\x18\x03 \x01(\x0b\x32\x16.gradtape.v1.Attribute\x12\x15\n\rdocumentation\x18\x04 \x01(\t\"\x8d\x02\n\x06OpInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\x0e\n\x06inputs\x18\x03 \x03(\t\x12\x10\n\x08variadic\x18\x04 \x01(\x08\x12\x0f\n\x07outputs\x18\x05 \x03(\t\x12.\n\nattributes\x18\x06 \x03(\x0b\x32\x1a.gradtape.v1.AttributeInfo\x12%\n\x06\x64types\x18\x07 \x03(\x0e\x32\x15.gradtape.v1.DataType\x12\x39\n\x11\x64ifferentiability\x18\x08 \x01(\x0e\x32\x1e.gradtape.v1.Differentiability\x12\x0f\n\x07summary\x18\t \x01(\t\x12\x0f\n\x07\x66ormula\x18\n \x01(\t*\xd5\x01\n\rAttributeType\x12\x1e\n\x1a\x41TTRIBUTE_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41TTRIBUTE_TYPE_BOOL\x10\x01\x12\x1a\n\x16\x41TTRIBUTE_TYPE_INTEGER\x10\x02\x12\x19\n\x15\x41TTRIBUTE_TYPE_DOUBLE\x10\x03\x12\x19\n\x15\x41TTRIBUTE_TYPE_STRING\x10\x04\x12\x1c\n\x18\x41TTRIBUTE_TYPE_DATA_TYPE\x10\x05\x12\x1b\n\x17\x41TTRIBUTE_TYPE_INTEGERS\x10\x06*\x8c\x01\n\x11\x44ifferentiability\x12!\n\x1d\x44IFFERENTIABILITY_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44IFFERENTIABILITY_SMOOTH\x10\x01\x12\x1a\n\x16\x44IFFERENTIABILITY_ZERO\x10\x02\x12\x1a\n\x16\x44IFFERENTIABILITY_NONE\x10\x03\x32V\n\x0e\x43\x61talogService\x12\x44\n\x07ListOps\x12\x1b.gradtape.v1.ListOpsRequest\x1a\x1c.gradtape.v1.ListOpsResponseB8\n\x0f\x64\x65v.gradtape.v1P\x01Z#gradtape.dev/gradtape/v1;gradtapev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gradtape/v1/catalog_service.proto\x12\x0bgradtape.v1\x1a\x14gradtape/v1/op.proto\x1a\x18gradtape/v1/tensor.proto\"7\n\x0eListOpsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"L\n\x0fListOpsResponse\x12 \n\x03ops\x18\x01 \x03(\x0b\x32\x13.gradtape.v1.OpInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\rAttributeInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04type\x18\x02 \x01(\x0e\x32\x1a.gradtape.v1.AttributeType\x12-\n\rdefault_value\x18\x03 \x01(\x0b\x32\x16.gradtape.v1.Attribute\x12\x15\n\rdocumentation\x18\x04 \x01(\t\"\x8d\x02\n\x06OpInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\x0e\n\x06inputs\x18\x03 \x03(\t\x12\x10\n\x08variadic\x18\x04 \x01(\x08\x12\x0f\n\x07outputs\x18\x05 \x03(\t\x12.\n\nattributes\x18\x06 \x03(\x0b\x32\x1a.gradtape.v1.AttributeInfo\x12%\n\x06\x64types\x18\x07 \x03(\x0e\x32\x15.gradtape.v1.DataType\x12\x39\n\x11\x64ifferentiability\x18\x08 \x01(\x0e\x32\x1e.gradtape.v1.Differentiability\x12\x0f\n\x07summary\x18\t \x01(\t\x12\x0f\n\x07\x66ormula\x18\n \x01(\t\"\x17\n\x15ListOptimizersRequest\"\xf2\x01\n\x16ListOptimizersResponse\x12.\n\noptimizers\x18\x01 \x03(\x0b\x32\x1a.gradtape.v1.OptimizerInfo\x12:\n\x16\x63ommon_hyperparameters\x18\x02 \x03(\x0b\x32\x1a.gradtape.v1.AttributeInfo\x12,\n\tschedules\x18\x03 \x03(\x0b\x32\x19.gradtape.v1.ScheduleInfo\x12>\n\x1a\x63ommon_schedule_attributes\x18\x04 \x03(\x0b\x32\x1a.gradtape.v1.AttributeInfo\"t\n\rOptimizerInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x0fhyperparameters\x18\x02 \x03(\x0b\x32\x1a.gradtape.v1.AttributeInfo\x12\x0f\n\x07summary\x18\x03 \x01(\t\x12\x0f\n\x07\x66ormula\x18\x04 \x01(\t\"n\n\x0cScheduleInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\nattributes\x18\x02 \x03(\x0b\x32\x1a.gradtape.v1.AttributeInfo\x12\x0f\n\x07summary\x18\x03 \x01(\t\x12\x0f\n\x07\x66ormula\x18\x04 \x01(\t*\xf1\x01\n\rAttributeType\x12\x1e\n\x1a\x41TTRIBUTE_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41TTRIBUTE_TYPE_BOOL\x10\x01\x12\x1a\n\x16\x41TTRIBUTE_TYPE_INTEGER\x10\x02\x12\x19\n\x15\x41TTRIBUTE_TYPE_DOUBLE\x10\x03\x12\x19\n\x15\x41TTRIBUTE_TYPE_STRING\x10\x04\x12\x1c\n\x18\x41TTRIBUTE_TYPE_DATA_TYPE\x10\x05\x12\x1b\n\x17\x41TTRIBUTE_TYPE_INTEGERS\x10\x06\x12\x1a\n\x16\x41TTRIBUTE_TYPE_DOUBLES\x10\x07*\x8c\x01\n\x11\x44ifferentiability\x12!\n\x1d\x44IFFERENTIABILITY_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44IFFERENTIABILITY_SMOOTH\x10\x01\x12\x1a\n\x16\x44IFFERENTIABILITY_ZERO\x10\x02\x12\x1a\n\x16\x44IFFERENTIABILITY_NONE\x10\x03\x32\xb1\x01\n\x0e\x43\x61talogService\x12\x44\n\x07ListOps\x12\x1b.gradtape.v1.ListOpsRequest\x1a\x1c.gradtape.v1.ListOpsResponse\x12Y\n\x0eListOptimizers\x12\".gradtape.v1.ListOptimizersRequest\x1a#.gradtape.v1.ListOptimizersResponseB8\n\x0f\x64\x65v.gradtape.v1P\x01Z#gradtape.dev/gradtape/v1;gradtapev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gradtape.v1.catalog_service
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.gradtape.v1P\001Z#gradtape.dev/gradtape/v1;gradtapev1'
-  _globals['_ATTRIBUTETYPE']._serialized_start=650
-  _globals['_ATTRIBUTETYPE']._serialized_end=863
-  _globals['_DIFFERENTIABILITY']._serialized_start=866
-  _globals['_DIFFERENTIABILITY']._serialized_end=1006
+  _globals['_ATTRIBUTETYPE']._serialized_start=1150
+  _globals['_ATTRIBUTETYPE']._serialized_end=1391
+  _globals['_DIFFERENTIABILITY']._serialized_start=1394
+  _globals['_DIFFERENTIABILITY']._serialized_end=1534
   _globals['_LISTOPSREQUEST']._serialized_start=98
   _globals['_LISTOPSREQUEST']._serialized_end=153
   _globals['_LISTOPSRESPONSE']._serialized_start=155
@@ -46,6 +46,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTRIBUTEINFO']._serialized_end=375
   _globals['_OPINFO']._serialized_start=378
   _globals['_OPINFO']._serialized_end=647
-  _globals['_CATALOGSERVICE']._serialized_start=1008
-  _globals['_CATALOGSERVICE']._serialized_end=1094
+  _globals['_LISTOPTIMIZERSREQUEST']._serialized_start=649
+  _globals['_LISTOPTIMIZERSREQUEST']._serialized_end=672
+  _globals['_LISTOPTIMIZERSRESPONSE']._serialized_start=675
+  _globals['_LISTOPTIMIZERSRESPONSE']._serialized_end=917
+  _globals['_OPTIMIZERINFO']._serialized_start=919
+  _globals['_OPTIMIZERINFO']._serialized_end=1035
+  _globals['_SCHEDULEINFO']._serialized_start=1037
+  _globals['_SCHEDULEINFO']._serialized_end=1147
+  _globals['_CATALOGSERVICE']._serialized_start=1537
+  _globals['_CATALOGSERVICE']._serialized_end=1714
 # @@protoc_insertion_point(module_scope)

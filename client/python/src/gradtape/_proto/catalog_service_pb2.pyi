@@ -18,6 +18,7 @@ class AttributeType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ATTRIBUTE_TYPE_STRING: _ClassVar[AttributeType]
     ATTRIBUTE_TYPE_DATA_TYPE: _ClassVar[AttributeType]
     ATTRIBUTE_TYPE_INTEGERS: _ClassVar[AttributeType]
+    ATTRIBUTE_TYPE_DOUBLES: _ClassVar[AttributeType]
 
 class Differentiability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -32,6 +33,7 @@ ATTRIBUTE_TYPE_DOUBLE: AttributeType
 ATTRIBUTE_TYPE_STRING: AttributeType
 ATTRIBUTE_TYPE_DATA_TYPE: AttributeType
 ATTRIBUTE_TYPE_INTEGERS: AttributeType
+ATTRIBUTE_TYPE_DOUBLES: AttributeType
 DIFFERENTIABILITY_UNSPECIFIED: Differentiability
 DIFFERENTIABILITY_SMOOTH: Differentiability
 DIFFERENTIABILITY_ZERO: Differentiability
@@ -88,3 +90,43 @@ class OpInfo(_message.Message):
     summary: str
     formula: str
     def __init__(self, name: _Optional[str] = ..., family: _Optional[str] = ..., inputs: _Optional[_Iterable[str]] = ..., variadic: bool = ..., outputs: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[_Union[AttributeInfo, _Mapping]]] = ..., dtypes: _Optional[_Iterable[_Union[_tensor_pb2.DataType, str]]] = ..., differentiability: _Optional[_Union[Differentiability, str]] = ..., summary: _Optional[str] = ..., formula: _Optional[str] = ...) -> None: ...
+
+class ListOptimizersRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListOptimizersResponse(_message.Message):
+    __slots__ = ("optimizers", "common_hyperparameters", "schedules", "common_schedule_attributes")
+    OPTIMIZERS_FIELD_NUMBER: _ClassVar[int]
+    COMMON_HYPERPARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULES_FIELD_NUMBER: _ClassVar[int]
+    COMMON_SCHEDULE_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    optimizers: _containers.RepeatedCompositeFieldContainer[OptimizerInfo]
+    common_hyperparameters: _containers.RepeatedCompositeFieldContainer[AttributeInfo]
+    schedules: _containers.RepeatedCompositeFieldContainer[ScheduleInfo]
+    common_schedule_attributes: _containers.RepeatedCompositeFieldContainer[AttributeInfo]
+    def __init__(self, optimizers: _Optional[_Iterable[_Union[OptimizerInfo, _Mapping]]] = ..., common_hyperparameters: _Optional[_Iterable[_Union[AttributeInfo, _Mapping]]] = ..., schedules: _Optional[_Iterable[_Union[ScheduleInfo, _Mapping]]] = ..., common_schedule_attributes: _Optional[_Iterable[_Union[AttributeInfo, _Mapping]]] = ...) -> None: ...
+
+class OptimizerInfo(_message.Message):
+    __slots__ = ("name", "hyperparameters", "summary", "formula")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    HYPERPARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    FORMULA_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    hyperparameters: _containers.RepeatedCompositeFieldContainer[AttributeInfo]
+    summary: str
+    formula: str
+    def __init__(self, name: _Optional[str] = ..., hyperparameters: _Optional[_Iterable[_Union[AttributeInfo, _Mapping]]] = ..., summary: _Optional[str] = ..., formula: _Optional[str] = ...) -> None: ...
+
+class ScheduleInfo(_message.Message):
+    __slots__ = ("name", "attributes", "summary", "formula")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    FORMULA_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    attributes: _containers.RepeatedCompositeFieldContainer[AttributeInfo]
+    summary: str
+    formula: str
+    def __init__(self, name: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[AttributeInfo, _Mapping]]] = ..., summary: _Optional[str] = ..., formula: _Optional[str] = ...) -> None: ...

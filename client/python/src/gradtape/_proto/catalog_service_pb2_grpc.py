@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CatalogServiceStub(object):
-    """Describes the op table.
+    """Describes what a session can be told to use: ops, optimizers and schedules.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,26 @@ class CatalogServiceStub(object):
                 request_serializer=gradtape_dot_v1_dot_catalog__service__pb2.ListOpsRequest.SerializeToString,
                 response_deserializer=gradtape_dot_v1_dot_catalog__service__pb2.ListOpsResponse.FromString,
                 _registered_method=True)
+        self.ListOptimizers = channel.unary_unary(
+                '/gradtape.v1.CatalogService/ListOptimizers',
+                request_serializer=gradtape_dot_v1_dot_catalog__service__pb2.ListOptimizersRequest.SerializeToString,
+                response_deserializer=gradtape_dot_v1_dot_catalog__service__pb2.ListOptimizersResponse.FromString,
+                _registered_method=True)
 
 
 class CatalogServiceServicer(object):
-    """Describes the op table.
+    """Describes what a session can be told to use: ops, optimizers and schedules.
     """
 
     def ListOps(self, request, context):
         """Lists the ops, sorted as the documentation sorts them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOptimizers(self, request, context):
+        """Lists the optimizers and the learning-rate schedules.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +73,11 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     request_deserializer=gradtape_dot_v1_dot_catalog__service__pb2.ListOpsRequest.FromString,
                     response_serializer=gradtape_dot_v1_dot_catalog__service__pb2.ListOpsResponse.SerializeToString,
             ),
+            'ListOptimizers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOptimizers,
+                    request_deserializer=gradtape_dot_v1_dot_catalog__service__pb2.ListOptimizersRequest.FromString,
+                    response_serializer=gradtape_dot_v1_dot_catalog__service__pb2.ListOptimizersResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'gradtape.v1.CatalogService', rpc_method_handlers)
@@ -70,7 +87,7 @@ def add_CatalogServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CatalogService(object):
-    """Describes the op table.
+    """Describes what a session can be told to use: ops, optimizers and schedules.
     """
 
     @staticmethod
@@ -90,6 +107,33 @@ class CatalogService(object):
             '/gradtape.v1.CatalogService/ListOps',
             gradtape_dot_v1_dot_catalog__service__pb2.ListOpsRequest.SerializeToString,
             gradtape_dot_v1_dot_catalog__service__pb2.ListOpsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOptimizers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradtape.v1.CatalogService/ListOptimizers',
+            gradtape_dot_v1_dot_catalog__service__pb2.ListOptimizersRequest.SerializeToString,
+            gradtape_dot_v1_dot_catalog__service__pb2.ListOptimizersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ from . import op_pb2 as gradtape_dot_v1_dot_op__pb2
 from . import tensor_pb2 as gradtape_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19gradtape/v1/command.proto\x12\x0bgradtape.v1\x1a\x17gradtape/v1/error.proto\x1a\x14gradtape/v1/op.proto\x1a\x18gradtape/v1/tensor.proto\"]\n\x08\x43onstant\x12\x0e\n\x06output\x18\x01 \x01(\x04\x12%\n\x06tensor\x18\x02 \x01(\x0b\x32\x13.gradtape.v1.TensorH\x00\x12\x10\n\x06upload\x18\x03 \x01(\x04H\x00\x42\x08\n\x06source\"\x1a\n\x07Release\x12\x0f\n\x07handles\x18\x01 \x03(\x04\"m\n\x0e\x43reateVariable\x12\x10\n\x08variable\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\rinitial_value\x18\x03 \x01(\x04\x12\x16\n\ttrainable\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\x0c\n\n_trainable\"0\n\x0cReadVariable\x12\x10\n\x08variable\x18\x01 \x01(\x04\x12\x0e\n\x06output\x18\x02 \x01(\x04\"X\n\x0e\x41ssignVariable\x12\x10\n\x08variable\x18\x01 \x01(\x04\x12\r\n\x05value\x18\x02 \x01(\x04\x12%\n\x04mode\x18\x03 \x01(\x0e\x32\x17.gradtape.v1.AssignMode\"l\n\x0fScatterVariable\x12\x10\n\x08variable\x18\x01 \x01(\x04\x12\x0f\n\x07indices\x18\x02 \x01(\x04\x12\x0f\n\x07updates\x18\x03 \x01(\x04\x12%\n\x04mode\x18\x04 \x01(\x0e\x32\x17.gradtape.v1.AssignMode\"\x80\x01\n\x08OpenTape\x12\x0c\n\x04tape\x18\x01 \x01(\x04\x12\x12\n\npersistent\x18\x02 \x01(\x08\x12%\n\x18watch_accessed_variables\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x0e\n\x06paused\x18\x04 \x01(\x08\x42\x1b\n\x19_watch_accessed_variables\")\n\tWatchTape\x12\x0c\n\x04tape\x18\x01 \x01(\x04\x12\x0e\n\x06values\x18\x02 \x03(\x04\"3\n\x08StopTape\x12\x0c\n\x04tape\x18\x01 \x01(\x04\x12\x19\n\x11require_recording\x18\x02 \x01(\x08\"\x1a\n\nResumeTape\x12\x0c\n\x04tape\x18\x01 \x01(\x04\"\x19\n\tResetTape\x12\x0c\n\x04tape\x18\x01 \x01(\x04\"\x19\n\tCloseTape\x12\x0c\n\x04tape\x18\x01 \x01(\x04\"$\n\x14ListWatchedVariables\x12\x0c\n\x04tape\x18\x01 \x01(\x04\"3\n\x0eGradientOutput\x12\x10\n\x08gradient\x18\x01 \x01(\x04\x12\x0f\n\x07indices\x18\x02 \x01(\x04\"\xcb\x01\n\x0f\x43omputeGradient\x12\x0c\n\x04tape\x18\x01 \x01(\x04\x12\x0f\n\x07targets\x18\x02 \x03(\x04\x12\x0f\n\x07sources\x18\x03 \x03(\x04\x12,\n\x07outputs\x18\x04 \x03(\x0b\x32\x1b.gradtape.v1.GradientOutput\x12\x18\n\x10output_gradients\x18\x05 \x03(\x04\x12@\n\x15unconnected_gradients\x18\x06 \x01(\x0e\x32!.gradtape.v1.UnconnectedGradients\"c\n\x0f\x43reateOptimizer\x12\x11\n\toptimizer\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12/\n\x0fhyperparameters\x18\x03 \x03(\x0b\x32\x16.gradtape.v1.Attribute\"C\n\x0cGradientPair\x12\x10\n\x08variable\x18\x01 \x01(\x04\x12\x10\n\x08gradient\x18\x02 \x01(\x04\x12\x0f\n\x07indices\x18\x03 \x01(\x04\"M\n\x0e\x41pplyOptimizer\x12\x11\n\toptimizer\x18\x01 \x01(\x04\x12(\n\x05pairs\x18\x02 \x03(\x0b\x32\x19.gradtape.v1.GradientPair\"R\n\x0cSetOptimizer\x12\x11\n\toptimizer\x18\x01 \x01(\x04\x12/\n\x0fhyperparameters\x18\x02 \x03(\x0b\x32\x16.gradtape.v1.Attribute\"2\n\x0f\x43reateGenerator\x12\x11\n\tgenerator\x18\x01 \x01(\x04\x12\x0c\n\x04seed\x18\x02 \x01(\x03\"F\n\x12NextGeneratorState\x12\x11\n\tgenerator\x18\x01 \x01(\x04\x12\x0e\n\x06output\x18\x02 \x01(\x04\x12\r\n\x05\x64raws\x18\x03 \x01(\x03\"\x16\n\x05\x46\x65tch\x12\r\n\x05value\x18\x01 \x01(\x04\"\x19\n\x08\x44\x65scribe\x12\r\n\x05value\x18\x01 \x01(\x04\"\x06\n\x04Sync\"\xa3\t\n\x07\x43ommand\x12)\n\x08\x63onstant\x18\x01 \x01(\x0b\x32\x15.gradtape.v1.ConstantH\x00\x12\x1d\n\x02op\x18\x02 \x01(\x0b\x32\x0f.gradtape.v1.OpH\x00\x12\'\n\x07release\x18\x03 \x01(\x0b\x32\x14.gradtape.v1.ReleaseH\x00\x12\x36\n\x0f\x63reate_variable\x18\x04 \x01(\x0b\x32\x1b.gradtape.v1.CreateVariableH\x00\x12\x32\n\rread_variable\x18\x05 \x01(\x0b\x32\x19.gradtape.v1.ReadVariableH\x00\x12\x36\n\x0f\x61ssign_variable\x18\x06 \x01(\x0b\x32\x1b.gradtape.v1.AssignVariableH\x00\x12\x38\n\x10scatter_variable\x18\x07 \x01(\x0b\x32\x1c.gradtape.v1.ScatterVariableH\x00\x12*\n\topen_tape\x18\x08 \x01(\x0b\x32\x15.gradtape.v1.OpenTapeH\x00\x12,\n\nwatch_tape\x18\t \x01(\x0b\x32\x16.gradtape.v1.WatchTapeH\x00\x12*\n\tstop_tape\x18\n \x01(\x0b\x32\x15.gradtape.v1.StopTapeH\x00\x12.\n\x0bresume_tape\x18\x0b \x01(\x0b\x32\x17.gradtape.v1.ResumeTapeH\x00\x12,\n\nreset_tape\x18\x0c \x01(\x0b\x32\x16.gradtape.v1.ResetTapeH\x00\x12,\n\nclose_tape\x18\r \x01(\x0b\x32\x16.gradtape.v1.CloseTapeH\x00\x12\x43\n\x16list_watched_variables\x18\x0e \x01(\x0b\x32!.gradtape.v1.ListWatchedVariablesH\x00\x12\x38\n\x10\x63ompute_gradient\x18\x0f \x01(\x0b\x32\x1c.gradtape.v1.ComputeGradientH\x00\x12\x38\n\x10\x63reate_optimizer\x18\x10 \x01(\x0b\x32\x1c.gradtape.v1.CreateOptimizerH\x00\x12\x36\n\x0f\x61pply_optimizer\x18\x11 \x01(\x0b\x32\x1b.gradtape.v1.ApplyOptimizerH\x00\x12\x32\n\rset_optimizer\x18\x12 \x01(\x0b\x32\x19.gradtape.v1.SetOptimizerH\x00\x12\x38\n\x10\x63reate_generator\x18\x13 \x01(\x0b\x32\x1c.gradtape.v1.CreateGeneratorH\x00\x12?\n\x14next_generator_state\x18\x14 \x01(\x0b\x32\x1f.gradtape.v1.NextGeneratorStateH\x00\x12#\n\x05\x66\x65tch\x18\x15 \x01(\x0b\x32\x12.gradtape.v1.FetchH\x00\x12)\n\x08\x64\x65scribe\x18\x16 \x01(\x0b\x32\x15.gradtape.v1.DescribeH\x00\x12!\n\x04sync\x18\x17 \x01(\x0b\x32\x11.gradtape.v1.SyncH\x00\x12\x0b\n\x03tag\x18\x1e \x01(\t\x12\r\n\x05scope\x18\x1f \x01(\rB\x06\n\x04kind\"f\n\x05\x42\x61tch\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12&\n\x08\x63ommands\x18\x02 \x03(\x0b\x32\x14.gradtape.v1.Command\x12\x1d\n\x15\x61\x63knowledged_sequence\x18\x03 \x01(\x04\"\x90\x01\n\x0cGradientInfo\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.gradtape.v1.GradientKind\x12\x30\n\rabsent_reason\x18\x02 \x01(\x0e\x32\x19.gradtape.v1.AbsentReason\x12%\n\x04spec\x18\x03 \x01(\x0b\x32\x17.gradtape.v1.TensorSpec\"=\n\rGradientReply\x12,\n\tgradients\x18\x01 \x03(\x0b\x32\x19.gradtape.v1.GradientInfo\"$\n\x0eOptimizerReply\x12\x12\n\niterations\x18\x01 \x01(\x03\"#\n\x0eVariablesReply\x12\x11\n\tvariables\x18\x01 \x03(\x04\"\x0b\n\tSyncReply\"\xe6\x02\n\x05Reply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.gradtape.v1.ErrorH\x00\x12%\n\x06tensor\x18\x03 \x01(\x0b\x32\x13.gradtape.v1.TensorH\x00\x12\'\n\x04spec\x18\x04 \x01(\x0b\x32\x17.gradtape.v1.TensorSpecH\x00\x12.\n\x08gradient\x18\x05 \x01(\x0b\x32\x1a.gradtape.v1.GradientReplyH\x00\x12\x30\n\toptimizer\x18\x06 \x01(\x0b\x32\x1b.gradtape.v1.OptimizerReplyH\x00\x12\x30\n\tvariables\x18\x07 \x01(\x0b\x32\x1b.gradtape.v1.VariablesReplyH\x00\x12&\n\x04sync\x18\x08 \x01(\x0b\x32\x16.gradtape.v1.SyncReplyH\x00\x12\x10\n\x08warnings\x18\t \x03(\tB\x08\n\x06result\"w\n\x06Timing\x12\x10\n\x08queue_ns\x18\x01 \x01(\x04\x12\x14\n\x0c\x65xecution_ns\x18\x02 \x01(\x04\x12\x15\n\rrequest_bytes\x18\x03 \x01(\x04\x12\x18\n\x10\x62\x61\x63klog_commands\x18\x04 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\"p\n\nBatchReply\x12\x18\n\x10\x61pplied_sequence\x18\x01 \x01(\x04\x12#\n\x07replies\x18\x02 \x03(\x0b\x32\x12.gradtape.v1.Reply\x12#\n\x06timing\x18\x03 \x01(\x0b\x32\x13.gradtape.v1.Timing*q\n\nAssignMode\x12\x1b\n\x17\x41SSIGN_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41SSIGN_MODE_REPLACE\x10\x01\x12\x13\n\x0f\x41SSIGN_MODE_ADD\x10\x02\x12\x18\n\x14\x41SSIGN_MODE_SUBTRACT\x10\x03*}\n\x14UnconnectedGradients\x12%\n!UNCONNECTED_GRADIENTS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aUNCONNECTED_GRADIENTS_NONE\x10\x01\x12\x1e\n\x1aUNCONNECTED_GRADIENTS_ZERO\x10\x02*\x99\x01\n\x0cGradientKind\x12\x1d\n\x19GRADIENT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13GRADIENT_KIND_DENSE\x10\x01\x12\x18\n\x14GRADIENT_KIND_SPARSE\x10\x02\x12\x18\n\x14GRADIENT_KIND_ABSENT\x10\x03\x12\x1d\n\x19GRADIENT_KIND_ZERO_FILLED\x10\x04*\xc2\x01\n\x0c\x41\x62sentReason\x12\x1d\n\x19\x41\x42SENT_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41\x42SENT_REASON_NOT_WATCHED\x10\x01\x12\x17\n\x13\x41\x42SENT_REASON_DTYPE\x10\x02\x12\x1f\n\x1b\x41\x42SENT_REASON_STOP_GRADIENT\x10\x03\x12\x1f\n\x1b\x41\x42SENT_REASON_NO_DERIVATIVE\x10\x04\x12\x19\n\x15\x41\x42SENT_REASON_NO_PATH\x10\x05\x42\x38\n\x0f\x64\x65v.gradtape.v1P\x01Z#gradtape.dev/gradtape/v1;gradtapev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19gradtape/v1/command.proto\x12\x0bgradtape.v1\x1a\x17gradtape/v1/error.proto\x1a\x14gradtape/v1/op.proto\x1a\x18gradtape/v1/tensor.proto\"]\n\x08\x43onstant\x12\x0e\n\x06output\x18\x01 \x01(\x04\x12%\n\x06tensor\x18\x02 \x01(\x0b\x32\x13.gradtape.v1.TensorH\x00\x12\x10\n\x06upload\x18\x03 \x01(\x04H\x00\x42\x08\n\x06source\"\x1a\n\x07Release\x12\x0f\n\x07handles\x18\x01 \x03(\x04\"m\n\x0e\x43reateVariable\x12\x10\n\x08variable\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\rinitial_value\x18\x03 \x01(\x04\x12\x16\n\ttrainable\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\x0c\n\n_trainable\"0\n\x0cReadVariable\x12\x10\n\x08variable\x18\x01 \x01(\x04\x12\x0e\n\x06output\x18\x02 \x01(\x04\"X\n\x0e\x41ssignVariable\x12\x10\n\x08variable\x18\x01 \x01(\x04\x12\r\n\x05value\x18\x02 \x01(\x04\x12%\n\x04mode\x18\x03 \x01(\x0e\x32\x17.gradtape.v1.AssignMode\"l\n\x0fScatterVariable\x12\x10\n\x08variable\x18\x01 \x01(\x04\x12\x0f\n\x07indices\x18\x02 \x01(\x04\x12\x0f\n\x07updates\x18\x03 \x01(\x04\x12%\n\x04mode\x18\x04 \x01(\x0e\x32\x17.gradtape.v1.AssignMode\"\x80\x01\n\x08OpenTape\x12\x0c\n\x04tape\x18\x01 \x01(\x04\x12\x12\n\npersistent\x18\x02 \x01(\x08\x12%\n\x18watch_accessed_variables\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x0e\n\x06paused\x18\x04 \x01(\x08\x42\x1b\n\x19_watch_accessed_variables\")\n\tWatchTape\x12\x0c\n\x04tape\x18\x01 \x01(\x04\x12\x0e\n\x06values\x18\x02 \x03(\x04\"3\n\x08StopTape\x12\x0c\n\x04tape\x18\x01 \x01(\x04\x12\x19\n\x11require_recording\x18\x02 \x01(\x08\"\x1a\n\nResumeTape\x12\x0c\n\x04tape\x18\x01 \x01(\x04\"\x19\n\tResetTape\x12\x0c\n\x04tape\x18\x01 \x01(\x04\"\x19\n\tCloseTape\x12\x0c\n\x04tape\x18\x01 \x01(\x04\"$\n\x14ListWatchedVariables\x12\x0c\n\x04tape\x18\x01 \x01(\x04\"3\n\x0eGradientOutput\x12\x10\n\x08gradient\x18\x01 \x01(\x04\x12\x0f\n\x07indices\x18\x02 \x01(\x04\"\xcb\x01\n\x0f\x43omputeGradient\x12\x0c\n\x04tape\x18\x01 \x01(\x04\x12\x0f\n\x07targets\x18\x02 \x03(\x04\x12\x0f\n\x07sources\x18\x03 \x03(\x04\x12,\n\x07outputs\x18\x04 \x03(\x0b\x32\x1b.gradtape.v1.GradientOutput\x12\x18\n\x10output_gradients\x18\x05 \x03(\x04\x12@\n\x15unconnected_gradients\x18\x06 \x01(\x0e\x32!.gradtape.v1.UnconnectedGradients\"\xa6\x01\n\x0f\x43reateOptimizer\x12\x11\n\toptimizer\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12/\n\x0fhyperparameters\x18\x03 \x03(\x0b\x32\x16.gradtape.v1.Attribute\x12\x41\n\x16learning_rate_schedule\x18\x04 \x01(\x0b\x32!.gradtape.v1.LearningRateSchedule\"P\n\x14LearningRateSchedule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\nattributes\x18\x02 \x03(\x0b\x32\x16.gradtape.v1.Attribute\"\x8e\x01\n\x0cGradientPair\x12\x10\n\x08variable\x18\x01 \x01(\x04\x12\x10\n\x08gradient\x18\x02 \x01(\x04\x12\x0f\n\x07indices\x18\x03 \x01(\x04\x12!\n\x19\x65xclude_from_weight_decay\x18\x04 \x01(\x08\x12&\n\x1e\x65xclude_from_orthogonalization\x18\x05 \x01(\x08\"M\n\x0e\x41pplyOptimizer\x12\x11\n\toptimizer\x18\x01 \x01(\x04\x12(\n\x05pairs\x18\x02 \x03(\x0b\x32\x19.gradtape.v1.GradientPair\"\x95\x01\n\x0cSetOptimizer\x12\x11\n\toptimizer\x18\x01 \x01(\x04\x12/\n\x0fhyperparameters\x18\x02 \x03(\x0b\x32\x16.gradtape.v1.Attribute\x12\x41\n\x16learning_rate_schedule\x18\x03 \x01(\x0b\x32!.gradtape.v1.LearningRateSchedule\"R\n\rReadOptimizer\x12\x11\n\toptimizer\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08variable\x18\x03 \x01(\x04\x12\x0e\n\x06output\x18\x04 \x01(\x04\"2\n\x0f\x43reateGenerator\x12\x11\n\tgenerator\x18\x01 \x01(\x04\x12\x0c\n\x04seed\x18\x02 \x01(\x03\"F\n\x12NextGeneratorState\x12\x11\n\tgenerator\x18\x01 \x01(\x04\x12\x0e\n\x06output\x18\x02 \x01(\x04\x12\r\n\x05\x64raws\x18\x03 \x01(\x03\"\x16\n\x05\x46\x65tch\x12\r\n\x05value\x18\x01 \x01(\x04\"\x19\n\x08\x44\x65scribe\x12\r\n\x05value\x18\x01 \x01(\x04\"\x06\n\x04Sync\"\xd9\t\n\x07\x43ommand\x12)\n\x08\x63onstant\x18\x01 \x01(\x0b\x32\x15.gradtape.v1.ConstantH\x00\x12\x1d\n\x02op\x18\x02 \x01(\x0b\x32\x0f.gradtape.v1.OpH\x00\x12\'\n\x07release\x18\x03 \x01(\x0b\x32\x14.gradtape.v1.ReleaseH\x00\x12\x36\n\x0f\x63reate_variable\x18\x04 \x01(\x0b\x32\x1b.gradtape.v1.CreateVariableH\x00\x12\x32\n\rread_variable\x18\x05 \x01(\x0b\x32\x19.gradtape.v1.ReadVariableH\x00\x12\x36\n\x0f\x61ssign_variable\x18\x06 \x01(\x0b\x32\x1b.gradtape.v1.AssignVariableH\x00\x12\x38\n\x10scatter_variable\x18\x07 \x01(\x0b\x32\x1c.gradtape.v1.ScatterVariableH\x00\x12*\n\topen_tape\x18\x08 \x01(\x0b\x32\x15.gradtape.v1.OpenTapeH\x00\x12,\n\nwatch_tape\x18\t \x01(\x0b\x32\x16.gradtape.v1.WatchTapeH\x00\x12*\n\tstop_tape\x18\n \x01(\x0b\x32\x15.gradtape.v1.StopTapeH\x00\x12.\n\x0bresume_tape\x18\x0b \x01(\x0b\x32\x17.gradtape.v1.ResumeTapeH\x00\x12,\n\nreset_tape\x18\x0c \x01(\x0b\x32\x16.gradtape.v1.ResetTapeH\x00\x12,\n\nclose_tape\x18\r \x01(\x0b\x32\x16.gradtape.v1.CloseTapeH\x00\x12\x43\n\x16list_watched_variables\x18\x0e \x01(\x0b\x32!.gradtape.v1.ListWatchedVariablesH\x00\x12\x38\n\x10\x63ompute_gradient\x18\x0f \x01(\x0b\x32\x1c.gradtape.v1.ComputeGradientH\x00\x12\x38\n\x10\x63reate_optimizer\x18\x10 \x01(\x0b\x32\x1c.gradtape.v1.CreateOptimizerH\x00\x12\x36\n\x0f\x61pply_optimizer\x18\x11 \x01(\x0b\x32\x1b.gradtape.v1.ApplyOptimizerH\x00\x12\x32\n\rset_optimizer\x18\x12 \x01(\x0b\x32\x19.gradtape.v1.SetOptimizerH\x00\x12\x38\n\x10\x63reate_generator\x18\x13 \x01(\x0b\x32\x1c.gradtape.v1.CreateGeneratorH\x00\x12?\n\x14next_generator_state\x18\x14 \x01(\x0b\x32\x1f.gradtape.v1.NextGeneratorStateH\x00\x12#\n\x05\x66\x65tch\x18\x15 \x01(\x0b\x32\x12.gradtape.v1.FetchH\x00\x12)\n\x08\x64\x65scribe\x18\x16 \x01(\x0b\x32\x15.gradtape.v1.DescribeH\x00\x12!\n\x04sync\x18\x17 \x01(\x0b\x32\x11.gradtape.v1.SyncH\x00\x12\x34\n\x0eread_optimizer\x18( \x01(\x0b\x32\x1a.gradtape.v1.ReadOptimizerH\x00\x12\x0b\n\x03tag\x18\x1e \x01(\t\x12\r\n\x05scope\x18\x1f \x01(\rB\x06\n\x04kind\"f\n\x05\x42\x61tch\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12&\n\x08\x63ommands\x18\x02 \x03(\x0b\x32\x14.gradtape.v1.Command\x12\x1d\n\x15\x61\x63knowledged_sequence\x18\x03 \x01(\x04\"\x90\x01\n\x0cGradientInfo\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.gradtape.v1.GradientKind\x12\x30\n\rabsent_reason\x18\x02 \x01(\x0e\x32\x19.gradtape.v1.AbsentReason\x12%\n\x04spec\x18\x03 \x01(\x0b\x32\x17.gradtape.v1.TensorSpec\"=\n\rGradientReply\x12,\n\tgradients\x18\x01 \x03(\x0b\x32\x19.gradtape.v1.GradientInfo\"`\n\x0eOptimizerReply\x12\x12\n\niterations\x18\x01 \x01(\x03\x12\x15\n\rlearning_rate\x18\x02 \x01(\x01\x12\x0f\n\x07skipped\x18\x03 \x01(\x08\x12\x12\n\nloss_scale\x18\x04 \x01(\x01\"#\n\x0eVariablesReply\x12\x11\n\tvariables\x18\x01 \x03(\x04\"\x0b\n\tSyncReply\"\xe6\x02\n\x05Reply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.gradtape.v1.ErrorH\x00\x12%\n\x06tensor\x18\x03 \x01(\x0b\x32\x13.gradtape.v1.TensorH\x00\x12\'\n\x04spec\x18\x04 \x01(\x0b\x32\x17.gradtape.v1.TensorSpecH\x00\x12.\n\x08gradient\x18\x05 \x01(\x0b\x32\x1a.gradtape.v1.GradientReplyH\x00\x12\x30\n\toptimizer\x18\x06 \x01(\x0b\x32\x1b.gradtape.v1.OptimizerReplyH\x00\x12\x30\n\tvariables\x18\x07 \x01(\x0b\x32\x1b.gradtape.v1.VariablesReplyH\x00\x12&\n\x04sync\x18\x08 \x01(\x0b\x32\x16.gradtape.v1.SyncReplyH\x00\x12\x10\n\x08warnings\x18\t \x03(\tB\x08\n\x06result\"w\n\x06Timing\x12\x10\n\x08queue_ns\x18\x01 \x01(\x04\x12\x14\n\x0c\x65xecution_ns\x18\x02 \x01(\x04\x12\x15\n\rrequest_bytes\x18\x03 \x01(\x04\x12\x18\n\x10\x62\x61\x63klog_commands\x18\x04 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\"p\n\nBatchReply\x12\x18\n\x10\x61pplied_sequence\x18\x01 \x01(\x04\x12#\n\x07replies\x18\x02 \x03(\x0b\x32\x12.gradtape.v1.Reply\x12#\n\x06timing\x18\x03 \x01(\x0b\x32\x13.gradtape.v1.Timing*q\n\nAssignMode\x12\x1b\n\x17\x41SSIGN_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41SSIGN_MODE_REPLACE\x10\x01\x12\x13\n\x0f\x41SSIGN_MODE_ADD\x10\x02\x12\x18\n\x14\x41SSIGN_MODE_SUBTRACT\x10\x03*}\n\x14UnconnectedGradients\x12%\n!UNCONNECTED_GRADIENTS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aUNCONNECTED_GRADIENTS_NONE\x10\x01\x12\x1e\n\x1aUNCONNECTED_GRADIENTS_ZERO\x10\x02*\x99\x01\n\x0cGradientKind\x12\x1d\n\x19GRADIENT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13GRADIENT_KIND_DENSE\x10\x01\x12\x18\n\x14GRADIENT_KIND_SPARSE\x10\x02\x12\x18\n\x14GRADIENT_KIND_ABSENT\x10\x03\x12\x1d\n\x19GRADIENT_KIND_ZERO_FILLED\x10\x04*\xc2\x01\n\x0c\x41\x62sentReason\x12\x1d\n\x19\x41\x42SENT_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41\x42SENT_REASON_NOT_WATCHED\x10\x01\x12\x17\n\x13\x41\x42SENT_REASON_DTYPE\x10\x02\x12\x1f\n\x1b\x41\x42SENT_REASON_STOP_GRADIENT\x10\x03\x12\x1f\n\x1b\x41\x42SENT_REASON_NO_DERIVATIVE\x10\x04\x12\x19\n\x15\x41\x42SENT_REASON_NO_PATH\x10\x05\x42\x38\n\x0f\x64\x65v.gradtape.v1P\x01Z#gradtape.dev/gradtape/v1;gradtapev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,14 +35,14 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gradtape.v1.command_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.gradtape.v1P\001Z#gradtape.dev/gradtape/v1;gradtapev1'
-  _globals['_ASSIGNMODE']._serialized_start=3909
-  _globals['_ASSIGNMODE']._serialized_end=4022
-  _globals['_UNCONNECTEDGRADIENTS']._serialized_start=4024
-  _globals['_UNCONNECTEDGRADIENTS']._serialized_end=4149
-  _globals['_GRADIENTKIND']._serialized_start=4152
-  _globals['_GRADIENTKIND']._serialized_end=4305
-  _globals['_ABSENTREASON']._serialized_start=4308
-  _globals['_ABSENTREASON']._serialized_end=4502
+  _globals['_ASSIGNMODE']._serialized_start=4401
+  _globals['_ASSIGNMODE']._serialized_end=4514
+  _globals['_UNCONNECTEDGRADIENTS']._serialized_start=4516
+  _globals['_UNCONNECTEDGRADIENTS']._serialized_end=4641
+  _globals['_GRADIENTKIND']._serialized_start=4644
+  _globals['_GRADIENTKIND']._serialized_end=4797
+  _globals['_ABSENTREASON']._serialized_start=4800
+  _globals['_ABSENTREASON']._serialized_end=4994
   _globals['_CONSTANT']._serialized_start=115
   _globals['_CONSTANT']._serialized_end=208
   _globals['_RELEASE']._serialized_start=210
@@ -73,42 +73,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GRADIENTOUTPUT']._serialized_end=997
   _globals['_COMPUTEGRADIENT']._serialized_start=1000
   _globals['_COMPUTEGRADIENT']._serialized_end=1203
-  _globals['_CREATEOPTIMIZER']._serialized_start=1205
-  _globals['_CREATEOPTIMIZER']._serialized_end=1304
-  _globals['_GRADIENTPAIR']._serialized_start=1306
-  _globals['_GRADIENTPAIR']._serialized_end=1373
-  _globals['_APPLYOPTIMIZER']._serialized_start=1375
-  _globals['_APPLYOPTIMIZER']._serialized_end=1452
-  _globals['_SETOPTIMIZER']._serialized_start=1454
-  _globals['_SETOPTIMIZER']._serialized_end=1536
-  _globals['_CREATEGENERATOR']._serialized_start=1538
-  _globals['_CREATEGENERATOR']._serialized_end=1588
-  _globals['_NEXTGENERATORSTATE']._serialized_start=1590
-  _globals['_NEXTGENERATORSTATE']._serialized_end=1660
-  _globals['_FETCH']._serialized_start=1662
-  _globals['_FETCH']._serialized_end=1684
-  _globals['_DESCRIBE']._serialized_start=1686
-  _globals['_DESCRIBE']._serialized_end=1711
-  _globals['_SYNC']._serialized_start=1713
-  _globals['_SYNC']._serialized_end=1719
-  _globals['_COMMAND']._serialized_start=1722
-  _globals['_COMMAND']._serialized_end=2909
-  _globals['_BATCH']._serialized_start=2911
-  _globals['_BATCH']._serialized_end=3013
-  _globals['_GRADIENTINFO']._serialized_start=3016
-  _globals['_GRADIENTINFO']._serialized_end=3160
-  _globals['_GRADIENTREPLY']._serialized_start=3162
-  _globals['_GRADIENTREPLY']._serialized_end=3223
-  _globals['_OPTIMIZERREPLY']._serialized_start=3225
-  _globals['_OPTIMIZERREPLY']._serialized_end=3261
-  _globals['_VARIABLESREPLY']._serialized_start=3263
-  _globals['_VARIABLESREPLY']._serialized_end=3298
-  _globals['_SYNCREPLY']._serialized_start=3300
-  _globals['_SYNCREPLY']._serialized_end=3311
-  _globals['_REPLY']._serialized_start=3314
-  _globals['_REPLY']._serialized_end=3672
-  _globals['_TIMING']._serialized_start=3674
-  _globals['_TIMING']._serialized_end=3793
-  _globals['_BATCHREPLY']._serialized_start=3795
-  _globals['_BATCHREPLY']._serialized_end=3907
+  _globals['_CREATEOPTIMIZER']._serialized_start=1206
+  _globals['_CREATEOPTIMIZER']._serialized_end=1372
+  _globals['_LEARNINGRATESCHEDULE']._serialized_start=1374
+  _globals['_LEARNINGRATESCHEDULE']._serialized_end=1454
+  _globals['_GRADIENTPAIR']._serialized_start=1457
+  _globals['_GRADIENTPAIR']._serialized_end=1599
+  _globals['_APPLYOPTIMIZER']._serialized_start=1601
+  _globals['_APPLYOPTIMIZER']._serialized_end=1678
+  _globals['_SETOPTIMIZER']._serialized_start=1681
+  _globals['_SETOPTIMIZER']._serialized_end=1830
+  _globals['_READOPTIMIZER']._serialized_start=1832
+  _globals['_READOPTIMIZER']._serialized_end=1914
+  _globals['_CREATEGENERATOR']._serialized_start=1916
+  _globals['_CREATEGENERATOR']._serialized_end=1966
+  _globals['_NEXTGENERATORSTATE']._serialized_start=1968
+  _globals['_NEXTGENERATORSTATE']._serialized_end=2038
+  _globals['_FETCH']._serialized_start=2040
+  _globals['_FETCH']._serialized_end=2062
+  _globals['_DESCRIBE']._serialized_start=2064
+  _globals['_DESCRIBE']._serialized_end=2089
+  _globals['_SYNC']._serialized_start=2091
+  _globals['_SYNC']._serialized_end=2097
+  _globals['_COMMAND']._serialized_start=2100
+  _globals['_COMMAND']._serialized_end=3341
+  _globals['_BATCH']._serialized_start=3343
+  _globals['_BATCH']._serialized_end=3445
+  _globals['_GRADIENTINFO']._serialized_start=3448
+  _globals['_GRADIENTINFO']._serialized_end=3592
+  _globals['_GRADIENTREPLY']._serialized_start=3594
+  _globals['_GRADIENTREPLY']._serialized_end=3655
+  _globals['_OPTIMIZERREPLY']._serialized_start=3657
+  _globals['_OPTIMIZERREPLY']._serialized_end=3753
+  _globals['_VARIABLESREPLY']._serialized_start=3755
+  _globals['_VARIABLESREPLY']._serialized_end=3790
+  _globals['_SYNCREPLY']._serialized_start=3792
+  _globals['_SYNCREPLY']._serialized_end=3803
+  _globals['_REPLY']._serialized_start=3806
+  _globals['_REPLY']._serialized_end=4164
+  _globals['_TIMING']._serialized_start=4166
+  _globals['_TIMING']._serialized_end=4285
+  _globals['_BATCHREPLY']._serialized_start=4287
+  _globals['_BATCHREPLY']._serialized_end=4399
 # @@protoc_insertion_point(module_scope)

@@ -193,24 +193,38 @@ class ComputeGradient(_message.Message):
     def __init__(self, tape: _Optional[int] = ..., targets: _Optional[_Iterable[int]] = ..., sources: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[_Union[GradientOutput, _Mapping]]] = ..., output_gradients: _Optional[_Iterable[int]] = ..., unconnected_gradients: _Optional[_Union[UnconnectedGradients, str]] = ...) -> None: ...
 
 class CreateOptimizer(_message.Message):
-    __slots__ = ("optimizer", "name", "hyperparameters")
+    __slots__ = ("optimizer", "name", "hyperparameters", "learning_rate_schedule")
     OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     HYPERPARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_SCHEDULE_FIELD_NUMBER: _ClassVar[int]
     optimizer: int
     name: str
     hyperparameters: _containers.RepeatedCompositeFieldContainer[_op_pb2.Attribute]
-    def __init__(self, optimizer: _Optional[int] = ..., name: _Optional[str] = ..., hyperparameters: _Optional[_Iterable[_Union[_op_pb2.Attribute, _Mapping]]] = ...) -> None: ...
+    learning_rate_schedule: LearningRateSchedule
+    def __init__(self, optimizer: _Optional[int] = ..., name: _Optional[str] = ..., hyperparameters: _Optional[_Iterable[_Union[_op_pb2.Attribute, _Mapping]]] = ..., learning_rate_schedule: _Optional[_Union[LearningRateSchedule, _Mapping]] = ...) -> None: ...
+
+class LearningRateSchedule(_message.Message):
+    __slots__ = ("name", "attributes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    attributes: _containers.RepeatedCompositeFieldContainer[_op_pb2.Attribute]
+    def __init__(self, name: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[_op_pb2.Attribute, _Mapping]]] = ...) -> None: ...
 
 class GradientPair(_message.Message):
-    __slots__ = ("variable", "gradient", "indices")
+    __slots__ = ("variable", "gradient", "indices", "exclude_from_weight_decay", "exclude_from_orthogonalization")
     VARIABLE_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
     INDICES_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_FROM_WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_FROM_ORTHOGONALIZATION_FIELD_NUMBER: _ClassVar[int]
     variable: int
     gradient: int
     indices: int
-    def __init__(self, variable: _Optional[int] = ..., gradient: _Optional[int] = ..., indices: _Optional[int] = ...) -> None: ...
+    exclude_from_weight_decay: bool
+    exclude_from_orthogonalization: bool
+    def __init__(self, variable: _Optional[int] = ..., gradient: _Optional[int] = ..., indices: _Optional[int] = ..., exclude_from_weight_decay: bool = ..., exclude_from_orthogonalization: bool = ...) -> None: ...
 
 class ApplyOptimizer(_message.Message):
     __slots__ = ("optimizer", "pairs")
@@ -221,12 +235,26 @@ class ApplyOptimizer(_message.Message):
     def __init__(self, optimizer: _Optional[int] = ..., pairs: _Optional[_Iterable[_Union[GradientPair, _Mapping]]] = ...) -> None: ...
 
 class SetOptimizer(_message.Message):
-    __slots__ = ("optimizer", "hyperparameters")
+    __slots__ = ("optimizer", "hyperparameters", "learning_rate_schedule")
     OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     HYPERPARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_SCHEDULE_FIELD_NUMBER: _ClassVar[int]
     optimizer: int
     hyperparameters: _containers.RepeatedCompositeFieldContainer[_op_pb2.Attribute]
-    def __init__(self, optimizer: _Optional[int] = ..., hyperparameters: _Optional[_Iterable[_Union[_op_pb2.Attribute, _Mapping]]] = ...) -> None: ...
+    learning_rate_schedule: LearningRateSchedule
+    def __init__(self, optimizer: _Optional[int] = ..., hyperparameters: _Optional[_Iterable[_Union[_op_pb2.Attribute, _Mapping]]] = ..., learning_rate_schedule: _Optional[_Union[LearningRateSchedule, _Mapping]] = ...) -> None: ...
+
+class ReadOptimizer(_message.Message):
+    __slots__ = ("optimizer", "name", "variable", "output")
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    optimizer: int
+    name: str
+    variable: int
+    output: int
+    def __init__(self, optimizer: _Optional[int] = ..., name: _Optional[str] = ..., variable: _Optional[int] = ..., output: _Optional[int] = ...) -> None: ...
 
 class CreateGenerator(_message.Message):
     __slots__ = ("generator", "seed")
@@ -263,7 +291,7 @@ class Sync(_message.Message):
     def __init__(self) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("constant", "op", "release", "create_variable", "read_variable", "assign_variable", "scatter_variable", "open_tape", "watch_tape", "stop_tape", "resume_tape", "reset_tape", "close_tape", "list_watched_variables", "compute_gradient", "create_optimizer", "apply_optimizer", "set_optimizer", "create_generator", "next_generator_state", "fetch", "describe", "sync", "tag", "scope")
+    __slots__ = ("constant", "op", "release", "create_variable", "read_variable", "assign_variable", "scatter_variable", "open_tape", "watch_tape", "stop_tape", "resume_tape", "reset_tape", "close_tape", "list_watched_variables", "compute_gradient", "create_optimizer", "apply_optimizer", "set_optimizer", "create_generator", "next_generator_state", "fetch", "describe", "sync", "read_optimizer", "tag", "scope")
     CONSTANT_FIELD_NUMBER: _ClassVar[int]
     OP_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
@@ -287,6 +315,7 @@ class Command(_message.Message):
     FETCH_FIELD_NUMBER: _ClassVar[int]
     DESCRIBE_FIELD_NUMBER: _ClassVar[int]
     SYNC_FIELD_NUMBER: _ClassVar[int]
+    READ_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     TAG_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     constant: Constant
@@ -312,9 +341,10 @@ class Command(_message.Message):
     fetch: Fetch
     describe: Describe
     sync: Sync
+    read_optimizer: ReadOptimizer
     tag: str
     scope: int
-    def __init__(self, constant: _Optional[_Union[Constant, _Mapping]] = ..., op: _Optional[_Union[_op_pb2.Op, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., create_variable: _Optional[_Union[CreateVariable, _Mapping]] = ..., read_variable: _Optional[_Union[ReadVariable, _Mapping]] = ..., assign_variable: _Optional[_Union[AssignVariable, _Mapping]] = ..., scatter_variable: _Optional[_Union[ScatterVariable, _Mapping]] = ..., open_tape: _Optional[_Union[OpenTape, _Mapping]] = ..., watch_tape: _Optional[_Union[WatchTape, _Mapping]] = ..., stop_tape: _Optional[_Union[StopTape, _Mapping]] = ..., resume_tape: _Optional[_Union[ResumeTape, _Mapping]] = ..., reset_tape: _Optional[_Union[ResetTape, _Mapping]] = ..., close_tape: _Optional[_Union[CloseTape, _Mapping]] = ..., list_watched_variables: _Optional[_Union[ListWatchedVariables, _Mapping]] = ..., compute_gradient: _Optional[_Union[ComputeGradient, _Mapping]] = ..., create_optimizer: _Optional[_Union[CreateOptimizer, _Mapping]] = ..., apply_optimizer: _Optional[_Union[ApplyOptimizer, _Mapping]] = ..., set_optimizer: _Optional[_Union[SetOptimizer, _Mapping]] = ..., create_generator: _Optional[_Union[CreateGenerator, _Mapping]] = ..., next_generator_state: _Optional[_Union[NextGeneratorState, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., tag: _Optional[str] = ..., scope: _Optional[int] = ...) -> None: ...
+    def __init__(self, constant: _Optional[_Union[Constant, _Mapping]] = ..., op: _Optional[_Union[_op_pb2.Op, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., create_variable: _Optional[_Union[CreateVariable, _Mapping]] = ..., read_variable: _Optional[_Union[ReadVariable, _Mapping]] = ..., assign_variable: _Optional[_Union[AssignVariable, _Mapping]] = ..., scatter_variable: _Optional[_Union[ScatterVariable, _Mapping]] = ..., open_tape: _Optional[_Union[OpenTape, _Mapping]] = ..., watch_tape: _Optional[_Union[WatchTape, _Mapping]] = ..., stop_tape: _Optional[_Union[StopTape, _Mapping]] = ..., resume_tape: _Optional[_Union[ResumeTape, _Mapping]] = ..., reset_tape: _Optional[_Union[ResetTape, _Mapping]] = ..., close_tape: _Optional[_Union[CloseTape, _Mapping]] = ..., list_watched_variables: _Optional[_Union[ListWatchedVariables, _Mapping]] = ..., compute_gradient: _Optional[_Union[ComputeGradient, _Mapping]] = ..., create_optimizer: _Optional[_Union[CreateOptimizer, _Mapping]] = ..., apply_optimizer: _Optional[_Union[ApplyOptimizer, _Mapping]] = ..., set_optimizer: _Optional[_Union[SetOptimizer, _Mapping]] = ..., create_generator: _Optional[_Union[CreateGenerator, _Mapping]] = ..., next_generator_state: _Optional[_Union[NextGeneratorState, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., read_optimizer: _Optional[_Union[ReadOptimizer, _Mapping]] = ..., tag: _Optional[str] = ..., scope: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("first_sequence", "commands", "acknowledged_sequence")
@@ -343,10 +373,16 @@ class GradientReply(_message.Message):
     def __init__(self, gradients: _Optional[_Iterable[_Union[GradientInfo, _Mapping]]] = ...) -> None: ...
 
 class OptimizerReply(_message.Message):
-    __slots__ = ("iterations",)
+    __slots__ = ("iterations", "learning_rate", "skipped", "loss_scale")
     ITERATIONS_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    LOSS_SCALE_FIELD_NUMBER: _ClassVar[int]
     iterations: int
-    def __init__(self, iterations: _Optional[int] = ...) -> None: ...
+    learning_rate: float
+    skipped: bool
+    loss_scale: float
+    def __init__(self, iterations: _Optional[int] = ..., learning_rate: _Optional[float] = ..., skipped: bool = ..., loss_scale: _Optional[float] = ...) -> None: ...
 
 class VariablesReply(_message.Message):
     __slots__ = ("variables",)

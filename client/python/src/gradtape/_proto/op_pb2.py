@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from . import tensor_pb2 as gradtape_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14gradtape/v1/op.proto\x12\x0bgradtape.v1\x1a\x18gradtape/v1/tensor.proto\"\x1d\n\x0bIntegerList\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\xdb\x01\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12\x16\n\x0cstring_value\x18\x05 \x01(\tH\x00\x12,\n\x0b\x64type_value\x18\x06 \x01(\x0e\x32\x15.gradtape.v1.DataTypeH\x00\x12.\n\nints_value\x18\x07 \x01(\x0b\x32\x18.gradtape.v1.IntegerListH\x00\x42\x07\n\x05value\"_\n\x02Op\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06inputs\x18\x02 \x03(\x04\x12\x0f\n\x07outputs\x18\x03 \x03(\x04\x12*\n\nattributes\x18\x04 \x03(\x0b\x32\x16.gradtape.v1.AttributeB8\n\x0f\x64\x65v.gradtape.v1P\x01Z#gradtape.dev/gradtape/v1;gradtapev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14gradtape/v1/op.proto\x12\x0bgradtape.v1\x1a\x18gradtape/v1/tensor.proto\"\x1d\n\x0bIntegerList\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\x1c\n\nDoubleList\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x8d\x02\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12\x16\n\x0cstring_value\x18\x05 \x01(\tH\x00\x12,\n\x0b\x64type_value\x18\x06 \x01(\x0e\x32\x15.gradtape.v1.DataTypeH\x00\x12.\n\nints_value\x18\x07 \x01(\x0b\x32\x18.gradtape.v1.IntegerListH\x00\x12\x30\n\rdoubles_value\x18\x08 \x01(\x0b\x32\x17.gradtape.v1.DoubleListH\x00\x42\x07\n\x05value\"_\n\x02Op\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06inputs\x18\x02 \x03(\x04\x12\x0f\n\x07outputs\x18\x03 \x03(\x04\x12*\n\nattributes\x18\x04 \x03(\x0b\x32\x16.gradtape.v1.AttributeB8\n\x0f\x64\x65v.gradtape.v1P\x01Z#gradtape.dev/gradtape/v1;gradtapev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.gradtape.v1P\001Z#gradtape.dev/gradtape/v1;gradtapev1'
   _globals['_INTEGERLIST']._serialized_start=63
   _globals['_INTEGERLIST']._serialized_end=92
-  _globals['_ATTRIBUTE']._serialized_start=95
-  _globals['_ATTRIBUTE']._serialized_end=314
-  _globals['_OP']._serialized_start=316
-  _globals['_OP']._serialized_end=411
+  _globals['_DOUBLELIST']._serialized_start=94
+  _globals['_DOUBLELIST']._serialized_end=122
+  _globals['_ATTRIBUTE']._serialized_start=125
+  _globals['_ATTRIBUTE']._serialized_end=394
+  _globals['_OP']._serialized_start=396
+  _globals['_OP']._serialized_end=491
 # @@protoc_insertion_point(module_scope)

@@ -13,8 +13,14 @@ class IntegerList(_message.Message):
     values: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, values: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class DoubleList(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
+
 class Attribute(_message.Message):
-    __slots__ = ("name", "bool_value", "int_value", "double_value", "string_value", "dtype_value", "ints_value")
+    __slots__ = ("name", "bool_value", "int_value", "double_value", "string_value", "dtype_value", "ints_value", "doubles_value")
     NAME_FIELD_NUMBER: _ClassVar[int]
     BOOL_VALUE_FIELD_NUMBER: _ClassVar[int]
     INT_VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +28,7 @@ class Attribute(_message.Message):
     STRING_VALUE_FIELD_NUMBER: _ClassVar[int]
     DTYPE_VALUE_FIELD_NUMBER: _ClassVar[int]
     INTS_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DOUBLES_VALUE_FIELD_NUMBER: _ClassVar[int]
     name: str
     bool_value: bool
     int_value: int
@@ -29,7 +36,8 @@ class Attribute(_message.Message):
     string_value: str
     dtype_value: _tensor_pb2.DataType
     ints_value: IntegerList
-    def __init__(self, name: _Optional[str] = ..., bool_value: bool = ..., int_value: _Optional[int] = ..., double_value: _Optional[float] = ..., string_value: _Optional[str] = ..., dtype_value: _Optional[_Union[_tensor_pb2.DataType, str]] = ..., ints_value: _Optional[_Union[IntegerList, _Mapping]] = ...) -> None: ...
+    doubles_value: DoubleList
+    def __init__(self, name: _Optional[str] = ..., bool_value: bool = ..., int_value: _Optional[int] = ..., double_value: _Optional[float] = ..., string_value: _Optional[str] = ..., dtype_value: _Optional[_Union[_tensor_pb2.DataType, str]] = ..., ints_value: _Optional[_Union[IntegerList, _Mapping]] = ..., doubles_value: _Optional[_Union[DoubleList, _Mapping]] = ...) -> None: ...
 
 class Op(_message.Message):
     __slots__ = ("name", "inputs", "outputs", "attributes")

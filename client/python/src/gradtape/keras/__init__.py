@@ -1,16 +1,54 @@
-"""The parts of Keras that exist so far: layers, losses, optimizers and what they are made of."""
+"""Keras: layers, models, losses, metrics, optimizers and the training loop."""
 
-from gradtape.keras import activations, initializers, layers, losses, optimizers
-from gradtape.keras.layers import Input
-from gradtape.keras.models import Model, Sequential
+from gradtape.keras import (
+    activations,
+    backend,
+    callbacks,
+    constraints,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+    regularizers,
+    utils,
+)
+
+from gradtape.keras import models  # isort: skip - models are made of all of the above
+from gradtape.keras.callbacks import Callback
+from gradtape.keras.initializers import Initializer
+from gradtape.keras.layers import Input, InputLayer, Layer
+from gradtape.keras.losses import Loss
+from gradtape.keras.metrics import Metric
+from gradtape.keras.models import Functional, Model, Sequential
+from gradtape.keras.optimizers import Optimizer
+from gradtape.keras.regularizers import Regularizer
+from gradtape.keras.symbolic import SymbolicTensor as KerasTensor
 
 __all__ = [
+    "Callback",
+    "Functional",
+    "Initializer",
     "Input",
+    "InputLayer",
+    "KerasTensor",
+    "Layer",
+    "Loss",
+    "Metric",
     "Model",
+    "Optimizer",
+    "Regularizer",
     "Sequential",
     "activations",
+    "backend",
+    "callbacks",
+    "constraints",
     "initializers",
     "layers",
     "losses",
+    "metrics",
+    "models",
     "optimizers",
+    "regularizers",
+    "utils",
 ]

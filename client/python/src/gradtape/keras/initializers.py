@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 import gradtape as tf
+from gradtape.keras import _registry
+from gradtape.keras._registry import snake_case
 
 
 class Initializer:
@@ -37,14 +39,15 @@ class Ones(Initializer):
 
 
 class Constant(Initializer):
-    """All the same number."""
+    """All the same number, or the numbers of an array."""
 
-    def __init__(self, value: float = 0.0) -> None:
+    def __init__(self, value: Any = 0.0) -> None:
         self.value = value
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         """Returns the tensor."""
-        return tf.cast(tf.fill(shape, float(self.value)), dtype or tf.float32)
+        values = np.broadcast_to(np.asarray(self.value), tuple(shape))
+        return tf.constant(values.astype((dtype or tf.float32).as_numpy_dtype))
 
 
 class _Random(Initializer):
@@ -82,6 +85,53 @@ class _Random(Initializer):
                 break
         values = kept[:count].reshape(tuple(shape))
         return tf.cast(tf.constant(values) * stddev + mean, dtype or tf.float32)
+
+
+class Identity(Initializer):
+    """The identity matrix times `gain`."""
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = gain
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        """Returns the tensor."""
+        if len(shape) != 2:
+            raise ValueError(
+                f"Identity matrix initializer can only be used for 2D matrices. Received: {shape=}"
+            )
+        return self.gain * tf.eye(shape[0], shape[1], dtype=dtype or tf.float32)
+
+
+IdentityInitializer = Identity
+
+
+class OrthogonalInitializer(_Random):
+    """An orthogonal matrix times `gain`; of more axes, the last one against all others.
+
+    Args:
+        gain: Factor of the matrix.
+        seed: Seed, for the same matrix at each call.
+    """
+
+    def __init__(self, gain: float = 1.0, seed: int | None = None) -> None:
+        super().__init__(seed)
+        self.gain = gain
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        """Returns the tensor."""
+        if len(shape) < 2:
+            raise ValueError(f"The tensor to initialize must be at least 2D, got {shape=}")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        # A few numbers, once: NumPy decomposes the server's random matrix.
+        tall = self._normal((max(rows, columns), min(rows, columns)), 0.0, 1.0, tf.float32)
+        q, r = np.linalg.qr(tall.numpy())
+        # Uniform among all orthogonal matrices (Mezzadri 2006).
+        q = q * np.sign(np.diag(r))
+        q = (q if rows >= columns else q.T) * self.gain
+        return tf.constant(q.reshape(tuple(shape)).astype((dtype or tf.float32).as_numpy_dtype))
+
+
+Orthogonal = OrthogonalInitializer
 
 
 class RandomUniform(_Random):
@@ -216,31 +266,35 @@ def _fans(shape: Sequence[int]) -> tuple[float, float]:
     return float(shape[-2] * receptive), float(shape[-1] * receptive)
 
 
-_BY_NAME: dict[str, type[Initializer]] = {
-    "zeros": Zeros,
-    "ones": Ones,
-    "constant": Constant,
-    "random_uniform": RandomUniform,
-    "random_normal": RandomNormal,
-    "truncated_normal": TruncatedNormal,
-    "variance_scaling": VarianceScaling,
-    "glorot_uniform": GlorotUniform,
-    "glorot_normal": GlorotNormal,
-    "he_uniform": HeUniform,
-    "he_normal": HeNormal,
-    "lecun_uniform": LecunUniform,
-    "lecun_normal": LecunNormal,
-}
+# Keras' other names for the classes.
+zeros = Zeros
+ones = Ones
+constant = Constant
+identity = Identity
+orthogonal = OrthogonalInitializer
+random_uniform = RandomUniform
+random_normal = RandomNormal
+truncated_normal = TruncatedNormal
+variance_scaling = VarianceScaling
+glorot_uniform = GlorotUniform
+glorot_normal = GlorotNormal
+he_uniform = HeUniform
+he_normal = HeNormal
+lecun_uniform = LecunUniform
+lecun_normal = LecunNormal
+
+_BY_NAME: dict[str, Any] = {
+    snake_case(kind.__name__): kind
+    for kind in (
+        Zeros, Ones, Constant, Identity, OrthogonalInitializer, RandomUniform, RandomNormal,
+        TruncatedNormal, VarianceScaling, GlorotUniform, GlorotNormal, HeUniform, HeNormal,
+        LecunUniform, LecunNormal,
+    )
+} | {"orthogonal": Orthogonal, "uniform": RandomUniform, "normal": RandomNormal}  # fmt: skip
 
 
 def get(identifier: str | Callable[..., Any] | None) -> Callable[..., Any]:
-    """Returns an initializer by name; an initializer or function is returned as it is."""
-    if callable(identifier):
-        return identifier
-    name = (identifier or "zeros").lower()
-    if name not in _BY_NAME:
-        raise ValueError(
-            f"Could not interpret initializer identifier: {identifier!r}. "
-            f"There are: {', '.join(sorted(_BY_NAME))}"
-        )
-    return _BY_NAME[name]()
+    """Returns an initializer by name; one or a function is returned as it is, `None` is zeros."""
+    return _registry.find(  # type: ignore[no-any-return]
+        "initializer", _BY_NAME, Zeros if identifier is None else identifier
+    )

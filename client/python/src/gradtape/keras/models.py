@@ -1,23 +1,146 @@
-"""Models: layers of layers."""
+"""Models: layers of layers that can be trained."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gradtape as tf
-from gradtape.keras.layers import InputLayer, Layer
+from gradtape import nest
+from gradtape.keras import saving, summary, symbolic
+from gradtape.keras.layers.base import Layer
+from gradtape.keras.layers.core import InputLayer
+from gradtape.keras.symbolic import Node, SymbolicTensor
+from gradtape.keras.trainer import Trainer
 
 
-class Model(Layer):
-    """The base of models. A subclass makes layers in `__init__` and computes in `call`."""
+class Graph:
+    """The calls that lead from symbolic inputs to symbolic outputs.
 
-    def __init__(self, name: str | None = None, **kwargs: Any) -> None:
+    Args:
+        inputs: Symbolic tensor, or nest of them.
+        outputs: Symbolic tensor, or nest of them.
+    """
+
+    def __init__(self, inputs: Any, outputs: Any) -> None:
+        self.inputs, self.outputs = inputs, outputs
+        given = nest.flatten(inputs)
+        for tensor in (*given, *nest.flatten(outputs)):
+            if not isinstance(tensor, SymbolicTensor):
+                raise ValueError(
+                    "All `inputs` and `outputs` of a functional model must come from keras.Input. "
+                    f"Received: {tensor!r}"
+                )
+        known = {id(tensor) for tensor in given}
+        self.nodes = symbolic.sorted_nodes(outputs, known)
+        missing = [
+            source.name
+            for node in self.nodes
+            for source in node.sources()
+            if source.node is None and id(source) not in known
+        ]
+        if missing:
+            raise ValueError(f"The outputs also depend on {missing}, which are not among `inputs`.")
+
+    def layers(self) -> list[Layer]:
+        """Returns the layers that are called, those far from the outputs first, as in Keras."""
+        depths: dict[int, int] = {}
+        found: dict[int, Layer] = {}
+        makers = {id(x): node for node in self.nodes for x in nest.flatten(node.outputs)}
+        for node in reversed(self.nodes):
+            depth = depths.setdefault(id(node), 0)
+            for source in node.sources():
+                maker = makers.get(id(source))
+                if maker is not None:
+                    depths[id(maker)] = max(depths.get(id(maker), 0), depth + 1)
+        order = sorted(self.nodes, key=lambda node: -depths[id(node)])
+        for node in order:
+            if isinstance(node.function, Layer):
+                found.setdefault(id(node.function), node.function)
+        return list(found.values())
+
+    def run(self, inputs: Any, replace: Callable[[Any], Any] = lambda function: function) -> Any:
+        """Computes the outputs for real inputs.
+
+        Args:
+            inputs: The inputs.
+            replace: Returns what is called instead of a layer or function.
+        """
+        values = dict(zip(map(id, nest.flatten(self.inputs)), self._flat(inputs), strict=True))
+        for node in self.nodes:
+            outputs = node.run(lambda symbol: values[id(symbol)], replace(node.function))
+            flat = nest.flatten(node.outputs)
+            values.update(zip(map(id, flat), nest.flatten(outputs), strict=True))
+        return nest.map_structure(lambda symbol: values[id(symbol)], self.outputs)
+
+    def _flat(self, inputs: Any) -> list[Any]:
+        wanted = nest.flatten(self.inputs)
+        if isinstance(inputs, dict) and not isinstance(self.inputs, dict):
+            inputs = [inputs[symbol.name] for symbol in wanted]
+        given = nest.flatten(inputs)
+        if len(given) != len(wanted):
+            raise ValueError(f"The model has {len(wanted)} inputs, got {len(given)}.")
+        return given
+
+
+class Model(Trainer):
+    """The base of models.
+
+    A subclass makes layers in `__init__` and computes in `call`; or a model is made of symbolic
+    tensors, `Model(inputs, outputs)`, and computes what led from the ones to the others.
+
+    Args:
+        inputs: What `keras.Input` returned: symbolic tensor, or nest of them.
+        outputs: What layers made of it.
+        name: Name for people.
+        **kwargs: Those of `Layer`.
+    """
+
+    _graph: Graph | None = None
+    history: Any = None
+
+    def __init__(
+        self, inputs: Any = None, outputs: Any = None, name: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(name=name, **kwargs)
+        if inputs is not None or outputs is not None:
+            self._become(inputs, outputs)
+
+    def _become(self, inputs: Any, outputs: Any) -> None:
+        self._graph = Graph(inputs, outputs)
+        self.built = True
+
+    def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        """Computes the outputs."""
+        if self._graph is None:
+            raise NotImplementedError(
+                f"Model {type(self).__name__} does not have a `call()` method implemented."
+            )
+        return self._graph.run(inputs)
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The symbolic inputs of a functional model."""
+        return [] if self._graph is None else nest.flatten(self._graph.inputs)
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The symbolic outputs of a functional model."""
+        return [] if self._graph is None else nest.flatten(self._graph.outputs)
+
+    @property
+    def input(self) -> Any:
+        """The symbolic inputs as they were given."""
+        return super().input if self._graph is None else self._graph.inputs
+
+    @property
+    def output(self) -> Any:
+        """The symbolic outputs as they were given."""
+        return super().output if self._graph is None else self._graph.outputs
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers, in the order in which they were assigned."""
+        """The layers, in the order in which they were assigned or are called."""
         return self._layers()
 
     @layers.setter
@@ -25,6 +148,118 @@ class Model(Layer):
         raise AttributeError(
             "`Model.layers` attribute is reserved and should not be used. Please use another name."
         )
+
+    def _layers(self) -> list[Layer]:
+        own = super()._layers()
+        if self._graph is None:
+            return own
+        called = self._graph.layers()
+        known = {id(layer) for layer in called}
+        return called + [layer for layer in own if id(layer) not in known]
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """Returns a layer by its name or by its place."""
+        if (name is None) == (index is None):
+            raise ValueError("Provide either a layer name or a layer index.")
+        if index is not None:
+            return self.layers[index]
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise ValueError(
+            f"No such layer: {name}. Existing layers are: {[layer.name for layer in self.layers]}."
+        )
+
+    def _names(self) -> list[str] | None:
+        """Returns the names of the layers that make several outputs."""
+        outputs = None if self._graph is None else self._graph.outputs
+        if not isinstance(outputs, (list, tuple)) or len(outputs) < 2:
+            return None
+        return [output.name for output in outputs]
+
+    def build(self, input_shape: Any = None) -> None:
+        """Makes the weights of all layers, by a call with inputs that have no examples.
+
+        Args:
+            input_shape: Shape of the inputs with the batch's extent, or a list of shapes.
+        """
+        if not self.built and input_shape is not None:
+            self(symbolic.inputs_of(input_shape))
+
+    def _build(self, given: dict[str, Any]) -> None:
+        # The layers make their weights in `call`; what a subclass does in `build` comes first.
+        if type(self).build is not Model.build:
+            super()._build(given)
+        self.built = True
+
+    def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
+        """Writes all weights to a file in the format safetensors."""
+        saving.save(self, filepath, overwrite)
+
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False) -> None:
+        """Reads all weights from such a file; see `gradtape.keras.saving.load`."""
+        saving.load(self, filepath, skip_mismatch)
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Any = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Any = None,
+    ) -> None:
+        """Prints the layers, their outputs and their weights as a table."""
+        if not self.built:
+            raise ValueError(
+                "This model has not yet been built. Build the model first by calling `build()` or "
+                "by calling the model on a batch of data."
+            )
+        summary.print_summary(self, line_length, print_fn, expand_nested, show_trainable)
+
+
+Functional = Model
+
+
+def clone_model(
+    model: Model,
+    input_tensors: Any = None,
+    clone_function: Callable[[Layer], Layer] | None = None,
+    call_function: Any = None,
+    recursive: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """Returns a model of the same layers with weights of their own.
+
+    Args:
+        model: A `Sequential`, or a functional model.
+        input_tensors: Symbolic inputs of the new model.
+        clone_function: Makes a layer of each layer.
+        call_function: Not supported.
+        recursive: Not supported.
+        **kwargs: Not supported.
+    """
+    if call_function is not None or recursive or kwargs:
+        raise NotImplementedError("clone_model has only input_tensors and clone_function here.")
+    copies: dict[int, Any] = {}
+
+    def copy(function: Any) -> Any:
+        if not isinstance(function, Layer):
+            return function
+        if id(function) not in copies:
+            inner = isinstance(function, Model)
+            default: Any = clone_model if inner else lambda layer: layer.clone(name=layer.name)
+            copies[id(function)] = (clone_function or default)(function)
+        return copies[id(function)]
+
+    if isinstance(model, Sequential):
+        first = [] if model._input is None else [input_tensors or model._input]
+        return Sequential([*first, *map(copy, model._stack)], name=model.name)
+    if model._graph is None:
+        raise ValueError("Only Sequential and functional models can be cloned.")
+    inputs = model._graph.inputs if input_tensors is None else input_tensors
+    outputs = model._graph.run(inputs, copy)
+    return Model(inputs, outputs, name=model.name)
 
 
 class Sequential(Model):
@@ -44,26 +279,57 @@ class Sequential(Model):
     ) -> None:
         super().__init__(name=name, trainable=trainable)
         self._stack: list[Any] = []
-        self._example: Any = None
+        self._input: SymbolicTensor | None = None
         for layer in layers or ():
             self.add(layer)
 
-    def add(self, layer: Any) -> None:
+    def add(self, layer: Any, rebuild: bool = True) -> None:
         """Appends a layer."""
+        if isinstance(layer, SymbolicTensor) and layer.node is None:
+            symbol: SymbolicTensor | None = layer
+        elif isinstance(layer, InputLayer):
+            symbol = layer.symbol
+        else:
+            symbol = None
+        if symbol is not None:
+            if self._stack or self._input is not None:
+                raise ValueError("An input can only be the first layer of a Sequential.")
+            self._input = symbol
+            self._become(symbol, symbol)
+            return
         if not callable(layer):
             raise ValueError(f"Only layers and functions can be added. Received: {layer!r}")
-        if isinstance(layer, InputLayer):
-            if self._stack:
-                raise ValueError("An input can only be the first layer of a Sequential.")
-            self._example = tf.zeros((1, *layer.shape), layer.dtype)
-            return
+        shape = getattr(layer, "example_shape", None)
+        if not self._stack and self._input is None and shape is not None:
+            self.add(tf.keras.Input(shape))
         self._stack.append(layer)
-        if self._example is not None:
-            # One example of zeros makes the weights, and shows the next layer what it gets.
-            self._example = layer(self._example)
+        if self._graph is not None:
+            self._extend(layer)
 
-    def call(self, inputs: Any) -> Any:
+    def _extend(self, layer: Any) -> None:
+        assert self._graph is not None
+        last = self._graph.outputs
+        with self.scope():
+            outputs = symbolic.record(layer, (last,), {})
+        self._become(self._graph.inputs, outputs)
+
+    def pop(self, rebuild: bool = True) -> Any:
+        """Removes the last layer and returns it."""
+        layer = self._stack.pop()
+        if self._input is not None:
+            self._become(self._input, self._input)
+            for kept in self._stack:
+                self._extend(kept)
+        return layer
+
+    def _layers(self) -> list[Layer]:
+        return list({id(x): x for x in self._stack if isinstance(x, Layer)}.values())
+
+    def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         """Computes the outputs."""
         for layer in self._stack:
             inputs = layer(inputs)
         return inputs
+
+
+__all__ = ["Functional", "Model", "Node", "Sequential", "clone_model"]

@@ -9,6 +9,7 @@ from typing import Any
 from gradtape import _context, _wire
 from gradtape._execute import command, same_session
 from gradtape.indexed_slices import IndexedSlices
+from gradtape.keras import _registry
 from gradtape.tensor import convert
 from gradtape.variable import Variable
 
@@ -50,6 +51,7 @@ class Optimizer:
             )
         self.name = name or type(self).__name__.lower()
         self._learning_rate = learning_rate
+        self._loss_scale = loss_scale_factor
         self._accumulated = gradient_accumulation_steps or 1
         common = {
             "weight_decay": weight_decay,
@@ -118,6 +120,13 @@ class Optimizer:
                 numbers = map(tape._signature.number, parts)
                 tape._signature.step(("apply optimizer", *numbers))
         command(_wire.APPLY_OPTIMIZER, b"".join(fields), scope)
+        for _, variable in kept:
+            if variable.constraint is not None:
+                variable.assign(variable.constraint(variable))
+
+    def scale_loss(self, loss: Any) -> Any:
+        """Multiplies a loss by what the gradients are then divided by."""
+        return loss if self._loss_scale is None else loss * self._loss_scale
 
     def apply(self, grads: Iterable[Any], trainable_variables: Iterable[Variable]) -> None:
         """Takes one step with gradients and variables in two lists of the same length."""
@@ -190,3 +199,13 @@ class Adagrad(Optimizer):
             epsilon=epsilon,
             **kwargs,
         )
+
+
+_BY_NAME = {"sgd": SGD, "adam": Adam, "adagrad": Adagrad}
+
+
+def get(identifier: Any) -> Any:
+    """Returns an optimizer by name; one is returned as it is."""
+    if isinstance(identifier, Optimizer):
+        return identifier
+    return _registry.find("optimizer", _BY_NAME, identifier)

@@ -1,0 +1,379 @@
+//! The stages of a step, in the order of Keras 3: loss scale, accumulation, clipping, weight decay, update, average.
+//!
+//! A step is one program for all variables, so it happens for all of them or for none.
+
+use smallvec::{SmallVec, smallvec};
+
+use super::{ALL, Given, OptimizerDef, Role, Step, schedules::Schedule};
+use crate::{
+    attrs,
+    attrs::{Attr, Attrs},
+    error::Error,
+    graph::{Graph, Var},
+    ops::{CLIP_BY_VALUE, Clip, MAXIMUM, MINIMUM, RECIPROCAL, REDUCE_SUM, Reduce, SQRT, SQUARE},
+    optimizers::{Initial, SlotDef, Slots},
+};
+
+attrs! {
+    /// Hyperparameters that every optimizer takes.
+    Common {
+        /// Decoupled weight decay: the variable shrinks by learning rate times this. With compat "torch" it is added to the
+        /// gradient instead, except by optimizers that are defined with a decoupled one.
+        weight_decay: Option<f64> = Unset,
+        /// Largest norm of each gradient.
+        clipnorm: Option<f64> = Unset,
+        /// Largest norm of all gradients together.
+        global_clipnorm: Option<f64> = Unset,
+        /// Largest magnitude of a gradient's element.
+        clipvalue: Option<f64> = Unset,
+        /// What the loss was multiplied by; gradients are divided by it.
+        loss_scale_factor: Option<f64> = Unset,
+        /// Whether to divide gradients by a loss scale that adapts: a step whose gradients are not all finite is skipped and
+        /// halves the scale. Read it by `ReadOptimizer` and multiply the loss by it.
+        dynamic_loss_scale: bool = Bool(false),
+        /// What the adapting loss scale begins with.
+        initial_scale: f64 = Double(32768.0),
+        /// After so many finite steps in a row the adapting loss scale doubles.
+        dynamic_growth_steps: i64 = Int(2000),
+        /// Gradients are averaged over so many steps before one update.
+        gradient_accumulation_steps: i64 = Int(1),
+        /// Whether to keep a moving average of each variable, in the slot "average".
+        use_ema: bool = Bool(false),
+        /// Decay of that average.
+        ema_momentum: f64 = Double(0.99),
+        /// After so many updates the variable takes the value of its average. 0 never.
+        ema_overwrite_frequency: i64 = Int(0),
+        /// Whose formulas to use where libraries differ: "keras" or "torch".
+        compat: String = Text("keras"),
+    }
+}
+
+const ACCUMULATOR: SlotDef = SlotDef::zeros("accumulated_gradient");
+const AVERAGE: SlotDef = SlotDef { initial: Initial::Variable, ..SlotDef::zeros("average") };
+
+/// An optimizer of a session: its hyperparameters and how far it is.
+#[derive(Clone, Debug)]
+pub struct Optimizer {
+    def: &'static OptimizerDef,
+    own: Attrs,
+    common: Attrs,
+    schedule: Option<Schedule>,
+    iterations: i64,
+    loss_scale: f64,
+    finite_steps: i64,
+}
+
+/// A variable in a step, before it.
+#[derive(Debug)]
+pub struct Member<'g> {
+    /// The variable's value.
+    pub theta: Var<'g>,
+    /// Its dense gradient.
+    pub gradient: Var<'g>,
+    /// Its state, in the order of [`Optimizer::slots`]; what is not there yet begins.
+    pub state: SmallVec<[Option<Var<'g>>; 4]>,
+    /// Whether weight decay leaves it alone.
+    pub keeps_weight: bool,
+    /// Whether it must not be treated as a matrix.
+    pub plain: bool,
+}
+
+/// A variable after a step: its value, and its state.
+pub type Moved<'g> = (Var<'g>, SmallVec<[Var<'g>; 4]>);
+
+impl Optimizer {
+    /// An optimizer by name.
+    pub fn new(name: &str, given: Given, schedule: Option<Schedule>) -> Result<Self, Error> {
+        let def = ALL.iter().copied().find(|def| def.name == name).ok_or_else(|| {
+            Error::UnknownOptimizer {
+                name: name.into(),
+                known: ALL.iter().map(|def| def.name).collect::<Vec<_>>().join(", ").into(),
+            }
+        })?;
+        let (own, common) = split(def, given);
+        let (own, common) = (Attrs::check(def.attrs, own)?, Attrs::check(Common::SPECS, common)?);
+        let loss_scale = Common::read(&common).initial_scale;
+        let optimizer =
+            Self { def, own, common, schedule, iterations: 0, loss_scale, finite_steps: 0 };
+        optimizer.check()?;
+        Ok(optimizer)
+    }
+
+    /// Changes hyperparameters from the next step on, and replaces the schedule if one is given.
+    pub fn set(&mut self, given: Given, schedule: Option<Schedule>) -> Result<(), Error> {
+        let scheduled = schedule.is_some() || self.schedule.is_some();
+        if scheduled && given.iter().any(|(name, _)| name == "learning_rate") {
+            return Err(Error::attribute(
+                "learning_rate",
+                "comes from the schedule; to change it, give another schedule",
+            ));
+        }
+        let (own, common) = split(self.def, given);
+        let mut changed = self.clone();
+        changed.own.update(self.def.attrs, own)?;
+        changed.common.update(Common::SPECS, common)?;
+        changed.schedule = schedule.or(changed.schedule);
+        changed.check()?;
+        *self = changed;
+        Ok(())
+    }
+
+    /// Its record.
+    pub fn def(&self) -> &'static OptimizerDef {
+        self.def
+    }
+
+    /// Steps taken, accumulating ones included.
+    pub fn iterations(&self) -> i64 {
+        self.iterations
+    }
+
+    /// What the loss should be multiplied by before its gradients are taken.
+    pub fn loss_scale(&self) -> f64 {
+        let common = Common::read(&self.common);
+        if common.dynamic_loss_scale {
+            return self.loss_scale;
+        }
+        common.loss_scale_factor.unwrap_or(1.0)
+    }
+
+    /// Whether gradients must be looked at before a step: the loss scale adapts to them.
+    pub fn adapts(&self) -> bool {
+        Common::read(&self.common).dynamic_loss_scale
+    }
+
+    /// Counts a step that succeeded.
+    pub fn advance(&mut self) {
+        self.iterations = self.iterations.saturating_add(1);
+        if self.adapts() {
+            self.finite_steps = self.finite_steps.saturating_add(1);
+            if self.finite_steps >= Common::read(&self.common).dynamic_growth_steps {
+                self.loss_scale = (self.loss_scale * 2.0).min(f64::from(f32::MAX));
+                self.finite_steps = 0;
+            }
+        }
+    }
+
+    /// Takes note of a step that was skipped because its gradients were not finite.
+    pub fn skip(&mut self) {
+        self.loss_scale = (self.loss_scale * 0.5).max(f64::from(f32::MIN_POSITIVE));
+        self.finite_steps = 0;
+    }
+
+    /// The learning rate of the next step. Schedules see every step, accumulating ones included.
+    pub fn learning_rate(&self) -> f64 {
+        if let Some(schedule) = &self.schedule {
+            return schedule.rate(self.iterations);
+        }
+        match self.own.values().first() {
+            Some(&Attr::Double(lr)) => lr,
+            Some(_) | None => 0.0,
+        }
+    }
+
+    /// The state that a variable has: that of the stages first, then the rule's own.
+    pub fn slots(&self, theta: &crate::aval::Aval, plain: bool) -> Slots {
+        let common = Common::read(&self.common);
+        let role = Role { attrs: &self.own, shape: &theta.shape, plain };
+        let accumulator = (common.gradient_accumulation_steps > 1).then_some(ACCUMULATOR);
+        let average = common.use_ema.then_some(AVERAGE);
+        accumulator.into_iter().chain(average).chain((self.def.slots)(&role)).collect()
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let common = Common::read(&self.common);
+        let given = self
+            .def
+            .attrs
+            .iter()
+            .chain(Common::SPECS)
+            .zip(self.own.values().iter().chain(self.common.values()));
+        for (spec, value) in given {
+            if !value.is_finite() {
+                return Err(Error::attribute(spec.name, "must be finite"));
+            }
+        }
+        let clips = [
+            ("clipnorm", common.clipnorm),
+            ("global_clipnorm", common.global_clipnorm),
+            ("clipvalue", common.clipvalue),
+        ];
+        if clips.iter().filter(|(_, limit)| limit.is_some()).count() > 1 {
+            return Err(Error::attribute(
+                "clipnorm",
+                "global_clipnorm and clipvalue exclude each other",
+            ));
+        }
+        let positive = clips.into_iter().chain([("initial_scale", Some(common.initial_scale))]);
+        for (name, value) in positive {
+            if value.is_some_and(|value| value <= 0.0) {
+                return Err(Error::attribute(name, "must be positive"));
+            }
+        }
+        if common.loss_scale_factor == Some(0.0) {
+            return Err(Error::attribute("loss_scale_factor", "must not be 0"));
+        }
+        for (name, value, least) in [
+            ("gradient_accumulation_steps", common.gradient_accumulation_steps, 1),
+            ("dynamic_growth_steps", common.dynamic_growth_steps, 1),
+            ("ema_overwrite_frequency", common.ema_overwrite_frequency, 0),
+        ] {
+            if !(least..=1 << 20).contains(&value) {
+                return Err(Error::attribute(name, format!("must be from {least} to 1048576")));
+            }
+        }
+        if !(0.0..=1.0).contains(&common.ema_momentum) {
+            return Err(Error::attribute("ema_momentum", "must be from 0 to 1"));
+        }
+        if !matches!(common.compat.as_str(), "keras" | "torch") {
+            return Err(Error::attribute("compat", "must be \"keras\" or \"torch\""));
+        }
+        Ok(())
+    }
+
+    /// Writes one step for all members.
+    pub fn step<'g>(&self, graph: &'g Graph, members: &[Member<'g>]) -> Vec<Moved<'g>> {
+        let common = Common::read(&self.common);
+        let torch = common.compat == "torch";
+        let k = common.gradient_accumulation_steps;
+        let widened = |var: Var<'g>| var.cast(var.dtype().widened());
+        let mut gradients: Vec<Var> = members.iter().map(|m| widened(m.gradient)).collect();
+        let scale = self.loss_scale();
+        if scale.to_bits() != 1.0_f64.to_bits() {
+            for g in &mut gradients {
+                *g = *g / scale;
+            }
+        }
+        let mut states: Vec<SmallVec<[Var; 4]>> =
+            members.iter().map(|member| self.state(graph, member)).collect();
+        if k > 1 {
+            let last = (self.iterations + 1) % k == 0;
+            for (g, state) in gradients.iter_mut().zip(&mut states) {
+                let sum = state[0] + *g;
+                #[expect(clippy::cast_precision_loss, reason = "at most 2^20")]
+                let mean = sum / k as f64;
+                (*g, state[0]) = (mean, if last { sum.zeros() } else { sum });
+            }
+            if !last {
+                return members.iter().map(|member| member.theta).zip(states).collect();
+            }
+        }
+        clip(&common, torch, &mut gradients);
+        members
+            .iter()
+            .zip(gradients)
+            .zip(states)
+            .map(|((member, g), state)| self.update(&common, member, g, state))
+            .collect()
+    }
+
+    /// Weight decay, the rule, and the average, for one variable.
+    fn update<'g>(
+        &self,
+        common: &Common,
+        member: &Member<'g>,
+        mut g: Var<'g>,
+        mut state: SmallVec<[Var<'g>; 4]>,
+    ) -> Moved<'g> {
+        let torch = common.compat == "torch";
+        let (dtype, shape) = (member.theta.dtype(), member.theta.shape());
+        let mut theta = member.theta.cast(dtype.widened());
+        let lr = self.learning_rate();
+        let t = self.iterations / common.gradient_accumulation_steps + 1;
+        let role = Role { attrs: &self.own, shape: &shape, plain: member.plain };
+        match (self.def.weight_decay)(&role, common.weight_decay) {
+            Some(_) if member.keeps_weight => {}
+            Some(decay) if torch && !self.def.decoupled => g = g + theta * decay,
+            Some(decay) => theta = theta - theta * (lr * decay),
+            None => {}
+        }
+        let own = usize::from(common.gradient_accumulation_steps > 1) + usize::from(common.use_ema);
+        let step = Step { attrs: &self.own, torch, theta, g, slots: &state[own..], lr, t };
+        let (mut theta, slots) = (self.def.update)(&step);
+        state.truncate(own);
+        if common.use_ema {
+            // The first average is the first value.
+            let momentum = if t == 1 { 0.0 } else { common.ema_momentum };
+            let average = state[own - 1] * momentum + theta * (1.0 - momentum);
+            let every = common.ema_overwrite_frequency;
+            if every > 0 && t % every == 0 {
+                theta = average;
+            }
+            state[own - 1] = average;
+        }
+        state.extend(slots);
+        (theta.cast(dtype), state)
+    }
+
+    fn state<'g>(&self, graph: &'g Graph, member: &Member<'g>) -> SmallVec<[Var<'g>; 4]> {
+        let theta = member.theta.cast(member.theta.dtype().widened());
+        let slots = self.slots(&member.theta.aval(), member.plain);
+        let known = member.state.iter().copied().chain(std::iter::repeat(None));
+        slots
+            .iter()
+            .zip(known)
+            .map(|(slot, var)| var.unwrap_or_else(|| slot.create(graph, theta)))
+            .collect()
+    }
+}
+
+fn split(def: &OptimizerDef, given: Given) -> (Given, Given) {
+    let is_common = |name: &str| {
+        Common::SPECS.iter().any(|spec| spec.name == name)
+            && !def.attrs.iter().any(|spec| spec.name == name)
+    };
+    given.into_iter().partition(|(name, _)| !is_common(name))
+}
+
+/// 0 if all elements are finite, and otherwise not a number.
+pub(crate) fn finite<'g>(gradients: impl Iterator<Item = Var<'g>>) -> Option<Var<'g>> {
+    gradients.map(|g| sum(g.cast(g.dtype().widened()) * 0.0)).reduce(|all, next| {
+        let next = next.cast(all.dtype());
+        all + next
+    })
+}
+
+fn sum(x: Var<'_>) -> Var<'_> {
+    x.op(&REDUCE_SUM, Reduce { axis: smallvec![], keepdims: false }.write(), &[])
+}
+
+fn squared_norm(g: Var<'_>) -> Var<'_> {
+    sum(g.map(&SQUARE))
+}
+
+/// Clips gradients by at most one of the three ways.
+fn clip(common: &Common, torch: bool, gradients: &mut [Var<'_>]) {
+    if let Some(limit) = common.clipvalue {
+        let bounds = Clip { clip_value_min: -limit, clip_value_max: limit }.write();
+        for g in gradients.iter_mut() {
+            *g = g.op(&CLIP_BY_VALUE, bounds.clone(), &[]);
+        }
+    }
+    if let Some(limit) = common.clipnorm {
+        for g in gradients.iter_mut() {
+            let norm = squared_norm(*g).map(&SQRT);
+            *g = *g * shrink(norm, limit, torch);
+        }
+    }
+    if let Some(limit) = common.global_clipnorm {
+        // Summed in the first gradient's dtype; the others of another dtype are converted.
+        let Some(dtype) = gradients.first().map(|g| g.dtype()) else { return };
+        let total =
+            gradients.iter().map(|&g| squared_norm(g).cast(dtype)).reduce(|sum, next| sum + next);
+        let Some(norm) = total.map(|total| total.map(&SQRT)) else { return };
+        // A norm that is not finite makes every gradient NaN, so that it is noticed.
+        let scale = shrink(norm, limit, torch) + norm * 0.0;
+        for g in gradients.iter_mut() {
+            *g = *g * scale.cast(g.dtype());
+        }
+    }
+}
+
+/// What to multiply a gradient of this norm by so that the norm is at most the limit.
+fn shrink(norm: Var<'_>, limit: f64, torch: bool) -> Var<'_> {
+    if torch {
+        ((norm + 1e-6).map(&RECIPROCAL) * limit).zip(&MINIMUM, norm.scalar(1.0))
+    } else {
+        norm.zip(&MAXIMUM, norm.scalar(limit)).map(&RECIPROCAL) * limit
+    }
+}
