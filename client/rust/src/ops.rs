@@ -19,7 +19,9 @@ pub(crate) fn result_type(op: &str) -> ResultType {
             ResultType::Fixed(DType::Bool)
         }
         "count_nonzero" | "argmax" | "argmin" | "argsort" | "top_k_indices" | "searchsorted"
-        | "random_categorical" | "random_permutation" => ResultType::Fixed(DType::I64),
+        | "max_pool_argmax" | "random_categorical" | "random_permutation" => {
+            ResultType::Fixed(DType::I64)
+        }
         "full" | "cast" | "one_hot" | "random_uniform" | "random_normal" => {
             ResultType::Attribute("dtype", DType::F32)
         }
@@ -62,6 +64,14 @@ pub fn concat(values: &[&Tensor], axis: i64) -> Tensor {
 #[track_caller]
 pub fn stack(values: &[&Tensor], axis: i64) -> Tensor {
     of_many("stack", values, vec![("axis", Attribute::Integer(axis))])
+}
+
+/// Sum of products of tensors with named axes, by Einstein's convention. `y[output labels] = sum over the other labels of the product of the inputs`
+///
+/// - `equation`: A letter for each axis, inputs separated by commas, then "->" and the axes of the result; without it the letters that appear once, in the order of the alphabet. "..." stands for axes that broadcast.
+#[track_caller]
+pub fn einsum(values: &[&Tensor], equation: impl Into<String>) -> Tensor {
+    of_many("einsum", values, vec![("equation", Attribute::String(equation.into()))])
 }
 
 impl Session {
@@ -1097,14 +1107,20 @@ impl Tensor {
     /// - `num_splits`: Number of equal parts, from 1 to 1,024; it must divide the axis.
     #[track_caller]
     pub fn split(&self, num_splits: i64) -> Vec<Tensor> {
-        self.apply_split("split", num_splits, vec![("num_splits", Attribute::Integer(num_splits))])
+        self.apply_many(
+            "split",
+            &[],
+            num_splits,
+            vec![("num_splits", Attribute::Integer(num_splits))],
+        )
     }
 
     /// [`Tensor::split`](Tensor::split()) with attributes.
     #[track_caller]
     pub fn split_with(&self, num_splits: i64, options: Split) -> Vec<Tensor> {
-        self.apply_split(
+        self.apply_many(
             "split",
+            &[],
             num_splits,
             vec![
                 ("num_splits", Attribute::Integer(num_splits)),
@@ -1332,7 +1348,7 @@ impl Tensor {
         )
     }
 
-    /// Matrix product over the last two axes; the other axes broadcast. `c[i, k] = sum_j a[i, j] b[j, k]`
+    /// Matrix product over the last two axes; the other axes broadcast. Integers wrap. `c[i, k] = sum_j a[i, j] b[j, k]`
     #[track_caller]
     pub fn matmul(&self, b: impl Operand) -> Tensor {
         self.apply("matmul", &[&b], vec![])
@@ -1387,6 +1403,18 @@ impl Tensor {
         self.apply("selu", &[], vec![])
     }
 
+    /// Continuously differentiable exponential linear unit. `y = max(x, 0) + alpha (exp(min(x, 0) / alpha) - 1)`
+    #[track_caller]
+    pub fn celu(&self) -> Tensor {
+        self.apply("celu", &[], vec![])
+    }
+
+    /// [`Tensor::celu`](Tensor::celu()) with attributes.
+    #[track_caller]
+    pub fn celu_with(&self, options: Celu) -> Tensor {
+        self.apply("celu", &[], vec![("alpha", Attribute::Double(options.alpha))])
+    }
+
     /// Sigmoid-weighted linear unit, also called swish. `y = x sigmoid(x)`
     #[track_caller]
     pub fn silu(&self) -> Tensor {
@@ -1405,6 +1433,24 @@ impl Tensor {
         self.apply("gelu", &[], vec![("approximate", Attribute::Bool(options.approximate))])
     }
 
+    /// Self-regularised smooth rectifier. `y = x tanh(softplus(x))`
+    #[track_caller]
+    pub fn mish(&self) -> Tensor {
+        self.apply("mish", &[], vec![])
+    }
+
+    /// Piecewise linear approximation of the sigmoid. `y = min(max(x / 6 + 1 / 2, 0), 1)`
+    #[track_caller]
+    pub fn hard_sigmoid(&self) -> Tensor {
+        self.apply("hard_sigmoid", &[], vec![])
+    }
+
+    /// Approximation of `silu` by the hard sigmoid, also called hard swish. `y = x hard_sigmoid(x)`
+    #[track_caller]
+    pub fn hard_silu(&self) -> Tensor {
+        self.apply("hard_silu", &[], vec![])
+    }
+
     /// Smooth rectifier. `y = ln(1 + exp(x))`
     #[track_caller]
     pub fn softplus(&self) -> Tensor {
@@ -1415,6 +1461,52 @@ impl Tensor {
     #[track_caller]
     pub fn softsign(&self) -> Tensor {
         self.apply("softsign", &[], vec![])
+    }
+
+    /// Adds a vector along the channels. `y[..., c] = x[..., c] + bias[c]`
+    #[track_caller]
+    pub fn bias_add(&self, bias: impl Operand) -> Tensor {
+        self.apply("bias_add", &[&bias], vec![])
+    }
+
+    /// [`Tensor::bias_add`](Tensor::bias_add()) with attributes.
+    #[track_caller]
+    pub fn bias_add_with(&self, bias: impl Operand, options: BiasAdd) -> Tensor {
+        self.apply(
+            "bias_add",
+            &[&bias],
+            vec![("data_format", Attribute::String(options.data_format))],
+        )
+    }
+
+    /// Means of values, weighted by how well the keys fit the query. A mask of truth values says what is seen; one of numbers is added to the products, and 0 hides nothing. `y = softmax(scale query key^T + mask) value`
+    #[track_caller]
+    pub fn scaled_dot_product_attention(
+        &self,
+        key: impl Operand,
+        value: impl Operand,
+        mask: impl Operand,
+    ) -> Tensor {
+        self.apply("scaled_dot_product_attention", &[&key, &value, &mask], vec![])
+    }
+
+    /// [`Tensor::scaled_dot_product_attention`](Tensor::scaled_dot_product_attention()) with attributes.
+    #[track_caller]
+    pub fn scaled_dot_product_attention_with(
+        &self,
+        key: impl Operand,
+        value: impl Operand,
+        mask: impl Operand,
+        options: ScaledDotProductAttention,
+    ) -> Tensor {
+        self.apply(
+            "scaled_dot_product_attention",
+            &[&key, &value, &mask],
+            vec![
+                ("scale", Attribute::Double(options.scale)),
+                ("causal", Attribute::Bool(options.causal)),
+            ],
+        )
     }
 
     /// Softmax along an axis, computed after subtracting the maximum. `y_i = exp(x_i) / sum_j exp(x_j)`
@@ -1459,119 +1551,453 @@ impl Tensor {
         self.apply("sigmoid_cross_entropy_with_logits", &[&logits], vec![])
     }
 
-    /// Largest element of each window of [batch, height, width, channels]; of equals the first gets the gradient. `y[i, j] = max of x in the window at (i, j)`
-    ///
-    /// - `ksize`: Height and width of the window.
-    /// - `strides`: Steps down and across.
+    /// Correlation with a filter of shape [window, inputs, outputs] over one to three spatial axes; with as many groups as the filter's inputs go into the channels. `y[n, i, k] = sum_{j, c} x[n, i strides + j dilations, c] filter[j, c, k]`
     #[track_caller]
-    pub fn max_pool2d(&self, ksize: impl Into<Vec<i64>>, strides: impl Into<Vec<i64>>) -> Tensor {
+    pub fn convolution(&self, filter: impl Operand) -> Tensor {
+        self.apply("convolution", &[&filter], vec![])
+    }
+
+    /// [`Tensor::convolution`](Tensor::convolution()) with attributes.
+    #[track_caller]
+    pub fn convolution_with(&self, filter: impl Operand, options: Convolution) -> Tensor {
         self.apply(
-            "max_pool2d",
+            "convolution",
+            &[&filter],
+            vec![
+                ("strides", Attribute::Integers(options.strides)),
+                ("dilations", Attribute::Integers(options.dilations)),
+                ("padding", Attribute::String(options.padding)),
+                ("explicit_paddings", Attribute::Integers(options.explicit_paddings)),
+                ("data_format", Attribute::String(options.data_format)),
+            ],
+        )
+    }
+
+    /// Transposed convolution: the transpose of `convolution` with respect to its input, whose shape is given. `x[n, i strides + j dilations, c] += y[n, i, k] filter[j, c, k]`
+    ///
+    /// - `shape`: Shape of the result.
+    #[track_caller]
+    pub fn convolution_input_gradient(
+        &self,
+        y: impl Operand,
+        shape: impl Into<Vec<i64>>,
+    ) -> Tensor {
+        self.apply(
+            "convolution_input_gradient",
+            &[&y],
+            vec![("shape", Attribute::Integers(shape.into()))],
+        )
+    }
+
+    /// [`Tensor::convolution_input_gradient`](Tensor::convolution_input_gradient()) with attributes.
+    #[track_caller]
+    pub fn convolution_input_gradient_with(
+        &self,
+        y: impl Operand,
+        shape: impl Into<Vec<i64>>,
+        options: ConvolutionInputGradient,
+    ) -> Tensor {
+        self.apply(
+            "convolution_input_gradient",
+            &[&y],
+            vec![
+                ("shape", Attribute::Integers(shape.into())),
+                ("strides", Attribute::Integers(options.strides)),
+                ("dilations", Attribute::Integers(options.dilations)),
+                ("padding", Attribute::String(options.padding)),
+                ("explicit_paddings", Attribute::Integers(options.explicit_paddings)),
+                ("data_format", Attribute::String(options.data_format)),
+            ],
+        )
+    }
+
+    /// The transpose of `convolution` with respect to its filter, whose shape is given. `filter[j, c, k] = sum_{n, i} x[n, i strides + j dilations, c] y[n, i, k]`
+    ///
+    /// - `shape`: Shape of the result.
+    #[track_caller]
+    pub fn convolution_filter_gradient(
+        &self,
+        y: impl Operand,
+        shape: impl Into<Vec<i64>>,
+    ) -> Tensor {
+        self.apply(
+            "convolution_filter_gradient",
+            &[&y],
+            vec![("shape", Attribute::Integers(shape.into()))],
+        )
+    }
+
+    /// [`Tensor::convolution_filter_gradient`](Tensor::convolution_filter_gradient()) with attributes.
+    #[track_caller]
+    pub fn convolution_filter_gradient_with(
+        &self,
+        y: impl Operand,
+        shape: impl Into<Vec<i64>>,
+        options: ConvolutionFilterGradient,
+    ) -> Tensor {
+        self.apply(
+            "convolution_filter_gradient",
+            &[&y],
+            vec![
+                ("shape", Attribute::Integers(shape.into())),
+                ("strides", Attribute::Integers(options.strides)),
+                ("dilations", Attribute::Integers(options.dilations)),
+                ("padding", Attribute::String(options.padding)),
+                ("explicit_paddings", Attribute::Integers(options.explicit_paddings)),
+                ("data_format", Attribute::String(options.data_format)),
+            ],
+        )
+    }
+
+    /// Largest element of each window; of equals the first gets the gradient. `y[n, i, c] = max of x[n, j, c] in the window at i strides`
+    ///
+    /// - `ksize`: Extents of the window, one for each spatial axis.
+    #[track_caller]
+    pub fn max_pool(&self, ksize: impl Into<Vec<i64>>) -> Tensor {
+        self.apply("max_pool", &[], vec![("ksize", Attribute::Integers(ksize.into()))])
+    }
+
+    /// [`Tensor::max_pool`](Tensor::max_pool()) with attributes.
+    #[track_caller]
+    pub fn max_pool_with(&self, ksize: impl Into<Vec<i64>>, options: MaxPool) -> Tensor {
+        self.apply(
+            "max_pool",
             &[],
             vec![
                 ("ksize", Attribute::Integers(ksize.into())),
-                ("strides", Attribute::Integers(strides.into())),
+                ("strides", Attribute::Integers(options.strides)),
+                ("dilations", Attribute::Integers(options.dilations)),
+                ("padding", Attribute::String(options.padding)),
+                ("explicit_paddings", Attribute::Integers(options.explicit_paddings)),
+                ("data_format", Attribute::String(options.data_format)),
             ],
         )
     }
 
-    /// [`Tensor::max_pool2d`](Tensor::max_pool2d()) with attributes.
+    /// Where `max_pool` takes its windows' largest elements, as positions in the flattened input. `y[w] = argmax of x in window w`
+    ///
+    /// - `ksize`: Extents of the window, one for each spatial axis.
     #[track_caller]
-    pub fn max_pool2d_with(
+    pub fn max_pool_argmax(&self, ksize: impl Into<Vec<i64>>) -> Tensor {
+        self.apply("max_pool_argmax", &[], vec![("ksize", Attribute::Integers(ksize.into()))])
+    }
+
+    /// [`Tensor::max_pool_argmax`](Tensor::max_pool_argmax()) with attributes.
+    #[track_caller]
+    pub fn max_pool_argmax_with(
         &self,
         ksize: impl Into<Vec<i64>>,
-        strides: impl Into<Vec<i64>>,
-        options: MaxPool2d,
+        options: MaxPoolArgmax,
     ) -> Tensor {
         self.apply(
-            "max_pool2d",
+            "max_pool_argmax",
             &[],
             vec![
                 ("ksize", Attribute::Integers(ksize.into())),
-                ("strides", Attribute::Integers(strides.into())),
+                ("strides", Attribute::Integers(options.strides)),
+                ("dilations", Attribute::Integers(options.dilations)),
                 ("padding", Attribute::String(options.padding)),
+                ("explicit_paddings", Attribute::Integers(options.explicit_paddings)),
+                ("data_format", Attribute::String(options.data_format)),
             ],
         )
     }
 
-    /// Adds each value to where `max_pool2d` takes its window's largest element: the transpose of that pool. `y[argmax of x in window w] += values[w]`
+    /// Adds each value to where `max_pool` takes its window's largest element: the transpose of that pool. `y[argmax of x in window w] += values[w]`
     ///
-    /// - `ksize`: Height and width of the window.
-    /// - `strides`: Steps down and across.
+    /// - `ksize`: Extents of the window, one for each spatial axis.
     #[track_caller]
-    pub fn max_pool2d_scatter(
-        &self,
-        values: impl Operand,
-        ksize: impl Into<Vec<i64>>,
-        strides: impl Into<Vec<i64>>,
-    ) -> Tensor {
+    pub fn max_pool_scatter(&self, values: impl Operand, ksize: impl Into<Vec<i64>>) -> Tensor {
         self.apply(
-            "max_pool2d_scatter",
+            "max_pool_scatter",
             &[&values],
-            vec![
-                ("ksize", Attribute::Integers(ksize.into())),
-                ("strides", Attribute::Integers(strides.into())),
-            ],
+            vec![("ksize", Attribute::Integers(ksize.into()))],
         )
     }
 
-    /// [`Tensor::max_pool2d_scatter`](Tensor::max_pool2d_scatter()) with attributes.
+    /// [`Tensor::max_pool_scatter`](Tensor::max_pool_scatter()) with attributes.
     #[track_caller]
-    pub fn max_pool2d_scatter_with(
+    pub fn max_pool_scatter_with(
         &self,
         values: impl Operand,
         ksize: impl Into<Vec<i64>>,
-        strides: impl Into<Vec<i64>>,
-        options: MaxPool2dScatter,
+        options: MaxPoolScatter,
     ) -> Tensor {
         self.apply(
-            "max_pool2d_scatter",
+            "max_pool_scatter",
             &[&values],
             vec![
                 ("ksize", Attribute::Integers(ksize.into())),
-                ("strides", Attribute::Integers(strides.into())),
+                ("strides", Attribute::Integers(options.strides)),
+                ("dilations", Attribute::Integers(options.dilations)),
                 ("padding", Attribute::String(options.padding)),
+                ("explicit_paddings", Attribute::Integers(options.explicit_paddings)),
+                ("data_format", Attribute::String(options.data_format)),
             ],
         )
     }
 
-    /// Picks the values at which `max_pool2d` takes its windows' largest elements. `y[w] = values[argmax of x in window w]`
+    /// Picks the values at which `max_pool` takes its windows' largest elements. `y[w] = values[argmax of x in window w]`
     ///
-    /// - `ksize`: Height and width of the window.
-    /// - `strides`: Steps down and across.
+    /// - `ksize`: Extents of the window, one for each spatial axis.
     #[track_caller]
-    pub fn max_pool2d_gather(
+    pub fn max_pool_gather(&self, values: impl Operand, ksize: impl Into<Vec<i64>>) -> Tensor {
+        self.apply(
+            "max_pool_gather",
+            &[&values],
+            vec![("ksize", Attribute::Integers(ksize.into()))],
+        )
+    }
+
+    /// [`Tensor::max_pool_gather`](Tensor::max_pool_gather()) with attributes.
+    #[track_caller]
+    pub fn max_pool_gather_with(
         &self,
         values: impl Operand,
         ksize: impl Into<Vec<i64>>,
-        strides: impl Into<Vec<i64>>,
+        options: MaxPoolGather,
     ) -> Tensor {
         self.apply(
-            "max_pool2d_gather",
+            "max_pool_gather",
             &[&values],
             vec![
                 ("ksize", Attribute::Integers(ksize.into())),
-                ("strides", Attribute::Integers(strides.into())),
+                ("strides", Attribute::Integers(options.strides)),
+                ("dilations", Attribute::Integers(options.dilations)),
+                ("padding", Attribute::String(options.padding)),
+                ("explicit_paddings", Attribute::Integers(options.explicit_paddings)),
+                ("data_format", Attribute::String(options.data_format)),
             ],
         )
     }
 
-    /// [`Tensor::max_pool2d_gather`](Tensor::max_pool2d_gather()) with attributes.
+    /// Mean of each window; padding does not count. `y[n, i, c] = mean of x[n, j, c] in the window at i strides`
+    ///
+    /// - `ksize`: Extents of the window, one for each spatial axis.
     #[track_caller]
-    pub fn max_pool2d_gather_with(
-        &self,
-        values: impl Operand,
-        ksize: impl Into<Vec<i64>>,
-        strides: impl Into<Vec<i64>>,
-        options: MaxPool2dGather,
-    ) -> Tensor {
+    pub fn avg_pool(&self, ksize: impl Into<Vec<i64>>) -> Tensor {
+        self.apply("avg_pool", &[], vec![("ksize", Attribute::Integers(ksize.into()))])
+    }
+
+    /// [`Tensor::avg_pool`](Tensor::avg_pool()) with attributes.
+    #[track_caller]
+    pub fn avg_pool_with(&self, ksize: impl Into<Vec<i64>>, options: AvgPool) -> Tensor {
         self.apply(
-            "max_pool2d_gather",
-            &[&values],
+            "avg_pool",
+            &[],
             vec![
                 ("ksize", Attribute::Integers(ksize.into())),
-                ("strides", Attribute::Integers(strides.into())),
+                ("strides", Attribute::Integers(options.strides)),
+                ("dilations", Attribute::Integers(options.dilations)),
                 ("padding", Attribute::String(options.padding)),
+                ("explicit_paddings", Attribute::Integers(options.explicit_paddings)),
+                ("data_format", Attribute::String(options.data_format)),
+            ],
+        )
+    }
+
+    /// Spreads each element evenly over its window: the transpose of `avg_pool`, whose input's shape is given. `x[n, j, c] += y[n, i, c] / cells for each j in the window at i strides`
+    ///
+    /// - `ksize`: Extents of the window, one for each spatial axis.
+    /// - `shape`: Shape of the result.
+    #[track_caller]
+    pub fn avg_pool_gradient(
+        &self,
+        ksize: impl Into<Vec<i64>>,
+        shape: impl Into<Vec<i64>>,
+    ) -> Tensor {
+        self.apply(
+            "avg_pool_gradient",
+            &[],
+            vec![
+                ("ksize", Attribute::Integers(ksize.into())),
+                ("shape", Attribute::Integers(shape.into())),
+            ],
+        )
+    }
+
+    /// [`Tensor::avg_pool_gradient`](Tensor::avg_pool_gradient()) with attributes.
+    #[track_caller]
+    pub fn avg_pool_gradient_with(
+        &self,
+        ksize: impl Into<Vec<i64>>,
+        shape: impl Into<Vec<i64>>,
+        options: AvgPoolGradient,
+    ) -> Tensor {
+        self.apply(
+            "avg_pool_gradient",
+            &[],
+            vec![
+                ("ksize", Attribute::Integers(ksize.into())),
+                ("shape", Attribute::Integers(shape.into())),
+                ("strides", Attribute::Integers(options.strides)),
+                ("dilations", Attribute::Integers(options.dilations)),
+                ("padding", Attribute::String(options.padding)),
+                ("explicit_paddings", Attribute::Integers(options.explicit_paddings)),
+                ("data_format", Attribute::String(options.data_format)),
+            ],
+        )
+    }
+
+    /// Mean and variance along axes. `mean = mean of x; variance = mean of (x - mean)^2`
+    #[track_caller]
+    pub fn moments(&self) -> Vec<Tensor> {
+        self.apply_many("moments", &[], 2, vec![])
+    }
+
+    /// [`Tensor::moments`](Tensor::moments()) with attributes.
+    #[track_caller]
+    pub fn moments_with(&self, options: Moments) -> Vec<Tensor> {
+        self.apply_many(
+            "moments",
+            &[],
+            2,
+            vec![
+                ("axis", Attribute::Integers(options.axis)),
+                ("keepdims", Attribute::Bool(options.keepdims)),
+            ],
+        )
+    }
+
+    /// Normalises by moments that are given; all inputs broadcast. `y = (x - mean) scale / sqrt(variance + epsilon) + offset`
+    #[track_caller]
+    pub fn batch_normalization(
+        &self,
+        mean: impl Operand,
+        variance: impl Operand,
+        offset: impl Operand,
+        scale: impl Operand,
+    ) -> Tensor {
+        self.apply("batch_normalization", &[&mean, &variance, &offset, &scale], vec![])
+    }
+
+    /// [`Tensor::batch_normalization`](Tensor::batch_normalization()) with attributes.
+    #[track_caller]
+    pub fn batch_normalization_with(
+        &self,
+        mean: impl Operand,
+        variance: impl Operand,
+        offset: impl Operand,
+        scale: impl Operand,
+        options: BatchNormalization,
+    ) -> Tensor {
+        self.apply(
+            "batch_normalization",
+            &[&mean, &variance, &offset, &scale],
+            vec![("epsilon", Attribute::Double(options.epsilon))],
+        )
+    }
+
+    /// Normalises each channel by its moments in the batch, and gives them: the mean, and the unbiased variance. `y = (x - mean) scale / sqrt(biased variance + epsilon) + offset`
+    #[track_caller]
+    pub fn fused_batch_norm(&self, scale: impl Operand, offset: impl Operand) -> Vec<Tensor> {
+        self.apply_many("fused_batch_norm", &[&scale, &offset], 3, vec![])
+    }
+
+    /// [`Tensor::fused_batch_norm`](Tensor::fused_batch_norm()) with attributes.
+    #[track_caller]
+    pub fn fused_batch_norm_with(
+        &self,
+        scale: impl Operand,
+        offset: impl Operand,
+        options: FusedBatchNorm,
+    ) -> Vec<Tensor> {
+        self.apply_many(
+            "fused_batch_norm",
+            &[&scale, &offset],
+            3,
+            vec![
+                ("epsilon", Attribute::Double(options.epsilon)),
+                ("data_format", Attribute::String(options.data_format)),
+            ],
+        )
+    }
+
+    /// Normalises along axes; scale and offset have the extents of these. `y = (x - mean of x) scale / sqrt(variance of x + epsilon) + offset`
+    #[track_caller]
+    pub fn layer_normalization(&self, scale: impl Operand, offset: impl Operand) -> Tensor {
+        self.apply("layer_normalization", &[&scale, &offset], vec![])
+    }
+
+    /// [`Tensor::layer_normalization`](Tensor::layer_normalization()) with attributes.
+    #[track_caller]
+    pub fn layer_normalization_with(
+        &self,
+        scale: impl Operand,
+        offset: impl Operand,
+        options: LayerNormalization,
+    ) -> Tensor {
+        self.apply(
+            "layer_normalization",
+            &[&scale, &offset],
+            vec![
+                ("axis", Attribute::Integers(options.axis)),
+                ("epsilon", Attribute::Double(options.epsilon)),
+            ],
+        )
+    }
+
+    /// Normalises groups of channels of each example; scale and offset have the extent of the channels. `y = (x - mean of the group) scale / sqrt(variance of the group + epsilon) + offset`
+    #[track_caller]
+    pub fn group_normalization(&self, scale: impl Operand, offset: impl Operand) -> Tensor {
+        self.apply("group_normalization", &[&scale, &offset], vec![])
+    }
+
+    /// [`Tensor::group_normalization`](Tensor::group_normalization()) with attributes.
+    #[track_caller]
+    pub fn group_normalization_with(
+        &self,
+        scale: impl Operand,
+        offset: impl Operand,
+        options: GroupNormalization,
+    ) -> Tensor {
+        self.apply(
+            "group_normalization",
+            &[&scale, &offset],
+            vec![
+                ("groups", Attribute::Integer(options.groups)),
+                ("epsilon", Attribute::Double(options.epsilon)),
+                ("data_format", Attribute::String(options.data_format)),
+            ],
+        )
+    }
+
+    /// Divides by the root of the mean square along axes; scale has the extents of these. `y = x scale / sqrt(mean of x^2 + epsilon)`
+    #[track_caller]
+    pub fn rms_normalization(&self, scale: impl Operand) -> Tensor {
+        self.apply("rms_normalization", &[&scale], vec![])
+    }
+
+    /// [`Tensor::rms_normalization`](Tensor::rms_normalization()) with attributes.
+    #[track_caller]
+    pub fn rms_normalization_with(&self, scale: impl Operand, options: RmsNormalization) -> Tensor {
+        self.apply(
+            "rms_normalization",
+            &[&scale],
+            vec![
+                ("axis", Attribute::Integers(options.axis)),
+                ("epsilon", Attribute::Double(options.epsilon)),
+            ],
+        )
+    }
+
+    /// Divides by a power of the sum of squares in neighbouring channels, those of the last axis. `y_c = x_c / (bias + alpha sum_{|d| <= depth_radius} x_{c + d}^2)^beta`
+    #[track_caller]
+    pub fn local_response_normalization(&self) -> Tensor {
+        self.apply("local_response_normalization", &[], vec![])
+    }
+
+    /// [`Tensor::local_response_normalization`](Tensor::local_response_normalization()) with attributes.
+    #[track_caller]
+    pub fn local_response_normalization_with(&self, options: LocalResponseNormalization) -> Tensor {
+        self.apply(
+            "local_response_normalization",
+            &[],
+            vec![
+                ("depth_radius", Attribute::Integer(options.depth_radius)),
+                ("bias", Attribute::Double(options.bias)),
+                ("alpha", Attribute::Double(options.alpha)),
+                ("beta", Attribute::Double(options.beta)),
             ],
         )
     }
@@ -2234,6 +2660,19 @@ impl Default for LeakyRelu {
     }
 }
 
+/// Attributes of [`Tensor::celu_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Celu {
+    /// What the result tends to for low inputs, with the sign turned. Default `1.0`.
+    pub alpha: f64,
+}
+
+impl Default for Celu {
+    fn default() -> Self {
+        Self { alpha: 1.0 }
+    }
+}
+
 /// Attributes of [`Tensor::gelu_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gelu {
@@ -2244,6 +2683,34 @@ pub struct Gelu {
 impl Default for Gelu {
     fn default() -> Self {
         Self { approximate: false }
+    }
+}
+
+/// Attributes of [`Tensor::bias_add_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct BiasAdd {
+    /// "channels_last", or "channels_first" for the second axis. Default `"channels_last"`.
+    pub data_format: String,
+}
+
+impl Default for BiasAdd {
+    fn default() -> Self {
+        Self { data_format: "channels_last".to_owned() }
+    }
+}
+
+/// Attributes of [`Tensor::scaled_dot_product_attention_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScaledDotProductAttention {
+    /// Factor of the products; 0 for 1 / sqrt(depth). Default `0.0`.
+    pub scale: f64,
+    /// Whether each query sees only the keys up to its own place. Default `false`.
+    pub causal: bool,
+}
+
+impl Default for ScaledDotProductAttention {
+    fn default() -> Self {
+        Self { scale: 0.0, causal: false }
     }
 }
 
@@ -2273,42 +2740,355 @@ impl Default for LogSoftmax {
     }
 }
 
-/// Attributes of [`Tensor::max_pool2d_with`].
+/// Attributes of [`Tensor::convolution_with`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct MaxPool2d {
-    /// "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides. Default `"VALID"`.
+pub struct Convolution {
+    /// Steps of the window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub strides: Vec<i64>,
+    /// Distances between cells of a window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub dilations: Vec<i64>,
+    /// "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT". Default `"VALID"`.
     pub padding: String,
+    /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
+    pub explicit_paddings: Vec<i64>,
+    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    pub data_format: String,
 }
 
-impl Default for MaxPool2d {
+impl Default for Convolution {
     fn default() -> Self {
-        Self { padding: "VALID".to_owned() }
+        Self {
+            strides: vec![],
+            dilations: vec![],
+            padding: "VALID".to_owned(),
+            explicit_paddings: vec![],
+            data_format: "channels_last".to_owned(),
+        }
     }
 }
 
-/// Attributes of [`Tensor::max_pool2d_scatter_with`].
+/// Attributes of [`Tensor::convolution_input_gradient_with`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct MaxPool2dScatter {
-    /// "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides. Default `"VALID"`.
+pub struct ConvolutionInputGradient {
+    /// Steps of the window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub strides: Vec<i64>,
+    /// Distances between cells of a window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub dilations: Vec<i64>,
+    /// "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT". Default `"VALID"`.
     pub padding: String,
+    /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
+    pub explicit_paddings: Vec<i64>,
+    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    pub data_format: String,
 }
 
-impl Default for MaxPool2dScatter {
+impl Default for ConvolutionInputGradient {
     fn default() -> Self {
-        Self { padding: "VALID".to_owned() }
+        Self {
+            strides: vec![],
+            dilations: vec![],
+            padding: "VALID".to_owned(),
+            explicit_paddings: vec![],
+            data_format: "channels_last".to_owned(),
+        }
     }
 }
 
-/// Attributes of [`Tensor::max_pool2d_gather_with`].
+/// Attributes of [`Tensor::convolution_filter_gradient_with`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct MaxPool2dGather {
-    /// "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides. Default `"VALID"`.
+pub struct ConvolutionFilterGradient {
+    /// Steps of the window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub strides: Vec<i64>,
+    /// Distances between cells of a window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub dilations: Vec<i64>,
+    /// "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT". Default `"VALID"`.
     pub padding: String,
+    /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
+    pub explicit_paddings: Vec<i64>,
+    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    pub data_format: String,
 }
 
-impl Default for MaxPool2dGather {
+impl Default for ConvolutionFilterGradient {
     fn default() -> Self {
-        Self { padding: "VALID".to_owned() }
+        Self {
+            strides: vec![],
+            dilations: vec![],
+            padding: "VALID".to_owned(),
+            explicit_paddings: vec![],
+            data_format: "channels_last".to_owned(),
+        }
+    }
+}
+
+/// Attributes of [`Tensor::max_pool_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct MaxPool {
+    /// Steps of the window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub strides: Vec<i64>,
+    /// Distances between cells of a window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub dilations: Vec<i64>,
+    /// "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT". Default `"VALID"`.
+    pub padding: String,
+    /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
+    pub explicit_paddings: Vec<i64>,
+    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    pub data_format: String,
+}
+
+impl Default for MaxPool {
+    fn default() -> Self {
+        Self {
+            strides: vec![],
+            dilations: vec![],
+            padding: "VALID".to_owned(),
+            explicit_paddings: vec![],
+            data_format: "channels_last".to_owned(),
+        }
+    }
+}
+
+/// Attributes of [`Tensor::max_pool_argmax_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct MaxPoolArgmax {
+    /// Steps of the window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub strides: Vec<i64>,
+    /// Distances between cells of a window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub dilations: Vec<i64>,
+    /// "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT". Default `"VALID"`.
+    pub padding: String,
+    /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
+    pub explicit_paddings: Vec<i64>,
+    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    pub data_format: String,
+}
+
+impl Default for MaxPoolArgmax {
+    fn default() -> Self {
+        Self {
+            strides: vec![],
+            dilations: vec![],
+            padding: "VALID".to_owned(),
+            explicit_paddings: vec![],
+            data_format: "channels_last".to_owned(),
+        }
+    }
+}
+
+/// Attributes of [`Tensor::max_pool_scatter_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct MaxPoolScatter {
+    /// Steps of the window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub strides: Vec<i64>,
+    /// Distances between cells of a window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub dilations: Vec<i64>,
+    /// "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT". Default `"VALID"`.
+    pub padding: String,
+    /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
+    pub explicit_paddings: Vec<i64>,
+    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    pub data_format: String,
+}
+
+impl Default for MaxPoolScatter {
+    fn default() -> Self {
+        Self {
+            strides: vec![],
+            dilations: vec![],
+            padding: "VALID".to_owned(),
+            explicit_paddings: vec![],
+            data_format: "channels_last".to_owned(),
+        }
+    }
+}
+
+/// Attributes of [`Tensor::max_pool_gather_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct MaxPoolGather {
+    /// Steps of the window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub strides: Vec<i64>,
+    /// Distances between cells of a window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub dilations: Vec<i64>,
+    /// "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT". Default `"VALID"`.
+    pub padding: String,
+    /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
+    pub explicit_paddings: Vec<i64>,
+    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    pub data_format: String,
+}
+
+impl Default for MaxPoolGather {
+    fn default() -> Self {
+        Self {
+            strides: vec![],
+            dilations: vec![],
+            padding: "VALID".to_owned(),
+            explicit_paddings: vec![],
+            data_format: "channels_last".to_owned(),
+        }
+    }
+}
+
+/// Attributes of [`Tensor::avg_pool_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct AvgPool {
+    /// Steps of the window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub strides: Vec<i64>,
+    /// Distances between cells of a window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub dilations: Vec<i64>,
+    /// "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT". Default `"VALID"`.
+    pub padding: String,
+    /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
+    pub explicit_paddings: Vec<i64>,
+    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    pub data_format: String,
+}
+
+impl Default for AvgPool {
+    fn default() -> Self {
+        Self {
+            strides: vec![],
+            dilations: vec![],
+            padding: "VALID".to_owned(),
+            explicit_paddings: vec![],
+            data_format: "channels_last".to_owned(),
+        }
+    }
+}
+
+/// Attributes of [`Tensor::avg_pool_gradient_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct AvgPoolGradient {
+    /// Steps of the window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub strides: Vec<i64>,
+    /// Distances between cells of a window, one for each spatial axis; empty for 1 each. Default `[]`.
+    pub dilations: Vec<i64>,
+    /// "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT". Default `"VALID"`.
+    pub padding: String,
+    /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
+    pub explicit_paddings: Vec<i64>,
+    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    pub data_format: String,
+}
+
+impl Default for AvgPoolGradient {
+    fn default() -> Self {
+        Self {
+            strides: vec![],
+            dilations: vec![],
+            padding: "VALID".to_owned(),
+            explicit_paddings: vec![],
+            data_format: "channels_last".to_owned(),
+        }
+    }
+}
+
+/// Attributes of [`Tensor::moments_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moments {
+    /// Axes to reduce, counted from 0 or backwards from -1; empty for all. Default `[]`.
+    pub axis: Vec<i64>,
+    /// Whether reduced axes stay, with extent 1. Default `false`.
+    pub keepdims: bool,
+}
+
+impl Default for Moments {
+    fn default() -> Self {
+        Self { axis: vec![], keepdims: false }
+    }
+}
+
+/// Attributes of [`Tensor::batch_normalization_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchNormalization {
+    /// Added to the variance. Default `0.001`.
+    pub epsilon: f64,
+}
+
+impl Default for BatchNormalization {
+    fn default() -> Self {
+        Self { epsilon: 0.001 }
+    }
+}
+
+/// Attributes of [`Tensor::fused_batch_norm_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct FusedBatchNorm {
+    /// Added to the variance. Default `0.001`.
+    pub epsilon: f64,
+    /// "channels_last" or "channels_first", right after the batch. Default `"channels_last"`.
+    pub data_format: String,
+}
+
+impl Default for FusedBatchNorm {
+    fn default() -> Self {
+        Self { epsilon: 0.001, data_format: "channels_last".to_owned() }
+    }
+}
+
+/// Attributes of [`Tensor::layer_normalization_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerNormalization {
+    /// Axes to normalise along. Default `[-1]`.
+    pub axis: Vec<i64>,
+    /// Added to the variance, or to the mean square. Default `0.001`.
+    pub epsilon: f64,
+}
+
+impl Default for LayerNormalization {
+    fn default() -> Self {
+        Self { axis: vec![-1], epsilon: 0.001 }
+    }
+}
+
+/// Attributes of [`Tensor::group_normalization_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupNormalization {
+    /// Number of groups, which divides the number of channels; -1 for a group each, which is instance normalisation. Default `32`.
+    pub groups: i64,
+    /// Added to the variance. Default `0.001`.
+    pub epsilon: f64,
+    /// "channels_last" or "channels_first", right after the batch. Default `"channels_last"`.
+    pub data_format: String,
+}
+
+impl Default for GroupNormalization {
+    fn default() -> Self {
+        Self { groups: 32, epsilon: 0.001, data_format: "channels_last".to_owned() }
+    }
+}
+
+/// Attributes of [`Tensor::rms_normalization_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct RmsNormalization {
+    /// Axes to normalise along. Default `[-1]`.
+    pub axis: Vec<i64>,
+    /// Added to the variance, or to the mean square. Default `0.001`.
+    pub epsilon: f64,
+}
+
+impl Default for RmsNormalization {
+    fn default() -> Self {
+        Self { axis: vec![-1], epsilon: 0.001 }
+    }
+}
+
+/// Attributes of [`Tensor::local_response_normalization_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocalResponseNormalization {
+    /// How many channels to either side count. Default `5`.
+    pub depth_radius: i64,
+    /// Added to the sum. Default `1.0`.
+    pub bias: f64,
+    /// Factor of the sum. Default `1.0`.
+    pub alpha: f64,
+    /// Exponent. Default `0.5`.
+    pub beta: f64,
+}
+
+impl Default for LocalResponseNormalization {
+    fn default() -> Self {
+        Self { depth_radius: 5, bias: 1.0, alpha: 1.0, beta: 0.5 }
     }
 }
 

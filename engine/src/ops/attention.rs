@@ -22,8 +22,8 @@ pub(super) const ALL: &[&OpDef] = &[&SCALED_DOT_PRODUCT_ATTENTION];
 attrs! {
     /// Attributes of attention.
     Attention {
-        /// Factor of the products; 1 / sqrt(depth) if it is not given.
-        scale: Option<f64> = Unset,
+        /// Factor of the products; 0 for 1 / sqrt(depth).
+        scale: f64 = Double(0.0),
         /// Whether each query sees only the keys up to its own place.
         causal: bool = Bool(false),
     }
@@ -128,7 +128,7 @@ pub static SCALED_DOT_PRODUCT_ATTENTION: OpDef = OpDef {
             let Attention { scale, causal } = Attention::read(r.attrs);
             let [query, key, value, mask] = r.x[..] else { return smallvec![r.x[0]] };
             let depth = query.shape().last().copied().unwrap_or(1);
-            let scale = scale.unwrap_or_else(|| default_scale(depth));
+            let scale = if scale == 0.0 { default_scale(depth) } else { scale };
             let mut scores = (query * scale).matmul(key, false, true);
             let hidden = hidden(scores);
             scores = if mask.dtype() == DType::Bool {

@@ -47,7 +47,7 @@ from gradtape.dtypes import (
 )
 from gradtape.function import function
 from gradtape.indexed_slices import IndexedSlices
-from gradtape.linalg import matmul, norm
+from gradtape.linalg import einsum, matmul, norm, tensordot
 from gradtape.math import *
 from gradtape.module import Module
 from gradtape.nn import *

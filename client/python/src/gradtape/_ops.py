@@ -2009,6 +2009,25 @@ def selu(
     return _apply("selu", [x], {}, 0)
 
 
+def celu(
+    x: Any,
+    *,
+    alpha: float = 1.0,
+) -> Any:
+    """Continuously differentiable exponential linear unit.
+
+    Computes `y = max(x, 0) + alpha (exp(min(x, 0) / alpha) - 1)`.
+
+    Args:
+        x: A tensor.
+        alpha: What the result tends to for low inputs, with the sign turned.
+    """
+    attributes: dict[str, Any] = {}
+    if alpha != 1.0:
+        attributes["alpha"] = float(alpha)
+    return _apply("celu", [x], attributes, 0)
+
+
 def silu(
     x: Any,
 ) -> Any:
@@ -2038,6 +2057,36 @@ def gelu(
     return _apply("gelu", [x], attributes, 0)
 
 
+def mish(
+    x: Any,
+) -> Any:
+    """Self-regularised smooth rectifier.
+
+    Computes `y = x tanh(softplus(x))`.
+    """
+    return _apply("mish", [x], {}, 0)
+
+
+def hard_sigmoid(
+    x: Any,
+) -> Any:
+    """Piecewise linear approximation of the sigmoid.
+
+    Computes `y = min(max(x / 6 + 1 / 2, 0), 1)`.
+    """
+    return _apply("hard_sigmoid", [x], {}, 0)
+
+
+def hard_silu(
+    x: Any,
+) -> Any:
+    """Approximation of `silu` by the hard sigmoid, also called hard swish.
+
+    Computes `y = x hard_sigmoid(x)`.
+    """
+    return _apply("hard_silu", [x], {}, 0)
+
+
 def softplus(
     x: Any,
 ) -> Any:
@@ -2056,6 +2105,56 @@ def softsign(
     Computes `y = x / (1 + |x|)`.
     """
     return _apply("softsign", [x], {}, 0)
+
+
+def bias_add(
+    x: Any,
+    bias: Any,
+    *,
+    data_format: str = "channels_last",
+) -> Any:
+    """Adds a vector along the channels.
+
+    Computes `y[..., c] = x[..., c] + bias[c]`.
+
+    Args:
+        x: A tensor.
+        bias: A tensor.
+        data_format: "channels_last", or "channels_first" for the second axis.
+    """
+    attributes: dict[str, Any] = {}
+    if data_format != "channels_last":
+        attributes["data_format"] = data_format
+    return _apply("bias_add", [x, bias], attributes, 0)
+
+
+def scaled_dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any,
+    *,
+    scale: float = 0.0,
+    causal: bool = False,
+) -> Any:
+    """Means of values, weighted by how well the keys fit the query. A mask of truth values says what is seen; one of numbers is added to the products, and 0 hides nothing.
+
+    Computes `y = softmax(scale query key^T + mask) value`.
+
+    Args:
+        query: A tensor.
+        key: A tensor.
+        value: A tensor.
+        mask: A tensor.
+        scale: Factor of the products; 0 for 1 / sqrt(depth).
+        causal: Whether each query sees only the keys up to its own place.
+    """
+    attributes: dict[str, Any] = {}
+    if scale != 0.0:
+        attributes["scale"] = float(scale)
+    if causal:
+        attributes["causal"] = bool(causal)
+    return _apply("scaled_dot_product_attention", [query, key, value, mask], attributes, 0)
 
 
 def softmax(
@@ -2934,6 +3033,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "top_k_indices",
         "searchsorted",
         "in_top_k",
+        "scaled_dot_product_attention",
     ),
     "nn": (
         "l2_loss",
@@ -2942,10 +3042,15 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "leaky_relu",
         "elu",
         "selu",
+        "celu",
         "silu",
         "gelu",
+        "mish",
+        "hard_sigmoid",
+        "hard_silu",
         "softplus",
         "softsign",
+        "bias_add",
         "softmax",
         "log_softmax",
         "softmax_cross_entropy_with_logits",

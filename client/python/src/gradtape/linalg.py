@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+import string
 from typing import TYPE_CHECKING, Any
 
 from gradtape import _export, _ops
@@ -52,6 +54,50 @@ def matmul(
     return _ops.matmul(
         a, b, transpose_a=transpose_a or adjoint_a, transpose_b=transpose_b or adjoint_b
     )
+
+
+def einsum(equation: str, *inputs: Any, **kwargs: Any) -> Tensor:
+    """Sum of products of tensors with named axes, by Einstein's convention.
+
+    Args:
+        equation: A letter for each axis, inputs separated by commas, then "->" and the axes of the result: "ij,jk->ik" is
+            a matrix product. "..." stands for axes that broadcast.
+        *inputs: The tensors.
+        **kwargs: `optimize` and `name`, which are ignored.
+    """
+    unknown = kwargs.keys() - {"optimize", "name"}
+    if unknown:
+        raise TypeError(f"Invalid keyword arguments for this function: {', '.join(unknown)}")
+    return _ops.einsum(inputs, equation=equation)
+
+
+def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Tensor:
+    """Sum of products over pairs of axes.
+
+    Args:
+        a: A tensor.
+        b: A tensor.
+        axes: How many of the last axes of `a` meet as many of the first of `b`, or two lists of axes (or two axes).
+        name: Ignored.
+    """
+    a = a if isinstance(a, Value) else convert_to_tensor(a)
+    b = b if isinstance(b, Value) else convert_to_tensor(b)
+    if hasattr(axes, "__index__"):
+        count = operator.index(axes)
+        pairs = list(zip(range(a.ndim - count, a.ndim), range(count), strict=True))
+    else:
+        of_a, of_b = map(_export.integers, axes)
+        if len(of_a) != len(of_b):
+            raise ValueError(f"'axes' must have as many axes of `a` as of `b`, got {axes}")
+        pairs = [(i % a.ndim, j % b.ndim) for i, j in zip(of_a, of_b, strict=True)]
+    letters = iter(string.ascii_letters)
+    labels_a = [next(letters) for _ in range(a.ndim)]
+    labels_b = [next(letters) for _ in range(b.ndim)]
+    for i, j in pairs:
+        labels_b[j] = labels_a[i]
+    shared = {labels_a[i] for i, _ in pairs}
+    output = [label for label in labels_a + labels_b if label not in shared]
+    return einsum("".join([*labels_a, ",", *labels_b, "->", *output]), a, b)
 
 
 def matvec(
@@ -110,9 +156,11 @@ def norm(
 
 
 __all__ = [
+    "einsum",
     "eye",
     "matrix_transpose",
     "matvec",
     "norm",
+    "tensordot",
 ]
 __all__ += _export.export(globals(), "linalg")

@@ -154,10 +154,8 @@ def bias_add(
     value: Any, bias: Any, data_format: str | None = None, name: str | None = None
 ) -> Tensor:
     """Adds a vector along the channels: the last axis, or the second where `data_format` starts with "NC"."""
-    if data_format is None or not data_format.startswith("NC"):
-        return _ops.add(value, bias)
-    value, bias = _value(value), _value(bias)
-    return _ops.add(value, _ops.reshape(bias, shape=(-1, *(1,) * (value.ndim - 2))))
+    first = data_format is not None and data_format.startswith("NC")
+    return _ops.bias_add(value, bias, data_format="channels_first" if first else "channels_last")
 
 
 def l2_loss(t: Any, name: str | None = None) -> Tensor:
