@@ -4,9 +4,12 @@
 
 pub(crate) mod convolution;
 pub(crate) mod elementwise;
+pub(crate) mod gamma;
 pub(crate) mod matmul;
+pub(crate) mod order;
 pub(crate) mod pool;
 pub(crate) mod real;
 pub(crate) mod reduce;
+pub(crate) mod special;
 pub(crate) mod strided;
 pub(crate) mod window;

@@ -3,8 +3,10 @@
 //! What can be composed of other ops is a composite and has no kernel and no derivative of its own; an op is a primitive
 //! only for numerical stability or speed.
 
+mod along_axis;
 mod array;
 mod attention;
+mod bitwise;
 mod compare;
 mod convolution;
 mod einsum;
@@ -15,12 +17,16 @@ mod losses;
 mod math;
 mod nn;
 mod normalization;
+mod order;
 mod pool;
 mod random;
 mod reduce;
 mod rounding;
+mod scan;
 mod shape;
 mod slicing;
+mod special;
+mod trigonometry;
 mod window;
 
 use std::sync::LazyLock;
@@ -28,9 +34,10 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 pub use self::{
-    array::*, attention::*, compare::*, convolution::*, einsum::*, indexing::*, linalg::*,
-    losses::*, math::*, nn::*, normalization::*, pool::*, random::*, reduce::*, rounding::*,
-    shape::*, slicing::*, window::*,
+    along_axis::*, array::*, attention::*, bitwise::*, compare::*, convolution::*, einsum::*,
+    indexing::*, linalg::*, losses::*, math::*, nn::*, normalization::*, order::*, pool::*,
+    random::*, reduce::*, rounding::*, scan::*, shape::*, slicing::*, special::*, trigonometry::*,
+    window::*,
 };
 use crate::op::OpDef;
 
@@ -38,13 +45,19 @@ use crate::op::OpDef;
 pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
     [
         math::ALL,
+        trigonometry::ALL,
+        special::ALL,
         rounding::ALL,
         compare::ALL,
+        bitwise::ALL,
         reduce::ALL,
+        scan::ALL,
+        order::ALL,
         array::ALL,
         shape::ALL,
         slicing::ALL,
         indexing::ALL,
+        along_axis::ALL,
         linalg::ALL,
         einsum::ALL,
         nn::ALL,
