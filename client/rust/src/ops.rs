@@ -1439,7 +1439,7 @@ impl Tensor {
         self.apply("mish", &[], vec![])
     }
 
-    /// Piecewise linear approximation of the sigmoid. `y = min(max(x / 6 + 1 / 2, 0), 1)`
+    /// Piecewise linear approximation of the sigmoid. `y = min(max(x + 3, 0), 6) / 6`
     #[track_caller]
     pub fn hard_sigmoid(&self) -> Tensor {
         self.apply("hard_sigmoid", &[], vec![])

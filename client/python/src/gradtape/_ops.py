@@ -2072,7 +2072,7 @@ def hard_sigmoid(
 ) -> Any:
     """Piecewise linear approximation of the sigmoid.
 
-    Computes `y = min(max(x / 6 + 1 / 2, 0), 1)`.
+    Computes `y = min(max(x + 3, 0), 6) / 6`.
     """
     return _apply("hard_sigmoid", [x], {}, 0)
 
