@@ -114,7 +114,16 @@ pub(crate) fn along_axis<'g>(b: &Batch<'_, 'g>) -> Option<Vars<'g>> {
 
 /// An op along the attribute `axis` of all its inputs.
 pub(crate) fn all_along_axis<'g>(b: &Batch<'_, 'g>) -> Option<Vars<'g>> {
-    b.apply(&b.all_stacked(), vec![("axis", shifted(b)?)])
+    all_along_axis_and(b, vec![])
+}
+
+/// The same, with other attributes changed.
+pub(crate) fn all_along_axis_and<'g>(
+    b: &Batch<'_, 'g>,
+    mut changed: Vec<(&str, Attr)>,
+) -> Option<Vars<'g>> {
+    changed.push(("axis", shifted(b)?));
+    b.apply(&b.all_stacked(), changed)
 }
 
 /// The attribute `axis`, counted in the stack.

@@ -48,6 +48,8 @@ pub enum Error {
     IndexOutOfRange { index: i64, position: usize, extent: usize },
     #[error("integer division by zero at position {position}")]
     DivisionByZero { position: usize },
+    #[error("{message}: element {position} is {found}")]
+    NotFinite { message: Box<str>, found: &'static str, position: usize },
     #[error("{what} is malformed: {why}")]
     Malformed { what: Box<str>, why: Box<str> },
     #[error("there is no such command in this version")]
@@ -187,6 +189,7 @@ impl Error {
             Self::InvalidBool { .. } => (InvalidArgument, "INVALID_BOOL", ""),
             Self::IndexOutOfRange { .. } => (OutOfRange, "INDEX_OUT_OF_RANGE", ""),
             Self::DivisionByZero { .. } => (InvalidArgument, "DIVISION_BY_ZERO", ""),
+            Self::NotFinite { .. } => (InvalidArgument, "NOT_FINITE", ""),
             Self::Malformed { .. } => (InvalidArgument, "MALFORMED", ""),
             Self::UnknownCommand => {
                 (Unimplemented, "UNKNOWN_COMMAND", "the client may be newer than the server")

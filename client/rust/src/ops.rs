@@ -14,14 +14,22 @@ use crate::{Attribute, DType, Operand, Session, Tensor, infer::ResultType};
 /// Where the type of an op's result comes from.
 pub(crate) fn result_type(op: &str) -> ResultType {
     match op {
-        "equal" | "not_equal" | "less" | "less_equal" | "greater" | "greater_equal" => {
+        "equal" | "not_equal" | "less" | "less_equal" | "greater" | "greater_equal" | "is_nan"
+        | "is_inf" | "is_finite" | "in_top_k" | "random_bernoulli" => {
             ResultType::Fixed(DType::Bool)
         }
-        "argmax" | "argmin" | "max_pool_argmax" => ResultType::Fixed(DType::I64),
+        "count_nonzero" | "argmax" | "argmin" | "argsort" | "top_k_indices" | "searchsorted"
+        | "max_pool_argmax" | "random_categorical" | "random_permutation" => {
+            ResultType::Fixed(DType::I64)
+        }
         "full" | "range" | "cast" | "one_hot" | "random_uniform" | "random_normal" => {
             ResultType::Attribute("dtype", DType::F32)
         }
-        "where" | "scatter_nd" | "sparse_softmax_cross_entropy_with_logits" => ResultType::Input(1),
+        "where"
+        | "scatter_nd"
+        | "sparse_softmax_cross_entropy_with_logits"
+        | "random_gamma"
+        | "random_poisson" => ResultType::Input(1),
         _ => ResultType::Input(0),
     }
 }
@@ -35,6 +43,12 @@ fn of_many(
 ) -> Tensor {
     let first = values.first().expect("an op of many tensors needs at least one");
     first.session().op(op, values.iter().copied(), attributes)
+}
+
+/// Sum of tensors of one shape, added in their order. `y = x_0 + x_1 + ...`
+#[track_caller]
+pub fn add_n(values: &[&Tensor]) -> Tensor {
+    of_many("add_n", values, vec![])
 }
 
 /// Joins tensors along an axis. `y = x_0, x_1, ... one behind the other`
@@ -132,6 +146,12 @@ impl Tensor {
         self.apply("multiply", &[&y], vec![])
     }
 
+    /// Product of two tensors, and 0 where the second is 0, even if the first is NaN or infinite. `z = x * y if y != 0 else 0`
+    #[track_caller]
+    pub fn multiply_no_nan(&self, y: impl Operand) -> Tensor {
+        self.apply("multiply_no_nan", &[&y], vec![])
+    }
+
     /// Quotient of two tensors. `z = x / y`
     #[track_caller]
     pub fn divide(&self, y: impl Operand) -> Tensor {
@@ -142,18 +162,6 @@ impl Tensor {
     #[track_caller]
     pub fn divide_no_nan(&self, y: impl Operand) -> Tensor {
         self.apply("divide_no_nan", &[&y], vec![])
-    }
-
-    /// Quotient rounded towards minus infinity. `z = floor(x / y)`
-    #[track_caller]
-    pub fn floordiv(&self, y: impl Operand) -> Tensor {
-        self.apply("floordiv", &[&y], vec![])
-    }
-
-    /// Remainder of the rounded quotient; it has the divisor's sign. `z = x - floor(x / y) * y`
-    #[track_caller]
-    pub fn floormod(&self, y: impl Operand) -> Tensor {
-        self.apply("floormod", &[&y], vec![])
     }
 
     /// The first tensor to the power of the second. Negative integer powers of integers are 0 or +-1. `z = x^y`
@@ -246,6 +254,12 @@ impl Tensor {
         self.apply("log1p", &[], vec![])
     }
 
+    /// Logistic sigmoid. `y = 1 / (1 + exp(-x))`
+    #[track_caller]
+    pub fn sigmoid(&self) -> Tensor {
+        self.apply("sigmoid", &[], vec![])
+    }
+
     /// Sine. `y = sin(x)`
     #[track_caller]
     pub fn sin(&self) -> Tensor {
@@ -264,22 +278,144 @@ impl Tensor {
         self.apply("tan", &[], vec![])
     }
 
+    /// Inverse sine, between -pi / 2 and pi / 2; its derivative at -1 and 1 is infinite. `sin(y) = x`
+    #[track_caller]
+    pub fn asin(&self) -> Tensor {
+        self.apply("asin", &[], vec![])
+    }
+
+    /// Inverse cosine, between 0 and pi; its derivative at -1 and 1 is infinite. `cos(y) = x`
+    #[track_caller]
+    pub fn acos(&self) -> Tensor {
+        self.apply("acos", &[], vec![])
+    }
+
+    /// Inverse tangent, between -pi / 2 and pi / 2. `tan(y) = x`
+    #[track_caller]
+    pub fn atan(&self) -> Tensor {
+        self.apply("atan", &[], vec![])
+    }
+
+    /// Angle of the point (x, y), between -pi and pi; its derivatives at (0, 0) are NaN. `tan(z) = y / x, in the quadrant of (x, y)`
+    #[track_caller]
+    pub fn atan2(&self, x: impl Operand) -> Tensor {
+        self.apply("atan2", &[&x], vec![])
+    }
+
+    /// Hyperbolic sine. `y = (exp(x) - exp(-x)) / 2`
+    #[track_caller]
+    pub fn sinh(&self) -> Tensor {
+        self.apply("sinh", &[], vec![])
+    }
+
+    /// Hyperbolic cosine. `y = (exp(x) + exp(-x)) / 2`
+    #[track_caller]
+    pub fn cosh(&self) -> Tensor {
+        self.apply("cosh", &[], vec![])
+    }
+
     /// Hyperbolic tangent. `y = tanh(x)`
     #[track_caller]
     pub fn tanh(&self) -> Tensor {
         self.apply("tanh", &[], vec![])
     }
 
-    /// Logistic sigmoid. `y = 1 / (1 + exp(-x))`
+    /// Inverse hyperbolic sine. `sinh(y) = x`
     #[track_caller]
-    pub fn sigmoid(&self) -> Tensor {
-        self.apply("sigmoid", &[], vec![])
+    pub fn asinh(&self) -> Tensor {
+        self.apply("asinh", &[], vec![])
+    }
+
+    /// Inverse hyperbolic cosine, NaN below 1; its derivative at 1 is infinite. `cosh(y) = x`
+    #[track_caller]
+    pub fn acosh(&self) -> Tensor {
+        self.apply("acosh", &[], vec![])
+    }
+
+    /// Inverse hyperbolic tangent, infinite at -1 and 1. `tanh(y) = x`
+    #[track_caller]
+    pub fn atanh(&self) -> Tensor {
+        self.apply("atanh", &[], vec![])
     }
 
     /// Error function. `y = 2 / sqrt(pi) * integral of exp(-t^2) from 0 to x`
     #[track_caller]
     pub fn erf(&self) -> Tensor {
         self.apply("erf", &[], vec![])
+    }
+
+    /// Complement of the error function, accurate where it is small. `y = 1 - erf(x)`
+    #[track_caller]
+    pub fn erfc(&self) -> Tensor {
+        self.apply("erfc", &[], vec![])
+    }
+
+    /// Inverse error function: infinite at -1 and 1, NaN beyond. `erf(y) = x`
+    #[track_caller]
+    pub fn erfinv(&self) -> Tensor {
+        self.apply("erfinv", &[], vec![])
+    }
+
+    /// Quantile of the standard normal distribution: infinite at 0 and 1, NaN beyond. `(1 + erf(y / sqrt(2))) / 2 = x`
+    #[track_caller]
+    pub fn ndtri(&self) -> Tensor {
+        self.apply("ndtri", &[], vec![])
+    }
+
+    /// Logarithm of the absolute value of the gamma function; infinite at 0, -1, -2, ... `y = ln |gamma(x)|`
+    #[track_caller]
+    pub fn lgamma(&self) -> Tensor {
+        self.apply("lgamma", &[], vec![])
+    }
+
+    /// Logarithmic derivative of the gamma function; NaN at 0, -1, -2, ... `y = gamma'(x) / gamma(x)`
+    #[track_caller]
+    pub fn digamma(&self) -> Tensor {
+        self.apply("digamma", &[], vec![])
+    }
+
+    /// The n-th derivative of digamma. `y = digamma^(n)(x)`
+    ///
+    /// - `n`: How often digamma is differentiated, from 0 to 100.
+    #[track_caller]
+    pub fn polygamma(&self, n: i64) -> Tensor {
+        self.apply("polygamma", &[], vec![("n", Attribute::Integer(n))])
+    }
+
+    /// Regularized lower incomplete gamma function, the distribution function of gamma variables, or its derivative with respect to a. NaN where x is near an a above 300,000. `z = integral of t^(a - 1) exp(-t) from 0 to x / gamma(a)`
+    #[track_caller]
+    pub fn igamma(&self, x: impl Operand) -> Tensor {
+        self.apply("igamma", &[&x], vec![])
+    }
+
+    /// [`Tensor::igamma`](Tensor::igamma()) with attributes.
+    #[track_caller]
+    pub fn igamma_with(&self, x: impl Operand, options: Igamma) -> Tensor {
+        self.apply("igamma", &[&x], vec![("order", Attribute::Integer(options.order))])
+    }
+
+    /// Regularized upper incomplete gamma function, accurate where it is small. NaN where x is near an a above 300,000. `z = 1 - igamma(a, x)`
+    #[track_caller]
+    pub fn igammac(&self, x: impl Operand) -> Tensor {
+        self.apply("igammac", &[&x], vec![])
+    }
+
+    /// Product with a logarithm, and 0 where the factor is 0; so are its derivatives there. `z = x ln(y) if x != 0 else 0`
+    #[track_caller]
+    pub fn xlogy(&self, y: impl Operand) -> Tensor {
+        self.apply("xlogy", &[&y], vec![])
+    }
+
+    /// Product with a logarithm of 1 + y, and 0 where the factor is 0; so are its derivatives there. `z = x ln(1 + y) if x != 0 else 0`
+    #[track_caller]
+    pub fn xlog1py(&self, y: impl Operand) -> Tensor {
+        self.apply("xlog1py", &[&y], vec![])
+    }
+
+    /// Quotient, and 0 where the dividend is 0; so are its derivatives there. `z = x / y if x != 0 else 0`
+    #[track_caller]
+    pub fn xdivy(&self, y: impl Operand) -> Tensor {
+        self.apply("xdivy", &[&y], vec![])
     }
 
     /// Rounds towards minus infinity. `y = floor(x)`
@@ -298,6 +434,30 @@ impl Tensor {
     #[track_caller]
     pub fn round(&self) -> Tensor {
         self.apply("round", &[], vec![])
+    }
+
+    /// Quotient rounded towards minus infinity. `z = floor(x / y)`
+    #[track_caller]
+    pub fn floordiv(&self, y: impl Operand) -> Tensor {
+        self.apply("floordiv", &[&y], vec![])
+    }
+
+    /// Remainder of the rounded quotient; it has the divisor's sign. `z = x - floor(x / y) * y`
+    #[track_caller]
+    pub fn floormod(&self, y: impl Operand) -> Tensor {
+        self.apply("floormod", &[&y], vec![])
+    }
+
+    /// Quotient rounded towards zero. `z = trunc(x / y)`
+    #[track_caller]
+    pub fn truncatediv(&self, y: impl Operand) -> Tensor {
+        self.apply("truncatediv", &[&y], vec![])
+    }
+
+    /// Remainder of the quotient rounded towards zero; it has the dividend's sign. `z = x - trunc(x / y) * y`
+    #[track_caller]
+    pub fn truncatemod(&self, y: impl Operand) -> Tensor {
+        self.apply("truncatemod", &[&y], vec![])
     }
 
     /// Clips to bounds; the gradient passes on the bounds too. `y = min(max(x, clip_value_min), clip_value_max)`
@@ -364,10 +524,82 @@ impl Tensor {
         self.apply("logical_or", &[&y], vec![])
     }
 
+    /// Whether exactly one element is true. `z = x xor y`
+    #[track_caller]
+    pub fn logical_xor(&self, y: impl Operand) -> Tensor {
+        self.apply("logical_xor", &[&y], vec![])
+    }
+
     /// Whether an element is false. `y = not x`
     #[track_caller]
     pub fn logical_not(&self) -> Tensor {
         self.apply("logical_not", &[], vec![])
+    }
+
+    /// Whether an element is NaN. `y = (x != x)`
+    #[track_caller]
+    pub fn is_nan(&self) -> Tensor {
+        self.apply("is_nan", &[], vec![])
+    }
+
+    /// Whether an element is infinite. `y = (|x| == infinity)`
+    #[track_caller]
+    pub fn is_inf(&self) -> Tensor {
+        self.apply("is_inf", &[], vec![])
+    }
+
+    /// Whether an element is neither NaN nor infinite. `y = (|x| < infinity)`
+    #[track_caller]
+    pub fn is_finite(&self) -> Tensor {
+        self.apply("is_finite", &[], vec![])
+    }
+
+    /// The same elements; the command fails if one of them is NaN or infinite. `y = x`
+    #[track_caller]
+    pub fn check_numerics(&self) -> Tensor {
+        self.apply("check_numerics", &[], vec![])
+    }
+
+    /// [`Tensor::check_numerics`](Tensor::check_numerics()) with attributes.
+    #[track_caller]
+    pub fn check_numerics_with(&self, options: CheckNumerics) -> Tensor {
+        self.apply("check_numerics", &[], vec![("message", Attribute::String(options.message))])
+    }
+
+    /// The bits that are set in both elements. `z = x & y`
+    #[track_caller]
+    pub fn bitwise_and(&self, y: impl Operand) -> Tensor {
+        self.apply("bitwise_and", &[&y], vec![])
+    }
+
+    /// The bits that are set in one of the elements or in both. `z = x | y`
+    #[track_caller]
+    pub fn bitwise_or(&self, y: impl Operand) -> Tensor {
+        self.apply("bitwise_or", &[&y], vec![])
+    }
+
+    /// The bits that are set in exactly one of the elements. `z = x ^ y`
+    #[track_caller]
+    pub fn bitwise_xor(&self, y: impl Operand) -> Tensor {
+        self.apply("bitwise_xor", &[&y], vec![])
+    }
+
+    /// Every bit inverted. `y = -x - 1`
+    #[track_caller]
+    pub fn invert(&self) -> Tensor {
+        self.apply("invert", &[], vec![])
+    }
+
+    /// Bits shifted to the left; by less than 0 or more than the width is by 0 or the width less one. `z = x << y`
+    #[track_caller]
+    pub fn left_shift(&self, y: impl Operand) -> Tensor {
+        self.apply("left_shift", &[&y], vec![])
+    }
+
+    /// Bits shifted to the right, with the sign; distances as in left_shift. `z = floor(x / 2^y)`
+    #[track_caller]
+    pub fn right_shift(&self, y: impl Operand) -> Tensor {
+        self.apply("right_shift", &[&y], vec![])
     }
 
     /// Sum along axes. Floating-point sums are accumulated in float64. `y = sum of x`
@@ -408,7 +640,7 @@ impl Tensor {
         )
     }
 
-    /// Product along axes; its gradient is right where elements are 0, its second derivative is not. `y = product of x`
+    /// Product along axes; its derivatives are right where elements are 0, too. `y = product of x`
     #[track_caller]
     pub fn reduce_prod(&self) -> Tensor {
         self.apply("reduce_prod", &[], vec![])
@@ -560,6 +792,148 @@ impl Tensor {
         )
     }
 
+    /// Euclidean norm along axes; its derivative where it is 0 is NaN. `y = sqrt(sum of x^2)`
+    #[track_caller]
+    pub fn reduce_euclidean_norm(&self) -> Tensor {
+        self.apply("reduce_euclidean_norm", &[], vec![])
+    }
+
+    /// [`Tensor::reduce_euclidean_norm`](Tensor::reduce_euclidean_norm()) with attributes.
+    #[track_caller]
+    pub fn reduce_euclidean_norm_with(&self, options: ReduceEuclideanNorm) -> Tensor {
+        self.apply(
+            "reduce_euclidean_norm",
+            &[],
+            vec![
+                ("axis", Attribute::Integers(options.axis)),
+                ("keepdims", Attribute::Bool(options.keepdims)),
+            ],
+        )
+    }
+
+    /// Number of elements along axes that are not zero. `y = number of x != 0`
+    #[track_caller]
+    pub fn count_nonzero(&self) -> Tensor {
+        self.apply("count_nonzero", &[], vec![])
+    }
+
+    /// [`Tensor::count_nonzero`](Tensor::count_nonzero()) with attributes.
+    #[track_caller]
+    pub fn count_nonzero_with(&self, options: CountNonzero) -> Tensor {
+        self.apply(
+            "count_nonzero",
+            &[],
+            vec![
+                ("axis", Attribute::Integers(options.axis)),
+                ("keepdims", Attribute::Bool(options.keepdims)),
+            ],
+        )
+    }
+
+    /// Half of the sum of squares of all elements. `y = sum of x^2 / 2`
+    #[track_caller]
+    pub fn l2_loss(&self) -> Tensor {
+        self.apply("l2_loss", &[], vec![])
+    }
+
+    /// Divides by the Euclidean norm along axes; a squared norm below epsilon counts as that. `y = x / sqrt(max(sum of x^2, epsilon))`
+    #[track_caller]
+    pub fn l2_normalize(&self) -> Tensor {
+        self.apply("l2_normalize", &[], vec![])
+    }
+
+    /// [`Tensor::l2_normalize`](Tensor::l2_normalize()) with attributes.
+    #[track_caller]
+    pub fn l2_normalize_with(&self, options: L2Normalize) -> Tensor {
+        self.apply(
+            "l2_normalize",
+            &[],
+            vec![
+                ("axis", Attribute::Integers(options.axis)),
+                ("epsilon", Attribute::Double(options.epsilon)),
+            ],
+        )
+    }
+
+    /// Running sum along an axis. Floating-point sums are accumulated in float64. `y_i = x_0 + ... + x_i`
+    #[track_caller]
+    pub fn cumsum(&self) -> Tensor {
+        self.apply("cumsum", &[], vec![])
+    }
+
+    /// [`Tensor::cumsum`](Tensor::cumsum()) with attributes.
+    #[track_caller]
+    pub fn cumsum_with(&self, options: Cumsum) -> Tensor {
+        self.apply(
+            "cumsum",
+            &[],
+            vec![
+                ("axis", Attribute::Integer(options.axis)),
+                ("exclusive", Attribute::Bool(options.exclusive)),
+                ("reverse", Attribute::Bool(options.reverse)),
+            ],
+        )
+    }
+
+    /// Running product along an axis; its derivatives are right where elements are 0, too. `y_i = x_0 * ... * x_i`
+    #[track_caller]
+    pub fn cumprod(&self) -> Tensor {
+        self.apply("cumprod", &[], vec![])
+    }
+
+    /// [`Tensor::cumprod`](Tensor::cumprod()) with attributes.
+    #[track_caller]
+    pub fn cumprod_with(&self, options: Cumprod) -> Tensor {
+        self.apply(
+            "cumprod",
+            &[],
+            vec![
+                ("axis", Attribute::Integer(options.axis)),
+                ("exclusive", Attribute::Bool(options.exclusive)),
+                ("reverse", Attribute::Bool(options.reverse)),
+            ],
+        )
+    }
+
+    /// Running logarithm of a sum of exponentials along an axis; that of no elements is minus infinity. `y_i = ln(exp(x_0) + ... + exp(x_i))`
+    #[track_caller]
+    pub fn cumulative_logsumexp(&self) -> Tensor {
+        self.apply("cumulative_logsumexp", &[], vec![])
+    }
+
+    /// [`Tensor::cumulative_logsumexp`](Tensor::cumulative_logsumexp()) with attributes.
+    #[track_caller]
+    pub fn cumulative_logsumexp_with(&self, options: CumulativeLogsumexp) -> Tensor {
+        self.apply(
+            "cumulative_logsumexp",
+            &[],
+            vec![
+                ("axis", Attribute::Integer(options.axis)),
+                ("exclusive", Attribute::Bool(options.exclusive)),
+                ("reverse", Attribute::Bool(options.reverse)),
+            ],
+        )
+    }
+
+    /// First-order linear recurrence along an axis, as in discounted sums and moving averages. The first coefficient has no effect. `y_i = x_i + coefficient_i * y_(i-1)`
+    #[track_caller]
+    pub fn linear_recurrence(&self, x: impl Operand) -> Tensor {
+        self.apply("linear_recurrence", &[&x], vec![])
+    }
+
+    /// [`Tensor::linear_recurrence`](Tensor::linear_recurrence()) with attributes.
+    #[track_caller]
+    pub fn linear_recurrence_with(&self, x: impl Operand, options: LinearRecurrence) -> Tensor {
+        self.apply(
+            "linear_recurrence",
+            &[&x],
+            vec![
+                ("axis", Attribute::Integer(options.axis)),
+                ("reverse", Attribute::Bool(options.reverse)),
+            ],
+        )
+    }
+
     /// Position of the largest element along an axis, of equals the first. `y = argmax of x`
     #[track_caller]
     pub fn argmax(&self) -> Tensor {
@@ -584,24 +958,78 @@ impl Tensor {
         self.apply("argmin", &[], vec![("axis", Attribute::Integer(options.axis))])
     }
 
-    /// Running sum along an axis. `y_i = x_0 + ... + x_i`
+    /// Sorts the elements along an axis; NaN counts as largest. `y_0 <= y_1 <= ...`
     #[track_caller]
-    pub fn cumsum(&self) -> Tensor {
-        self.apply("cumsum", &[], vec![])
+    pub fn sort(&self) -> Tensor {
+        self.apply("sort", &[], vec![])
     }
 
-    /// [`Tensor::cumsum`](Tensor::cumsum()) with attributes.
+    /// [`Tensor::sort`](Tensor::sort()) with attributes.
     #[track_caller]
-    pub fn cumsum_with(&self, options: Cumsum) -> Tensor {
+    pub fn sort_with(&self, options: Sort) -> Tensor {
         self.apply(
-            "cumsum",
+            "sort",
             &[],
             vec![
                 ("axis", Attribute::Integer(options.axis)),
-                ("exclusive", Attribute::Bool(options.exclusive)),
-                ("reverse", Attribute::Bool(options.reverse)),
+                ("descending", Attribute::Bool(options.descending)),
             ],
         )
+    }
+
+    /// Positions of the elements along an axis in sorted order. Equal elements keep their order; NaN counts as largest. `x[y_0] <= x[y_1] <= ...`
+    #[track_caller]
+    pub fn argsort(&self) -> Tensor {
+        self.apply("argsort", &[], vec![])
+    }
+
+    /// [`Tensor::argsort`](Tensor::argsort()) with attributes.
+    #[track_caller]
+    pub fn argsort_with(&self, options: Argsort) -> Tensor {
+        self.apply(
+            "argsort",
+            &[],
+            vec![
+                ("axis", Attribute::Integer(options.axis)),
+                ("descending", Attribute::Bool(options.descending)),
+            ],
+        )
+    }
+
+    /// Positions of the k largest elements along the last axis, the largest first; of equals the first. With take_along_axis they give the elements. `x[y_0] >= x[y_1] >= ... >= all others`
+    #[track_caller]
+    pub fn top_k_indices(&self) -> Tensor {
+        self.apply("top_k_indices", &[], vec![])
+    }
+
+    /// [`Tensor::top_k_indices`](Tensor::top_k_indices()) with attributes.
+    #[track_caller]
+    pub fn top_k_indices_with(&self, options: TopKIndices) -> Tensor {
+        self.apply("top_k_indices", &[], vec![("k", Attribute::Integer(options.k))])
+    }
+
+    /// Places in a sorted last axis where values would be inserted. `y = number of elements < value, or <= value if right`
+    #[track_caller]
+    pub fn searchsorted(&self, values: impl Operand) -> Tensor {
+        self.apply("searchsorted", &[&values], vec![])
+    }
+
+    /// [`Tensor::searchsorted`](Tensor::searchsorted()) with attributes.
+    #[track_caller]
+    pub fn searchsorted_with(&self, values: impl Operand, options: Searchsorted) -> Tensor {
+        self.apply("searchsorted", &[&values], vec![("right", Attribute::Bool(options.right))])
+    }
+
+    /// Whether fewer than k predictions of a row are larger than that of its target. Not so for a target without a prediction, or where one is not finite. `y = (number of predictions > predictions[target]) < k`
+    #[track_caller]
+    pub fn in_top_k(&self, predictions: impl Operand) -> Tensor {
+        self.apply("in_top_k", &[&predictions], vec![])
+    }
+
+    /// [`Tensor::in_top_k`](Tensor::in_top_k()) with attributes.
+    #[track_caller]
+    pub fn in_top_k_with(&self, predictions: impl Operand, options: InTopK) -> Tensor {
+        self.apply("in_top_k", &[&predictions], vec![("k", Attribute::Integer(options.k))])
     }
 
     /// Zeros of a tensor's dtype and shape. `y = 0`
@@ -1448,6 +1876,31 @@ impl Tensor {
         self.apply("trace", &[], vec![])
     }
 
+    /// Picks elements along an axis, each line by its own indices. `y[i, j] = x[i, indices[i, j]]`
+    #[track_caller]
+    pub fn take_along_axis(&self, indices: impl Operand) -> Tensor {
+        self.apply("take_along_axis", &[&indices], vec![])
+    }
+
+    /// [`Tensor::take_along_axis`](Tensor::take_along_axis()) with attributes.
+    #[track_caller]
+    pub fn take_along_axis_with(&self, indices: impl Operand, options: TakeAlongAxis) -> Tensor {
+        self.apply("take_along_axis", &[&indices], vec![("axis", Attribute::Integer(options.axis))])
+    }
+
+    /// Adds elements into zeros along an axis, each line by its own indices; the transpose of take_along_axis. `y[i, indices[i, j]] += x[i, j]`
+    ///
+    /// - `axis`: The axis, counted from 0 or backwards from -1.
+    /// - `extent`: Extent of the result along the axis.
+    #[track_caller]
+    pub fn scatter_along_axis(&self, indices: impl Operand, axis: i64, extent: i64) -> Tensor {
+        self.apply(
+            "scatter_along_axis",
+            &[&indices],
+            vec![("axis", Attribute::Integer(axis)), ("extent", Attribute::Integer(extent))],
+        )
+    }
+
     /// Matrix product over the last two axes; the other axes broadcast. Integers wrap. `c[i, k] = sum_j a[i, j] b[j, k]`
     #[track_caller]
     pub fn matmul(&self, b: impl Operand) -> Tensor {
@@ -1626,7 +2079,7 @@ impl Tensor {
         self.apply("mish", &[], vec![])
     }
 
-    /// Piecewise linear approximation of the sigmoid. `y = min(max(x / 6 + 1 / 2, 0), 1)`
+    /// Piecewise linear approximation of the sigmoid. `y = min(max(x + 3, 0), 6) / 6`
     #[track_caller]
     pub fn hard_sigmoid(&self) -> Tensor {
         self.apply("hard_sigmoid", &[], vec![])
@@ -2238,6 +2691,70 @@ impl Tensor {
             ],
         )
     }
+
+    /// Gamma variables of scale 1 from an explicit state, differentiable by their shapes alpha. For an alpha above 300,000 they are approximate and their derivative is NaN. `igamma(alpha, y) = u, u uniform`
+    #[track_caller]
+    pub fn random_gamma(&self, alpha: impl Operand) -> Tensor {
+        self.apply("random_gamma", &[&alpha], vec![])
+    }
+
+    /// Poisson variables from an explicit state. For a rate above 100,000 they are approximate. `probability of y is rate^y exp(-rate) / y!`
+    #[track_caller]
+    pub fn random_poisson(&self, rate: impl Operand) -> Tensor {
+        self.apply("random_poisson", &[&rate], vec![])
+    }
+
+    /// Random truth values from an explicit state, true with the given probabilities. `y = (u < probability), u uniform`
+    #[track_caller]
+    pub fn random_bernoulli(&self, probabilities: impl Operand) -> Tensor {
+        self.apply("random_bernoulli", &[&probabilities], vec![])
+    }
+
+    /// Random class numbers from an explicit state, for each row of unnormalized log-probabilities. `probability of y is softmax(logits)[y]`
+    ///
+    /// - `num_samples`: How many numbers to draw for each row.
+    #[track_caller]
+    pub fn random_categorical(&self, logits: impl Operand, num_samples: i64) -> Tensor {
+        self.apply(
+            "random_categorical",
+            &[&logits],
+            vec![("num_samples", Attribute::Integer(num_samples))],
+        )
+    }
+
+    /// The numbers from 0 to n - 1 in random order, from an explicit state. `y = shuffled 0, 1, ..., n - 1`
+    ///
+    /// - `n`: How many numbers there are.
+    #[track_caller]
+    pub fn random_permutation(&self, n: i64) -> Tensor {
+        self.apply("random_permutation", &[], vec![("n", Attribute::Integer(n))])
+    }
+}
+
+/// Attributes of [`Tensor::igamma_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Igamma {
+    /// How often it is differentiated with respect to a, from 0 to 4. Default `0`.
+    pub order: i64,
+}
+
+impl Default for Igamma {
+    fn default() -> Self {
+        Self { order: 0 }
+    }
+}
+
+/// Attributes of [`Tensor::check_numerics_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckNumerics {
+    /// A text for the error. Default `""`.
+    pub message: String,
+}
+
+impl Default for CheckNumerics {
+    fn default() -> Self {
+        Self { message: "".to_owned() }
+    }
 }
 
 /// Attributes of [`Tensor::reduce_sum_with`].
@@ -2390,6 +2907,117 @@ impl Default for ReduceAny {
     }
 }
 
+/// Attributes of [`Tensor::reduce_euclidean_norm_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReduceEuclideanNorm {
+    /// Axes to reduce, counted from 0 or backwards from -1; empty for all. Default `[]`.
+    pub axis: Vec<i64>,
+    /// Whether reduced axes stay, with extent 1. Default `false`.
+    pub keepdims: bool,
+}
+
+impl Default for ReduceEuclideanNorm {
+    fn default() -> Self {
+        Self { axis: vec![], keepdims: false }
+    }
+}
+
+/// Attributes of [`Tensor::count_nonzero_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct CountNonzero {
+    /// Axes to reduce, counted from 0 or backwards from -1; empty for all. Default `[]`.
+    pub axis: Vec<i64>,
+    /// Whether reduced axes stay, with extent 1. Default `false`.
+    pub keepdims: bool,
+}
+
+impl Default for CountNonzero {
+    fn default() -> Self {
+        Self { axis: vec![], keepdims: false }
+    }
+}
+
+/// Attributes of [`Tensor::l2_normalize_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct L2Normalize {
+    /// Axes of a vector, counted from 0 or backwards from -1; empty for all. Default `[]`.
+    pub axis: Vec<i64>,
+    /// Smallest squared norm to divide by. Default `1e-12`.
+    pub epsilon: f64,
+}
+
+impl Default for L2Normalize {
+    fn default() -> Self {
+        Self { axis: vec![], epsilon: 1e-12 }
+    }
+}
+
+/// Attributes of [`Tensor::cumsum_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cumsum {
+    /// The axis, counted from 0 or backwards from -1. Default `0`.
+    pub axis: i64,
+    /// Whether each result leaves its own element out. Default `false`.
+    pub exclusive: bool,
+    /// Whether to start from the end. Default `false`.
+    pub reverse: bool,
+}
+
+impl Default for Cumsum {
+    fn default() -> Self {
+        Self { axis: 0, exclusive: false, reverse: false }
+    }
+}
+
+/// Attributes of [`Tensor::cumprod_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cumprod {
+    /// The axis, counted from 0 or backwards from -1. Default `0`.
+    pub axis: i64,
+    /// Whether each result leaves its own element out. Default `false`.
+    pub exclusive: bool,
+    /// Whether to start from the end. Default `false`.
+    pub reverse: bool,
+}
+
+impl Default for Cumprod {
+    fn default() -> Self {
+        Self { axis: 0, exclusive: false, reverse: false }
+    }
+}
+
+/// Attributes of [`Tensor::cumulative_logsumexp_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct CumulativeLogsumexp {
+    /// The axis, counted from 0 or backwards from -1. Default `0`.
+    pub axis: i64,
+    /// Whether each result leaves its own element out. Default `false`.
+    pub exclusive: bool,
+    /// Whether to start from the end. Default `false`.
+    pub reverse: bool,
+}
+
+impl Default for CumulativeLogsumexp {
+    fn default() -> Self {
+        Self { axis: 0, exclusive: false, reverse: false }
+    }
+}
+
+/// Attributes of [`Tensor::linear_recurrence_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinearRecurrence {
+    /// The axis, counted from 0 or backwards from -1. Default `0`.
+    pub axis: i64,
+    /// Whether to start from the end. Default `false`.
+    pub reverse: bool,
+}
+
+impl Default for LinearRecurrence {
+    fn default() -> Self {
+        Self { axis: 0, reverse: false }
+    }
+}
+
 /// Attributes of [`Tensor::argmax_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Argmax {
@@ -2416,20 +3044,72 @@ impl Default for Argmin {
     }
 }
 
-/// Attributes of [`Tensor::cumsum_with`].
+/// Attributes of [`Tensor::sort_with`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Cumsum {
-    /// The axis, counted from 0 or backwards from -1. Default `0`.
+pub struct Sort {
+    /// The axis, counted from 0 or backwards from -1. Default `-1`.
     pub axis: i64,
-    /// Whether each sum leaves its own element out. Default `false`.
-    pub exclusive: bool,
-    /// Whether to sum from the end. Default `false`.
-    pub reverse: bool,
+    /// Whether the largest element comes first. Default `false`.
+    pub descending: bool,
 }
 
-impl Default for Cumsum {
+impl Default for Sort {
     fn default() -> Self {
-        Self { axis: 0, exclusive: false, reverse: false }
+        Self { axis: -1, descending: false }
+    }
+}
+
+/// Attributes of [`Tensor::argsort_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Argsort {
+    /// The axis, counted from 0 or backwards from -1. Default `-1`.
+    pub axis: i64,
+    /// Whether the largest element comes first. Default `false`.
+    pub descending: bool,
+}
+
+impl Default for Argsort {
+    fn default() -> Self {
+        Self { axis: -1, descending: false }
+    }
+}
+
+/// Attributes of [`Tensor::top_k_indices_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopKIndices {
+    /// How many, at most the extent of the last axis. Default `1`.
+    pub k: i64,
+}
+
+impl Default for TopKIndices {
+    fn default() -> Self {
+        Self { k: 1 }
+    }
+}
+
+/// Attributes of [`Tensor::searchsorted_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Searchsorted {
+    /// Whether a value goes behind elements that are equal to it. Default `false`.
+    pub right: bool,
+}
+
+impl Default for Searchsorted {
+    fn default() -> Self {
+        Self { right: false }
+    }
+}
+
+/// Attributes of [`Tensor::in_top_k_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct InTopK {
+    /// How many, at most the extent of the last axis. Default `1`.
+    pub k: i64,
+}
+
+impl Default for InTopK {
+    fn default() -> Self {
+        Self { k: 1 }
     }
 }
 
@@ -2741,6 +3421,19 @@ pub struct SetDiag {
 impl Default for SetDiag {
     fn default() -> Self {
         Self { k: 0 }
+    }
+}
+
+/// Attributes of [`Tensor::take_along_axis_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct TakeAlongAxis {
+    /// The axis, counted from 0 or backwards from -1. Default `0`.
+    pub axis: i64,
+}
+
+impl Default for TakeAlongAxis {
+    fn default() -> Self {
+        Self { axis: 0 }
     }
 }
 

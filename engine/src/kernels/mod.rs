@@ -4,11 +4,14 @@
 
 pub(crate) mod convolution;
 pub(crate) mod elementwise;
+pub(crate) mod gamma;
 pub(crate) mod matmul;
+pub(crate) mod order;
 pub(crate) mod pool;
 pub(crate) mod real;
 pub(crate) mod reduce;
 pub(crate) mod resample;
 pub(crate) mod scatter;
+pub(crate) mod special;
 pub(crate) mod strided;
 pub(crate) mod window;

@@ -11,6 +11,10 @@ use crate::array::Element;
 pub(crate) trait Real: Element + num_traits::Float {
     fn of(value: f64) -> Self;
     fn wide(self) -> f64;
+    /// `f` computed in double precision.
+    fn in_f64(self, f: impl Fn(f64) -> f64) -> Self {
+        Self::of(f(self.wide()))
+    }
     fn exp_(self) -> Self;
     fn exp_m1_(self) -> Self;
     fn ln_(self) -> Self;
@@ -18,13 +22,24 @@ pub(crate) trait Real: Element + num_traits::Float {
     fn sin_(self) -> Self;
     fn cos_(self) -> Self;
     fn tan_(self) -> Self;
+    fn asin_(self) -> Self;
+    fn acos_(self) -> Self;
+    fn atan_(self) -> Self;
+    fn atan2_(self, x: Self) -> Self;
+    fn sinh_(self) -> Self;
+    fn cosh_(self) -> Self;
     fn tanh_(self) -> Self;
+    fn asinh_(self) -> Self;
+    fn acosh_(self) -> Self;
+    fn atanh_(self) -> Self;
     fn erf_(self) -> Self;
+    fn erfc_(self) -> Self;
+    fn lgamma_(self) -> Self;
     fn pow_(self, exponent: Self) -> Self;
 }
 
 macro_rules! real {
-    ($ty:ty: $exp:ident $expm1:ident $log:ident $log1p:ident $sin:ident $cos:ident $tan:ident $tanh:ident $erf:ident $pow:ident) => {
+    ($ty:ty: $($unary:ident = $f:ident),*; $($binary:ident = $g:ident),*) => {
         impl Real for $ty {
             #[allow(
                 clippy::cast_possible_truncation,
@@ -42,42 +57,30 @@ macro_rules! real {
             fn wide(self) -> f64 {
                 self as f64
             }
-            fn exp_(self) -> Self {
-                libm::$exp(self)
-            }
-            fn exp_m1_(self) -> Self {
-                libm::$expm1(self)
-            }
-            fn ln_(self) -> Self {
-                libm::$log(self)
-            }
-            fn ln_1p_(self) -> Self {
-                libm::$log1p(self)
-            }
-            fn sin_(self) -> Self {
-                libm::$sin(self)
-            }
-            fn cos_(self) -> Self {
-                libm::$cos(self)
-            }
-            fn tan_(self) -> Self {
-                libm::$tan(self)
-            }
-            fn tanh_(self) -> Self {
-                libm::$tanh(self)
-            }
-            fn erf_(self) -> Self {
-                libm::$erf(self)
-            }
-            fn pow_(self, exponent: Self) -> Self {
-                libm::$pow(self, exponent)
-            }
+            $(fn $unary(self) -> Self {
+                libm::$f(self)
+            })*
+            $(fn $binary(self, other: Self) -> Self {
+                libm::$g(self, other)
+            })*
         }
     };
 }
 
-real!(f32: expf expm1f logf log1pf sinf cosf tanf tanhf erff powf);
-real!(f64: exp expm1 log log1p sin cos tan tanh erf pow);
+real!(f32:
+    exp_ = expf, exp_m1_ = expm1f, ln_ = logf, ln_1p_ = log1pf,
+    sin_ = sinf, cos_ = cosf, tan_ = tanf, asin_ = asinf, acos_ = acosf, atan_ = atanf,
+    sinh_ = sinhf, cosh_ = coshf, tanh_ = tanhf, asinh_ = asinhf, acosh_ = acoshf, atanh_ = atanhf,
+    erf_ = erff, erfc_ = erfcf, lgamma_ = lgammaf;
+    pow_ = powf, atan2_ = atan2f
+);
+real!(f64:
+    exp_ = exp, exp_m1_ = expm1, ln_ = log, ln_1p_ = log1p,
+    sin_ = sin, cos_ = cos, tan_ = tan, asin_ = asin, acos_ = acos, atan_ = atan,
+    sinh_ = sinh, cosh_ = cosh, tanh_ = tanh, asinh_ = asinh, acosh_ = acosh, atanh_ = atanh,
+    erf_ = erf, erfc_ = erfc, lgamma_ = lgamma;
+    pow_ = pow, atan2_ = atan2
+);
 
 /// An element with arithmetic. Integers wrap, as in NumPy and TensorFlow.
 pub(crate) trait Number: Element {
@@ -102,6 +105,10 @@ pub(crate) trait Number: Element {
     fn floor_div(self, other: Self) -> Self;
     /// What is left of `self` after `floor_div`; it has the divisor's sign.
     fn floor_mod(self, other: Self) -> Self;
+    /// Quotient rounded towards zero. The divisor of an integer must not be zero.
+    fn trunc_div(self, other: Self) -> Self;
+    /// What is left of `self` after `trunc_div`; it has the sign of `self`.
+    fn trunc_mod(self, other: Self) -> Self;
     /// Power. A negative integer power gives the truncated reciprocal, and 0 for a base of 0.
     fn power(self, exponent: Self) -> Self;
 }
@@ -130,6 +137,8 @@ macro_rules! float_number {
             fn wide_add(a: f64, b: f64) -> f64 { a + b }
             fn wide_mul(a: f64, b: f64) -> f64 { a * b }
             fn is_nan(self) -> bool { Self::is_nan(self) }
+            fn trunc_div(self, other: Self) -> Self { (self / other).trunc() }
+            fn trunc_mod(self, other: Self) -> Self { self % other }
             fn floor_div(self, other: Self) -> Self { (self / other).floor() }
             fn floor_mod(self, other: Self) -> Self {
                 let rest = self % other;
@@ -161,6 +170,8 @@ macro_rules! int_number {
             fn wide_add(a: Self, b: Self) -> Self { a.wrapping_add(b) }
             fn wide_mul(a: Self, b: Self) -> Self { a.wrapping_mul(b) }
             fn is_nan(self) -> bool { false }
+            fn trunc_div(self, other: Self) -> Self { self.wrapping_div(other) }
+            fn trunc_mod(self, other: Self) -> Self { self.wrapping_rem(other) }
             fn floor_div(self, other: Self) -> Self {
                 let quotient = self.wrapping_div(other);
                 if self.wrapping_rem(other) != 0 && (self < 0) != (other < 0) { quotient - 1 } else { quotient }

@@ -49,27 +49,25 @@ pub(crate) fn fold<T: Copy, A: Copy, U>(
     Ok(out)
 }
 
-/// Running sum along an axis.
-pub(crate) fn scan<T: Copy>(
-    x: &[T],
+/// Goes along an axis from one end: `step` takes what was accumulated so far and the place of an element, and gives what
+/// is accumulated now and the result for that place.
+pub(crate) fn scan<A: Copy, U: Copy + Default>(
     shape: &Shape,
     axis: usize,
-    (exclusive, reverse): (bool, bool),
-    zero: T,
-    add: impl Fn(T, T) -> T,
-) -> Result<Vec<T>, Error> {
-    let mut out = buffer(x.len())?;
-    out.extend_from_slice(x);
+    reverse: bool,
+    init: A,
+    step: impl Fn(A, usize) -> (A, U),
+) -> Result<Vec<U>, Error> {
+    let mut out = buffer(shape.elements())?;
+    out.resize(shape.elements(), U::default());
     let (stride, count) = (shape.strides()[axis], shape[axis]);
     let (starts, _) = split(shape, &[axis]);
     if count > 0 {
         starts.each(|start| {
-            let mut acc = zero;
+            let mut acc = init;
             for i in 0..count {
                 let at = start + stride * if reverse { count - 1 - i } else { i };
-                let next = add(acc, x[at]);
-                out[at] = if exclusive { acc } else { next };
-                acc = next;
+                (acc, out[at]) = step(acc, at);
             }
         });
     }

@@ -1,14 +1,19 @@
-//! Comparisons and logic.
+//! Comparisons, logic, and tests of elements.
 
 #![expect(clippy::float_cmp, reason = "exact comparison is what was asked for")]
 
+use smallvec::smallvec;
+
 use crate::{
-    aval::Avals,
+    array::Array,
+    attrs,
+    aval::{Aval, Avals},
     batching::Batching,
     dtype::{DType, DTypes},
     error::Error,
-    op::{Call, Derivative, Kernel, OpDef, ResultType},
-    ops::family::{self, broadcast, map_kernel, sample, zip_kernel},
+    kernels::{elementwise::map, real::Real},
+    op::{Call, Derivative, Kernel, OpDef, Reads, ResultType, cotangents},
+    ops::family::{self, broadcast, by_dtype, map_kernel, sample, zip_kernel},
 };
 
 /// The family, as the catalogue lists it.
@@ -21,7 +26,12 @@ pub(super) const ALL: &[&OpDef] = &[
     &GREATER_EQUAL,
     &LOGICAL_AND,
     &LOGICAL_OR,
+    &LOGICAL_XOR,
     &LOGICAL_NOT,
+    &IS_NAN,
+    &IS_INF,
+    &IS_FINITE,
+    &CHECK_NUMERICS,
 ];
 
 const NUMERIC: DTypes = DTypes::NUMERIC;
@@ -135,6 +145,14 @@ pub static LOGICAL_OR: OpDef = logic(
     zip_kernel!(Bool: |x, y| x || y),
 );
 
+/// Exclusive disjunction.
+pub static LOGICAL_XOR: OpDef = logic(
+    "logical_xor",
+    "Whether exactly one element is true.",
+    "z = x xor y",
+    zip_kernel!(Bool: |x, y| x != y),
+);
+
 /// Negation.
 pub static LOGICAL_NOT: OpDef = OpDef {
     batching: Batching::Elementwise,
@@ -146,5 +164,78 @@ pub static LOGICAL_NOT: OpDef = OpDef {
         "y = not x",
         map_kernel!(Bool: |x| !x),
         Derivative::None,
+    )
+};
+
+// --- tests of elements ---
+
+const fn test(
+    name: &'static str,
+    summary: &'static str,
+    formula: &'static str,
+    kernel: Kernel,
+) -> OpDef {
+    OpDef {
+        result: ResultType::Fixed(DType::Bool),
+        infer: |call| {
+            Ok(smallvec![Aval { dtype: DType::Bool, shape: call.inputs[0].shape.clone() }])
+        },
+        ..family::unary(name, summary, formula, kernel, Derivative::None)
+    }
+}
+
+/// Not a number.
+pub static IS_NAN: OpDef = test(
+    "is_nan",
+    "Whether an element is NaN.",
+    "y = (x != x)",
+    map_kernel!(F32 F64: |x| x.is_nan()),
+);
+
+/// Infinite.
+pub static IS_INF: OpDef = test(
+    "is_inf",
+    "Whether an element is infinite.",
+    "y = (|x| == infinity)",
+    map_kernel!(F32 F64: |x| x.is_infinite()),
+);
+
+/// Finite.
+pub static IS_FINITE: OpDef = test(
+    "is_finite",
+    "Whether an element is neither NaN nor infinite.",
+    "y = (|x| < infinity)",
+    map_kernel!(F32 F64: |x| x.is_finite()),
+);
+
+attrs! {
+    /// What an error says.
+    Message {
+        /// A text for the error.
+        message: String = Text(""),
+    }
+}
+
+/// A guard. It copies, because only kernels see elements.
+pub static CHECK_NUMERICS: OpDef = OpDef {
+    attrs: Message::SPECS,
+    ..family::unary(
+        "check_numerics",
+        "The same elements; the command fails if one of them is NaN or infinite.",
+        "y = x",
+        Kernel::Run(|call, out, inputs| {
+            fn typed<T: Real>(call: &Call, out: &Aval, x: &[T]) -> Result<Array, Error> {
+                if let Some(position) = x.iter().position(|x| !x.is_finite()) {
+                    let message = Message::read(call.attrs).message.into();
+                    let found = if x[position].is_nan() { "NaN" } else { "infinite" };
+                    return Err(Error::NotFinite { message, found, position });
+                }
+                Array::new(&out.shape, map(x, |x| x)?)
+            }
+            Ok(smallvec![
+                by_dtype!(float: out[0].dtype, T => typed::<T>(call, &out[0], inputs[0].elements()?))?
+            ])
+        }),
+        Derivative::Linear { reads: Reads::NONE, transpose: |_, ct| cotangents([ct[0]]) },
     )
 };

@@ -7,13 +7,13 @@ use crate::{
     attrs,
     attrs::Attr,
     aval::{Aval, Shape},
-    batching::{self, Batching},
+    batching::{Batch, Batching, all_along_axis_and, along_axis},
     dtype::{DType, DTypes},
     error::Error,
     graph::Var,
     kernels::{real::Number, scatter},
     op::{
-        Call, Cotangent, Cotangents, Derivative, Kernel, OpDef, Reads, ResultType, Rule,
+        Call, Cotangent, Cotangents, Derivative, Kernel, OpDef, Reads, ResultType, Rule, Vars,
         cotangent_at,
     },
     ops::family::{
@@ -113,9 +113,19 @@ fn gathered(call: &Call) -> Result<(usize, usize), Error> {
     axis_of((&x.shape, &i.shape), (axis, batch_dims))
 }
 
+/// What goes by the same indices in every row is one more axis; other indices are the row's own, as those of a batch are.
+fn stacked<'g>(b: &Batch<'_, 'g>) -> Option<Vars<'g>> {
+    let place = b.op.attrs.iter().position(|spec| spec.name == "batch_dims")?;
+    let Attr::Int(shared) = *b.attrs.values().get(place)? else { return None };
+    if shared == 0 && b.only_first() {
+        return along_axis(b);
+    }
+    all_along_axis_and(b, vec![("batch_dims", Attr::Int(shared + 1))])
+}
+
 /// Slices picked by indices.
 pub static GATHER: OpDef = OpDef {
-    batching: Batching::Rule(batching::along_axis),
+    batching: Batching::Rule(stacked),
     inputs: &["params", "indices"],
     attrs: Gather::SPECS,
     infer: |call| {
@@ -213,7 +223,7 @@ fn scattered(call: &Call) -> Result<(usize, usize), Error> {
 
 /// Sums of slices by index.
 pub static SCATTER_SUM: OpDef = OpDef {
-    batching: Batching::Rule(batching::along_axis),
+    batching: Batching::Rule(stacked),
     inputs: &["values", "indices"],
     dtypes: DTypes::NUMERIC,
     attrs: ScatterSum::SPECS,

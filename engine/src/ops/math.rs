@@ -4,7 +4,6 @@ use smallvec::smallvec;
 
 use crate::{
     array::Array,
-    aval::Aval,
     batching::Batching,
     dtype::DTypes,
     error::Error,
@@ -13,9 +12,9 @@ use crate::{
         elementwise::zip,
         real::{Number, Real},
     },
-    op::{Call, Derivative, Kernel, OpDef, Reads, Rule, cotangents, d},
+    op::{Derivative, Kernel, OpDef, Reads, Rule, cotangents, d},
     ops::{
-        EQUAL, GREATER, GREATER_EQUAL, LESS, LESS_EQUAL, LOGICAL_AND,
+        EQUAL, GREATER, GREATER_EQUAL, IDENTITY, LESS, LESS_EQUAL, LOGICAL_AND,
         family::{self, by_dtype, map_kernel, sample, uniform, zip_kernel},
     },
 };
@@ -23,12 +22,12 @@ use crate::{
 /// The family, as the catalogue lists it.
 pub(super) const ALL: &[&OpDef] = &[
     &ADD,
+    &ADD_N,
     &SUBTRACT,
     &MULTIPLY,
+    &MULTIPLY_NO_NAN,
     &DIVIDE,
     &DIVIDE_NO_NAN,
-    &FLOORDIV,
-    &FLOORMOD,
     &POW,
     &MAXIMUM,
     &MINIMUM,
@@ -44,12 +43,7 @@ pub(super) const ALL: &[&OpDef] = &[
     &EXPM1,
     &LOG,
     &LOG1P,
-    &SIN,
-    &COS,
-    &TAN,
-    &TANH,
     &SIGMOID,
-    &ERF,
 ];
 
 const POSITIVE: &[crate::op::Sample] = &[sample(&[uniform(&[2, 3], 0.5, 2.0)])];
@@ -72,6 +66,40 @@ pub static ADD: OpDef = OpDef {
                 cotangents([ct[0].sum_to(&r.x[0].shape()), ct[0].sum_to(&r.x[1].shape())])
             },
         },
+    )
+};
+
+/// Sum of any number of tensors.
+pub static ADD_N: OpDef = OpDef {
+    inputs: &["inputs"],
+    variadic: true,
+    dtypes: NUMERIC,
+    infer: |call| {
+        let [first, rest @ ..] = call.inputs else {
+            return Err(Error::InputCount { expected: "1 or more", given: 0 });
+        };
+        for next in rest {
+            family::common_dtype(first, next)?;
+            if next.shape != first.shape {
+                return Err(Error::ShapeMismatch {
+                    lhs: first.shape.clone(),
+                    rhs: next.shape.clone(),
+                    expected: "all shapes must be equal",
+                });
+            }
+        }
+        Ok(smallvec![first.clone()])
+    },
+    samples: &[sample(&[uniform(&[2, 3], 0.5, 2.0); 3]), sample(&[uniform(&[2, 3], 0.5, 2.0)])],
+    ..family::unary(
+        "add_n",
+        "Sum of tensors of one shape, added in their order.",
+        "y = x_0 + x_1 + ...",
+        Kernel::Composite(|r| {
+            let sum = r.x.iter().copied().reduce(|sum, x| sum + x);
+            smallvec![sum.unwrap_or(r.x[0]).map(&IDENTITY)]
+        }),
+        Derivative::None,
     )
 };
 
@@ -108,6 +136,26 @@ pub static MULTIPLY: OpDef = OpDef {
     )
 };
 
+/// Product that is 0 where the second factor is.
+pub static MULTIPLY_NO_NAN: OpDef = family::binary(
+    "multiply_no_nan",
+    "Product of two tensors, and 0 where the second is 0, even if the first is NaN or infinite.",
+    "z = x * y if y != 0 else 0",
+    zip_kernel!(F32 F64: |x, y| if y == 0.0 { 0.0 } else { x * y }),
+    Derivative::Multilinear {
+        transpose: |r, ct| {
+            smallvec![
+                r.needs[0].then(|| {
+                    ct[0].zip(&MULTIPLY_NO_NAN, r.x[1]).sum_to(&r.x[0].shape()).into()
+                }),
+                r.needs[1].then(|| {
+                    r.x[0].zip(&MULTIPLY_NO_NAN, ct[0]).sum_to(&r.x[1].shape()).into()
+                }),
+            ]
+        },
+    },
+);
+
 /// Quotient.
 pub static DIVIDE: OpDef = family::binary(
     "divide",
@@ -131,69 +179,6 @@ pub static DIVIDE_NO_NAN: OpDef = family::binary(
         d(Reads::X1.and(Reads::Y), |r| -r.y().zip(&DIVIDE_NO_NAN, r.x[1])),
     ]),
 );
-
-/// Quotient rounded down.
-pub static FLOORDIV: OpDef = OpDef {
-    batching: Batching::Elementwise,
-    dtypes: NUMERIC,
-    ..family::binary(
-        "floordiv",
-        "Quotient rounded towards minus infinity.",
-        "z = floor(x / y)",
-        Kernel::Run(|call, out, inputs| divide(call, out, inputs, Rounded::Quotient)),
-        Derivative::None,
-    )
-};
-
-/// Remainder of the quotient rounded down.
-pub static FLOORMOD: OpDef = OpDef {
-    dtypes: NUMERIC,
-    ..family::binary(
-        "floormod",
-        "Remainder of the rounded quotient; it has the divisor's sign.",
-        "z = x - floor(x / y) * y",
-        Kernel::Run(|call, out, inputs| divide(call, out, inputs, Rounded::Rest)),
-        Derivative::Elementwise(&[
-            d(Reads::NONE, |r| r.y().ones()),
-            d(Reads::X, |r| -r.x[0].zip(&FLOORDIV, r.x[1])),
-        ]),
-    )
-};
-
-/// What of a rounded division is wanted.
-#[derive(Clone, Copy)]
-enum Rounded {
-    Quotient,
-    Rest,
-}
-
-fn divide(
-    call: &Call,
-    out: &[Aval],
-    inputs: &[&Array],
-    want: Rounded,
-) -> Result<crate::op::Arrays, Error> {
-    fn typed<T: crate::array::Element + Number>(
-        call: &Call,
-        out: &Aval,
-        inputs: &[&Array],
-        want: Rounded,
-    ) -> Result<Array, Error> {
-        let (x, y) = (inputs[0].elements::<T>()?, inputs[1].elements::<T>()?);
-        if T::DTYPE.is_integer()
-            && let Some(position) = y.iter().position(|&y| y == T::ZERO)
-        {
-            return Err(Error::DivisionByZero { position });
-        }
-        let (xs, ys) = (&call.inputs[0].shape, &call.inputs[1].shape);
-        let z = match want {
-            Rounded::Quotient => zip((x, xs), (y, ys), &out.shape, Number::floor_div)?,
-            Rounded::Rest => zip((x, xs), (y, ys), &out.shape, Number::floor_mod)?,
-        };
-        Array::new(&out.shape, z)
-    }
-    Ok(smallvec![by_dtype!(numeric: out[0].dtype, T => typed::<T>(call, &out[0], inputs, want))?])
-}
 
 /// Power.
 pub static POW: OpDef = OpDef {
@@ -406,45 +391,6 @@ pub static LOG1P: OpDef = OpDef {
     )
 };
 
-/// Sine.
-pub static SIN: OpDef = family::unary(
-    "sin",
-    "Sine.",
-    "y = sin(x)",
-    map_kernel!(F32 F64: |x| x.sin_()),
-    Derivative::Elementwise(&[d(Reads::X0, |r| r.x[0].map(&COS))]),
-);
-
-/// Cosine.
-pub static COS: OpDef = family::unary(
-    "cos",
-    "Cosine.",
-    "y = cos(x)",
-    map_kernel!(F32 F64: |x| x.cos_()),
-    Derivative::Elementwise(&[d(Reads::X0, |r| -r.x[0].map(&SIN))]),
-);
-
-/// Tangent.
-pub static TAN: OpDef = OpDef {
-    samples: &[sample(&[uniform(&[2, 3], -1.0, 1.0)])],
-    ..family::unary(
-        "tan",
-        "Tangent.",
-        "y = tan(x)",
-        map_kernel!(F32 F64: |x| x.tan_()),
-        Derivative::Elementwise(&[d(Reads::Y, |r| r.y().map(&SQUARE) + 1.0)]),
-    )
-};
-
-/// Hyperbolic tangent.
-pub static TANH: OpDef = family::unary(
-    "tanh",
-    "Hyperbolic tangent.",
-    "y = tanh(x)",
-    map_kernel!(F32 F64: |x| x.tanh_()),
-    Derivative::Elementwise(&[d(Reads::Y, |r| r.y().ones() - r.y().map(&SQUARE))]),
-);
-
 /// Logistic sigmoid. A primitive for stability: the exponential never overflows.
 pub static SIGMOID: OpDef = family::unary(
     "sigmoid",
@@ -455,15 +401,4 @@ pub static SIGMOID: OpDef = family::unary(
         if x >= 0.0 { (e + 1.0).recip() } else { e / (e + 1.0) }
     }),
     Derivative::Elementwise(&[d(Reads::Y, |r| r.y() * (r.y().ones() - r.y()))]),
-);
-
-/// Error function.
-pub static ERF: OpDef = family::unary(
-    "erf",
-    "Error function.",
-    "y = 2 / sqrt(pi) * integral of exp(-t^2) from 0 to x",
-    map_kernel!(F32 F64: |x| x.erf_()),
-    Derivative::Elementwise(&[d(Reads::X0, |r| {
-        (-r.x[0].map(&SQUARE)).map(&EXP) * std::f64::consts::FRAC_2_SQRT_PI
-    })]),
 );

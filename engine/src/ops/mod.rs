@@ -3,8 +3,10 @@
 //! What can be composed of other ops is a composite and has no kernel and no derivative of its own; an op is a primitive
 //! only for numerical stability or speed.
 
+mod along_axis;
 mod array;
 mod attention;
+mod bitwise;
 mod blocks;
 mod compare;
 mod convolution;
@@ -18,16 +20,20 @@ mod losses;
 mod math;
 mod nn;
 mod normalization;
+mod order;
 mod padding;
 mod pool;
 mod random;
 mod rearrange;
 mod reduce;
 mod rounding;
+mod scan;
 mod scatter;
 mod segment;
 mod shape;
 mod slicing;
+mod special;
+mod trigonometry;
 mod window;
 
 use std::sync::LazyLock;
@@ -35,10 +41,11 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 pub use self::{
-    array::*, attention::*, blocks::*, compare::*, convolution::*, diagonal::*, einsum::*,
-    image::*, indexing::*, linalg::*, losses::*, math::*, nn::*, normalization::*, padding::*,
-    pool::*, random::*, rearrange::*, reduce::*, rounding::*, scatter::*, segment::*, shape::*,
-    slicing::*, window::*,
+    along_axis::*, array::*, attention::*, bitwise::*, blocks::*, compare::*, convolution::*,
+    diagonal::*, einsum::*, image::*, indexing::*, linalg::*, losses::*, math::*, nn::*,
+    normalization::*, order::*, padding::*, pool::*, random::*, rearrange::*, reduce::*,
+    rounding::*, scan::*, scatter::*, segment::*, shape::*, slicing::*, special::*,
+    trigonometry::*, window::*,
 };
 use crate::op::OpDef;
 
@@ -46,9 +53,14 @@ use crate::op::OpDef;
 pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
     [
         math::ALL,
+        trigonometry::ALL,
+        special::ALL,
         rounding::ALL,
         compare::ALL,
+        bitwise::ALL,
         reduce::ALL,
+        scan::ALL,
+        order::ALL,
         array::ALL,
         shape::ALL,
         slicing::ALL,
@@ -59,6 +71,7 @@ pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
         scatter::ALL,
         segment::ALL,
         diagonal::ALL,
+        along_axis::ALL,
         linalg::ALL,
         image::ALL,
         einsum::ALL,

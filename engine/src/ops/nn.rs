@@ -11,8 +11,7 @@ use crate::{
     kernels::real::Real,
     op::{Derivative, Kernel, OpDef, Reads, d},
     ops::{
-        ABS, CLIP_BY_VALUE, Clip, ERF, EXPM1, GREATER, GREATER_EQUAL, MAXIMUM, MINIMUM, SIGMOID,
-        SIGN, SQUARE, TANH,
+        ABS, ERF, EXPM1, GREATER, GREATER_EQUAL, MAXIMUM, MINIMUM, SIGMOID, SIGN, SQUARE, TANH,
         family::{self, common_dtype, map_kernel, sample, sample_with, uniform},
         normalization::{along, channel_axis},
     },
@@ -198,15 +197,14 @@ pub static MISH: OpDef = activation(
 );
 
 fn hard_sigmoid(x: Var<'_>) -> Var<'_> {
-    let unit = Clip { clip_value_min: 0.0, clip_value_max: 1.0 };
-    (x / 6.0 + 0.5).op(&CLIP_BY_VALUE, unit.write(), &[])
+    (x + 3.0).map(&RELU6) / 6.0
 }
 
 /// Piecewise linear sigmoid.
 pub static HARD_SIGMOID: OpDef = activation(
     "hard_sigmoid",
     "Piecewise linear approximation of the sigmoid.",
-    "y = min(max(x / 6 + 1 / 2, 0), 1)",
+    "y = min(max(x + 3, 0), 6) / 6",
     Kernel::Composite(|r| smallvec![hard_sigmoid(r.x[0])]),
     Derivative::None,
 );

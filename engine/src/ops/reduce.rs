@@ -1,4 +1,4 @@
-//! Reductions along axes, running sums, and positions of extremes.
+//! Reductions along axes.
 
 use smallvec::smallvec;
 
@@ -7,21 +7,16 @@ use crate::{
     attrs,
     attrs::Ints,
     aval::{Aval, Avals, Shape},
-    batching::{self, Batch, Batching},
+    batching::{Batch, Batching},
     dtype::{DType, DTypes},
     error::Error,
     graph::Var,
-    kernels::{
-        real::Number,
-        reduce::{fold, scan, split},
-    },
-    op::{
-        Arrays, Call, Cotangents, Derivative, Kernel, OpDef, Reads, ResultType, Rule, Sample,
-        cotangents,
-    },
+    kernels::{real::Number, reduce::fold},
+    op::{Call, Derivative, Kernel, OpDef, Reads, ResultType, Rule, Sample, cotangents},
     ops::{
-        ABS, EQUAL, EXP, LESS, LOG, SQRT, SQUARE,
-        family::{self, by_dtype, ints, per_input, sample, sample_with, truth, uniform},
+        ABS, CUMPROD, Cumulative, EQUAL, EXP, LESS, LOG, MAXIMUM, NOT_EQUAL, Permutation, RSQRT,
+        SQRT, SQUARE, TRANSPOSE,
+        family::{self, ints, per_input, sample, sample_with, truth, uniform},
     },
 };
 
@@ -37,9 +32,10 @@ pub(super) const ALL: &[&OpDef] = &[
     &REDUCE_STD,
     &REDUCE_ALL,
     &REDUCE_ANY,
-    &ARGMAX,
-    &ARGMIN,
-    &CUMSUM,
+    &REDUCE_EUCLIDEAN_NORM,
+    &COUNT_NONZERO,
+    &L2_LOSS,
+    &L2_NORMALIZE,
 ];
 
 attrs! {
@@ -178,9 +174,17 @@ pub static REDUCE_MEAN: OpDef = reduction(
 /// Product.
 pub static REDUCE_PROD: OpDef = OpDef {
     dtypes: DTypes::NUMERIC,
+    samples: &[
+        SAMPLES[0],
+        SAMPLES[1],
+        SAMPLES[3],
+        // Zeros.
+        sample(&[uniform(&[2], 0.0, 0.0)]),
+        sample(&[uniform(&[0], 0.0, 0.0)]),
+    ],
     ..reduction(
         "reduce_prod",
-        "Product along axes; its gradient is right where elements are 0, its second derivative is not.",
+        "Product along axes; its derivatives are right where elements are 0, too.",
         "y = product of x",
         folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::widen(T::ONE), |a, x| T::wide_mul(a, x.widen()), T::narrow),
         Derivative::Custom {
@@ -196,15 +200,30 @@ pub static REDUCE_PROD: OpDef = OpDef {
     )
 };
 
-/// For each element the product of the others: the product of all non-zero ones divided by the element, if no other
-/// element is zero.
+/// For each element the product of the others: of those before it and of those behind it, so that nothing is divided by
+/// an element that may be 0.
 fn products_of_others<'g>(r: &Rule<'g>) -> Var<'g> {
     let x = r.x[0];
-    let zero = x.zip(&EQUAL, x.scalar(0.0));
-    let (one_if_zero, nonzero) = (zero.cast(x.dtype()), x.ones().select(zero, x));
-    let others_zero = spread(r, collect(r, one_if_zero)) - one_if_zero;
-    let product = spread(r, nonzero.op(&REDUCE_PROD, r.attrs.clone(), &[])) / nonzero;
-    product * others_zero.zip(&EQUAL, x.scalar(0.0)).cast(x.dtype())
+    let shape = x.shape();
+    // `infer` accepted the axes.
+    let reduced = shape.axes(&Reduce::read(r.attrs).axis).unwrap_or_default();
+    let kept = (0..shape.len()).filter(|axis| !reduced.contains(axis));
+    let order: Shape = kept.chain(reduced.iter().copied()).collect();
+    let last: Shape = order.iter().map(|&axis| shape[axis]).collect();
+    let count: usize = reduced.iter().map(|&axis| shape[axis]).product();
+    let rows = r.y().shape().elements();
+    let lines = x
+        .op(&TRANSPOSE, Permutation { perm: order.to_i64() }.write(), &[])
+        .reshape(&[rows, count].into());
+    let along =
+        |reverse| lines.op(&CUMPROD, Cumulative { axis: 1, exclusive: true, reverse }.write(), &[]);
+    let inverse: Shape =
+        (0..order.len()).map(|i| order.iter().position(|&axis| axis == i).unwrap_or(i)).collect();
+    (along(false) * along(true)).reshape(&last).op(
+        &TRANSPOSE,
+        Permutation { perm: inverse.to_i64() }.write(),
+        &[],
+    )
 }
 
 /// The element, of equals the first, that an extreme takes; NaN wins.
@@ -333,151 +352,92 @@ pub static REDUCE_ANY: OpDef = OpDef {
     )
 };
 
-// --- positions of extremes ---
+// --- norms and counts ---
 
-attrs! {
-    /// An axis.
-    AlongAxis {
-        /// The axis, counted from 0 or backwards from -1.
-        axis: i64 = Int(0),
-    }
-}
-
-const SAMPLE: &[Sample] = &[sample(&[uniform(&[3, 2], -2.0, 2.0)])];
-
-const fn position(
-    name: &'static str,
-    summary: &'static str,
-    formula: &'static str,
-    kernel: Kernel,
-) -> OpDef {
-    OpDef {
-        dtypes: DTypes::NUMERIC,
-        result: ResultType::Fixed(DType::I64),
-        batching: Batching::Rule(batching::along_axis),
-        attrs: AlongAxis::SPECS,
-        infer: |call| {
-            let x = &call.inputs[0].shape;
-            let axis = x.axis(AlongAxis::read(call.attrs).axis, 0)?;
-            if x[axis] == 0 {
-                return Err(Error::InvalidShape {
-                    shape: x.to_i64().as_slice().into(),
-                    why: "the axis is empty",
-                });
-            }
-            Ok(smallvec![Aval { dtype: DType::I64, shape: x.reduce(&[axis], false) }])
-        },
-        cost: per_input,
-        samples: SAMPLE,
-        ..family::unary(name, summary, formula, kernel, Derivative::None)
-    }
-}
-
-fn positions(call: &Call, out: &[Aval], inputs: &[&Array], largest: bool) -> Result<Arrays, Error> {
-    fn typed<T: Number>(
-        x: &[T],
-        shape: &Shape,
-        axis: usize,
-        largest: bool,
-    ) -> Result<Vec<i64>, Error> {
-        let (kept, mut along) = split(shape, &[axis]);
-        let mut out = crate::array::buffer(kept.shape.iter().product())?;
-        kept.each(|start| {
-            along.offset = crate::kernels::strided::signed(start);
-            let (mut best, mut best_at, mut at) = (x[start], 0, 0);
-            along.each(|place| {
-                let x = x[place];
-                let better = if largest { x > best } else { x < best };
-                if better || (x.is_nan() && !best.is_nan()) {
-                    (best, best_at) = (x, at);
-                }
-                at += 1;
-            });
-            out.push(best_at);
-        });
-        Ok(out)
-    }
-    let shape = &call.inputs[0].shape;
-    let axis = shape.axis(AlongAxis::read(call.attrs).axis, 0)?;
-    let y = by_dtype!(numeric: inputs[0].dtype(), T => typed::<T>(inputs[0].elements()?, shape, axis, largest))?;
-    Ok(smallvec![Array::new(&out[0].shape, y)?])
-}
-
-/// Position of the largest element.
-pub static ARGMAX: OpDef = position(
-    "argmax",
-    "Position of the largest element along an axis, of equals the first.",
-    "y = argmax of x",
-    Kernel::Run(|call, out, inputs| positions(call, out, inputs, true)),
+/// Euclidean norm.
+pub static REDUCE_EUCLIDEAN_NORM: OpDef = reduction(
+    "reduce_euclidean_norm",
+    "Euclidean norm along axes; its derivative where it is 0 is NaN.",
+    "y = sqrt(sum of x^2)",
+    Kernel::Composite(|r| smallvec![collect(r, r.x[0].map(&SQUARE)).map(&SQRT)]),
+    Derivative::None,
 );
 
-/// Position of the smallest element.
-pub static ARGMIN: OpDef = position(
-    "argmin",
-    "Position of the smallest element along an axis, of equals the first.",
-    "y = argmin of x",
-    Kernel::Run(|call, out, inputs| positions(call, out, inputs, false)),
-);
-
-// --- running sums ---
-
-attrs! {
-    /// Attributes of a running sum.
-    Cumulative {
-        /// The axis, counted from 0 or backwards from -1.
-        axis: i64 = Int(0),
-        /// Whether each sum leaves its own element out.
-        exclusive: bool = Bool(false),
-        /// Whether to sum from the end.
-        reverse: bool = Bool(false),
-    }
-}
-
-fn cumsum_back<'g>(r: &Rule<'g>, ct: &[Var<'g>]) -> Cotangents<'g> {
-    let attrs = Cumulative::read(r.attrs);
-    let reverse = !attrs.reverse;
-    cotangents([ct[0].op(&CUMSUM, Cumulative { reverse, ..attrs }.write(), &[])])
-}
-
-/// Running sum.
-pub static CUMSUM: OpDef = OpDef {
-    batching: Batching::Rule(batching::along_axis),
-    dtypes: DTypes::NUMERIC,
-    attrs: Cumulative::SPECS,
+/// Number of elements that are not zero.
+pub static COUNT_NONZERO: OpDef = OpDef {
+    dtypes: DTypes::ANY,
+    result: ResultType::Fixed(DType::I64),
     infer: |call| {
-        let x = &call.inputs[0];
-        x.shape.axis(Cumulative::read(call.attrs).axis, 0)?;
-        Ok(smallvec![x.clone()])
+        let mut out = infer_reduce(call)?;
+        out[0].dtype = DType::I64;
+        Ok(out)
+    },
+    ..reduction(
+        "count_nonzero",
+        "Number of elements along axes that are not zero.",
+        "y = number of x != 0",
+        Kernel::Composite(|r| {
+            let zero = r.x[0].scalar(0.0);
+            smallvec![collect(r, r.x[0].zip(&NOT_EQUAL, zero).cast(DType::I64))]
+        }),
+        Derivative::None,
+    )
+};
+
+/// Half of the sum of squares.
+pub static L2_LOSS: OpDef = OpDef {
+    family: "nn",
+    infer: |call| Ok(smallvec![Aval::scalar(call.inputs[0].dtype)]),
+    ..family::unary(
+        "l2_loss",
+        "Half of the sum of squares of all elements.",
+        "y = sum of x^2 / 2",
+        Kernel::Composite(|r| {
+            let squares = r.x[0].map(&SQUARE);
+            smallvec![squares.op(&REDUCE_SUM, Reduce::ALL.write(), &[]) * 0.5]
+        }),
+        Derivative::None,
+    )
+};
+
+impl Reduce {
+    /// All axes, to a scalar.
+    const ALL: Self = Self { axis: Ints::new_const(), keepdims: false };
+}
+
+attrs! {
+    /// Attributes of a normalization.
+    Normalize {
+        /// Axes of a vector, counted from 0 or backwards from -1; empty for all.
+        axis: Ints = Ints(&[]),
+        /// Smallest squared norm to divide by.
+        epsilon: f64 = Double(1e-12),
+    }
+}
+
+/// Vectors of norm one.
+pub static L2_NORMALIZE: OpDef = OpDef {
+    attrs: Normalize::SPECS,
+    infer: |call| {
+        call.inputs[0].shape.axes(&Normalize::read(call.attrs).axis)?;
+        family::same(call)
     },
     samples: &[
-        sample(&[uniform(&[3, 2], -2.0, 2.0)]),
-        sample_with(&[uniform(&[2, 3], -2.0, 2.0)], || {
-            let yes = attrs::Attr::Bool(true);
-            vec![("axis", attrs::Attr::Int(1)), ("exclusive", yes.clone()), ("reverse", yes)]
-        }),
+        sample(&[uniform(&[2, 3], 0.5, 2.0)]),
+        sample_with(&[uniform(&[2, 3], 0.5, 2.0)], || vec![ints("axis", &[-1])]),
+        sample_with(&[uniform(&[3], 0.5, 1.0)], || vec![("epsilon", attrs::Attr::Double(9.0))]),
     ],
     ..family::unary(
-        "cumsum",
-        "Running sum along an axis.",
-        "y_i = x_0 + ... + x_i",
-        Kernel::Run(|call, out, inputs| {
-            fn typed<T: Number>(call: &Call, out: &Aval, x: &Array) -> Result<Array, Error> {
-                let Cumulative { axis, exclusive, reverse } = Cumulative::read(call.attrs);
-                let axis = out.shape.axis(axis, 0)?;
-                let y = scan(
-                    x.elements::<T>()?,
-                    &out.shape,
-                    axis,
-                    (exclusive, reverse),
-                    T::ZERO,
-                    T::add,
-                )?;
-                Array::new(&out.shape, y)
-            }
-            Ok(smallvec![
-                by_dtype!(numeric: out[0].dtype, T => typed::<T>(call, &out[0], inputs[0]))?
-            ])
+        "l2_normalize",
+        "Divides by the Euclidean norm along axes; a squared norm below epsilon counts as that.",
+        "y = x / sqrt(max(sum of x^2, epsilon))",
+        Kernel::Composite(|r| {
+            let Normalize { axis, epsilon } = Normalize::read(r.attrs);
+            let x = r.x[0];
+            let reduce = Reduce { axis, keepdims: true };
+            let squares = x.map(&SQUARE).op(&REDUCE_SUM, reduce.write(), &[]);
+            smallvec![x * squares.zip(&MAXIMUM, squares.scalar(epsilon)).map(&RSQRT)]
         }),
-        Derivative::Linear { reads: Reads::NONE, transpose: cumsum_back },
+        Derivative::None,
     )
 };

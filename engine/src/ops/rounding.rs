@@ -1,4 +1,4 @@
-//! Rounding and clipping.
+//! Rounding, rounded division, and clipping.
 
 use smallvec::smallvec;
 
@@ -6,9 +6,14 @@ use crate::{
     array::Array,
     attrs,
     aval::Aval,
+    batching::Batching,
+    dtype::DTypes,
     error::Error,
-    kernels::real::{Number, Real},
-    op::{Call, Derivative, Kernel, OpDef, Reads, d},
+    kernels::{
+        elementwise::{map, zip},
+        real::{Number, Real},
+    },
+    op::{Arrays, Call, Derivative, Kernel, OpDef, Reads, d},
     ops::{
         GREATER_EQUAL, LESS_EQUAL, LOGICAL_AND,
         family::{self, by_dtype, map_kernel, uniform},
@@ -16,9 +21,10 @@ use crate::{
 };
 
 /// The family, as the catalogue lists it.
-pub(super) const ALL: &[&OpDef] = &[&FLOOR, &CEIL, &ROUND, &CLIP_BY_VALUE];
+pub(super) const ALL: &[&OpDef] =
+    &[&FLOOR, &CEIL, &ROUND, &FLOORDIV, &FLOORMOD, &TRUNCATEDIV, &TRUNCATEMOD, &CLIP_BY_VALUE];
 
-// --- rounding and clipping ---
+// --- rounding ---
 
 /// Largest integer not above.
 pub static FLOOR: OpDef = family::unary(
@@ -46,6 +52,100 @@ pub static ROUND: OpDef = family::unary(
     map_kernel!(F32 F64: |x| x.round_ties_even()),
     Derivative::None,
 );
+
+// --- rounded division ---
+
+/// Quotient rounded down.
+pub static FLOORDIV: OpDef = OpDef {
+    batching: Batching::Elementwise,
+    dtypes: DTypes::NUMERIC,
+    ..family::binary(
+        "floordiv",
+        "Quotient rounded towards minus infinity.",
+        "z = floor(x / y)",
+        Kernel::Run(|call, out, inputs| divide(call, out, inputs, Rounded::FloorQuotient)),
+        Derivative::None,
+    )
+};
+
+/// Remainder of the quotient rounded down.
+pub static FLOORMOD: OpDef = OpDef {
+    dtypes: DTypes::NUMERIC,
+    ..family::binary(
+        "floormod",
+        "Remainder of the rounded quotient; it has the divisor's sign.",
+        "z = x - floor(x / y) * y",
+        Kernel::Run(|call, out, inputs| divide(call, out, inputs, Rounded::FloorRest)),
+        Derivative::Elementwise(&[
+            d(Reads::NONE, |r| r.y().ones()),
+            d(Reads::X, |r| -r.x[0].zip(&FLOORDIV, r.x[1])),
+        ]),
+    )
+};
+
+/// Quotient rounded towards zero.
+pub static TRUNCATEDIV: OpDef = OpDef {
+    batching: Batching::Elementwise,
+    dtypes: DTypes::NUMERIC,
+    ..family::binary(
+        "truncatediv",
+        "Quotient rounded towards zero.",
+        "z = trunc(x / y)",
+        Kernel::Run(|call, out, inputs| divide(call, out, inputs, Rounded::TruncatedQuotient)),
+        Derivative::None,
+    )
+};
+
+/// Remainder of the quotient rounded towards zero.
+pub static TRUNCATEMOD: OpDef = OpDef {
+    dtypes: DTypes::NUMERIC,
+    ..family::binary(
+        "truncatemod",
+        "Remainder of the quotient rounded towards zero; it has the dividend's sign.",
+        "z = x - trunc(x / y) * y",
+        Kernel::Run(|call, out, inputs| divide(call, out, inputs, Rounded::TruncatedRest)),
+        Derivative::Elementwise(&[
+            d(Reads::NONE, |r| r.y().ones()),
+            d(Reads::X, |r| -r.x[0].zip(&TRUNCATEDIV, r.x[1])),
+        ]),
+    )
+};
+
+/// Which result of which rounded division is wanted.
+#[derive(Clone, Copy)]
+enum Rounded {
+    FloorQuotient,
+    FloorRest,
+    TruncatedQuotient,
+    TruncatedRest,
+}
+
+fn divide(call: &Call, out: &[Aval], inputs: &[&Array], want: Rounded) -> Result<Arrays, Error> {
+    fn typed<T: Number>(
+        call: &Call,
+        out: &Aval,
+        inputs: &[&Array],
+        want: Rounded,
+    ) -> Result<Array, Error> {
+        let (x, y) = (inputs[0].elements::<T>()?, inputs[1].elements::<T>()?);
+        if T::DTYPE.is_integer()
+            && let Some(position) = y.iter().position(|&y| y == T::ZERO)
+        {
+            return Err(Error::DivisionByZero { position });
+        }
+        let (xs, ys) = (&call.inputs[0].shape, &call.inputs[1].shape);
+        let f = match want {
+            Rounded::FloorQuotient => Number::floor_div,
+            Rounded::FloorRest => Number::floor_mod,
+            Rounded::TruncatedQuotient => Number::trunc_div,
+            Rounded::TruncatedRest => Number::trunc_mod,
+        };
+        Array::new(&out.shape, zip((x, xs), (y, ys), &out.shape, f)?)
+    }
+    Ok(smallvec![by_dtype!(numeric: out[0].dtype, T => typed::<T>(call, &out[0], inputs, want))?])
+}
+
+// --- clipping ---
 
 attrs! {
     /// Bounds.
@@ -89,7 +189,7 @@ pub static CLIP_BY_VALUE: OpDef = OpDef {
                         x
                     }
                 };
-                Array::new(&out.shape, crate::kernels::elementwise::map(x.elements()?, clip)?)
+                Array::new(&out.shape, map(x.elements()?, clip)?)
             }
             Ok(smallvec![
                 by_dtype!(float: out[0].dtype, T => typed::<T>(call, &out[0], inputs[0]))?

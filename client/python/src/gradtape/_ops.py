@@ -22,6 +22,16 @@ def add(
     return _apply("add", [x, y], {}, 0)
 
 
+def add_n(
+    inputs: Any,
+) -> Any:
+    """Sum of tensors of one shape, added in their order.
+
+    Computes `y = x_0 + x_1 + ...`.
+    """
+    return _apply("add_n", list(inputs), {}, 0)
+
+
 def subtract(
     x: Any,
     y: Any,
@@ -44,6 +54,17 @@ def multiply(
     return _apply("multiply", [x, y], {}, 0)
 
 
+def multiply_no_nan(
+    x: Any,
+    y: Any,
+) -> Any:
+    """Product of two tensors, and 0 where the second is 0, even if the first is NaN or infinite.
+
+    Computes `z = x * y if y != 0 else 0`.
+    """
+    return _apply("multiply_no_nan", [x, y], {}, 0)
+
+
 def divide(
     x: Any,
     y: Any,
@@ -64,28 +85,6 @@ def divide_no_nan(
     Computes `z = x / y if y != 0 else 0`.
     """
     return _apply("divide_no_nan", [x, y], {}, 0)
-
-
-def floordiv(
-    x: Any,
-    y: Any,
-) -> Any:
-    """Quotient rounded towards minus infinity.
-
-    Computes `z = floor(x / y)`.
-    """
-    return _apply("floordiv", [x, y], {}, 0)
-
-
-def floormod(
-    x: Any,
-    y: Any,
-) -> Any:
-    """Remainder of the rounded quotient; it has the divisor's sign.
-
-    Computes `z = x - floor(x / y) * y`.
-    """
-    return _apply("floormod", [x, y], {}, 0)
 
 
 def pow(
@@ -242,6 +241,16 @@ def log1p(
     return _apply("log1p", [x], {}, 0)
 
 
+def sigmoid(
+    x: Any,
+) -> Any:
+    """Logistic sigmoid.
+
+    Computes `y = 1 / (1 + exp(-x))`.
+    """
+    return _apply("sigmoid", [x], {}, 0)
+
+
 def sin(
     x: Any,
 ) -> Any:
@@ -272,6 +281,67 @@ def tan(
     return _apply("tan", [x], {}, 0)
 
 
+def asin(
+    x: Any,
+) -> Any:
+    """Inverse sine, between -pi / 2 and pi / 2; its derivative at -1 and 1 is infinite.
+
+    Computes `sin(y) = x`.
+    """
+    return _apply("asin", [x], {}, 0)
+
+
+def acos(
+    x: Any,
+) -> Any:
+    """Inverse cosine, between 0 and pi; its derivative at -1 and 1 is infinite.
+
+    Computes `cos(y) = x`.
+    """
+    return _apply("acos", [x], {}, 0)
+
+
+def atan(
+    x: Any,
+) -> Any:
+    """Inverse tangent, between -pi / 2 and pi / 2.
+
+    Computes `tan(y) = x`.
+    """
+    return _apply("atan", [x], {}, 0)
+
+
+def atan2(
+    y: Any,
+    x: Any,
+) -> Any:
+    """Angle of the point (x, y), between -pi and pi; its derivatives at (0, 0) are NaN.
+
+    Computes `tan(z) = y / x, in the quadrant of (x, y)`.
+    """
+    return _apply("atan2", [y, x], {}, 0)
+
+
+def sinh(
+    x: Any,
+) -> Any:
+    """Hyperbolic sine.
+
+    Computes `y = (exp(x) - exp(-x)) / 2`.
+    """
+    return _apply("sinh", [x], {}, 0)
+
+
+def cosh(
+    x: Any,
+) -> Any:
+    """Hyperbolic cosine.
+
+    Computes `y = (exp(x) + exp(-x)) / 2`.
+    """
+    return _apply("cosh", [x], {}, 0)
+
+
 def tanh(
     x: Any,
 ) -> Any:
@@ -282,14 +352,34 @@ def tanh(
     return _apply("tanh", [x], {}, 0)
 
 
-def sigmoid(
+def asinh(
     x: Any,
 ) -> Any:
-    """Logistic sigmoid.
+    """Inverse hyperbolic sine.
 
-    Computes `y = 1 / (1 + exp(-x))`.
+    Computes `sinh(y) = x`.
     """
-    return _apply("sigmoid", [x], {}, 0)
+    return _apply("asinh", [x], {}, 0)
+
+
+def acosh(
+    x: Any,
+) -> Any:
+    """Inverse hyperbolic cosine, NaN below 1; its derivative at 1 is infinite.
+
+    Computes `cosh(y) = x`.
+    """
+    return _apply("acosh", [x], {}, 0)
+
+
+def atanh(
+    x: Any,
+) -> Any:
+    """Inverse hyperbolic tangent, infinite at -1 and 1.
+
+    Computes `tanh(y) = x`.
+    """
+    return _apply("atanh", [x], {}, 0)
 
 
 def erf(
@@ -300,6 +390,139 @@ def erf(
     Computes `y = 2 / sqrt(pi) * integral of exp(-t^2) from 0 to x`.
     """
     return _apply("erf", [x], {}, 0)
+
+
+def erfc(
+    x: Any,
+) -> Any:
+    """Complement of the error function, accurate where it is small.
+
+    Computes `y = 1 - erf(x)`.
+    """
+    return _apply("erfc", [x], {}, 0)
+
+
+def erfinv(
+    x: Any,
+) -> Any:
+    """Inverse error function: infinite at -1 and 1, NaN beyond.
+
+    Computes `erf(y) = x`.
+    """
+    return _apply("erfinv", [x], {}, 0)
+
+
+def ndtri(
+    x: Any,
+) -> Any:
+    """Quantile of the standard normal distribution: infinite at 0 and 1, NaN beyond.
+
+    Computes `(1 + erf(y / sqrt(2))) / 2 = x`.
+    """
+    return _apply("ndtri", [x], {}, 0)
+
+
+def lgamma(
+    x: Any,
+) -> Any:
+    """Logarithm of the absolute value of the gamma function; infinite at 0, -1, -2, ...
+
+    Computes `y = ln |gamma(x)|`.
+    """
+    return _apply("lgamma", [x], {}, 0)
+
+
+def digamma(
+    x: Any,
+) -> Any:
+    """Logarithmic derivative of the gamma function; NaN at 0, -1, -2, ...
+
+    Computes `y = gamma'(x) / gamma(x)`.
+    """
+    return _apply("digamma", [x], {}, 0)
+
+
+def polygamma(
+    x: Any,
+    *,
+    n: int,
+) -> Any:
+    """The n-th derivative of digamma.
+
+    Computes `y = digamma^(n)(x)`.
+
+    Args:
+        x: A tensor.
+        n: How often digamma is differentiated, from 0 to 100.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["n"] = int(n)
+    return _apply("polygamma", [x], attributes, 0)
+
+
+def igamma(
+    a: Any,
+    x: Any,
+    *,
+    order: int = 0,
+) -> Any:
+    """Regularized lower incomplete gamma function, the distribution function of gamma variables, or its derivative with respect to a. NaN where x is near an a above 300,000.
+
+    Computes `z = integral of t^(a - 1) exp(-t) from 0 to x / gamma(a)`.
+
+    Args:
+        a: A tensor.
+        x: A tensor.
+        order: How often it is differentiated with respect to a, from 0 to 4.
+    """
+    attributes: dict[str, Any] = {}
+    if order != 0:
+        attributes["order"] = int(order)
+    return _apply("igamma", [a, x], attributes, 0)
+
+
+def igammac(
+    a: Any,
+    x: Any,
+) -> Any:
+    """Regularized upper incomplete gamma function, accurate where it is small. NaN where x is near an a above 300,000.
+
+    Computes `z = 1 - igamma(a, x)`.
+    """
+    return _apply("igammac", [a, x], {}, 0)
+
+
+def xlogy(
+    x: Any,
+    y: Any,
+) -> Any:
+    """Product with a logarithm, and 0 where the factor is 0; so are its derivatives there.
+
+    Computes `z = x ln(y) if x != 0 else 0`.
+    """
+    return _apply("xlogy", [x, y], {}, 0)
+
+
+def xlog1py(
+    x: Any,
+    y: Any,
+) -> Any:
+    """Product with a logarithm of 1 + y, and 0 where the factor is 0; so are its derivatives there.
+
+    Computes `z = x ln(1 + y) if x != 0 else 0`.
+    """
+    return _apply("xlog1py", [x, y], {}, 0)
+
+
+def xdivy(
+    x: Any,
+    y: Any,
+) -> Any:
+    """Quotient, and 0 where the dividend is 0; so are its derivatives there.
+
+    Computes `z = x / y if x != 0 else 0`.
+    """
+    return _apply("xdivy", [x, y], {}, 0)
 
 
 def floor(
@@ -330,6 +553,50 @@ def round(
     Computes `y = round(x)`.
     """
     return _apply("round", [x], {}, 0)
+
+
+def floordiv(
+    x: Any,
+    y: Any,
+) -> Any:
+    """Quotient rounded towards minus infinity.
+
+    Computes `z = floor(x / y)`.
+    """
+    return _apply("floordiv", [x, y], {}, 0)
+
+
+def floormod(
+    x: Any,
+    y: Any,
+) -> Any:
+    """Remainder of the rounded quotient; it has the divisor's sign.
+
+    Computes `z = x - floor(x / y) * y`.
+    """
+    return _apply("floormod", [x, y], {}, 0)
+
+
+def truncatediv(
+    x: Any,
+    y: Any,
+) -> Any:
+    """Quotient rounded towards zero.
+
+    Computes `z = trunc(x / y)`.
+    """
+    return _apply("truncatediv", [x, y], {}, 0)
+
+
+def truncatemod(
+    x: Any,
+    y: Any,
+) -> Any:
+    """Remainder of the quotient rounded towards zero; it has the dividend's sign.
+
+    Computes `z = x - trunc(x / y) * y`.
+    """
+    return _apply("truncatemod", [x, y], {}, 0)
 
 
 def clip_by_value(
@@ -441,6 +708,17 @@ def logical_or(
     return _apply("logical_or", [x, y], {}, 0)
 
 
+def logical_xor(
+    x: Any,
+    y: Any,
+) -> Any:
+    """Whether exactly one element is true.
+
+    Computes `z = x xor y`.
+    """
+    return _apply("logical_xor", [x, y], {}, 0)
+
+
 def logical_not(
     x: Any,
 ) -> Any:
@@ -449,6 +727,120 @@ def logical_not(
     Computes `y = not x`.
     """
     return _apply("logical_not", [x], {}, 0)
+
+
+def is_nan(
+    x: Any,
+) -> Any:
+    """Whether an element is NaN.
+
+    Computes `y = (x != x)`.
+    """
+    return _apply("is_nan", [x], {}, "bool")
+
+
+def is_inf(
+    x: Any,
+) -> Any:
+    """Whether an element is infinite.
+
+    Computes `y = (|x| == infinity)`.
+    """
+    return _apply("is_inf", [x], {}, "bool")
+
+
+def is_finite(
+    x: Any,
+) -> Any:
+    """Whether an element is neither NaN nor infinite.
+
+    Computes `y = (|x| < infinity)`.
+    """
+    return _apply("is_finite", [x], {}, "bool")
+
+
+def check_numerics(
+    x: Any,
+    *,
+    message: str = "",
+) -> Any:
+    """The same elements; the command fails if one of them is NaN or infinite.
+
+    Computes `y = x`.
+
+    Args:
+        x: A tensor.
+        message: A text for the error.
+    """
+    attributes: dict[str, Any] = {}
+    if message != "":
+        attributes["message"] = message
+    return _apply("check_numerics", [x], attributes, 0)
+
+
+def bitwise_and(
+    x: Any,
+    y: Any,
+) -> Any:
+    """The bits that are set in both elements.
+
+    Computes `z = x & y`.
+    """
+    return _apply("bitwise_and", [x, y], {}, 0)
+
+
+def bitwise_or(
+    x: Any,
+    y: Any,
+) -> Any:
+    """The bits that are set in one of the elements or in both.
+
+    Computes `z = x | y`.
+    """
+    return _apply("bitwise_or", [x, y], {}, 0)
+
+
+def bitwise_xor(
+    x: Any,
+    y: Any,
+) -> Any:
+    """The bits that are set in exactly one of the elements.
+
+    Computes `z = x ^ y`.
+    """
+    return _apply("bitwise_xor", [x, y], {}, 0)
+
+
+def invert(
+    x: Any,
+) -> Any:
+    """Every bit inverted.
+
+    Computes `y = -x - 1`.
+    """
+    return _apply("invert", [x], {}, 0)
+
+
+def left_shift(
+    x: Any,
+    y: Any,
+) -> Any:
+    """Bits shifted to the left; by less than 0 or more than the width is by 0 or the width less one.
+
+    Computes `z = x << y`.
+    """
+    return _apply("left_shift", [x, y], {}, 0)
+
+
+def right_shift(
+    x: Any,
+    y: Any,
+) -> Any:
+    """Bits shifted to the right, with the sign; distances as in left_shift.
+
+    Computes `z = floor(x / 2^y)`.
+    """
+    return _apply("right_shift", [x, y], {}, 0)
 
 
 def reduce_sum(
@@ -503,7 +895,7 @@ def reduce_prod(
     axis: Any = (),
     keepdims: bool = False,
 ) -> Any:
-    """Product along axes; its gradient is right where elements are 0, its second derivative is not.
+    """Product along axes; its derivatives are right where elements are 0, too.
 
     Computes `y = product of x`.
 
@@ -681,6 +1073,191 @@ def reduce_any(
     return _apply("reduce_any", [x], attributes, 0)
 
 
+def reduce_euclidean_norm(
+    x: Any,
+    *,
+    axis: Any = (),
+    keepdims: bool = False,
+) -> Any:
+    """Euclidean norm along axes; its derivative where it is 0 is NaN.
+
+    Computes `y = sqrt(sum of x^2)`.
+
+    Args:
+        x: A tensor.
+        axis: Axes to reduce, counted from 0 or backwards from -1; empty for all.
+        keepdims: Whether reduced axes stay, with extent 1.
+    """
+    attributes: dict[str, Any] = {}
+    if tuple(axis):
+        attributes["axis"] = tuple(int(i) for i in axis)
+    if keepdims:
+        attributes["keepdims"] = bool(keepdims)
+    return _apply("reduce_euclidean_norm", [x], attributes, 0)
+
+
+def count_nonzero(
+    x: Any,
+    *,
+    axis: Any = (),
+    keepdims: bool = False,
+) -> Any:
+    """Number of elements along axes that are not zero.
+
+    Computes `y = number of x != 0`.
+
+    Args:
+        x: A tensor.
+        axis: Axes to reduce, counted from 0 or backwards from -1; empty for all.
+        keepdims: Whether reduced axes stay, with extent 1.
+    """
+    attributes: dict[str, Any] = {}
+    if tuple(axis):
+        attributes["axis"] = tuple(int(i) for i in axis)
+    if keepdims:
+        attributes["keepdims"] = bool(keepdims)
+    return _apply("count_nonzero", [x], attributes, "int64")
+
+
+def l2_loss(
+    x: Any,
+) -> Any:
+    """Half of the sum of squares of all elements.
+
+    Computes `y = sum of x^2 / 2`.
+    """
+    return _apply("l2_loss", [x], {}, 0)
+
+
+def l2_normalize(
+    x: Any,
+    *,
+    axis: Any = (),
+    epsilon: float = 1e-12,
+) -> Any:
+    """Divides by the Euclidean norm along axes; a squared norm below epsilon counts as that.
+
+    Computes `y = x / sqrt(max(sum of x^2, epsilon))`.
+
+    Args:
+        x: A tensor.
+        axis: Axes of a vector, counted from 0 or backwards from -1; empty for all.
+        epsilon: Smallest squared norm to divide by.
+    """
+    attributes: dict[str, Any] = {}
+    if tuple(axis):
+        attributes["axis"] = tuple(int(i) for i in axis)
+    if epsilon != 1e-12:
+        attributes["epsilon"] = float(epsilon)
+    return _apply("l2_normalize", [x], attributes, 0)
+
+
+def cumsum(
+    x: Any,
+    *,
+    axis: int = 0,
+    exclusive: bool = False,
+    reverse: bool = False,
+) -> Any:
+    """Running sum along an axis. Floating-point sums are accumulated in float64.
+
+    Computes `y_i = x_0 + ... + x_i`.
+
+    Args:
+        x: A tensor.
+        axis: The axis, counted from 0 or backwards from -1.
+        exclusive: Whether each result leaves its own element out.
+        reverse: Whether to start from the end.
+    """
+    attributes: dict[str, Any] = {}
+    if axis != 0:
+        attributes["axis"] = int(axis)
+    if exclusive:
+        attributes["exclusive"] = bool(exclusive)
+    if reverse:
+        attributes["reverse"] = bool(reverse)
+    return _apply("cumsum", [x], attributes, 0)
+
+
+def cumprod(
+    x: Any,
+    *,
+    axis: int = 0,
+    exclusive: bool = False,
+    reverse: bool = False,
+) -> Any:
+    """Running product along an axis; its derivatives are right where elements are 0, too.
+
+    Computes `y_i = x_0 * ... * x_i`.
+
+    Args:
+        x: A tensor.
+        axis: The axis, counted from 0 or backwards from -1.
+        exclusive: Whether each result leaves its own element out.
+        reverse: Whether to start from the end.
+    """
+    attributes: dict[str, Any] = {}
+    if axis != 0:
+        attributes["axis"] = int(axis)
+    if exclusive:
+        attributes["exclusive"] = bool(exclusive)
+    if reverse:
+        attributes["reverse"] = bool(reverse)
+    return _apply("cumprod", [x], attributes, 0)
+
+
+def cumulative_logsumexp(
+    x: Any,
+    *,
+    axis: int = 0,
+    exclusive: bool = False,
+    reverse: bool = False,
+) -> Any:
+    """Running logarithm of a sum of exponentials along an axis; that of no elements is minus infinity.
+
+    Computes `y_i = ln(exp(x_0) + ... + exp(x_i))`.
+
+    Args:
+        x: A tensor.
+        axis: The axis, counted from 0 or backwards from -1.
+        exclusive: Whether each result leaves its own element out.
+        reverse: Whether to start from the end.
+    """
+    attributes: dict[str, Any] = {}
+    if axis != 0:
+        attributes["axis"] = int(axis)
+    if exclusive:
+        attributes["exclusive"] = bool(exclusive)
+    if reverse:
+        attributes["reverse"] = bool(reverse)
+    return _apply("cumulative_logsumexp", [x], attributes, 0)
+
+
+def linear_recurrence(
+    coefficient: Any,
+    x: Any,
+    *,
+    axis: int = 0,
+    reverse: bool = False,
+) -> Any:
+    """First-order linear recurrence along an axis, as in discounted sums and moving averages. The first coefficient has no effect.
+
+    Computes `y_i = x_i + coefficient_i * y_(i-1)`.
+
+    Args:
+        coefficient: A tensor.
+        x: A tensor.
+        axis: The axis, counted from 0 or backwards from -1.
+        reverse: Whether to start from the end.
+    """
+    attributes: dict[str, Any] = {}
+    if axis != 0:
+        attributes["axis"] = int(axis)
+    if reverse:
+        attributes["reverse"] = bool(reverse)
+    return _apply("linear_recurrence", [coefficient, x], attributes, 0)
+
+
 def argmax(
     x: Any,
     *,
@@ -719,31 +1296,111 @@ def argmin(
     return _apply("argmin", [x], attributes, "int64")
 
 
-def cumsum(
+def sort(
     x: Any,
     *,
-    axis: int = 0,
-    exclusive: bool = False,
-    reverse: bool = False,
+    axis: int = -1,
+    descending: bool = False,
 ) -> Any:
-    """Running sum along an axis.
+    """Sorts the elements along an axis; NaN counts as largest.
 
-    Computes `y_i = x_0 + ... + x_i`.
+    Computes `y_0 <= y_1 <= ...`.
 
     Args:
         x: A tensor.
         axis: The axis, counted from 0 or backwards from -1.
-        exclusive: Whether each sum leaves its own element out.
-        reverse: Whether to sum from the end.
+        descending: Whether the largest element comes first.
     """
     attributes: dict[str, Any] = {}
-    if axis != 0:
+    if axis != -1:
         attributes["axis"] = int(axis)
-    if exclusive:
-        attributes["exclusive"] = bool(exclusive)
-    if reverse:
-        attributes["reverse"] = bool(reverse)
-    return _apply("cumsum", [x], attributes, 0)
+    if descending:
+        attributes["descending"] = bool(descending)
+    return _apply("sort", [x], attributes, 0)
+
+
+def argsort(
+    x: Any,
+    *,
+    axis: int = -1,
+    descending: bool = False,
+) -> Any:
+    """Positions of the elements along an axis in sorted order. Equal elements keep their order; NaN counts as largest.
+
+    Computes `x[y_0] <= x[y_1] <= ...`.
+
+    Args:
+        x: A tensor.
+        axis: The axis, counted from 0 or backwards from -1.
+        descending: Whether the largest element comes first.
+    """
+    attributes: dict[str, Any] = {}
+    if axis != -1:
+        attributes["axis"] = int(axis)
+    if descending:
+        attributes["descending"] = bool(descending)
+    return _apply("argsort", [x], attributes, "int64")
+
+
+def top_k_indices(
+    x: Any,
+    *,
+    k: int = 1,
+) -> Any:
+    """Positions of the k largest elements along the last axis, the largest first; of equals the first. With take_along_axis they give the elements.
+
+    Computes `x[y_0] >= x[y_1] >= ... >= all others`.
+
+    Args:
+        x: A tensor.
+        k: How many, at most the extent of the last axis.
+    """
+    attributes: dict[str, Any] = {}
+    if k != 1:
+        attributes["k"] = int(k)
+    return _apply("top_k_indices", [x], attributes, "int64")
+
+
+def searchsorted(
+    sorted_sequence: Any,
+    values: Any,
+    *,
+    right: bool = False,
+) -> Any:
+    """Places in a sorted last axis where values would be inserted.
+
+    Computes `y = number of elements < value, or <= value if right`.
+
+    Args:
+        sorted_sequence: A tensor.
+        values: A tensor.
+        right: Whether a value goes behind elements that are equal to it.
+    """
+    attributes: dict[str, Any] = {}
+    if right:
+        attributes["right"] = bool(right)
+    return _apply("searchsorted", [sorted_sequence, values], attributes, "int64")
+
+
+def in_top_k(
+    targets: Any,
+    predictions: Any,
+    *,
+    k: int = 1,
+) -> Any:
+    """Whether fewer than k predictions of a row are larger than that of its target. Not so for a target without a prediction, or where one is not finite.
+
+    Computes `y = (number of predictions > predictions[target]) < k`.
+
+    Args:
+        targets: A tensor.
+        predictions: A tensor.
+        k: How many, at most the extent of the last axis.
+    """
+    attributes: dict[str, Any] = {}
+    if k != 1:
+        attributes["k"] = int(k)
+    return _apply("in_top_k", [targets, predictions], attributes, "bool")
 
 
 def full(
@@ -1946,6 +2603,50 @@ def trace(
     return _apply("trace", [x], {}, 0)
 
 
+def take_along_axis(
+    x: Any,
+    indices: Any,
+    *,
+    axis: int = 0,
+) -> Any:
+    """Picks elements along an axis, each line by its own indices.
+
+    Computes `y[i, j] = x[i, indices[i, j]]`.
+
+    Args:
+        x: A tensor.
+        indices: A tensor.
+        axis: The axis, counted from 0 or backwards from -1.
+    """
+    attributes: dict[str, Any] = {}
+    if axis != 0:
+        attributes["axis"] = int(axis)
+    return _apply("take_along_axis", [x, indices], attributes, 0)
+
+
+def scatter_along_axis(
+    x: Any,
+    indices: Any,
+    *,
+    axis: int,
+    extent: int,
+) -> Any:
+    """Adds elements into zeros along an axis, each line by its own indices; the transpose of take_along_axis.
+
+    Computes `y[i, indices[i, j]] += x[i, j]`.
+
+    Args:
+        x: A tensor.
+        indices: A tensor.
+        axis: The axis, counted from 0 or backwards from -1.
+        extent: Extent of the result along the axis.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["axis"] = int(axis)
+    attributes["extent"] = int(extent)
+    return _apply("scatter_along_axis", [x, indices], attributes, 0)
+
+
 def matmul(
     a: Any,
     b: Any,
@@ -2203,7 +2904,7 @@ def hard_sigmoid(
 ) -> Any:
     """Piecewise linear approximation of the sigmoid.
 
-    Computes `y = min(max(x / 6 + 1 / 2, 0), 1)`.
+    Computes `y = min(max(x + 3, 0), 6) / 6`.
     """
     return _apply("hard_sigmoid", [x], {}, 0)
 
@@ -2960,6 +3661,77 @@ def random_normal(
     return _apply("random_normal", [state], attributes, "attribute")
 
 
+def random_gamma(
+    state: Any,
+    alpha: Any,
+) -> Any:
+    """Gamma variables of scale 1 from an explicit state, differentiable by their shapes alpha. For an alpha above 300,000 they are approximate and their derivative is NaN.
+
+    Computes `igamma(alpha, y) = u, u uniform`.
+    """
+    return _apply("random_gamma", [state, alpha], {}, 1)
+
+
+def random_poisson(
+    state: Any,
+    rate: Any,
+) -> Any:
+    """Poisson variables from an explicit state. For a rate above 100,000 they are approximate.
+
+    Computes `probability of y is rate^y exp(-rate) / y!`.
+    """
+    return _apply("random_poisson", [state, rate], {}, 1)
+
+
+def random_bernoulli(
+    state: Any,
+    probabilities: Any,
+) -> Any:
+    """Random truth values from an explicit state, true with the given probabilities.
+
+    Computes `y = (u < probability), u uniform`.
+    """
+    return _apply("random_bernoulli", [state, probabilities], {}, "bool")
+
+
+def random_categorical(
+    state: Any,
+    logits: Any,
+    *,
+    num_samples: int,
+) -> Any:
+    """Random class numbers from an explicit state, for each row of unnormalized log-probabilities.
+
+    Computes `probability of y is softmax(logits)[y]`.
+
+    Args:
+        state: A tensor.
+        logits: A tensor.
+        num_samples: How many numbers to draw for each row.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["num_samples"] = int(num_samples)
+    return _apply("random_categorical", [state, logits], attributes, "int64")
+
+
+def random_permutation(
+    state: Any,
+    *,
+    n: int,
+) -> Any:
+    """The numbers from 0 to n - 1 in random order, from an explicit state.
+
+    Computes `y = shuffled 0, 1, ..., n - 1`.
+
+    Args:
+        state: A tensor.
+        n: How many numbers there are.
+    """
+    attributes: dict[str, Any] = {}
+    attributes["n"] = int(n)
+    return _apply("random_permutation", [state], attributes, "int64")
+
+
 FAMILIES: dict[str, tuple[str, ...]] = {
     "array": (
         "full",
@@ -3001,6 +3773,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "tensor_scatter_nd_sub",
         "tensor_scatter_nd_max",
         "tensor_scatter_nd_min",
+        "take_along_axis",
+        "scatter_along_axis",
     ),
     "image": (
         "extract_patches",
@@ -3022,12 +3796,12 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "math": (
         "add",
+        "add_n",
         "subtract",
         "multiply",
+        "multiply_no_nan",
         "divide",
         "divide_no_nan",
-        "floordiv",
-        "floormod",
         "pow",
         "maximum",
         "minimum",
@@ -3043,15 +3817,39 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "expm1",
         "log",
         "log1p",
+        "sigmoid",
         "sin",
         "cos",
         "tan",
+        "asin",
+        "acos",
+        "atan",
+        "atan2",
+        "sinh",
+        "cosh",
         "tanh",
-        "sigmoid",
+        "asinh",
+        "acosh",
+        "atanh",
         "erf",
+        "erfc",
+        "erfinv",
+        "ndtri",
+        "lgamma",
+        "digamma",
+        "polygamma",
+        "igamma",
+        "igammac",
+        "xlogy",
+        "xlog1py",
+        "xdivy",
         "floor",
         "ceil",
         "round",
+        "floordiv",
+        "floormod",
+        "truncatediv",
+        "truncatemod",
         "clip_by_value",
         "equal",
         "not_equal",
@@ -3061,7 +3859,18 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "greater_equal",
         "logical_and",
         "logical_or",
+        "logical_xor",
         "logical_not",
+        "is_nan",
+        "is_inf",
+        "is_finite",
+        "check_numerics",
+        "bitwise_and",
+        "bitwise_or",
+        "bitwise_xor",
+        "invert",
+        "left_shift",
+        "right_shift",
         "reduce_sum",
         "reduce_mean",
         "reduce_prod",
@@ -3072,9 +3881,20 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "reduce_std",
         "reduce_all",
         "reduce_any",
+        "reduce_euclidean_norm",
+        "count_nonzero",
+        "l2_normalize",
+        "cumsum",
+        "cumprod",
+        "cumulative_logsumexp",
+        "linear_recurrence",
         "argmax",
         "argmin",
-        "cumsum",
+        "sort",
+        "argsort",
+        "top_k_indices",
+        "searchsorted",
+        "in_top_k",
         "unsorted_segment_sum",
         "unsorted_segment_prod",
         "unsorted_segment_max",
@@ -3089,6 +3909,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "scaled_dot_product_attention",
     ),
     "nn": (
+        "l2_loss",
         "space_to_depth",
         "depth_to_space",
         "relu",
@@ -3130,5 +3951,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "random": (
         "random_uniform",
         "random_normal",
+        "random_gamma",
+        "random_poisson",
+        "random_bernoulli",
+        "random_categorical",
+        "random_permutation",
     ),
 }

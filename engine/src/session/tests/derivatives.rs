@@ -91,7 +91,7 @@ fn a_jacobian_takes_smaller_stacks_where_memory_is_short() {
 
 #[test]
 fn a_jacobian_that_lacks_memory_leaves_the_tape_as_it_was() {
-    let mut driver = Driver::new(1 << 16);
+    let mut driver = Driver::new(1 << 20);
     driver.constant(10, &[2.0; 64]);
     driver.open(TAPE, false);
     driver.apply(Kind::WatchTape { tape: TAPE, values: vec![10] }).unwrap();
