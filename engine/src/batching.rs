@@ -8,7 +8,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::{
     attrs::{Attr, Attrs, Ints},
-    aval::{Avals, Shape},
+    aval::{Aval, Avals, Shape},
     error::Error,
     exec,
     graph::{Application, Graph, Program, Var},
@@ -100,6 +100,7 @@ impl<'g> Batch<'_, 'g> {
 // === rules that several ops share ===
 
 /// An op whose only effect is another shape.
+#[expect(clippy::unnecessary_wraps, reason = "a rule")]
 pub(crate) fn reshaped<'g>(b: &Batch<'_, 'g>) -> Option<Vars<'g>> {
     Some(smallvec![b.x[0].reshape(&b.stack_of(&b.y[0].shape))])
 }
@@ -293,12 +294,12 @@ fn row_by_row<'g>(graph: &'g Graph, batch: &Batch<'_, 'g>) -> Result<Vars<'g>, E
             output.push(result.reshape(&shape));
         }
     }
-    let join = |(parts, aval): (Vars<'g>, &crate::aval::Aval)| match parts.split_first() {
-        Some((first, others)) => first.op(&CONCAT, Join { axis: 0 }.write(), others),
-        None => {
-            let shape = batch.stack_of(&aval.shape);
-            graph.full(&crate::aval::Aval { dtype: aval.dtype, shape }, 0.0)
+    let join = |(parts, aval): (Vars<'g>, &Aval)| {
+        if let Some((first, others)) = parts.split_first() {
+            return first.op(&CONCAT, Join { axis: 0 }.write(), others);
         }
+        let shape = batch.stack_of(&aval.shape);
+        graph.full(&Aval { dtype: aval.dtype, shape }, 0.0)
     };
     Ok(outputs.into_iter().zip(&batch.y).map(join).collect())
 }

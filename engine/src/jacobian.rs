@@ -94,7 +94,7 @@ pub fn jacobian(
                 let all = jacobians.next().ok_or_else(|| Error::bug("a Jacobian is missing"))?;
                 Ok(Found::Dense(arrange(all, &source.aval, layout, &shape).slot()))
             }
-            other => Ok(other),
+            found @ (Found::Rows { .. } | Found::Absent(_)) => Ok(found),
         })
         .collect::<Result<_, Error>>()?;
     Ok((graph.finish()?, found))

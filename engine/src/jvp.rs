@@ -37,12 +37,12 @@ impl Ran {
     }
 }
 
+/// The values of a program that are the tangents of an application's outputs.
+type Tangents = SmallVec<[Option<usize>; 2]>;
+
 /// Writes the program of the tangents of one application's outputs, from those of its inputs. An output that nothing
 /// reaches gives `None`.
-pub fn through(
-    ran: &Ran,
-    tangents: &[Option<Value>],
-) -> Result<(Program, SmallVec<[Option<usize>; 2]>), Error> {
+pub fn through(ran: &Ran, tangents: &[Option<Value>]) -> Result<(Program, Tangents), Error> {
     let graph = Graph::default();
     let found = {
         let bring =

@@ -57,6 +57,7 @@ impl<'a> Names<'a> {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "an arm for each verb")]
     fn kind(&mut self, verb: &str, body: &Value) -> Kind {
         let text = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
         let mut at = |field: &str| self.handle(&body[field]);

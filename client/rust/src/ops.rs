@@ -596,7 +596,7 @@ impl Tensor {
         self.apply("left_shift", &[&y], vec![])
     }
 
-    /// Bits shifted to the right, with the sign; distances as in left_shift. `z = floor(x / 2^y)`
+    /// Bits shifted to the right, with the sign; distances as in `left_shift`. `z = floor(x / 2^y)`
     #[track_caller]
     pub fn right_shift(&self, y: impl Operand) -> Tensor {
         self.apply("right_shift", &[&y], vec![])
@@ -996,7 +996,7 @@ impl Tensor {
         )
     }
 
-    /// Positions of the k largest elements along the last axis, the largest first; of equals the first. With take_along_axis they give the elements. `x[y_0] >= x[y_1] >= ... >= all others`
+    /// Positions of the k largest elements along the last axis, the largest first; of equals the first. With `take_along_axis` they give the elements. `x[y_0] >= x[y_1] >= ... >= all others`
     #[track_caller]
     pub fn top_k_indices(&self) -> Tensor {
         self.apply("top_k_indices", &[], vec![])
@@ -1888,7 +1888,7 @@ impl Tensor {
         self.apply("take_along_axis", &[&indices], vec![("axis", Attribute::Integer(options.axis))])
     }
 
-    /// Adds elements into zeros along an axis, each line by its own indices; the transpose of take_along_axis. `y[i, indices[i, j]] += x[i, j]`
+    /// Adds elements into zeros along an axis, each line by its own indices; the transpose of `take_along_axis`. `y[i, indices[i, j]] += x[i, j]`
     ///
     /// - `axis`: The axis, counted from 0 or backwards from -1.
     /// - `extent`: Extent of the result along the axis.
@@ -2753,7 +2753,7 @@ pub struct CheckNumerics {
 
 impl Default for CheckNumerics {
     fn default() -> Self {
-        Self { message: "".to_owned() }
+        Self { message: String::new() }
     }
 }
 
@@ -3386,7 +3386,7 @@ impl Default for ScatterNd {
 pub struct Diag {
     /// The diagonal: 0 for the main one, positive above, negative below. Default `0`.
     pub k: i64,
-    /// Rows of the matrices; -1 for as many as are needed. Default `-1`.
+    /// Rows of the matrices; -1 for as many as are needed, and as many as columns if both are -1. Default `-1`.
     pub num_rows: i64,
     /// Columns of the matrices; -1 for as many as are needed. Default `-1`.
     pub num_cols: i64,
@@ -3535,7 +3535,7 @@ impl Default for Gelu {
 /// Attributes of [`Tensor::bias_add_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct BiasAdd {
-    /// "channels_last", or "channels_first" for the second axis. Default `"channels_last"`.
+    /// `"channels_last"`, or `"channels_first"` for the second axis. Default `"channels_last"`.
     pub data_format: String,
 }
 
@@ -3597,7 +3597,7 @@ pub struct Convolution {
     pub padding: String,
     /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
     pub explicit_paddings: Vec<i64>,
-    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    /// `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes]. Default `"channels_last"`.
     pub data_format: String,
 }
 
@@ -3624,7 +3624,7 @@ pub struct ConvolutionInputGradient {
     pub padding: String,
     /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
     pub explicit_paddings: Vec<i64>,
-    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    /// `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes]. Default `"channels_last"`.
     pub data_format: String,
 }
 
@@ -3651,7 +3651,7 @@ pub struct ConvolutionFilterGradient {
     pub padding: String,
     /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
     pub explicit_paddings: Vec<i64>,
-    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    /// `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes]. Default `"channels_last"`.
     pub data_format: String,
 }
 
@@ -3678,7 +3678,7 @@ pub struct MaxPool {
     pub padding: String,
     /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
     pub explicit_paddings: Vec<i64>,
-    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    /// `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes]. Default `"channels_last"`.
     pub data_format: String,
 }
 
@@ -3705,7 +3705,7 @@ pub struct MaxPoolArgmax {
     pub padding: String,
     /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
     pub explicit_paddings: Vec<i64>,
-    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    /// `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes]. Default `"channels_last"`.
     pub data_format: String,
 }
 
@@ -3732,7 +3732,7 @@ pub struct MaxPoolScatter {
     pub padding: String,
     /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
     pub explicit_paddings: Vec<i64>,
-    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    /// `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes]. Default `"channels_last"`.
     pub data_format: String,
 }
 
@@ -3759,7 +3759,7 @@ pub struct MaxPoolGather {
     pub padding: String,
     /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
     pub explicit_paddings: Vec<i64>,
-    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    /// `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes]. Default `"channels_last"`.
     pub data_format: String,
 }
 
@@ -3786,7 +3786,7 @@ pub struct AvgPool {
     pub padding: String,
     /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
     pub explicit_paddings: Vec<i64>,
-    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    /// `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes]. Default `"channels_last"`.
     pub data_format: String,
 }
 
@@ -3813,7 +3813,7 @@ pub struct AvgPoolGradient {
     pub padding: String,
     /// For "EXPLICIT" the padding before and after each spatial axis, in pairs. Default `[]`.
     pub explicit_paddings: Vec<i64>,
-    /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes]. Default `"channels_last"`.
+    /// `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes]. Default `"channels_last"`.
     pub data_format: String,
 }
 
@@ -3862,7 +3862,7 @@ impl Default for BatchNormalization {
 pub struct FusedBatchNorm {
     /// Added to the variance. Default `0.001`.
     pub epsilon: f64,
-    /// "channels_last" or "channels_first", right after the batch. Default `"channels_last"`.
+    /// `"channels_last"` or `"channels_first"`, right after the batch. Default `"channels_last"`.
     pub data_format: String,
 }
 
@@ -3894,7 +3894,7 @@ pub struct GroupNormalization {
     pub groups: i64,
     /// Added to the variance. Default `0.001`.
     pub epsilon: f64,
-    /// "channels_last" or "channels_first", right after the batch. Default `"channels_last"`.
+    /// `"channels_last"` or `"channels_first"`, right after the batch. Default `"channels_last"`.
     pub data_format: String,
 }
 

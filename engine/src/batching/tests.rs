@@ -111,7 +111,7 @@ fn a_stack_gives_what_its_rows_give() {
             let (at_once, one_by_one) = both_ways(op, sample, &stacked, ROWS);
             for (a, b) in at_once.iter().flatten().zip(one_by_one.iter().flatten()) {
                 assert!(
-                    a == b || (a.is_nan() && b.is_nan()),
+                    a.total_cmp(b).is_eq() || a.is_nan() && b.is_nan(),
                     "{} {stacked:?}: {a}, not {b}",
                     op.name
                 );

@@ -152,7 +152,7 @@ pub static SCATTER_ALONG_AXIS: OpDef = OpDef {
     ],
     ..family::unary(
         "scatter_along_axis",
-        "Adds elements into zeros along an axis, each line by its own indices; the transpose of take_along_axis.",
+        "Adds elements into zeros along an axis, each line by its own indices; the transpose of `take_along_axis`.",
         "y[i, indices[i, j]] += x[i, j]",
         Kernel::Run(|call, out, inputs| {
             fn typed<T: Number>(

@@ -82,7 +82,7 @@ pub static LEFT_SHIFT: OpDef = bits(
 /// Shift to the right.
 pub static RIGHT_SHIFT: OpDef = bits(
     "right_shift",
-    "Bits shifted to the right, with the sign; distances as in left_shift.",
+    "Bits shifted to the right, with the sign; distances as in `left_shift`.",
     "z = floor(x / 2^y)",
     zip_kernel!(I32 I64: |x, y| x >> y.clamp(0, last_bit(x))),
 );

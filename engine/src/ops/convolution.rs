@@ -58,6 +58,7 @@ fn result_shape(call: &Call) -> Result<Shape, Error> {
     Shape::checked(&InputShape::read(&call.attrs.after(Sliding::SPECS)).shape)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "one of the `Shapes`")]
 fn both_given(call: &Call) -> Result<(Shape, Shape), Error> {
     Ok((call.inputs[0].shape.clone(), call.inputs[1].shape.clone()))
 }

@@ -122,7 +122,7 @@ attrs! {
     Diag {
         /// The diagonal: 0 for the main one, positive above, negative below.
         k: i64 = Int(0),
-        /// Rows of the matrices; -1 for as many as are needed.
+        /// Rows of the matrices; -1 for as many as are needed, and as many as columns if both are -1.
         num_rows: i64 = Int(-1),
         /// Columns of the matrices; -1 for as many as are needed.
         num_cols: i64 = Int(-1),
@@ -139,7 +139,12 @@ fn matrices(x: &Shape, attrs: &Attrs) -> Result<Shape, Error> {
         });
     };
     let offset = usize::try_from(k.unsigned_abs()).unwrap_or(usize::MAX);
-    let (above, below) = if k > 0 { (offset, 0) } else { (0, offset) };
+    // Square if neither side is given, and else no larger than needed.
+    let (above, below) = match (num_rows, num_cols) {
+        (-1, -1) => (offset, offset),
+        _ if k > 0 => (offset, 0),
+        _ => (0, offset),
+    };
     let side = |name: &str, given: i64, lead: usize| match given {
         -1 => Ok(length.saturating_add(lead)),
         given => family::extent(name, given),

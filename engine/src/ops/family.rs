@@ -177,7 +177,11 @@ pub(crate) const fn unary(
         derivative,
         batching: match derivative {
             Derivative::Elementwise(_) => Batching::Elementwise,
-            _ => Batching::Rows,
+            Derivative::None
+            | Derivative::Zero
+            | Derivative::Linear { .. }
+            | Derivative::Multilinear { .. }
+            | Derivative::Custom { .. } => Batching::Rows,
         },
         samples: ONE,
     }

@@ -244,7 +244,7 @@ pub static SOFTSIGN: OpDef = activation(
 attrs! {
     /// Where the channels are.
     BiasAdd {
-        /// "channels_last", or "channels_first" for the second axis.
+        /// `"channels_last"`, or `"channels_first"` for the second axis.
         data_format: String = Text("channels_last"),
     }
 }

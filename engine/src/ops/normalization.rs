@@ -142,7 +142,7 @@ attrs! {
     ChannelNorm {
         /// Added to the variance.
         epsilon: f64 = Double(1e-3),
-        /// "channels_last" or "channels_first", right after the batch.
+        /// `"channels_last"` or `"channels_first"`, right after the batch.
         data_format: String = Text("channels_last"),
     }
 }
@@ -279,7 +279,7 @@ attrs! {
         groups: i64 = Int(32),
         /// Added to the variance.
         epsilon: f64 = Double(1e-3),
-        /// "channels_last" or "channels_first", right after the batch.
+        /// `"channels_last"` or `"channels_first"`, right after the batch.
         data_format: String = Text("channels_last"),
     }
 }

@@ -230,7 +230,7 @@ pub static TOP_K_INDICES: OpDef = OpDef {
     ],
     ..family::unary(
         "top_k_indices",
-        "Positions of the k largest elements along the last axis, the largest first; of equals the first. With take_along_axis they give the elements.",
+        "Positions of the k largest elements along the last axis, the largest first; of equals the first. With `take_along_axis` they give the elements.",
         "x[y_0] >= x[y_1] >= ... >= all others",
         Kernel::Run(|call, out, inputs| {
             let shape = &call.inputs[0].shape;

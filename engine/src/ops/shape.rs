@@ -177,6 +177,7 @@ pub(crate) fn copied(x: &Array, walk: &Walk, out: &Aval) -> Result<Array, Error>
 }
 
 /// Each row broadcast, with axes of extent 1 in front of it as far as it lacks them.
+#[expect(clippy::unnecessary_wraps, reason = "a rule")]
 fn broadcast_rows<'g>(b: &Batch<'_, 'g>) -> Option<crate::op::Vars<'g>> {
     let (row, out) = (b.row(0), &b.y[0].shape);
     let ones = std::iter::repeat_n(1, out.len() - row.len());

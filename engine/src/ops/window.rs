@@ -22,7 +22,7 @@ attrs! {
         padding: String = Text("VALID"),
         /// For "EXPLICIT" the padding before and after each spatial axis, in pairs.
         explicit_paddings: Ints = Ints(&[]),
-        /// "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        /// `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes].
         data_format: String = Text("channels_last"),
     }
 }

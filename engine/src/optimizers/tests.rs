@@ -1,5 +1,11 @@
 //! Checks generated from the tables of optimizers and schedules: no test names an optimizer.
 
+#![expect(
+    clippy::float_cmp,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests know what they expect"
+)]
+
 use super::{ALL, Common, Given, schedules};
 use crate::{
     array::{Array, Tensor},
@@ -122,7 +128,9 @@ fn variants() -> Vec<Given> {
 
 fn each(mut check: impl FnMut(&'static str, Given)) {
     for def in ALL {
-        variants().into_iter().for_each(|given| check(def.name, given));
+        for given in variants() {
+            check(def.name, given);
+        }
     }
 }
 

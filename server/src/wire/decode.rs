@@ -76,6 +76,7 @@ pub fn aval(spec: &v1::TensorSpec) -> Result<Aval, Error> {
     Ok(Aval { dtype: dtype(spec.dtype)?, shape: Shape::checked(&spec.shape)? })
 }
 
+#[expect(clippy::too_many_lines, reason = "an arm for each command")]
 fn kind(context: &Context, wire: &mut Wire) -> Result<Kind, Error> {
     Ok(match wire {
         Wire::Constant(m) => Kind::Constant { output: m.output, value: constant(context, m)? },

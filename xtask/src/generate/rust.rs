@@ -216,7 +216,10 @@ fn options(op: &OpDef) -> String {
     let mut defaults = Vec::new();
     for spec in optional(op) {
         let default = default_literal(spec.fallback);
-        let shown = default.replace(".to_owned()", "").replace("vec![", "[");
+        let shown = default
+            .replace(".to_owned()", "")
+            .replace("String::new()", "\"\"")
+            .replace("vec![", "[");
         write!(
             fields,
             "/// {} Default `{shown}`.\npub {}: {},\n",
@@ -282,6 +285,7 @@ fn default_literal(fallback: Fallback) -> String {
         Fallback::Bool(value) => value.to_string(),
         Fallback::Int(value) => value.to_string(),
         Fallback::Double(value) => format!("{value:?}"),
+        Fallback::Text("") => "String::new()".to_owned(),
         Fallback::Text(value) => format!("{value:?}.to_owned()"),
         Fallback::DType(value) => dtype_literal(value),
         Fallback::Ints(values) => format!("vec!{values:?}"),

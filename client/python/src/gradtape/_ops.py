@@ -836,7 +836,7 @@ def right_shift(
     x: Any,
     y: Any,
 ) -> Any:
-    """Bits shifted to the right, with the sign; distances as in left_shift.
+    """Bits shifted to the right, with the sign; distances as in `left_shift`.
 
     Computes `z = floor(x / 2^y)`.
     """
@@ -1347,7 +1347,7 @@ def top_k_indices(
     *,
     k: int = 1,
 ) -> Any:
-    """Positions of the k largest elements along the last axis, the largest first; of equals the first. With take_along_axis they give the elements.
+    """Positions of the k largest elements along the last axis, the largest first; of equals the first. With `take_along_axis` they give the elements.
 
     Computes `x[y_0] >= x[y_1] >= ... >= all others`.
 
@@ -2499,7 +2499,7 @@ def diag(
     Args:
         x: A tensor.
         k: The diagonal: 0 for the main one, positive above, negative below.
-        num_rows: Rows of the matrices; -1 for as many as are needed.
+        num_rows: Rows of the matrices; -1 for as many as are needed, and as many as columns if both are -1.
         num_cols: Columns of the matrices; -1 for as many as are needed.
     """
     attributes: dict[str, Any] = {}
@@ -2631,7 +2631,7 @@ def scatter_along_axis(
     axis: int,
     extent: int,
 ) -> Any:
-    """Adds elements into zeros along an axis, each line by its own indices; the transpose of take_along_axis.
+    """Adds elements into zeros along an axis, each line by its own indices; the transpose of `take_along_axis`.
 
     Computes `y[i, indices[i, j]] += x[i, j]`.
 
@@ -2952,7 +2952,7 @@ def bias_add(
     Args:
         x: A tensor.
         bias: A tensor.
-        data_format: "channels_last", or "channels_first" for the second axis.
+        data_format: `"channels_last"`, or `"channels_first"` for the second axis.
     """
     attributes: dict[str, Any] = {}
     if data_format != "channels_last":
@@ -3081,7 +3081,7 @@ def convolution(
         dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
         padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
         explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
-        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        data_format: `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes].
     """
     attributes: dict[str, Any] = {}
     if tuple(strides):
@@ -3119,7 +3119,7 @@ def convolution_input_gradient(
         dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
         padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
         explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
-        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        data_format: `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes].
         shape: Shape of the result.
     """
     attributes: dict[str, Any] = {}
@@ -3159,7 +3159,7 @@ def convolution_filter_gradient(
         dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
         padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
         explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
-        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        data_format: `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes].
         shape: Shape of the result.
     """
     attributes: dict[str, Any] = {}
@@ -3197,7 +3197,7 @@ def max_pool(
         dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
         padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
         explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
-        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        data_format: `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes].
         ksize: Extents of the window, one for each spatial axis.
     """
     attributes: dict[str, Any] = {}
@@ -3235,7 +3235,7 @@ def max_pool_argmax(
         dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
         padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
         explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
-        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        data_format: `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes].
         ksize: Extents of the window, one for each spatial axis.
     """
     attributes: dict[str, Any] = {}
@@ -3275,7 +3275,7 @@ def max_pool_scatter(
         dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
         padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
         explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
-        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        data_format: `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes].
         ksize: Extents of the window, one for each spatial axis.
     """
     attributes: dict[str, Any] = {}
@@ -3315,7 +3315,7 @@ def max_pool_gather(
         dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
         padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
         explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
-        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        data_format: `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes].
         ksize: Extents of the window, one for each spatial axis.
     """
     attributes: dict[str, Any] = {}
@@ -3353,7 +3353,7 @@ def avg_pool(
         dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
         padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
         explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
-        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        data_format: `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes].
         ksize: Extents of the window, one for each spatial axis.
     """
     attributes: dict[str, Any] = {}
@@ -3392,7 +3392,7 @@ def avg_pool_gradient(
         dilations: Distances between cells of a window, one for each spatial axis; empty for 1 each.
         padding: "VALID" for windows inside the input, "SAME" for padding so that the output is the input divided by the strides, or "EXPLICIT".
         explicit_paddings: For "EXPLICIT" the padding before and after each spatial axis, in pairs.
-        data_format: "channels_last" for [batch, spatial axes, channels], or "channels_first" for [batch, channels, spatial axes].
+        data_format: `"channels_last"` for [batch, spatial axes, channels], or `"channels_first"` for [batch, channels, spatial axes].
         ksize: Extents of the window, one for each spatial axis.
         shape: Shape of the result.
     """
@@ -3479,7 +3479,7 @@ def fused_batch_norm(
         scale: A tensor.
         offset: A tensor.
         epsilon: Added to the variance.
-        data_format: "channels_last" or "channels_first", right after the batch.
+        data_format: `"channels_last"` or `"channels_first"`, right after the batch.
     """
     attributes: dict[str, Any] = {}
     if epsilon != 0.001:
@@ -3535,7 +3535,7 @@ def group_normalization(
         offset: A tensor.
         groups: Number of groups, which divides the number of channels; -1 for a group each, which is instance normalisation.
         epsilon: Added to the variance.
-        data_format: "channels_last" or "channels_first", right after the batch.
+        data_format: `"channels_last"` or `"channels_first"`, right after the batch.
     """
     attributes: dict[str, Any] = {}
     if groups != 32:

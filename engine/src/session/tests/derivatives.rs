@@ -1,5 +1,7 @@
 //! What Jacobians and accumulators promise about memory and failures.
 
+#![expect(clippy::float_cmp, reason = "the numbers are exact")]
+
 use super::{Driver, TAPE};
 use crate::{
     array::{Array, Tensor},
