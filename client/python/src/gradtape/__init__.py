@@ -19,7 +19,19 @@ import builtins
 from typing import TYPE_CHECKING
 
 # The ops hide built-in functions of the same names (`abs`, `range`): nothing below may need those.
-from gradtape import autodiff, data, debugging, errors, experimental, linalg, math, nest, nn, random
+from gradtape import (
+    autodiff,
+    data,
+    debugging,
+    errors,
+    experimental,
+    image,
+    linalg,
+    math,
+    nest,
+    nn,
+    random,
+)
 from gradtape._context import clear_errors, connect, disconnect, synchronize
 from gradtape._execute import get_synchronous_execution, set_synchronous_execution
 from gradtape.array_ops import *

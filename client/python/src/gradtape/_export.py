@@ -23,6 +23,9 @@ _INTERNAL = frozenset(
         "max_pool_argmax",
         "max_pool_gather",
         "max_pool_scatter",
+        "resize_nearest",
+        "resize_scatter",
+        "scatter_along_axis",
         "scatter_sum",
         "strided_slice_scatter",
     )

@@ -1,6 +1,7 @@
 """Convolutions and pools (`tf.nn`): windows that slide over one to three spatial axes.
 
-The server has one convolution and one pool of each kind, whose number of axes is the input's. TensorFlow has a function
+The server has one convolution and one pool of each kind, whose number of axes is the input's.
+TensorFlow has a function
 for each number of axes and its own ways to write steps and paddings; here they are translated.
 """
 
@@ -24,13 +25,15 @@ def convolution(
     """Convolution (correlation, as everywhere in machine learning) over one to three spatial axes.
 
     Args:
-        input: Tensor of shape [batch, spatial axes, channels]; there may be more than one batch axis.
-        filters: Tensor of shape [spatial extents, channels / groups, outputs]: where it has fewer input channels than
+        input: Tensor of shape [batch, spatial axes, channels]; there may be more batch axes.
+        filters: Tensor of shape [spatial extents, channels / groups, outputs]: where it has fewer
+            input channels than
             `input`, the channels fall into groups.
         strides: Steps of the window: a number, or one for each spatial axis.
         padding: "VALID", "SAME", or pairs of paddings for each axis of `input`.
-        data_format: "NWC", "NHWC" or "NDHWC", or with the channels in the second place, as in "NCHW".
-        dilations: Distances between cells of the window, given like `strides`. TensorFlow refuses other dilations than 1
+        data_format: "NWC", "NHWC" or "NDHWC", or with the channels second, as in "NCHW".
+        dilations: Distances between cells of the window, given like `strides`. TensorFlow refuses
+            other dilations than 1
             together with other strides than 1; here they may be combined.
         name: Ignored.
     """
@@ -183,7 +186,7 @@ def separable_conv2d(
     dilations: Any = None,
     name: str | None = None,
 ) -> Tensor:
-    """`depthwise_conv2d`, and then a convolution with windows of one cell that mixes the channels."""
+    """`depthwise_conv2d`, and then a convolution with windows of one cell, to mix the channels."""
     each = depthwise_conv2d(input, depthwise_filter, strides, padding, data_format, dilations)
     return _convolution(2, each, pointwise_filter, 1, "VALID", data_format, None)
 
@@ -221,7 +224,8 @@ def pool(
         strides: Steps of the window; ones by default.
         padding: "VALID" or "SAME".
         data_format: As for `convolution`.
-        dilations: Distances between cells of the window; ones by default. As in TensorFlow, padding then counts as zeros.
+        dilations: Distances between cells of the window; ones by default. As in TensorFlow, padding
+            then counts as zeros.
         name: Ignored.
     """
     input = _value(input)
@@ -254,7 +258,7 @@ def max_pool(
         ksize: Extents of the window: a number, or one for each spatial axis, or one for each axis.
         strides: Steps of the window, given in the same way.
         padding: "VALID", "SAME", or pairs of paddings for each axis.
-        data_format: "NWC", "NHWC" or "NDHWC", or with the channels in the second place, as in "NCHW".
+        data_format: "NWC", "NHWC" or "NDHWC", or with the channels second, as in "NCHW".
         name: Ignored.
     """
     return _pool(_ops.max_pool, None, input, ksize, strides, padding, data_format)
@@ -304,7 +308,7 @@ def avg_pool(
     data_format: str | None = None,
     name: str | None = None,
 ) -> Tensor:
-    """Mean of each window, in which padding does not count; the arguments are those of `max_pool`."""
+    """Mean of each window, without the padding; the arguments are those of `max_pool`."""
     return _pool(_ops.avg_pool, None, input, ksize, strides, padding, data_format)
 
 
@@ -422,7 +426,8 @@ def _sliding(
     outer = (pairs[:2], pairs[2:]) if first else ((pairs[0], pairs[-1]), pairs[1:-1])
     if len(pairs) != rank + 2 or any(pair != (0, 0) for pair in outer[0]):
         raise ValueError(
-            f"`padding` must have a pair of numbers for each axis, and zeros for batch and channels, got {padding}"
+            "`padding` must have a pair of numbers for each axis, and zeros for batch and "
+            f"channels, got {padding}"
         )
     attributes["padding"] = "EXPLICIT"
     attributes["explicit_paddings"] = [n for pair in outer[1] for n in pair]
@@ -430,7 +435,7 @@ def _sliding(
 
 
 def _per_axis(rank: int, values: Any, name: str, first: bool = False) -> tuple[int, ...]:
-    """One number for each spatial axis, from one for all, one for each, or one for each axis of the tensor."""
+    """One number for each spatial axis: from one, one for each, or one for every axis."""
     numbers = _export.integers(values)
     if len(numbers) == rank + 2:
         outer, numbers = (

@@ -34,6 +34,19 @@ def _value(x: Any, dtype: Any = None) -> Value:
     return x if isinstance(x, Value) else convert_to_tensor(x, dtype)
 
 
+def saturate_cast(value: Any, dtype: Any, name: str | None = None) -> Tensor:
+    """Converts elements to another dtype; what does not fit becomes the nearest that does."""
+    value, dtype = _value(value), dtypes.as_dtype(dtype)
+    low, high = max(value.dtype.min, dtype.min), min(value.dtype.max, dtype.max)
+    if value.dtype.is_floating and dtype.is_integer:
+        # A float type may round the largest integer up, beyond what fits.
+        number = value.dtype.as_numpy_dtype.type
+        high = number(high) if int(number(high)) <= dtype.max else np.nextafter(number(high), 0)
+    if low > value.dtype.min or high < value.dtype.max:
+        value = _ops.clip_by_value(value, clip_value_min=float(low), clip_value_max=float(high))
+    return cast(value, dtype)
+
+
 # === Making ===
 
 
@@ -389,6 +402,7 @@ __all__ = [
     "ones",
     "range",
     "rank",
+    "saturate_cast",
     "shape",
     "size",
     "unstack",

@@ -244,7 +244,7 @@ class GradientTape:
         parallel_iterations: int | None = None,
         experimental_use_pfor: bool = True,
     ) -> Tensor:
-        """Differentiates each element of the target with respect to the source's of the same example.
+        """Differentiates the target's elements with respect to the source's of the same example.
 
         Args:
             target: Tensor or variable of shape [b, y1, ...].
@@ -396,7 +396,7 @@ def presence(
 ) -> tuple[Any, ...]:
     """Sends a command whose results may be absent, and says which are, and in which form.
 
-    The first time the server says it; from then on it is predicted, and verified when the reply comes.
+    The server says it the first time; then it is predicted, and verified by the reply.
 
     Args:
         scope: Where the command is sent.

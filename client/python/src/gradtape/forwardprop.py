@@ -96,14 +96,12 @@ class ForwardAccumulator:
             session.append_from_finalizer(_wire.entry(_wire.CLOSE_TAPE, body, b""))
             session._free.append(self._handle)
 
-    def jvp(
-        self, primals: Any, unconnected_gradients: Any = UnconnectedGradients.NONE
-    ) -> Any:
+    def jvp(self, primals: Any, unconnected_gradients: Any = UnconnectedGradients.NONE) -> Any:
         """Looks up the tangents of values. It can be called again, and after the block.
 
         Args:
             primals: Tensor, variable or nest of them; the result has the same structure.
-            unconnected_gradients: What the tangent of a value is that does not depend on the primals.
+            unconnected_gradients: The tangent of a value that does not depend on the primals.
         """
         zero = UnconnectedGradients(unconnected_gradients) is UnconnectedGradients.ZERO
         scope = _context.scope()

@@ -60,8 +60,8 @@ def einsum(equation: str, *inputs: Any, **kwargs: Any) -> Tensor:
     """Sum of products of tensors with named axes, by Einstein's convention.
 
     Args:
-        equation: A letter for each axis, inputs separated by commas, then "->" and the axes of the result: "ij,jk->ik" is
-            a matrix product. "..." stands for axes that broadcast.
+        equation: A letter for each axis, inputs separated by commas, then "->" and the axes of the
+            result: "ij,jk->ik" is a matrix product. "..." stands for axes that broadcast.
         *inputs: The tensors.
         **kwargs: `optimize` and `name`, which are ignored.
     """
@@ -77,7 +77,8 @@ def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Tensor:
     Args:
         a: A tensor.
         b: A tensor.
-        axes: How many of the last axes of `a` meet as many of the first of `b`, or two lists of axes (or two axes).
+        axes: How many of the last axes of `a` meet as many of the first of `b`, or two lists of
+            axes (or two axes).
         name: Ignored.
     """
     a = a if isinstance(a, Value) else convert_to_tensor(a)

@@ -153,7 +153,7 @@ def dropout(
 def bias_add(
     value: Any, bias: Any, data_format: str | None = None, name: str | None = None
 ) -> Tensor:
-    """Adds a vector along the channels: the last axis, or the second where `data_format` starts with "NC"."""
+    """Adds a vector along the channels: the last axis, or with "NC..." the second."""
     first = data_format is not None and data_format.startswith("NC")
     return _ops.bias_add(value, bias, data_format="channels_first" if first else "channels_last")
 
@@ -255,14 +255,12 @@ def weighted_cross_entropy_with_logits(
 def log_poisson_loss(
     targets: Any, log_input: Any, compute_full_loss: bool = False, name: str | None = None
 ) -> Tensor:
-    """exp(log_input) - log_input * targets, and with the full loss Stirling's approximation of log(targets!)."""
+    """exp(log_input) - log_input * targets; the full loss adds Stirling's log(targets!)."""
     targets, log_input = _labels_like_logits(targets, log_input)
     loss = _ops.exp(log_input) - log_input * targets
     if not compute_full_loss:
         return loss
-    stirling = (
-        targets * _ops.log(targets) - targets + 0.5 * _ops.log(2.0 * math.pi * targets)
-    )
+    stirling = targets * _ops.log(targets) - targets + 0.5 * _ops.log(2.0 * math.pi * targets)
     between = _ops.logical_and(targets >= 0.0, targets <= 1.0)
     return loss + _ops.where(between, _ops.zeros_like(targets), stirling)
 
