@@ -182,20 +182,20 @@ impl Attrs {
         &self.0
     }
 
-    /// These followed by others, as [`joined`] specifications have them.
+    /// These followed by others, as joined specifications have them.
     #[must_use]
     pub fn and(mut self, others: Self) -> Self {
         self.0.extend(others.0);
         self
     }
 
-    /// Those of the first specification of two that were [`joined`].
+    /// Those of the first specification of two that were joined.
     #[must_use]
     pub fn until(&self, specs: &[AttrSpec]) -> Self {
         Self::from_values(self.0.iter().take(specs.len()).cloned())
     }
 
-    /// Those of the second specification of two that were [`joined`].
+    /// Those of the second specification of two that were joined.
     #[must_use]
     pub fn after(&self, specs: &[AttrSpec]) -> Self {
         Self::from_values(self.0.iter().skip(specs.len()).cloned())

@@ -99,7 +99,8 @@ impl Optimizer {
         Ok(optimizer)
     }
 
-    /// Changes hyperparameters from the next step on, and replaces the schedule if one is given.
+    /// Changes hyperparameters from the next step on, and replaces the schedule if one is given. Another `initial_scale`
+    /// begins the adapting of the loss scale anew.
     pub fn set(&mut self, given: Given, schedule: Option<Schedule>) -> Result<(), Error> {
         let scheduled = schedule.is_some() || self.schedule.is_some();
         if scheduled && given.iter().any(|(name, _)| name == "learning_rate") {
@@ -110,8 +111,13 @@ impl Optimizer {
         }
         let (own, common) = split(self.def, given);
         let mut changed = self.clone();
+        let rescaled = common.iter().any(|(name, _)| name == "initial_scale");
         changed.own.update(self.def.attrs, own)?;
         changed.common.update(Common::SPECS, common)?;
+        if rescaled {
+            changed.loss_scale = Common::read(&changed.common).initial_scale;
+            changed.finite_steps = 0;
+        }
         changed.schedule = schedule.or(changed.schedule);
         changed.check()?;
         *self = changed;

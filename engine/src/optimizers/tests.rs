@@ -269,6 +269,19 @@ fn gradients_that_are_not_finite_are_skipped_and_halve_the_scale() {
 }
 
 #[test]
+fn another_initial_scale_begins_anew() {
+    let flag = ("dynamic_loss_scale".to_owned(), Attr::Bool(true));
+    for def in ALL {
+        let mut optimizer = super::Optimizer::new(def.name, vec![flag.clone()], None).unwrap();
+        optimizer.skip();
+        optimizer.set(vec![("clipvalue".to_owned(), Attr::Double(1.0))], None).unwrap();
+        assert_eq!(optimizer.loss_scale(), 16384.0, "{}", def.name);
+        optimizer.set(vec![("initial_scale".to_owned(), Attr::Double(8.0))], None).unwrap();
+        assert_eq!(optimizer.loss_scale(), 8.0, "{}", def.name);
+    }
+}
+
+#[test]
 fn hyperparameters_that_are_no_numbers_are_refused() {
     for def in ALL {
         for spec in def.attrs.iter().chain(Common::SPECS) {

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, fs};
 
 use gradtape_client::{
-    Attribute, DType, GradientOptions, Optimizer, Schedule, Session, Tensor, TensorData,
+    Attribute, DType, GradientOptions, Session, Tensor, TensorData,
     proto::{ListOpsRequest, catalog_service_client::CatalogServiceClient},
 };
 use gradtape_tests::{
@@ -18,7 +18,7 @@ use gradtape_tests::{
 use serde_json::Value;
 
 /// Largest relative difference; the kernels are good to 2 ulp, sums of several rounded values to a little more.
-const TOLERANCE: f64 = 2e-5;
+pub(crate) const TOLERANCE: f64 = 2e-5;
 
 /// Cases of `grads.json` whose ops this version does not have.
 const MISSING_OPS: &[&str] = &["cholesky", "det", "inv", "solve", "triangular_solve"];
@@ -26,7 +26,7 @@ const MISSING_OPS: &[&str] = &["cholesky", "det", "inv", "solve", "triangular_so
 /// A way to compute a case's output from its inputs.
 type Program = Box<dyn Fn(&[Tensor]) -> Tensor + Send + Sync>;
 
-fn file(name: &str) -> Value {
+pub(crate) fn file(name: &str) -> Value {
     let text = fs::read_to_string(folder("golden").join(name)).expect("the golden file");
     serde_json::from_str(&text).expect("JSON")
 }
@@ -93,7 +93,7 @@ async fn check(session: &Session, case: &Value, program: &Program) -> Result<(),
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the file writes f32 in decimal")]
-fn narrow(x: f64) -> f32 {
+pub(crate) fn narrow(x: f64) -> f32 {
     x as f32
 }
 
@@ -288,59 +288,4 @@ fn pool(op: &'static str, window: i64, padding: &'static str) -> Vec<Program> {
 fn tuples(below: i64, length: u32, program: impl Fn(Vec<i64>) -> Program) -> Vec<Program> {
     let digits = |n: i64| (0..length).map(move |place| n / below.pow(place) % below).collect();
     (0..below.pow(length)).map(|n| program(digits(n))).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn optimizers_are_keras() {
-    let server = Server::start().await;
-    let session = server.session().await;
-    let golden = file("optimizers.json");
-    let cases = golden.as_object().expect("an object").iter();
-    for (name, case) in cases.filter(|(_, case)| case.get("traj").is_some()) {
-        // A case is named after its optimizer.
-        let kind = name.split('_').next().expect("a name");
-        let schedule =
-            name.starts_with("sgd_exp").then(|| Schedule::exponential_decay(0.1, 2.0, 0.5));
-        let optimizer =
-            Optimizer::named(&session, kind, hyperparameters(&case["config"]), schedule);
-        let extents = shape(&golden["shape"]);
-        let floats =
-            |values: &Value| -> Vec<f32> { list(values).iter().map(number).map(narrow).collect() };
-        let variable =
-            session.variable(name, TensorData::new(extents.clone(), &floats(&golden["init"])));
-        let steps = list(&golden["grads"]).iter().zip(list(&case["traj"]));
-        for (step, (gradient, expected)) in steps.enumerate() {
-            let gradient = session.constant(TensorData::new(extents.clone(), &floats(gradient)));
-            optimizer
-                .apply([(&gradient, &variable)])
-                .await
-                .unwrap_or_else(|e| panic!("{name}: {e}"));
-            let actual = variable.value::<f32>().await.expect("the variable");
-            for (actual, expected) in actual.iter().zip(floats(expected)) {
-                let near = f64::from((actual - expected).abs()) <= TOLERANCE;
-                assert!(near, "{name}, step {step}: {actual}, not {expected}");
-            }
-        }
-    }
-}
-
-/// Keras' configuration as the server takes it: without what is null, and what is the client's business.
-fn hyperparameters(config: &Value) -> Vec<(&str, Attribute)> {
-    const CLIENTS: &[&str] = &["name", "exclude_layers", "exclude_embeddings"];
-
-    let config = config.as_object().expect("an object").iter();
-    let given = config.filter(|(name, value)| !value.is_null() && !CLIENTS.contains(&&name[..]));
-    given
-        .map(|(name, value)| {
-            let attribute = match value {
-                Value::Bool(value) => (*value).into(),
-                Value::Number(value) if value.is_i64() => value.as_i64().expect("an i64").into(),
-                Value::Number(value) => value.as_f64().expect("a double").into(),
-                Value::Null | Value::String(_) | Value::Array(_) | Value::Object(_) => {
-                    panic!("{name} is {value}")
-                }
-            };
-            (&name[..], attribute)
-        })
-        .collect()
 }

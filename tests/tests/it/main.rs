@@ -7,6 +7,7 @@ mod conformance;
 mod derivatives;
 mod golden;
 mod golden_ops;
+mod golden_optimizers;
 mod promises;
 mod resume;
 mod services;

@@ -44,6 +44,7 @@ COMPUTE_JACOBIAN = 24
 COMPUTE_BATCH_JACOBIAN = 25
 OPEN_ACCUMULATOR = 26
 READ_TANGENT = 27
+READ_OPTIMIZER = 40
 _TAG = 30
 _SCOPE = 31
 
@@ -51,7 +52,7 @@ _SCOPE = 31
 _COMMANDS = 2
 REPLACE, ADD, SUBTRACT = 1, 2, 3
 
-AttributeValue = bool | int | float | str | DType | Sequence[int]
+AttributeValue = bool | int | float | str | DType | Sequence[int] | Sequence[float]
 
 
 def varint(number: int) -> bytes:
@@ -118,6 +119,9 @@ def attribute(name: str, value: AttributeValue) -> bytes:
         return head + varint(4 << 3 | 1) + struct.pack("<d", value)
     if isinstance(value, str):
         return head + bytes_field(5, value.encode())
+    if any(isinstance(number, float) for number in value):
+        doubles = struct.pack(f"<{len(value)}d", *value)
+        return head + bytes_field(8, bytes_field(1, doubles))
     return head + bytes_field(7, packed_field(1, value))
 
 
