@@ -2,7 +2,7 @@
 //!
 //! The server's wire layer decodes messages into these; nothing here knows how they travel.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use smallvec::SmallVec;
 
@@ -11,6 +11,7 @@ use crate::{
     attrs::Attrs,
     aval::Aval,
     error::Error,
+    explain::Explanation,
     jacobian::Layout,
     op::OpDef,
     optimizers::{Given, schedules::Schedule},
@@ -28,7 +29,7 @@ pub struct Command {
     /// What to do.
     pub kind: Kind,
     /// The client's own mark, which comes back in errors.
-    pub tag: Box<str>,
+    pub tag: Arc<str>,
     /// The client's thread of execution. A tape sees the commands of the scope that last started it.
     pub scope: u32,
 }
@@ -97,6 +98,17 @@ pub enum Kind {
     ListWatchedVariables {
         tape: Handle,
     },
+    CreatePlaceholders {
+        like: Vec<Handle>,
+        outputs: Vec<Handle>,
+    },
+    RecordCustomGradient(CustomGradient),
+    CallFunction(FunctionCall),
+    Explain {
+        tape: Handle,
+        target: Handle,
+        source: Handle,
+    },
     Gradient(GradientRequest),
     Jacobian(JacobianRequest),
     OpenAccumulator {
@@ -154,6 +166,34 @@ pub enum AssignMode {
     Add,
     /// The new value is subtracted.
     Subtract,
+}
+
+/// Results, and the gradient that they shall have.
+#[derive(Debug)]
+pub struct CustomGradient {
+    /// Values or variables that the results were computed from.
+    pub inputs: Vec<Handle>,
+    /// The results.
+    pub results: Vec<Handle>,
+    /// One for each result: the same values with the custom gradient.
+    pub outputs: Vec<Handle>,
+    /// Placeholders, one for each result, of what flows into it.
+    pub upstream: Vec<Handle>,
+    /// One for each input, computed from `upstream`: what flows into it, or 0 for nothing.
+    pub gradients: Vec<Handle>,
+}
+
+/// A function on placeholders, and what to call it with.
+#[derive(Debug)]
+pub struct FunctionCall {
+    /// Placeholders.
+    pub parameters: Vec<Handle>,
+    /// What was computed from them.
+    pub results: Vec<Handle>,
+    /// One for each parameter.
+    pub arguments: Vec<Handle>,
+    /// One for each result.
+    pub outputs: Vec<Handle>,
 }
 
 /// What to differentiate, and where the gradients go.
@@ -251,6 +291,8 @@ pub enum Answer {
     Stepped(StepInfo),
     /// To `ListWatchedVariables`, in the order of their creation.
     Variables(Vec<Handle>),
+    /// To `Explain`.
+    Explanation(Explanation),
     /// To `Sync`.
     Synced,
 }

@@ -86,6 +86,12 @@ pub enum Error {
     SeedCount { targets: usize, seeds: usize },
     #[error("output gradient {position} is {given}, but its target is {target}")]
     SeedMismatch { position: usize, given: Aval, target: Aval },
+    #[error("placeholder {handle} belongs to another function than those beside it")]
+    MixedPlaceholders { handle: Handle },
+    #[error("{given} {what} are given, {expected} are expected")]
+    HandleCount { what: &'static str, expected: usize, given: usize },
+    #[error("{what}: handle {handle} is {given}, not {expected}")]
+    FunctionMismatch { what: &'static str, handle: Handle, given: Aval, expected: Aval },
     #[error("variable {handle} is named twice")]
     DuplicateVariable { handle: Handle },
     #[error("all gradients are absent")]
@@ -217,6 +223,11 @@ impl Error {
             }
             Self::SeedCount { .. } => (InvalidArgument, "SEED_COUNT", ""),
             Self::SeedMismatch { .. } => (InvalidArgument, "SEED_MISMATCH", "0 stands for ones"),
+            Self::MixedPlaceholders { .. } => {
+                (InvalidArgument, "MIXED_PLACEHOLDERS", "create them with one command")
+            }
+            Self::HandleCount { .. } => (InvalidArgument, "HANDLE_COUNT", ""),
+            Self::FunctionMismatch { .. } => (InvalidArgument, "FUNCTION_MISMATCH", ""),
             Self::DuplicateVariable { .. } => (InvalidArgument, "DUPLICATE_VARIABLE", ""),
             Self::AllGradientsAbsent => (
                 InvalidArgument,

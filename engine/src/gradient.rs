@@ -11,10 +11,11 @@ use crate::{
     command::AbsentReason,
     dtype::DType,
     error::Error,
+    function::{Function, Written},
     graph::{Graph, Operand, Program, ValueId, Var},
-    op::{Cotangent, Cotangents, Derivative, Rule},
+    op::{Cotangent, Cotangents, Derivative, Rule, Vars},
     ops::{CONCAT, IDENTITY, Join, STOP_GRADIENT, scatter_sum},
-    tape::{Node, Trace},
+    tape::{Applied, Node, Trace},
 };
 
 /// A target and what flows into it.
@@ -68,12 +69,29 @@ pub fn gradient(
 
 /// What flows into one value, collected from its consumers.
 #[derive(Clone, Debug, Default)]
-struct Inflow<'g> {
+pub(crate) struct Inflow<'g> {
     dense: Option<Var<'g>>,
     rows: SmallVec<[(Var<'g>, Var<'g>); 1]>,
 }
 
+impl<'g> From<Cotangent<'g>> for Inflow<'g> {
+    fn from(cotangent: Cotangent<'g>) -> Self {
+        let mut inflow = Self::default();
+        inflow.add(cotangent);
+        inflow
+    }
+}
+
 impl<'g> Inflow<'g> {
+    fn is_empty(&self) -> bool {
+        self.dense.is_none() && self.rows.is_empty()
+    }
+
+    fn join(&mut self, other: Self) {
+        other.dense.into_iter().for_each(|var| self.add(var.into()));
+        self.rows.extend(other.rows);
+    }
+
     fn add(&mut self, cotangent: Cotangent<'g>) {
         match cotangent {
             Cotangent::Dense(var) => self.dense = Some(self.dense.map_or(var, |sum| sum + var)),
@@ -82,7 +100,7 @@ impl<'g> Inflow<'g> {
     }
 
     /// All of it as one tensor.
-    fn dense(self, aval: &Aval) -> Option<Var<'g>> {
+    pub(crate) fn dense(self, aval: &Aval) -> Option<Var<'g>> {
         let extent = aval.shape.first().copied().unwrap_or(1);
         let rows =
             self.rows.into_iter().map(|(values, indices)| scatter_sum(values, indices, extent));
@@ -169,7 +187,8 @@ impl<'g, 't> Sweep<'g, 't> {
         let mut reached = vec![false; self.trace.nodes.len()];
         for (i, node) in self.trace.nodes.iter().enumerate().rev() {
             let Some(node) = node else { continue };
-            reached[i] = passes(node) && node.outputs.iter().any(|output| live[output.entry]);
+            reached[i] =
+                node.applied.passes() && node.outputs.iter().any(|output| live[output.entry]);
             if reached[i] {
                 for entry in node.inputs.iter().filter_map(|input| input.entry) {
                     live[entry] = true;
@@ -196,16 +215,11 @@ impl<'g, 't> Sweep<'g, 't> {
     fn visit(&mut self, node: &Node, depends: &[bool]) {
         let needs: SmallVec<[bool; 4]> =
             node.inputs.iter().map(|input| follows(input, depends)).collect();
-        let flows = |output: &crate::tape::NodeOutput| {
-            let inflow = &self.inflow[output.entry];
-            inflow.dense.is_some() || !inflow.rows.is_empty()
-        };
-        if !passes(node) || !needs.contains(&true) || !node.outputs.iter().any(flows) {
+        let flows = |output: &crate::tape::NodeOutput| !self.inflow[output.entry].is_empty();
+        if !node.applied.passes() || !needs.contains(&true) || !node.outputs.iter().any(flows) {
             return;
         }
-        if std::ptr::eq(node.op, &raw const IDENTITY)
-            && self.inflow[node.outputs[0].entry].dense.is_none()
-        {
+        if node.applied.is(&IDENTITY) && self.inflow[node.outputs[0].entry].dense.is_none() {
             // Rows pass through the reading of a variable as they are.
             if let Some(input) = node.inputs[0].entry {
                 let rows = self.inflow[node.outputs[0].entry].rows.clone();
@@ -213,41 +227,14 @@ impl<'g, 't> Sweep<'g, 't> {
             }
             return;
         }
-        let cts: SmallVec<[Var<'g>; 2]> = node
-            .outputs
-            .iter()
-            .map(|output| {
-                let aval = &self.trace.entries[output.entry].aval;
-                // A later consumer cannot exist, so what flowed in is complete; sources keep a copy.
-                let inflow = self.inflow[output.entry].clone();
-                inflow.dense(aval).unwrap_or_else(|| self.graph.full(aval, 0.0))
-            })
-            .collect();
-        let graph = self.graph;
-        let rule = Rule {
-            attrs: &node.attrs,
-            x: node
-                .inputs
-                .iter()
-                .map(|input| operand(graph, &input.aval, input.id, input.tensor.as_ref()))
-                .collect(),
-            y: node
-                .outputs
-                .iter()
-                .map(|output| {
-                    let entry = &self.trace.entries[output.entry];
-                    operand(graph, &entry.aval, entry.id, output.tensor.as_ref())
-                })
-                .collect(),
-            needs,
-        };
-        let cotangents = vjp(&node.op.derivative, &rule, &cts);
-        for ((cotangent, input), needed) in
-            cotangents.into_iter().zip(&node.inputs).zip(&rule.needs)
-        {
-            if let (Some(cotangent), Some(entry), true) = (cotangent, input.entry, needed) {
-                let cotangent = rebind(graph, cotangent);
-                self.inflow[entry].add(cotangent);
+        // A later consumer cannot exist, so what flowed in is complete; sources keep a copy.
+        let inflows: SmallVec<[Inflow<'g>; 2]> =
+            node.outputs.iter().map(|output| self.inflow[output.entry].clone()).collect();
+        let operands = operands(self.graph, self.trace, node);
+        let flows = through(self.graph, &node.applied, operands, inflows, &needs);
+        for ((flow, input), needed) in flows.into_iter().zip(&node.inputs).zip(&needs) {
+            if let (Some(entry), true) = (input.entry, needed) {
+                self.inflow[entry].join(flow);
             }
         }
     }
@@ -287,11 +274,11 @@ impl<'g, 't> Sweep<'g, 't> {
             if inputs == 0 {
                 continue;
             }
-            let stops = std::ptr::eq(node.op, &raw const STOP_GRADIENT);
+            let stops = node.applied.is(&STOP_GRADIENT);
             for output in &node.outputs {
                 let differentiable =
                     self.trace.entries[output.entry].aval.dtype.is_differentiable();
-                let mark = match (stops, passes(node) && differentiable) {
+                let mark = match (stops, node.applied.passes() && differentiable) {
                     (true, _) => STOPPED,
                     (false, false) => BROKEN,
                     (false, true) => 0,
@@ -319,14 +306,120 @@ pub(crate) fn own(var: Var<'_>, used: &mut HashSet<usize>) -> usize {
     copy
 }
 
-/// Whether gradients pass through a node at all.
-fn passes(node: &Node) -> bool {
-    !matches!(node.op.derivative, Derivative::None)
-}
-
 /// Whether an input is on a path and can have a cotangent.
 fn follows(input: &crate::tape::NodeInput, depends: &[bool]) -> bool {
     input.aval.dtype.is_differentiable() && input.entry.is_some_and(|entry| depends[entry])
+}
+
+/// What flows on to the inputs of an application from what flowed into its outputs.
+fn through<'g>(
+    graph: &'g Graph,
+    applied: &Applied,
+    (x, y): (Vars<'g>, Vars<'g>),
+    inflows: SmallVec<[Inflow<'g>; 2]>,
+    needs: &[bool],
+) -> Vec<Inflow<'g>> {
+    match applied {
+        Applied::Op(op, attrs) => {
+            let cts = complete(graph, inflows, &y);
+            let rule = Rule { attrs, x: brief(&x), y: brief(&y), needs: needs.into() };
+            let flow = |cotangent: Option<Cotangent<'_>>| {
+                cotangent.map_or_else(Inflow::default, |ct| rebind(graph, ct).into())
+            };
+            vjp(&op.derivative, &rule, &cts).into_iter().map(flow).collect()
+        }
+        Applied::Custom(function) => {
+            let written = function.write(graph, &complete(graph, inflows, &y));
+            let flow = |result: &Option<usize>| {
+                let var = result.and_then(|slot| written.0[slot]);
+                var.map_or_else(Inflow::default, |var| Cotangent::from(var).into())
+            };
+            function.results().iter().map(flow).collect()
+        }
+        Applied::Recomputed(function) => {
+            let written = function.write(graph, &x);
+            let seeds = function.results().iter().zip(inflows);
+            let seeds = seeds.filter_map(|(&result, inflow)| Some((result?, inflow)));
+            let wanted: Vec<usize> = function.inputs().collect();
+            pull_back(graph, function, &written, seeds, &wanted)
+        }
+    }
+}
+
+/// The same values for the time of one rule, which is not that of the graph.
+pub(crate) fn brief<'r>(vars: &[Var<'r>]) -> Vars<'r> {
+    vars.into()
+}
+
+/// What flowed into each output as one tensor; zeros where nothing did.
+fn complete<'g>(
+    graph: &'g Graph,
+    inflows: SmallVec<[Inflow<'g>; 2]>,
+    outputs: &Vars<'g>,
+) -> Vars<'g> {
+    let all = inflows.into_iter().zip(outputs).map(|(inflow, output)| (inflow, output.aval()));
+    all.map(|(inflow, aval)| inflow.dense(&aval).unwrap_or_else(|| graph.full(&aval, 0.0)))
+        .collect()
+}
+
+/// What flows into the wanted slots of a written function from what flows into its results.
+pub(crate) fn pull_back<'g>(
+    graph: &'g Graph,
+    function: &Function,
+    written: &Written<'g>,
+    seeds: impl Iterator<Item = (usize, Inflow<'g>)>,
+    wanted: &[usize],
+) -> Vec<Inflow<'g>> {
+    let applications = &function.program().applications;
+    let mut depends = vec![false; written.0.len()];
+    wanted.iter().for_each(|&slot| depends[slot] = true);
+    let differentiable =
+        |slot: usize| written.0[slot].is_some_and(|var| var.dtype().is_differentiable());
+    for application in applications {
+        let passes = !matches!(application.op.derivative, Derivative::None);
+        if passes && application.inputs.iter().any(|&slot| depends[slot] && differentiable(slot)) {
+            for &slot in &application.outputs {
+                depends[slot] |= differentiable(slot);
+            }
+        }
+    }
+    let mut inflow = vec![Inflow::default(); written.0.len()];
+    seeds.for_each(|(slot, seed): (usize, Inflow<'g>)| inflow[slot].join(seed));
+    for application in applications.iter().rev() {
+        let of = |slots: &[usize]| slots.iter().map(|&slot| written.0[slot]).collect();
+        let (Some(x), Some(y)): (Option<Vars>, Option<Vars>) =
+            (of(&application.inputs), of(&application.outputs))
+        else {
+            continue;
+        };
+        let needs: SmallVec<[bool; 4]> =
+            application.inputs.iter().map(|&slot| depends[slot] && differentiable(slot)).collect();
+        let inflows: SmallVec<[Inflow<'g>; 2]> =
+            application.outputs.iter().map(|&slot| inflow[slot].clone()).collect();
+        if !needs.contains(&true) || inflows.iter().all(Inflow::is_empty) {
+            continue;
+        }
+        let applied = Applied::Op(application.op, application.attrs.clone());
+        let flows = through(graph, &applied, (x, y), inflows, &needs);
+        for ((flow, &slot), needed) in flows.into_iter().zip(&application.inputs).zip(needs) {
+            if needed {
+                inflow[slot].join(flow);
+            }
+        }
+    }
+    wanted.iter().map(|&slot| inflow[slot].clone()).collect()
+}
+
+/// The inputs and outputs of a node, as operands of a program.
+pub(crate) fn operands<'g>(graph: &'g Graph, trace: &Trace, node: &Node) -> (Vars<'g>, Vars<'g>) {
+    let input = |input: &crate::tape::NodeInput| {
+        operand(graph, &input.aval, input.id, input.tensor.as_ref())
+    };
+    let output = |output: &crate::tape::NodeOutput| {
+        let entry = &trace.entries[output.entry];
+        operand(graph, &entry.aval, entry.id, output.tensor.as_ref())
+    };
+    (node.inputs.iter().map(input).collect(), node.outputs.iter().map(output).collect())
 }
 
 /// A recorded value as an operand of the program.

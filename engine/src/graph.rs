@@ -49,7 +49,7 @@ pub struct Operand {
 }
 
 /// One application of an op within a graph.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Application {
     /// The op; never a composite.
     pub op: &'static OpDef,
@@ -78,6 +78,21 @@ pub struct Program {
     pub applications: Vec<Application>,
 }
 
+impl Program {
+    /// The slots that the applications and `wanted` read and nothing fills.
+    pub(crate) fn unfilled(&self, wanted: &[usize]) -> Vec<usize> {
+        let mut filled = vec![false; self.avals.len()];
+        self.operands.iter().for_each(|&(slot, _)| filled[slot] = true);
+        let mut unfilled = Vec::new();
+        for application in &self.applications {
+            unfilled.extend(application.inputs.iter().filter(|&&slot| !filled[slot]));
+            application.outputs.iter().for_each(|&slot| filled[slot] = true);
+        }
+        unfilled.extend(wanted.iter().filter(|&&slot| !filled[slot]));
+        unfilled
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     program: Program,
@@ -98,6 +113,36 @@ impl Graph {
         let slot = state.slot(aval);
         state.program.operands.push((slot, operand));
         Var { graph: self, slot }
+    }
+
+    /// A value that will come from outside, and has no elements yet.
+    pub(crate) fn parameter(&self, aval: Aval) -> Var<'_> {
+        let slot = self.state.borrow_mut().slot(aval);
+        Var { graph: self, slot }
+    }
+
+    /// Number of applications.
+    pub(crate) fn len(&self) -> usize {
+        self.state.borrow().program.applications.len()
+    }
+
+    /// Fails with the first error that a rule met.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.state.borrow().failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// A copy of the applications that some slots need.
+    pub(crate) fn part(&self, wanted: &[usize]) -> Program {
+        let program = &self.state.borrow().program;
+        let needed = exec::needed(program, wanted);
+        let applications = program.applications.iter().zip(needed);
+        let applications: Vec<Application> =
+            applications.filter(|&(_, needed)| needed).map(|(one, _)| one.clone()).collect();
+        let mut read = vec![false; program.avals.len()];
+        let inputs = applications.iter().flat_map(|application| &application.inputs);
+        inputs.chain(wanted).for_each(|&slot| read[slot] = true);
+        let operands = program.operands.iter().filter(|(slot, _)| read[*slot]).cloned().collect();
+        Program { avals: program.avals.clone(), operands, applications }
     }
 
     /// Appends an application. Composites are replaced by what they stand for.
@@ -175,7 +220,12 @@ impl Graph {
         self.emit_all(op, attrs, inputs)[0]
     }
 
-    fn emit_all<'g>(&'g self, op: &'static OpDef, attrs: Attrs, inputs: &[Var<'g>]) -> Vars<'g> {
+    pub(crate) fn emit_all<'g>(
+        &'g self,
+        op: &'static OpDef,
+        attrs: Attrs,
+        inputs: &[Var<'g>],
+    ) -> Vars<'g> {
         let failed = self.state.borrow().failure.is_some();
         let result =
             if failed { Err(Error::bug("after a failure")) } else { self.apply(op, attrs, inputs) };

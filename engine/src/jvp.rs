@@ -3,21 +3,18 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
-    attrs::Attrs,
     error::Error,
-    gradient::{operand, own},
+    gradient::{Inflow, brief, operand, operands, own, pull_back},
     graph::{Graph, Operand, Program, Value, ValueId, Var},
-    op::{Derivative, OpDef, Rule, Vars},
-    tape::{Node, Trace},
+    op::{Cotangent, Derivative, OpDef, Rule, Vars},
+    tape::{Applied, Node, Trace},
 };
 
 /// An application that ran.
 #[derive(Clone, Debug)]
 pub struct Ran {
-    /// The op.
-    pub op: &'static OpDef,
-    /// Its attributes.
-    pub attrs: Attrs,
+    /// What.
+    pub applied: Applied,
     /// Its inputs.
     pub inputs: SmallVec<[Value; 3]>,
     /// Its outputs.
@@ -27,13 +24,12 @@ pub struct Ran {
 impl Ran {
     /// An application.
     pub fn new(
-        op: &'static OpDef,
-        attrs: &Attrs,
+        applied: Applied,
         inputs: impl IntoIterator<Item = Value>,
         outputs: impl IntoIterator<Item = Value>,
     ) -> Self {
         let (inputs, outputs) = (inputs.into_iter().collect(), outputs.into_iter().collect());
-        Self { op, attrs: attrs.clone(), inputs, outputs }
+        Self { applied, inputs, outputs }
     }
 }
 
@@ -47,23 +43,13 @@ pub fn through(ran: &Ran, tangents: &[Option<Value>]) -> Result<(Program, Tangen
     let found = {
         let bring =
             |value: &Value| operand(&graph, &value.tensor.aval(), value.id, Some(&value.tensor));
-        let rule = Rule {
-            attrs: &ran.attrs,
-            x: ran.inputs.iter().map(bring).collect(),
-            y: ran.outputs.iter().map(bring).collect(),
-            needs: tangents.iter().map(Option::is_some).collect(),
-        };
+        let x: Vars = ran.inputs.iter().map(bring).collect();
+        let y: Vars = ran.outputs.iter().map(bring).collect();
         let tangents: SmallVec<[Option<Var>; 4]> =
             tangents.iter().map(|tangent| tangent.as_ref().map(bring)).collect();
         let mut used = graph.operand_slots();
-        let mut found: SmallVec<[Option<usize>; 2]> = smallvec![None; ran.outputs.len()];
-        let results = rules(ran.op, &rule, &tangents);
-        for ((found, output), result) in found.iter_mut().zip(&ran.outputs).zip(results) {
-            if output.tensor.array().dtype().is_differentiable() {
-                *found = Some(own(result, &mut used));
-            }
-        }
-        found
+        let results = along(&graph, &ran.applied, (x, y), &tangents);
+        results.into_iter().map(|result| result.map(|var| own(var, &mut used))).collect()
     };
     Ok((graph.finish()?, found))
 }
@@ -102,28 +88,69 @@ fn push<'g>(graph: &'g Graph, trace: &Trace, node: &Node, known: &mut [Option<Va
     if tangents.iter().all(Option::is_none) {
         return;
     }
-    let rule = Rule {
-        attrs: &node.attrs,
-        x: node
-            .inputs
-            .iter()
-            .map(|input| operand(graph, &input.aval, input.id, input.tensor.as_ref()))
-            .collect(),
-        y: node
-            .outputs
-            .iter()
-            .map(|output| {
-                let entry = &trace.entries[output.entry];
-                operand(graph, &entry.aval, entry.id, output.tensor.as_ref())
-            })
-            .collect(),
-        needs: tangents.iter().map(Option::is_some).collect(),
-    };
-    let results: SmallVec<[usize; 2]> =
-        rules(node.op, &rule, &tangents).iter().map(|var| var.slot()).collect();
-    for (output, slot) in node.outputs.iter().zip(results) {
-        if trace.entries[output.entry].aval.dtype.is_differentiable() {
-            known[output.entry] = Some(graph.var(slot));
+    let (x, y) = operands(graph, trace, node);
+    for (output, tangent) in node.outputs.iter().zip(along(graph, &node.applied, (x, y), &tangents))
+    {
+        known[output.entry] = tangent.or(known[output.entry]);
+    }
+}
+
+/// The tangents of an application's differentiable outputs, from its inputs, its outputs and the tangents of its inputs.
+fn along<'g>(
+    graph: &'g Graph,
+    applied: &Applied,
+    (x, y): (Vars<'g>, Vars<'g>),
+    tangents: &[Option<Var<'g>>],
+) -> SmallVec<[Option<Var<'g>>; 2]> {
+    let differentiable = |var: &Var| var.dtype().is_differentiable();
+    match applied {
+        Applied::Op(op, attrs) => {
+            let needs = tangents.iter().map(Option::is_some).collect();
+            let kept: SmallVec<[bool; 2]> = y.iter().map(differentiable).collect();
+            let rule = Rule { attrs, x: brief(&x), y: brief(&y), needs };
+            let results = rules(op, &rule, tangents);
+            let mut found: SmallVec<[Option<Var<'g>>; 2]> = smallvec![None; kept.len()];
+            for ((found, result), kept) in found.iter_mut().zip(results).zip(kept) {
+                *found = kept.then(|| graph.var(result.slot()));
+            }
+            found
+        }
+        Applied::Custom(function) => {
+            // What flows back is linear in what flows in; its transpose is what goes forwards.
+            let zeros: Vars = y.iter().map(|y| y.zeros()).collect();
+            let written = function.write(graph, &zeros);
+            let seeds =
+                function.results().iter().zip(tangents).filter_map(|(&result, &tangent)| {
+                    Some((result?, Inflow::from(Cotangent::from(tangent?))))
+                });
+            let flows = pull_back(graph, function, &written, seeds, function.parameters());
+            let found = flows.into_iter().zip(&y);
+            found.map(|(flow, y)| flow.dense(&y.aval()).filter(|_| differentiable(y))).collect()
+        }
+        Applied::Recomputed(function) => {
+            let written = function.write(graph, &x);
+            let mut known: Vec<Option<Var<'g>>> = vec![None; written.0.len()];
+            for (slot, &tangent) in function.inputs().zip(tangents) {
+                known[slot] = tangent;
+            }
+            for application in &function.program().applications {
+                let of = |slots: &[usize]| -> Option<Vars<'g>> {
+                    slots.iter().map(|&slot| written.0[slot]).collect()
+                };
+                let (Some(x), Some(y)) = (of(&application.inputs), of(&application.outputs)) else {
+                    continue;
+                };
+                let tangents: SmallVec<[Option<Var<'g>>; 4]> =
+                    application.inputs.iter().map(|&slot| known[slot]).collect();
+                if tangents.iter().any(Option::is_some) {
+                    let applied = Applied::Op(application.op, application.attrs.clone());
+                    let found = along(graph, &applied, (x, y), &tangents);
+                    for (&slot, tangent) in application.outputs.iter().zip(found) {
+                        known[slot] = tangent;
+                    }
+                }
+            }
+            function.results().iter().map(|result| result.and_then(|slot| known[slot])).collect()
         }
     }
 }

@@ -18,6 +18,8 @@ pub mod command;
 pub mod dtype;
 pub mod error;
 pub mod exec;
+pub mod explain;
+pub mod function;
 pub mod gradient;
 pub mod graph;
 mod half_precision;

@@ -13,16 +13,18 @@ use crate::{
     attrs::Attrs,
     aval::Aval,
     error::Error,
+    function::Function,
     graph::{Value, ValueId},
     ledger::{Charge, Ledger},
     op::{Derivative, OpDef, Reads},
+    ops::IDENTITY,
 };
 
 /// Most nodes of one tape.
 pub const MAX_NODES: usize = 1 << 20;
 
 /// What a node costs besides the tensors that it keeps, in bytes; charged in blocks.
-const NODE_BYTES: u64 = 256;
+const NODE_BYTES: u64 = 384;
 const BLOCK_NODES: usize = 256;
 
 /// A tape of a session.
@@ -193,11 +195,67 @@ pub(crate) struct Entry {
     held: bool,
 }
 
+/// What a node applied.
+#[derive(Clone, Debug)]
+pub enum Applied {
+    /// An op.
+    Op(&'static OpDef, Attrs),
+    /// What the client says: the outputs are its own, and the function of what flows into them is what flows into the
+    /// inputs.
+    Custom(Arc<Function>),
+    /// A function whose intermediate values are not kept, but computed again.
+    Recomputed(Arc<Function>),
+}
+
+impl Applied {
+    /// What reading a variable is.
+    pub fn identity() -> Self {
+        Self::Op(&IDENTITY, Attrs::default())
+    }
+
+    /// The op, if it is one.
+    pub fn op(&self) -> Option<&'static OpDef> {
+        match self {
+            Self::Op(op, _) => Some(op),
+            Self::Custom(_) | Self::Recomputed(_) => None,
+        }
+    }
+
+    /// The op's name, or what it is instead.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Op(op, _) => op.name,
+            Self::Custom(_) => "custom_gradient",
+            Self::Recomputed(_) => "function",
+        }
+    }
+
+    /// Whether it is this op.
+    pub fn is(&self, op: &'static OpDef) -> bool {
+        self.op().is_some_and(|own| std::ptr::eq(own, op))
+    }
+
+    /// Whether gradients pass through it at all.
+    pub fn passes(&self) -> bool {
+        self.op().is_none_or(|op| !matches!(op.derivative, Derivative::None))
+    }
+
+    /// What its rules read to give cotangents to the inputs named by `needs`.
+    fn reads(&self, needs: &[bool]) -> Reads {
+        match self {
+            Self::Op(op, _) => reads(&op.derivative, needs),
+            Self::Custom(_) => Reads::NONE,
+            Self::Recomputed(_) => Reads::X,
+        }
+    }
+}
+
 /// One recorded application.
 #[derive(Debug)]
 pub(crate) struct Node {
-    pub(crate) op: &'static OpDef,
-    pub(crate) attrs: Attrs,
+    pub(crate) applied: Applied,
+    /// The client's mark of the command that ran it.
+    pub(crate) tag: Arc<str>,
     pub(crate) inputs: SmallVec<[NodeInput; 2]>,
     pub(crate) outputs: SmallVec<[NodeOutput; 1]>,
 }
@@ -271,8 +329,7 @@ impl Trace {
     /// outputs.
     pub fn record(
         &mut self,
-        op: &'static OpDef,
-        attrs: &Attrs,
+        (applied, tag): (&Applied, &Arc<str>),
         inputs: &[(ValueId, &Tensor)],
         outputs: &[(ValueId, &Tensor)],
         held: bool,
@@ -289,7 +346,7 @@ impl Trace {
                 entry.is_some() && tensor.array().dtype().is_differentiable()
             })
             .collect();
-        let reads = if needs.contains(&true) { reads(&op.derivative, &needs) } else { Reads::NONE };
+        let reads = if needs.contains(&true) { applied.reads(&needs) } else { Reads::NONE };
         let node = self.nodes.len();
         let inputs = inputs
             .iter()
@@ -314,7 +371,12 @@ impl Trace {
                 NodeOutput { entry, tensor: reads.output().then(|| tensor.clone()) }
             })
             .collect();
-        self.nodes.push(Some(Node { op, attrs: attrs.clone(), inputs, outputs }));
+        self.nodes.push(Some(Node {
+            applied: applied.clone(),
+            tag: Arc::clone(tag),
+            inputs,
+            outputs,
+        }));
     }
 
     /// Marks a value as one that clients can name.

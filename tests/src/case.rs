@@ -128,6 +128,23 @@ impl<'a> Names<'a> {
                 outputs: self.handles(&body["outputs"]),
                 unconnected_gradients: unconnected(body),
             }),
+            "create_placeholders" => Kind::CreatePlaceholders(proto::CreatePlaceholders {
+                like: self.handles(&body["like"]),
+                outputs: self.handles(&body["outputs"]),
+            }),
+            "record_custom_gradient" => Kind::RecordCustomGradient(proto::RecordCustomGradient {
+                inputs: self.handles(&body["inputs"]),
+                results: self.handles(&body["results"]),
+                outputs: self.handles(&body["outputs"]),
+                upstream: self.handles(&body["upstream"]),
+                gradients: self.handles(&body["gradients"]),
+            }),
+            "call_function" => Kind::CallFunction(proto::CallFunction {
+                parameters: self.handles(&body["parameters"]),
+                results: self.handles(&body["results"]),
+                arguments: self.handles(&body["arguments"]),
+                outputs: self.handles(&body["outputs"]),
+            }),
             verb if verb.ends_with("_optimizer") => self.optimizer_kind(verb, body),
             tape => self.tape_kind(tape, body),
         }
@@ -188,6 +205,11 @@ impl<'a> Names<'a> {
                 outputs: list(&body["outputs"]).iter().map(|out| self.output(out)).collect(),
                 output_gradients: self.handles(&body["output_gradients"]),
                 unconnected_gradients: unconnected(body),
+            }),
+            "explain" => Kind::Explain(proto::Explain {
+                tape,
+                target: self.handle(&body["target"]),
+                source: self.handle(&body["source"]),
             }),
             "compute_jacobian" => Kind::ComputeJacobian(proto::ComputeJacobian {
                 tape,

@@ -165,6 +165,15 @@ class Replay:
             if "shape" in wanted:
                 assert list(found.spec.shape) == wanted["shape"], fields
 
+    def expect_explain(self, expected: Any, reply: command_pb2.Reply, fields: Any) -> None:
+        found = reply.explanation
+        reasons = command_pb2.ExplainReply.DESCRIPTOR.fields_by_name["absent_reason"].enum_type
+        reason = number_of(reasons, expected.get("reason", "unspecified"))
+        assert found.absent_reason == reason, (fields, found)
+        assert [hop.op for hop in found.path] == expected["path"], (fields, found)
+        if "tags" in expected:
+            assert [hop.tag for hop in found.path] == expected["tags"], (fields, found)
+
     expect_compute_jacobian = expect_compute_gradient
     expect_compute_batch_jacobian = expect_compute_gradient
     expect_read_tangent = expect_compute_gradient

@@ -8,7 +8,6 @@ use smallvec::SmallVec;
 
 use super::{MAX_TAPES, Session, Slot, program::Log, values::Input};
 use crate::{
-    attrs::Attrs,
     aval::Aval,
     command::{AbsentReason, Answer, GradientInfo, GradientOutput, Handle, TangentRequest},
     error::Error,
@@ -16,7 +15,7 @@ use crate::{
     graph::{Graph, Operand, Value, ValueId},
     jvp::{self, Ran},
     ops::IDENTITY,
-    tape::{MAX_NODES, pair},
+    tape::{Applied, MAX_NODES, pair},
 };
 
 /// Most accumulators that may record at once. Each hears what those inside it compute, so their work multiplies.
@@ -175,7 +174,7 @@ impl Session {
         let reads = reads.iter().filter_map(|Input { value, read }| {
             let (variable, _) = (*read)?;
             let input = Value { id: variable, tensor: value.tensor.clone() };
-            Some(Ran::new(&IDENTITY, &Attrs::default(), [input], [value.clone()]))
+            Some(Ran::new(Applied::identity(), [input], [value.clone()]))
         });
         let mut done = 0;
         for ran in reads.chain(ran.iter().cloned()) {
@@ -236,7 +235,7 @@ impl Session {
             let inputs: SmallVec<[_; 4]> = ran.inputs.iter().map(pair).collect();
             let outputs: SmallVec<[_; 2]> = ran.outputs.iter().map(pair).collect();
             for tape in self.tapes.values_mut().filter(|t| t.hears(scope) && t.since() < *before) {
-                tape.trace_mut().record(ran.op, &ran.attrs, &inputs, &outputs, false);
+                tape.trace_mut().record((&ran.applied, &self.tag), &inputs, &outputs, false);
             }
         }
         let taped = self.tapes.values().any(|tape| tape.hears(scope));
@@ -300,7 +299,7 @@ impl Session {
         let value = Value { id: self.new_id(), tensor: tangent.tensor.clone() };
         for tape in self.tapes.values_mut() {
             let (input, output) = ([pair(tangent)], [pair(&value)]);
-            tape.trace_mut().record(&IDENTITY, &Attrs::default(), &input, &output, true);
+            tape.trace_mut().record((&Applied::identity(), &self.tag), &input, &output, true);
         }
         for accumulator in self.accumulators.values_mut() {
             if let Some(second) = accumulator.tangents.get(&tangent.id).cloned() {

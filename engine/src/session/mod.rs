@@ -10,6 +10,7 @@
 )]
 
 mod forward;
+mod functions;
 mod jacobian;
 mod optimizing;
 mod program;
@@ -29,6 +30,7 @@ use crate::{
     aval::Aval,
     command::{AbsentReason, Answer, Command, Failure, Handle, Kind, Outcome},
     error::Error,
+    function::Capture,
     graph::{Value, ValueId},
     jacobian::Layout,
     ledger::Ledger,
@@ -49,9 +51,13 @@ pub struct Session {
     slots: HashMap<Handle, Slot>,
     tapes: BTreeMap<Handle, Tape>,
     accumulators: BTreeMap<Handle, Accumulator>,
+    /// What placeholders stand in.
+    captures: HashMap<u64, Capture>,
     /// Starts of tapes and accumulators so far: they nest in this order.
     starts: u64,
     next_id: u64,
+    /// The mark of the command that is being executed.
+    tag: Arc<str>,
 }
 
 /// What a handle names.
@@ -64,6 +70,7 @@ enum Slot {
     Accumulator,
     Optimizer(Box<OptimizerState>),
     Generator { key: i64, counter: i64 },
+    Placeholder { capture: u64, slot: usize },
     Poisoned(Arc<Poison>),
 }
 
@@ -110,8 +117,9 @@ pub struct Rejected {
 impl Session {
     /// An empty session whose values are paid for by `ledger`.
     pub fn new(ledger: Arc<Ledger>) -> Self {
-        let (slots, tapes, accumulators) = (HashMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { ledger, slots, tapes, accumulators, starts: 0, next_id: 0 }
+        let (slots, captures) = (HashMap::new(), HashMap::new());
+        let (tapes, accumulators) = (BTreeMap::new(), BTreeMap::new());
+        Self { ledger, slots, captures, tapes, accumulators, starts: 0, next_id: 0, tag: "".into() }
     }
 
     /// Executes one command. Never panics on its content; a command that fails changes nothing but to poison the handles of
@@ -119,6 +127,7 @@ impl Session {
     pub fn apply(&mut self, sequence: u64, command: Command) -> Outcome {
         let Command { kind, tag, scope } = command;
         let mut warnings = Vec::new();
+        self.tag = Arc::clone(&tag);
         let result = self.execute(&kind, scope, &mut warnings).map_err(|error| {
             let inputs = self.known(&kind);
             self.fail(sequence, &tag, error, kind.verb().into(), &kind.outputs(), inputs)
@@ -218,7 +227,11 @@ impl Session {
                 self.next_state(*generator, *output, *draws)
             }
             Kind::Fetch { value } => self.peek(*value).map(Answer::Tensor),
-            Kind::Describe { value } => self.peek(*value).map(|tensor| Answer::Spec(tensor.aval())),
+            Kind::Describe { value } => self.describe(*value).map(Answer::Spec),
+            Kind::CreatePlaceholders { like, outputs } => self.create_placeholders(like, outputs),
+            Kind::RecordCustomGradient(request) => self.record_custom_gradient(request, scope),
+            Kind::CallFunction(request) => self.call_function(request, scope),
+            Kind::Explain { tape, target, source } => self.explain(*tape, *target, *source),
             Kind::Sync => Ok(Answer::Synced),
         }
     }
@@ -288,11 +301,7 @@ impl Session {
 
     /// The dtypes and shapes of a command's inputs, as far as they exist.
     fn known(&self, kind: &Kind) -> Vec<Aval> {
-        kind.inputs()
-            .iter()
-            .filter_map(|&handle| self.peek(handle).ok())
-            .map(|tensor| tensor.aval())
-            .collect()
+        kind.inputs().iter().filter_map(|&handle| self.describe(handle).ok()).collect()
     }
 }
 
@@ -306,6 +315,7 @@ impl Slot {
             Self::Accumulator => "accumulator",
             Self::Optimizer(_) => "optimizer",
             Self::Generator { .. } => "generator",
+            Self::Placeholder { .. } => "placeholder, which has no elements",
             Self::Poisoned(_) => "failed result",
         }
     }
@@ -355,6 +365,10 @@ impl Kind {
             Self::NextGeneratorState { .. } => "next_generator_state",
             Self::Fetch { .. } => "fetch",
             Self::Describe { .. } => "describe",
+            Self::CreatePlaceholders { .. } => "create_placeholders",
+            Self::RecordCustomGradient(_) => "record_custom_gradient",
+            Self::CallFunction(_) => "call_function",
+            Self::Explain { .. } => "explain",
             Self::Sync => "sync",
         }
     }
@@ -375,6 +389,9 @@ impl Kind {
                 .flat_map(|output| [output.gradient, output.indices])
                 .collect(),
             Self::Jacobian(request) => request.outputs.clone(),
+            Self::CreatePlaceholders { outputs, .. } => outputs.clone(),
+            Self::RecordCustomGradient(request) => request.outputs.clone(),
+            Self::CallFunction(request) => request.outputs.clone(),
             Self::OpenAccumulator { accumulator, .. } => vec![*accumulator],
             Self::ReadTangent(request) => request.outputs.clone(),
             Self::CreateOptimizer { optimizer, .. } => vec![*optimizer],
@@ -392,6 +409,7 @@ impl Kind {
             | Self::SetOptimizer { .. }
             | Self::Fetch { .. }
             | Self::Describe { .. }
+            | Self::Explain { .. }
             | Self::Sync => Vec::new(),
         }
     }
@@ -408,6 +426,10 @@ impl Kind {
             }
             Self::OpenAccumulator { primals, tangents, .. } => [&primals[..], tangents].concat(),
             Self::ReadTangent(request) => request.values.clone(),
+            Self::CreatePlaceholders { like, .. } => like.clone(),
+            Self::RecordCustomGradient(request) => request.inputs.clone(),
+            Self::CallFunction(request) => request.arguments.clone(),
+            Self::Explain { target, source, .. } => vec![*target, *source],
             Self::CreateVariable { initial, .. } => vec![*initial],
             Self::Constant { .. }
             | Self::Release { .. }

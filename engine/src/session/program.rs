@@ -5,13 +5,11 @@ use smallvec::SmallVec;
 use super::{Session, values::Input};
 use crate::{
     array::Tensor,
-    attrs::Attrs,
     error::Error,
     exec::{self, Recorder},
     graph::{Application, Program, Value, ValueId},
     jvp::Ran,
-    op::OpDef,
-    tape::pair,
+    tape::{Applied, pair},
 };
 
 /// What ran, kept until the command has succeeded: a tape must not know of a command that failed.
@@ -48,8 +46,7 @@ impl Recorder for Log {
         if self.wanted {
             let value = |(&id, tensor): (&ValueId, &Tensor)| Value { id, tensor: tensor.clone() };
             self.ran.push(Ran {
-                op: application.op,
-                attrs: application.attrs.clone(),
+                applied: Applied::Op(application.op, application.attrs.clone()),
                 inputs: inputs.iter().map(|&value| value.clone()).collect(),
                 outputs: ids.iter().zip(outputs).map(value).collect(),
             });
@@ -77,12 +74,24 @@ impl Session {
         for ran in &log.ran {
             let inputs: SmallVec<[_; 4]> = ran.inputs.iter().map(pair).collect();
             let outputs: SmallVec<[_; 2]> = ran.outputs.iter().map(pair).collect();
-            self.record(ran.op, &ran.attrs, &inputs, &outputs, false, scope);
+            self.record(&ran.applied, &inputs, &outputs, false, scope);
         }
         for value in &values {
             self.hold(value.id, scope);
         }
         self.settle(pushed, values.iter().map(|value| value.id), scope);
+        Ok(values)
+    }
+
+    /// Runs a program of which no tape hears.
+    pub(super) fn run_unheard(
+        &mut self,
+        program: Program,
+        wanted: &[usize],
+    ) -> Result<Vec<Value>, Error> {
+        let mut log = Log::new(self.next_id, false);
+        let values = exec::run_program(&self.ledger, program, wanted, &mut log)?;
+        self.next_id = log.next_id;
         Ok(values)
     }
 
@@ -98,15 +107,14 @@ impl Session {
     /// Tells the tapes that listen.
     pub(super) fn record(
         &mut self,
-        op: &'static OpDef,
-        attrs: &Attrs,
+        applied: &Applied,
         inputs: &[(ValueId, &Tensor)],
         outputs: &[(ValueId, &Tensor)],
         held: bool,
         scope: u32,
     ) {
         for tape in self.tapes.values_mut().filter(|tape| tape.hears(scope)) {
-            tape.trace_mut().record(op, attrs, inputs, outputs, held);
+            tape.trace_mut().record((applied, &self.tag), inputs, outputs, held);
         }
     }
 

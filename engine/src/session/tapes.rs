@@ -7,6 +7,7 @@ use crate::{
     command::{AbsentReason, Answer, GradientInfo, GradientOutput, GradientRequest, Handle},
     error::Error,
     exec,
+    explain::explain,
     gradient::{Found, Source, Target, gradient},
     graph::{Operand, Value, ValueId},
     ops::{FULL, Full},
@@ -172,6 +173,21 @@ impl Session {
             Err(_) => {}
         }
         result
+    }
+
+    /// Says why there is a gradient, or none. Changes nothing.
+    pub(super) fn explain(
+        &mut self,
+        tape: Handle,
+        target: Handle,
+        source: Handle,
+    ) -> Result<Answer, Error> {
+        let (target, target_aval, _) = self.identify(target)?;
+        let (source, source_aval, _) = self.identify(source)?;
+        let tape = self.tape(tape)?;
+        tape.check_usable()?;
+        let found = explain(tape.trace(), (target, &target_aval), (source, &source_aval));
+        Ok(Answer::Explanation(found))
     }
 
     fn targets(&self, request: &GradientRequest) -> Result<Vec<Target>, Error> {

@@ -16,8 +16,8 @@ use crate::{
     jvp::Ran,
     kernels::{real::Number, scatter},
     op::{Kernel, OpDef},
-    ops::{ADD, GATHER, Gather, IDENTITY, SUBTRACT, family::positions},
-    tape::pair,
+    ops::{ADD, GATHER, Gather, SUBTRACT, family::positions},
+    tape::{Applied, pair},
 };
 
 /// Most elements that one state may be drawn for.
@@ -50,19 +50,23 @@ impl Session {
         if outputs.len() != expected {
             return Err(Error::OutputCount { expected, given: outputs.len() });
         }
+        if let Some(capture) = self.capture_of(inputs)? {
+            return self.capture_op(capture, (op, attrs), inputs, outputs, scope);
+        }
         let inputs = self.inputs(inputs)?;
         let values = if let Kernel::Composite(_) = op.kernel {
             self.composite(op, attrs, &inputs, scope)?
         } else {
             let tensors: SmallVec<[&Tensor; 4]> =
                 inputs.iter().map(|input| &input.value.tensor).collect();
+            let applied = Applied::Op(op, attrs.clone());
             self.reserve_nodes(1 + inputs.len(), scope)?;
             let tensors = exec::run(&self.ledger, op, attrs, &tensors)?;
             let values: SmallVec<[Value; 1]> =
                 tensors.into_iter().map(|tensor| Value { id: self.new_id(), tensor }).collect();
             let pushed = if self.accumulates(scope) {
                 let read = inputs.iter().map(|input| input.value.clone());
-                let ran = [Ran::new(op, attrs, read, values.iter().cloned())];
+                let ran = [Ran::new(applied.clone(), read, values.iter().cloned())];
                 self.push(&inputs, &ran, self.next_id, scope)?
             } else {
                 Pushed::default()
@@ -73,7 +77,7 @@ impl Session {
                 let read: SmallVec<[_; 4]> =
                     inputs.iter().map(|input| pair(&input.value)).collect();
                 let made: SmallVec<[_; 2]> = values.iter().map(pair).collect();
-                self.record(op, attrs, &read, &made, true, scope);
+                self.record(&applied, &read, &made, true, scope);
             }
             self.settle(pushed, values.iter().map(|value| value.id), scope);
             values
@@ -144,7 +148,7 @@ impl Session {
             tape.accessed(variable, &value.tensor.aval(), trainable);
         }
         let read = [(variable, &value.tensor)];
-        self.record(&IDENTITY, &Attrs::default(), &read, &[pair(value)], held, scope);
+        self.record(&Applied::identity(), &read, &[pair(value)], held, scope);
     }
 
     pub(super) fn release(&mut self, handles: &[Handle]) -> Result<Answer, Error> {
@@ -163,6 +167,10 @@ impl Session {
                 Some(Slot::Variable(variable)) => {
                     self.forget_variable(variable.id);
                     variable.id
+                }
+                Some(Slot::Placeholder { capture, .. }) => {
+                    self.release_placeholder(capture);
+                    continue;
                 }
                 Some(_) | None => continue,
             };

@@ -10,8 +10,8 @@ use gradtape_engine::{
     attrs::{Attr, Attrs, Doubles, Ints, MAX_INTS, MAX_TEXT},
     aval::{Aval, Shape},
     command::{
-        AssignMode, Command, GradientOutput, GradientPair, GradientRequest, Handle, Handles,
-        JacobianRequest, Kind, TangentRequest,
+        AssignMode, Command, CustomGradient, FunctionCall, GradientOutput, GradientPair,
+        GradientRequest, Handle, Handles, JacobianRequest, Kind, TangentRequest,
     },
     dtype::DType,
     error::Error,
@@ -61,7 +61,7 @@ pub fn command(context: &Context, message: &mut v1::Command) -> Result<Command, 
         });
     };
     match kind(context, wire) {
-        Ok(kind) => Ok(Command { kind, tag, scope: message.scope }),
+        Ok(kind) => Ok(Command { kind, tag: tag.into(), scope: message.scope }),
         Err(error) => Err(Rejected { error, op: name(wire).into(), outputs: outputs(wire), tag }),
     }
 }
@@ -124,6 +124,13 @@ fn kind(context: &Context, wire: &mut Wire) -> Result<Kind, Error> {
             paused: m.paused,
         },
         Wire::ReadTangent(m) => read_tangent(m)?,
+        Wire::CreatePlaceholders(m) => Kind::CreatePlaceholders {
+            like: handles(&m.like, "create_placeholders.like")?,
+            outputs: handles(&m.outputs, "create_placeholders.outputs")?,
+        },
+        Wire::RecordCustomGradient(m) => custom_gradient(m)?,
+        Wire::CallFunction(m) => call_function(m)?,
+        Wire::Explain(m) => Kind::Explain { tape: m.tape, target: m.target, source: m.source },
         Wire::CreateOptimizer(m) => Kind::CreateOptimizer {
             optimizer: m.optimizer,
             name: label(&m.name, "create_optimizer.name")?,
@@ -150,6 +157,25 @@ fn kind(context: &Context, wire: &mut Wire) -> Result<Kind, Error> {
         Wire::Describe(m) => Kind::Describe { value: m.value },
         Wire::Sync(v1::Sync {}) => Kind::Sync,
     })
+}
+
+fn custom_gradient(message: &v1::RecordCustomGradient) -> Result<Kind, Error> {
+    Ok(Kind::RecordCustomGradient(CustomGradient {
+        inputs: handles(&message.inputs, "record_custom_gradient.inputs")?,
+        results: handles(&message.results, "record_custom_gradient.results")?,
+        outputs: handles(&message.outputs, "record_custom_gradient.outputs")?,
+        upstream: handles(&message.upstream, "record_custom_gradient.upstream")?,
+        gradients: handles(&message.gradients, "record_custom_gradient.gradients")?,
+    }))
+}
+
+fn call_function(message: &v1::CallFunction) -> Result<Kind, Error> {
+    Ok(Kind::CallFunction(FunctionCall {
+        parameters: handles(&message.parameters, "call_function.parameters")?,
+        results: handles(&message.results, "call_function.results")?,
+        arguments: handles(&message.arguments, "call_function.arguments")?,
+        outputs: handles(&message.outputs, "call_function.outputs")?,
+    }))
 }
 
 fn constant(context: &Context, message: &v1::Constant) -> Result<Tensor, Error> {
@@ -368,6 +394,10 @@ fn name(wire: &Wire) -> &str {
         Wire::ComputeBatchJacobian(_) => "compute_batch_jacobian",
         Wire::OpenAccumulator(_) => "open_accumulator",
         Wire::ReadTangent(_) => "read_tangent",
+        Wire::CreatePlaceholders(_) => "create_placeholders",
+        Wire::RecordCustomGradient(_) => "record_custom_gradient",
+        Wire::CallFunction(_) => "call_function",
+        Wire::Explain(_) => "explain",
         Wire::CreateOptimizer(_) => "create_optimizer",
         Wire::ApplyOptimizer(_) => "apply_optimizer",
         Wire::SetOptimizer(_) => "set_optimizer",
@@ -399,6 +429,9 @@ fn outputs(wire: &Wire) -> Vec<Handle> {
         Wire::ComputeBatchJacobian(m) => vec![m.output],
         Wire::OpenAccumulator(m) => vec![m.accumulator],
         Wire::ReadTangent(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
+        Wire::CreatePlaceholders(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
+        Wire::RecordCustomGradient(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
+        Wire::CallFunction(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
         Wire::CreateOptimizer(m) => vec![m.optimizer],
         Wire::CreateGenerator(m) => vec![m.generator],
         Wire::NextGeneratorState(m) => vec![m.output],
@@ -416,6 +449,7 @@ fn outputs(wire: &Wire) -> Vec<Handle> {
         | Wire::SetOptimizer(_)
         | Wire::Fetch(_)
         | Wire::Describe(_)
+        | Wire::Explain(_)
         | Wire::Sync(_) => Vec::new(),
     }
 }

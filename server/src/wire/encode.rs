@@ -7,6 +7,7 @@ use gradtape_engine::{
     command::{AbsentReason, Answer, Failure, GradientInfo, Outcome},
     dtype::DType,
     error::{Code, Error},
+    explain::{Explanation, Hop},
 };
 use gradtape_proto::v1::{self, reply::Result as Wire};
 
@@ -118,8 +119,22 @@ fn encode_answer(answer: Answer) -> Option<Wire> {
             loss_scale: step.loss_scale,
         }),
         Answer::Variables(variables) => Wire::Variables(v1::VariablesReply { variables }),
+        Answer::Explanation(found) => Wire::Explanation(explanation(found)),
         Answer::Synced => Wire::Sync(v1::SyncReply {}),
     })
+}
+
+fn explanation(found: Explanation) -> v1::ExplainReply {
+    let hop = |hop: Hop| v1::Hop {
+        op: hop.op.to_owned(),
+        output: Some(spec(&hop.output)),
+        tag: hop.tag.as_ref().to_owned(),
+    };
+    v1::ExplainReply {
+        absent_reason: found.reason.map_or(v1::AbsentReason::Unspecified, absent_reason).into(),
+        path: found.path.into_iter().map(hop).collect(),
+        elided: found.elided as u64,
+    }
 }
 
 fn gradient(info: GradientInfo) -> v1::GradientInfo {

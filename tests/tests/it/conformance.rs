@@ -207,6 +207,19 @@ fn check_answer(place: &str, body: &Value, answer: Option<&Answer>, names: &Name
             let expected: Vec<_> = list(expected).iter().filter_map(Value::as_str).collect();
             assert_eq!(names, expected, "{place}");
         }
+        Some(Answer::Explanation(actual)) => {
+            let ops: Vec<_> = actual.path.iter().map(|hop| &hop.op[..]).collect();
+            let expected_ops: Vec<_> =
+                list(&expected["path"]).iter().filter_map(Value::as_str).collect();
+            assert_eq!(ops, expected_ops, "{place}");
+            let reason = word(actual.absent_reason().as_str_name(), "ABSENT_REASON_");
+            assert_eq!(reason, expected["reason"].as_str().unwrap_or("unspecified"), "{place}");
+            if let Some(tags) = expected.get("tags") {
+                let found: Vec<_> = actual.path.iter().map(|hop| &hop.tag[..]).collect();
+                let tags: Vec<_> = list(tags).iter().filter_map(Value::as_str).collect();
+                assert_eq!(found, tags, "{place}");
+            }
+        }
         Some(Answer::Sync(_) | Answer::Error(_)) | None => panic!("{place}: got {answer:?}"),
     }
 }
@@ -216,10 +229,12 @@ fn spec(expected: &Value) -> Spec {
     Spec { dtype, shape: shape(&expected["shape"]) }
 }
 
+/// The last word of an enum's value, in lower case.
+fn word(name: &str, prefix: &str) -> String {
+    name.strip_prefix(prefix).expect("enum values carry their prefix").to_lowercase()
+}
+
 fn check_gradient(place: &str, info: &proto::GradientInfo, expected: &Value) {
-    let word = |name: &str, prefix: &str| {
-        name.strip_prefix(prefix).expect("enum values carry their prefix").to_lowercase()
-    };
     let kind = word(info.kind().as_str_name(), "GRADIENT_KIND_");
     assert_eq!(Some(&kind[..]), expected["kind"].as_str(), "{place}");
     if let Some(reason) = expected["reason"].as_str() {

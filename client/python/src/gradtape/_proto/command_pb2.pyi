@@ -218,6 +218,50 @@ class ComputeBatchJacobian(_message.Message):
     output: int
     def __init__(self, tape: _Optional[int] = ..., target: _Optional[int] = ..., source: _Optional[int] = ..., output: _Optional[int] = ...) -> None: ...
 
+class CreatePlaceholders(_message.Message):
+    __slots__ = ("like", "outputs")
+    LIKE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    like: _containers.RepeatedScalarFieldContainer[int]
+    outputs: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, like: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class RecordCustomGradient(_message.Message):
+    __slots__ = ("inputs", "results", "outputs", "upstream", "gradients")
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    UPSTREAM_FIELD_NUMBER: _ClassVar[int]
+    GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    inputs: _containers.RepeatedScalarFieldContainer[int]
+    results: _containers.RepeatedScalarFieldContainer[int]
+    outputs: _containers.RepeatedScalarFieldContainer[int]
+    upstream: _containers.RepeatedScalarFieldContainer[int]
+    gradients: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, inputs: _Optional[_Iterable[int]] = ..., results: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[int]] = ..., upstream: _Optional[_Iterable[int]] = ..., gradients: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class CallFunction(_message.Message):
+    __slots__ = ("parameters", "results", "arguments", "outputs")
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    parameters: _containers.RepeatedScalarFieldContainer[int]
+    results: _containers.RepeatedScalarFieldContainer[int]
+    arguments: _containers.RepeatedScalarFieldContainer[int]
+    outputs: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, parameters: _Optional[_Iterable[int]] = ..., results: _Optional[_Iterable[int]] = ..., arguments: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Explain(_message.Message):
+    __slots__ = ("tape", "target", "source")
+    TAPE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    tape: int
+    target: int
+    source: int
+    def __init__(self, tape: _Optional[int] = ..., target: _Optional[int] = ..., source: _Optional[int] = ...) -> None: ...
+
 class OpenAccumulator(_message.Message):
     __slots__ = ("accumulator", "primals", "tangents", "paused")
     ACCUMULATOR_FIELD_NUMBER: _ClassVar[int]
@@ -341,7 +385,7 @@ class Sync(_message.Message):
     def __init__(self) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("constant", "op", "release", "create_variable", "read_variable", "assign_variable", "scatter_variable", "open_tape", "watch_tape", "stop_tape", "resume_tape", "reset_tape", "close_tape", "list_watched_variables", "compute_gradient", "create_optimizer", "apply_optimizer", "set_optimizer", "create_generator", "next_generator_state", "fetch", "describe", "sync", "compute_jacobian", "compute_batch_jacobian", "open_accumulator", "read_tangent", "read_optimizer", "tag", "scope")
+    __slots__ = ("constant", "op", "release", "create_variable", "read_variable", "assign_variable", "scatter_variable", "open_tape", "watch_tape", "stop_tape", "resume_tape", "reset_tape", "close_tape", "list_watched_variables", "compute_gradient", "create_optimizer", "apply_optimizer", "set_optimizer", "create_generator", "next_generator_state", "fetch", "describe", "sync", "compute_jacobian", "compute_batch_jacobian", "open_accumulator", "read_tangent", "create_placeholders", "record_custom_gradient", "call_function", "explain", "read_optimizer", "tag", "scope")
     CONSTANT_FIELD_NUMBER: _ClassVar[int]
     OP_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
@@ -369,6 +413,10 @@ class Command(_message.Message):
     COMPUTE_BATCH_JACOBIAN_FIELD_NUMBER: _ClassVar[int]
     OPEN_ACCUMULATOR_FIELD_NUMBER: _ClassVar[int]
     READ_TANGENT_FIELD_NUMBER: _ClassVar[int]
+    CREATE_PLACEHOLDERS_FIELD_NUMBER: _ClassVar[int]
+    RECORD_CUSTOM_GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    CALL_FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     READ_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     TAG_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
@@ -399,10 +447,14 @@ class Command(_message.Message):
     compute_batch_jacobian: ComputeBatchJacobian
     open_accumulator: OpenAccumulator
     read_tangent: ReadTangent
+    create_placeholders: CreatePlaceholders
+    record_custom_gradient: RecordCustomGradient
+    call_function: CallFunction
+    explain: Explain
     read_optimizer: ReadOptimizer
     tag: str
     scope: int
-    def __init__(self, constant: _Optional[_Union[Constant, _Mapping]] = ..., op: _Optional[_Union[_op_pb2.Op, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., create_variable: _Optional[_Union[CreateVariable, _Mapping]] = ..., read_variable: _Optional[_Union[ReadVariable, _Mapping]] = ..., assign_variable: _Optional[_Union[AssignVariable, _Mapping]] = ..., scatter_variable: _Optional[_Union[ScatterVariable, _Mapping]] = ..., open_tape: _Optional[_Union[OpenTape, _Mapping]] = ..., watch_tape: _Optional[_Union[WatchTape, _Mapping]] = ..., stop_tape: _Optional[_Union[StopTape, _Mapping]] = ..., resume_tape: _Optional[_Union[ResumeTape, _Mapping]] = ..., reset_tape: _Optional[_Union[ResetTape, _Mapping]] = ..., close_tape: _Optional[_Union[CloseTape, _Mapping]] = ..., list_watched_variables: _Optional[_Union[ListWatchedVariables, _Mapping]] = ..., compute_gradient: _Optional[_Union[ComputeGradient, _Mapping]] = ..., create_optimizer: _Optional[_Union[CreateOptimizer, _Mapping]] = ..., apply_optimizer: _Optional[_Union[ApplyOptimizer, _Mapping]] = ..., set_optimizer: _Optional[_Union[SetOptimizer, _Mapping]] = ..., create_generator: _Optional[_Union[CreateGenerator, _Mapping]] = ..., next_generator_state: _Optional[_Union[NextGeneratorState, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., compute_jacobian: _Optional[_Union[ComputeJacobian, _Mapping]] = ..., compute_batch_jacobian: _Optional[_Union[ComputeBatchJacobian, _Mapping]] = ..., open_accumulator: _Optional[_Union[OpenAccumulator, _Mapping]] = ..., read_tangent: _Optional[_Union[ReadTangent, _Mapping]] = ..., read_optimizer: _Optional[_Union[ReadOptimizer, _Mapping]] = ..., tag: _Optional[str] = ..., scope: _Optional[int] = ...) -> None: ...
+    def __init__(self, constant: _Optional[_Union[Constant, _Mapping]] = ..., op: _Optional[_Union[_op_pb2.Op, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., create_variable: _Optional[_Union[CreateVariable, _Mapping]] = ..., read_variable: _Optional[_Union[ReadVariable, _Mapping]] = ..., assign_variable: _Optional[_Union[AssignVariable, _Mapping]] = ..., scatter_variable: _Optional[_Union[ScatterVariable, _Mapping]] = ..., open_tape: _Optional[_Union[OpenTape, _Mapping]] = ..., watch_tape: _Optional[_Union[WatchTape, _Mapping]] = ..., stop_tape: _Optional[_Union[StopTape, _Mapping]] = ..., resume_tape: _Optional[_Union[ResumeTape, _Mapping]] = ..., reset_tape: _Optional[_Union[ResetTape, _Mapping]] = ..., close_tape: _Optional[_Union[CloseTape, _Mapping]] = ..., list_watched_variables: _Optional[_Union[ListWatchedVariables, _Mapping]] = ..., compute_gradient: _Optional[_Union[ComputeGradient, _Mapping]] = ..., create_optimizer: _Optional[_Union[CreateOptimizer, _Mapping]] = ..., apply_optimizer: _Optional[_Union[ApplyOptimizer, _Mapping]] = ..., set_optimizer: _Optional[_Union[SetOptimizer, _Mapping]] = ..., create_generator: _Optional[_Union[CreateGenerator, _Mapping]] = ..., next_generator_state: _Optional[_Union[NextGeneratorState, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., compute_jacobian: _Optional[_Union[ComputeJacobian, _Mapping]] = ..., compute_batch_jacobian: _Optional[_Union[ComputeBatchJacobian, _Mapping]] = ..., open_accumulator: _Optional[_Union[OpenAccumulator, _Mapping]] = ..., read_tangent: _Optional[_Union[ReadTangent, _Mapping]] = ..., create_placeholders: _Optional[_Union[CreatePlaceholders, _Mapping]] = ..., record_custom_gradient: _Optional[_Union[RecordCustomGradient, _Mapping]] = ..., call_function: _Optional[_Union[CallFunction, _Mapping]] = ..., explain: _Optional[_Union[Explain, _Mapping]] = ..., read_optimizer: _Optional[_Union[ReadOptimizer, _Mapping]] = ..., tag: _Optional[str] = ..., scope: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("first_sequence", "commands", "acknowledged_sequence")
@@ -430,6 +482,26 @@ class GradientReply(_message.Message):
     gradients: _containers.RepeatedCompositeFieldContainer[GradientInfo]
     def __init__(self, gradients: _Optional[_Iterable[_Union[GradientInfo, _Mapping]]] = ...) -> None: ...
 
+class Hop(_message.Message):
+    __slots__ = ("op", "output", "tag")
+    OP_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    op: str
+    output: _tensor_pb2.TensorSpec
+    tag: str
+    def __init__(self, op: _Optional[str] = ..., output: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., tag: _Optional[str] = ...) -> None: ...
+
+class ExplainReply(_message.Message):
+    __slots__ = ("absent_reason", "path", "elided")
+    ABSENT_REASON_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    ELIDED_FIELD_NUMBER: _ClassVar[int]
+    absent_reason: AbsentReason
+    path: _containers.RepeatedCompositeFieldContainer[Hop]
+    elided: int
+    def __init__(self, absent_reason: _Optional[_Union[AbsentReason, str]] = ..., path: _Optional[_Iterable[_Union[Hop, _Mapping]]] = ..., elided: _Optional[int] = ...) -> None: ...
+
 class OptimizerReply(_message.Message):
     __slots__ = ("iterations", "learning_rate", "skipped", "loss_scale")
     ITERATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -453,7 +525,7 @@ class SyncReply(_message.Message):
     def __init__(self) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("sequence", "error", "tensor", "spec", "gradient", "optimizer", "variables", "sync", "warnings")
+    __slots__ = ("sequence", "error", "tensor", "spec", "gradient", "optimizer", "variables", "sync", "explanation", "warnings")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     TENSOR_FIELD_NUMBER: _ClassVar[int]
@@ -462,6 +534,7 @@ class Reply(_message.Message):
     OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     VARIABLES_FIELD_NUMBER: _ClassVar[int]
     SYNC_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     error: _error_pb2.Error
@@ -471,8 +544,9 @@ class Reply(_message.Message):
     optimizer: OptimizerReply
     variables: VariablesReply
     sync: SyncReply
+    explanation: ExplainReply
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, sequence: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.Error, _Mapping]] = ..., tensor: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., gradient: _Optional[_Union[GradientReply, _Mapping]] = ..., optimizer: _Optional[_Union[OptimizerReply, _Mapping]] = ..., variables: _Optional[_Union[VariablesReply, _Mapping]] = ..., sync: _Optional[_Union[SyncReply, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.Error, _Mapping]] = ..., tensor: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., gradient: _Optional[_Union[GradientReply, _Mapping]] = ..., optimizer: _Optional[_Union[OptimizerReply, _Mapping]] = ..., variables: _Optional[_Union[VariablesReply, _Mapping]] = ..., sync: _Optional[_Union[SyncReply, _Mapping]] = ..., explanation: _Optional[_Union[ExplainReply, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Timing(_message.Message):
     __slots__ = ("queue_ns", "execution_ns", "request_bytes", "backlog_commands", "memory_bytes")
