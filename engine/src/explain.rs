@@ -16,7 +16,7 @@ pub const MAX_HOPS: usize = 256;
 /// One op of a path.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hop {
-    /// The op, or "custom_gradient" or "function".
+    /// The op, or `custom_gradient` or `function`.
     pub op: &'static str,
     /// What it made.
     pub output: Aval,

@@ -372,7 +372,9 @@ pub(crate) fn pull_back<'g>(
 ) -> Vec<Inflow<'g>> {
     let applications = &function.program().applications;
     let mut depends = vec![false; written.0.len()];
-    wanted.iter().for_each(|&slot| depends[slot] = true);
+    for &slot in wanted {
+        depends[slot] = true;
+    }
     let differentiable =
         |slot: usize| written.0[slot].is_some_and(|var| var.dtype().is_differentiable());
     for application in applications {

@@ -77,6 +77,8 @@ class Replay:
                 getattr(message, name).extend(attributes_of(value))
             elif name == "tensor":
                 message.tensor.CopyFrom(tensor(value))
+            elif isinstance(value, dict):
+                self.fill(getattr(message, name), value)
             elif isinstance(value, list):
                 items = getattr(message, name)
                 for item in value:
@@ -226,6 +228,8 @@ def attributes_of(values: dict[str, dict[str, Any]]):
         if kind == "ints":
             attribute.ints_value.SetInParent()
             attribute.ints_value.values.extend(value)
+        elif kind == "doubles":
+            attribute.doubles_value.values.extend(value)
         elif kind == "dtype":
             attribute.dtype_value = dtypes.as_dtype(value).number
         elif kind == "double":

@@ -158,6 +158,9 @@ def test_every_kind_that_the_package_sends(
         tape.jacobian(y, x)
         tape.batch_jacobian(frozen * frozen, frozen)
         assert tape.watched_variables() == (v,)
+        tf.recompute_grad(tf.exp)(x)
+        tf.grad_pass_through(tf.round)(x)
+        assert tape.explain(y, v).connected
         tape.reset()
     with tf.autodiff.ForwardAccumulator(x, x) as accumulator:
         accumulator.jvp(x * x)

@@ -15,6 +15,7 @@ mod core;
 mod data;
 mod error;
 mod failures;
+mod function;
 mod generator;
 mod gradient;
 mod handles;
@@ -39,6 +40,7 @@ pub use crate::{
     attribute::Attribute,
     data::{DType, Element, Spec, TensorData},
     error::{Error, Failure, Refusal, Result},
+    function::{Explanation, Hop},
     generator::Generator,
     gradient::{AbsentReason, Gradient, GradientKind},
     operand::{Input, Operand},

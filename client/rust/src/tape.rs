@@ -5,7 +5,7 @@ use std::{fmt, panic::Location, sync::Arc};
 use gradtape_proto::v1::{self as proto, UnconnectedGradients, command::Kind, reply};
 
 use crate::{
-    Gradient, Result, Tensor, Variable,
+    Explanation, Gradient, Result, Tensor, Variable,
     core::{Core, unexpected},
     queue::Recorder,
 };
@@ -244,6 +244,31 @@ impl Tape {
         };
         let (output, answer) = self.core.queue.record(self.scope, Location::caller(), record);
         Gradient::make_dense(&self.core, self.scope, &[output], vec![dtype], answer).remove(0)
+    }
+
+    /// Says why a target has a gradient with respect to a source, or why it has none.
+    #[track_caller]
+    pub fn explain<T: AsRef<Tensor>, S: AsRef<Tensor>>(
+        &self,
+        target: T,
+        source: S,
+    ) -> impl Future<Output = Result<Explanation>> + Send + use<T, S> {
+        let (target, source) =
+            (target.as_ref().id_in(&self.core), source.as_ref().id_in(&self.core));
+        let kind = Kind::Explain(proto::Explain { tape: self.id, target, source });
+        let answer = self
+            .core
+            .queue
+            .record(self.scope, Location::caller(), |recorder| recorder.listen(kind));
+        let core = Arc::clone(&self.core);
+        async move {
+            match core.answer(answer).await? {
+                proto::Reply { result: Some(reply::Result::Explanation(reply)), .. } => {
+                    Explanation::from_proto(reply)
+                }
+                reply => Err(unexpected(&reply)),
+            }
+        }
     }
 
     #[track_caller]

@@ -1,6 +1,7 @@
 //! What a session promises about its memory and its tapes, whatever the ops.
 
 mod derivatives;
+mod functions;
 
 use std::sync::Arc;
 

@@ -82,3 +82,32 @@ async fn a_full_hessian() {
     let hessian = outer.jacobian(&gradient, [&v], Unconnected::Absent).remove(0);
     assert_eq!(hessian.value::<f32>().await.unwrap(), [6.0, 0.0, 0.0, 12.0]);
 }
+
+#[tokio::test]
+async fn a_gradient_of_ones_own() {
+    let server = Server::start().await;
+    let (session, v, _) = vectors(&server).await;
+    let tape = session.tape();
+    tape.watch([&v]);
+    let forgotten = cubes(&v);
+    let y = session
+        .custom_gradient([&v], [&forgotten], |upstream| vec![Some(&v * &upstream[0])])
+        .remove(0);
+    assert_eq!(y.scalar::<f32>().await.unwrap(), 9.0);
+    let explained = tape.explain(&y, &v).await.unwrap();
+    assert_eq!(explained.path[0].op, "custom_gradient");
+    assert!(explained.path[0].tag.contains("derivatives.rs"), "{explained}");
+    assert_eq!(tape.derivative(&y, &v).value::<f32>().await.unwrap(), [1.0, 2.0]);
+}
+
+#[tokio::test]
+async fn a_function_that_is_computed_again() {
+    let server = Server::start().await;
+    let (session, v, u) = vectors(&server).await;
+    let tape = session.persistent_tape();
+    tape.watch([&v]);
+    let y = session.recomputed([&v], |placeholders| vec![cubes(&placeholders[0])]).remove(0);
+    assert_eq!(tape.derivative(&y, &v).value::<f32>().await.unwrap(), [3.0, 12.0]);
+    let explained = tape.explain(&y, &u).await.unwrap();
+    assert_eq!(explained.reason, Some(gradtape_client::AbsentReason::NotWatched), "{explained}");
+}

@@ -37,6 +37,7 @@ from gradtape._execute import get_synchronous_execution, set_synchronous_executi
 from gradtape.array_ops import *
 from gradtape.backprop import GradientTape, UnconnectedGradients
 from gradtape.control_flow import *
+from gradtape.custom_gradient import custom_gradient, grad_pass_through, recompute_grad
 from gradtape.debugging import (
     Assert,
     assert_equal,

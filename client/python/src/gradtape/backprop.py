@@ -10,10 +10,11 @@ from typing import Any
 
 from gradtape import _context, _wire, dtypes, nest
 from gradtape._execute import command, same_session
-from gradtape._form import Form
+from gradtape._form import Form, of_shape
 from gradtape._proto import command_pb2
 from gradtape._session import Call, Session
 from gradtape._signature import Node, Signature
+from gradtape.custom_gradient import Explanation, Hop
 from gradtape.indexed_slices import IndexedSlices
 from gradtape.tensor import Tensor, TensorShape, Value, convert_to_tensor
 from gradtape.variable import Variable
@@ -200,6 +201,31 @@ class GradientTape:
         found = self._compute(targets, flat, seeds, zero)
         self._used = not self._persistent
         return nest.pack_sequence_as(sources, found)
+
+    def explain(self, target: Any, source: Any) -> Explanation:
+        """Says why a target has a gradient with respect to a source, or why it has none.
+
+        Not in TensorFlow. It waits for the server, and changes nothing.
+
+        Args:
+            target: Tensor or variable.
+            source: Tensor or variable.
+        """
+        self._check_usable()
+        of, source = _value(target), _value(source)
+        scope = _context.scope()
+        same_session(scope.session, (of, source))
+        handles = (self._handle, of._handle, source._handle)
+        body = b"".join(_wire.handle_field(i, handle) for i, handle in enumerate(handles, 1))
+        call = scope.session.call(_wire.EXPLAIN, body, scope.tail())
+        reply = scope.session.wait(call, scope.number).explanation
+        reason = command_pb2.AbsentReason.Name(reply.absent_reason)
+        hops = (
+            Hop(hop.op, tuple(hop.output.shape), dtypes.BY_NUMBER[hop.output.dtype].name, hop.tag)
+            for hop in reply.path
+        )
+        absent = reason.removeprefix("ABSENT_REASON_").lower() if reply.absent_reason else None
+        return Explanation(absent, tuple(hops), reply.elided)
 
     def jacobian(
         self,
@@ -476,7 +502,7 @@ def densely(
             session.dead.append(out)
             results.append(None)
             continue
-        made = Tensor(session, out, dtype, shape)
+        made = Tensor(session, out, dtype, Form() if shape is None else of_shape(shape))
         results.append(made)
         for listener in listeners:
             listener._signature.add(made)

@@ -1,5 +1,11 @@
-"""What TensorFlow keeps under `tf.experimental` and this package has too."""
+"""What TensorFlow keeps under `tf.experimental`, and ready-made gradients of this package's own."""
 
+from gradtape.custom_gradient import (
+    clip_gradient,
+    reverse_gradient,
+    scale_gradient,
+    straight_through,
+)
 from gradtape.experimental import dlpack
 
-__all__ = ["dlpack"]
+__all__ = ["clip_gradient", "dlpack", "reverse_gradient", "scale_gradient", "straight_through"]
