@@ -126,10 +126,9 @@ pub struct Explanation {
 
 impl Explanation {
     pub(crate) fn from_proto(reply: proto::ExplainReply) -> crate::Result<Self> {
-        let reason = match reply.absent_reason() {
-            proto::AbsentReason::Unspecified => None,
-            reason => Some(reason.into()),
-        };
+        let reason = reply.absent_reason();
+        let present = reason == proto::AbsentReason::Unspecified;
+        let reason = (!present).then(|| reason.into());
         let hop = |hop: proto::Hop| {
             let output = Spec::try_from(hop.output.unwrap_or_default())?;
             Ok(Hop { op: hop.op, output, tag: hop.tag })

@@ -34,6 +34,22 @@ async fn every_case_holds() {
     assert!(failed.is_empty(), "{failed:?} failed");
 }
 
+/// TENSORFLOW.md says which case stands for which of TensorFlow's own tests.
+#[test]
+fn every_test_of_tensorflows_tape_has_cases_that_exist() {
+    let table = fs::read_to_string(folder("conformance").join("TENSORFLOW.md")).expect("the table");
+    let names = case_names();
+    let rows = table.lines().filter(|line| line.starts_with("| "));
+    let mut found = 0;
+    for row in rows {
+        for named in row.split('`').skip(1).step_by(2) {
+            assert!(names.iter().any(|name| name == named), "{named} is no case: {row}");
+            found += 1;
+        }
+    }
+    assert!(found > 60, "only {found} cases are named");
+}
+
 macro_rules! traps {
     ($($trap:ident,)*) => {$(
         #[tokio::test]

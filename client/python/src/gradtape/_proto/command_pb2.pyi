@@ -1,5 +1,6 @@
 from . import error_pb2 as _error_pb2
 from . import op_pb2 as _op_pb2
+from . import optimizer_pb2 as _optimizer_pb2
 from . import tensor_pb2 as _tensor_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -286,70 +287,6 @@ class ReadTangent(_message.Message):
     unconnected_gradients: UnconnectedGradients
     def __init__(self, accumulator: _Optional[int] = ..., values: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[int]] = ..., unconnected_gradients: _Optional[_Union[UnconnectedGradients, str]] = ...) -> None: ...
 
-class CreateOptimizer(_message.Message):
-    __slots__ = ("optimizer", "name", "hyperparameters", "learning_rate_schedule")
-    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    HYPERPARAMETERS_FIELD_NUMBER: _ClassVar[int]
-    LEARNING_RATE_SCHEDULE_FIELD_NUMBER: _ClassVar[int]
-    optimizer: int
-    name: str
-    hyperparameters: _containers.RepeatedCompositeFieldContainer[_op_pb2.Attribute]
-    learning_rate_schedule: LearningRateSchedule
-    def __init__(self, optimizer: _Optional[int] = ..., name: _Optional[str] = ..., hyperparameters: _Optional[_Iterable[_Union[_op_pb2.Attribute, _Mapping]]] = ..., learning_rate_schedule: _Optional[_Union[LearningRateSchedule, _Mapping]] = ...) -> None: ...
-
-class LearningRateSchedule(_message.Message):
-    __slots__ = ("name", "attributes")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    attributes: _containers.RepeatedCompositeFieldContainer[_op_pb2.Attribute]
-    def __init__(self, name: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[_op_pb2.Attribute, _Mapping]]] = ...) -> None: ...
-
-class GradientPair(_message.Message):
-    __slots__ = ("variable", "gradient", "indices", "exclude_from_weight_decay", "exclude_from_orthogonalization")
-    VARIABLE_FIELD_NUMBER: _ClassVar[int]
-    GRADIENT_FIELD_NUMBER: _ClassVar[int]
-    INDICES_FIELD_NUMBER: _ClassVar[int]
-    EXCLUDE_FROM_WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
-    EXCLUDE_FROM_ORTHOGONALIZATION_FIELD_NUMBER: _ClassVar[int]
-    variable: int
-    gradient: int
-    indices: int
-    exclude_from_weight_decay: bool
-    exclude_from_orthogonalization: bool
-    def __init__(self, variable: _Optional[int] = ..., gradient: _Optional[int] = ..., indices: _Optional[int] = ..., exclude_from_weight_decay: bool = ..., exclude_from_orthogonalization: bool = ...) -> None: ...
-
-class ApplyOptimizer(_message.Message):
-    __slots__ = ("optimizer", "pairs")
-    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
-    PAIRS_FIELD_NUMBER: _ClassVar[int]
-    optimizer: int
-    pairs: _containers.RepeatedCompositeFieldContainer[GradientPair]
-    def __init__(self, optimizer: _Optional[int] = ..., pairs: _Optional[_Iterable[_Union[GradientPair, _Mapping]]] = ...) -> None: ...
-
-class SetOptimizer(_message.Message):
-    __slots__ = ("optimizer", "hyperparameters", "learning_rate_schedule")
-    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
-    HYPERPARAMETERS_FIELD_NUMBER: _ClassVar[int]
-    LEARNING_RATE_SCHEDULE_FIELD_NUMBER: _ClassVar[int]
-    optimizer: int
-    hyperparameters: _containers.RepeatedCompositeFieldContainer[_op_pb2.Attribute]
-    learning_rate_schedule: LearningRateSchedule
-    def __init__(self, optimizer: _Optional[int] = ..., hyperparameters: _Optional[_Iterable[_Union[_op_pb2.Attribute, _Mapping]]] = ..., learning_rate_schedule: _Optional[_Union[LearningRateSchedule, _Mapping]] = ...) -> None: ...
-
-class ReadOptimizer(_message.Message):
-    __slots__ = ("optimizer", "name", "variable", "output")
-    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    VARIABLE_FIELD_NUMBER: _ClassVar[int]
-    OUTPUT_FIELD_NUMBER: _ClassVar[int]
-    optimizer: int
-    name: str
-    variable: int
-    output: int
-    def __init__(self, optimizer: _Optional[int] = ..., name: _Optional[str] = ..., variable: _Optional[int] = ..., output: _Optional[int] = ...) -> None: ...
-
 class CreateGenerator(_message.Message):
     __slots__ = ("generator", "seed")
     GENERATOR_FIELD_NUMBER: _ClassVar[int]
@@ -435,9 +372,9 @@ class Command(_message.Message):
     close_tape: CloseTape
     list_watched_variables: ListWatchedVariables
     compute_gradient: ComputeGradient
-    create_optimizer: CreateOptimizer
-    apply_optimizer: ApplyOptimizer
-    set_optimizer: SetOptimizer
+    create_optimizer: _optimizer_pb2.CreateOptimizer
+    apply_optimizer: _optimizer_pb2.ApplyOptimizer
+    set_optimizer: _optimizer_pb2.SetOptimizer
     create_generator: CreateGenerator
     next_generator_state: NextGeneratorState
     fetch: Fetch
@@ -451,10 +388,10 @@ class Command(_message.Message):
     record_custom_gradient: RecordCustomGradient
     call_function: CallFunction
     explain: Explain
-    read_optimizer: ReadOptimizer
+    read_optimizer: _optimizer_pb2.ReadOptimizer
     tag: str
     scope: int
-    def __init__(self, constant: _Optional[_Union[Constant, _Mapping]] = ..., op: _Optional[_Union[_op_pb2.Op, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., create_variable: _Optional[_Union[CreateVariable, _Mapping]] = ..., read_variable: _Optional[_Union[ReadVariable, _Mapping]] = ..., assign_variable: _Optional[_Union[AssignVariable, _Mapping]] = ..., scatter_variable: _Optional[_Union[ScatterVariable, _Mapping]] = ..., open_tape: _Optional[_Union[OpenTape, _Mapping]] = ..., watch_tape: _Optional[_Union[WatchTape, _Mapping]] = ..., stop_tape: _Optional[_Union[StopTape, _Mapping]] = ..., resume_tape: _Optional[_Union[ResumeTape, _Mapping]] = ..., reset_tape: _Optional[_Union[ResetTape, _Mapping]] = ..., close_tape: _Optional[_Union[CloseTape, _Mapping]] = ..., list_watched_variables: _Optional[_Union[ListWatchedVariables, _Mapping]] = ..., compute_gradient: _Optional[_Union[ComputeGradient, _Mapping]] = ..., create_optimizer: _Optional[_Union[CreateOptimizer, _Mapping]] = ..., apply_optimizer: _Optional[_Union[ApplyOptimizer, _Mapping]] = ..., set_optimizer: _Optional[_Union[SetOptimizer, _Mapping]] = ..., create_generator: _Optional[_Union[CreateGenerator, _Mapping]] = ..., next_generator_state: _Optional[_Union[NextGeneratorState, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., compute_jacobian: _Optional[_Union[ComputeJacobian, _Mapping]] = ..., compute_batch_jacobian: _Optional[_Union[ComputeBatchJacobian, _Mapping]] = ..., open_accumulator: _Optional[_Union[OpenAccumulator, _Mapping]] = ..., read_tangent: _Optional[_Union[ReadTangent, _Mapping]] = ..., create_placeholders: _Optional[_Union[CreatePlaceholders, _Mapping]] = ..., record_custom_gradient: _Optional[_Union[RecordCustomGradient, _Mapping]] = ..., call_function: _Optional[_Union[CallFunction, _Mapping]] = ..., explain: _Optional[_Union[Explain, _Mapping]] = ..., read_optimizer: _Optional[_Union[ReadOptimizer, _Mapping]] = ..., tag: _Optional[str] = ..., scope: _Optional[int] = ...) -> None: ...
+    def __init__(self, constant: _Optional[_Union[Constant, _Mapping]] = ..., op: _Optional[_Union[_op_pb2.Op, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., create_variable: _Optional[_Union[CreateVariable, _Mapping]] = ..., read_variable: _Optional[_Union[ReadVariable, _Mapping]] = ..., assign_variable: _Optional[_Union[AssignVariable, _Mapping]] = ..., scatter_variable: _Optional[_Union[ScatterVariable, _Mapping]] = ..., open_tape: _Optional[_Union[OpenTape, _Mapping]] = ..., watch_tape: _Optional[_Union[WatchTape, _Mapping]] = ..., stop_tape: _Optional[_Union[StopTape, _Mapping]] = ..., resume_tape: _Optional[_Union[ResumeTape, _Mapping]] = ..., reset_tape: _Optional[_Union[ResetTape, _Mapping]] = ..., close_tape: _Optional[_Union[CloseTape, _Mapping]] = ..., list_watched_variables: _Optional[_Union[ListWatchedVariables, _Mapping]] = ..., compute_gradient: _Optional[_Union[ComputeGradient, _Mapping]] = ..., create_optimizer: _Optional[_Union[_optimizer_pb2.CreateOptimizer, _Mapping]] = ..., apply_optimizer: _Optional[_Union[_optimizer_pb2.ApplyOptimizer, _Mapping]] = ..., set_optimizer: _Optional[_Union[_optimizer_pb2.SetOptimizer, _Mapping]] = ..., create_generator: _Optional[_Union[CreateGenerator, _Mapping]] = ..., next_generator_state: _Optional[_Union[NextGeneratorState, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., compute_jacobian: _Optional[_Union[ComputeJacobian, _Mapping]] = ..., compute_batch_jacobian: _Optional[_Union[ComputeBatchJacobian, _Mapping]] = ..., open_accumulator: _Optional[_Union[OpenAccumulator, _Mapping]] = ..., read_tangent: _Optional[_Union[ReadTangent, _Mapping]] = ..., create_placeholders: _Optional[_Union[CreatePlaceholders, _Mapping]] = ..., record_custom_gradient: _Optional[_Union[RecordCustomGradient, _Mapping]] = ..., call_function: _Optional[_Union[CallFunction, _Mapping]] = ..., explain: _Optional[_Union[Explain, _Mapping]] = ..., read_optimizer: _Optional[_Union[_optimizer_pb2.ReadOptimizer, _Mapping]] = ..., tag: _Optional[str] = ..., scope: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("first_sequence", "commands", "acknowledged_sequence")
