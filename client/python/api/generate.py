@@ -9,6 +9,7 @@ A name that is missing without a reason is an error.
 """
 
 import argparse
+import ast
 import fnmatch
 import inspect
 import json
@@ -27,8 +28,7 @@ HEAD = """# TensorFlow's names in this client
 `import gradtape as tf` gives the names below.
 Signatures and defaults are those of TensorFlow {tensorflow} and Keras {keras}.
 "without" lists parameters that ours does not take.
-A parameter that it takes has the same name, place and default, but for those under "differs";
-`client/python/tests/test_signatures.py` compares.
+A parameter that it takes has the same name, place and default, but for those under "differs".
 
 | namespace | here | of |
 |---|---|---|
@@ -78,6 +78,19 @@ def default(value: Any) -> str:
     return str(value)
 
 
+def same(mine: str | None, theirs: str) -> bool:
+    """Whether two defaults mean the same: 4 is 4.0, and one number stands for several equal ones."""
+    if mine == theirs:
+        return True
+    try:
+        a, b = ast.literal_eval(mine or ""), ast.literal_eval(theirs)
+    except (ValueError, SyntaxError):
+        return False
+    while isinstance(b, tuple) and b and not isinstance(a, tuple) and all(x == b[0] for x in b):
+        b = b[0]
+    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
+
+
 def compare(entry: dict[str, Any], ours: Any) -> tuple[list[str], list[str]]:
     """The parameters of TensorFlow that ours lacks, and what differs in those that it has."""
     if "parameters" not in entry or not callable(ours):
@@ -92,7 +105,7 @@ def compare(entry: dict[str, Any], ours: Any) -> tuple[list[str], list[str]]:
         f"{name}={mine[name]}, not {theirs[name]}"
         for name in shared
         # A default where TensorFlow has none takes nothing away.
-        if theirs[name] is not None and mine[name] != theirs[name]
+        if theirs[name] is not None and not same(mine[name], theirs[name])
     ]
     if shared != [name for name in theirs if name in shared]:
         differs.append(f"order {', '.join(shared)}")
