@@ -79,7 +79,7 @@ def default(value: Any) -> str:
 
 
 def same(mine: str | None, theirs: str) -> bool:
-    """Whether two defaults mean the same: 4 is 4.0, and one number stands for several equal ones."""
+    """Whether two defaults mean the same: 4 is 4.0, and a number stands for several equal ones."""
     if mine == theirs:
         return True
     try:
