@@ -19,6 +19,10 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
+/// Eager programs allocate several small tensors a command; see the dependency's line in the workspace.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long a health check may take: below the interval of every orchestrator's probe.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
