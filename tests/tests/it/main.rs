@@ -2,6 +2,7 @@
 
 #![allow(clippy::float_cmp, reason = "equal means equal: the promises are about bits")]
 
+mod attacks;
 mod bad_input;
 mod conformance;
 mod derivatives;
