@@ -33,6 +33,7 @@ from gradtape import (
     nest,
     nn,
     random,
+    train,
 )
 from gradtape._context import clear_errors, connect, disconnect, synchronize
 from gradtape._counting import histogram_fixed_width, histogram_fixed_width_bins
