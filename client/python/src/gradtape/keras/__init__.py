@@ -5,17 +5,22 @@ from gradtape.keras import (
     backend,
     callbacks,
     constraints,
+    dtype_policies,
     initializers,
     layers,
     losses,
     metrics,
+    mixed_precision,
     optimizers,
+    random,
     regularizers,
+    saving,
     utils,
 )
 
 from gradtape.keras import models  # isort: skip - models are made of all of the above
 from gradtape.keras.callbacks import Callback
+from gradtape.keras.dtype_policies import DTypePolicy, FloatDTypePolicy
 from gradtape.keras.initializers import Initializer
 from gradtape.keras.layers import Input, InputLayer, Layer
 from gradtape.keras.losses import Loss
@@ -27,6 +32,8 @@ from gradtape.keras.symbolic import SymbolicTensor as KerasTensor
 
 __all__ = [
     "Callback",
+    "DTypePolicy",
+    "FloatDTypePolicy",
     "Functional",
     "Initializer",
     "Input",
@@ -43,12 +50,16 @@ __all__ = [
     "backend",
     "callbacks",
     "constraints",
+    "dtype_policies",
     "initializers",
     "layers",
     "losses",
     "metrics",
+    "mixed_precision",
     "models",
     "optimizers",
+    "random",
     "regularizers",
+    "saving",
     "utils",
 ]

@@ -7,9 +7,19 @@ from typing import Any
 
 import gradtape as tf
 from gradtape import nest
-from gradtape.keras import saving, summary, symbolic
+from gradtape.keras import (
+    _configured,
+    dtype_policies,
+    graph_config,
+    model_files,
+    saving,
+    serialization,
+    summary,
+    symbolic,
+)
 from gradtape.keras.layers.base import Layer
 from gradtape.keras.layers.core import InputLayer
+from gradtape.keras.model_files import load_model, model_from_json, save_model
 from gradtape.keras.symbolic import Node, SymbolicTensor
 from gradtape.keras.trainer import Trainer
 
@@ -44,8 +54,12 @@ class Graph:
 
     def layers(self) -> list[Layer]:
         """Returns the layers that are called, those far from the outputs first, as in Keras."""
+        return [operation for operation in self.operations() if isinstance(operation, Layer)]
+
+    def operations(self) -> list[Any]:
+        """Returns the layers and functions that are called, in the same order."""
         depths: dict[int, int] = {}
-        found: dict[int, Layer] = {}
+        found: dict[int, Any] = {}
         makers = {id(x): node for node in self.nodes for x in nest.flatten(node.outputs)}
         for node in reversed(self.nodes):
             depth = depths.setdefault(id(node), 0)
@@ -55,8 +69,7 @@ class Graph:
                     depths[id(maker)] = max(depths.get(id(maker), 0), depth + 1)
         order = sorted(self.nodes, key=lambda node: -depths[id(node)])
         for node in order:
-            if isinstance(node.function, Layer):
-                found.setdefault(id(node.function), node.function)
+            found.setdefault(id(node.function), node.function)
         return list(found.values())
 
     def run(self, inputs: Any, replace: Callable[[Any], Any] = lambda function: function) -> Any:
@@ -192,13 +205,69 @@ class Model(Trainer):
             super()._build(given)
         self.built = True
 
+    # === Configuration and files ===
+
+    @property
+    def keras_class_name(self) -> str:
+        """The class that files name for the model, as Keras does."""
+        functional = type(self) is Model and self._graph is not None
+        return "Functional" if functional else type(self).__name__
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the layers and their calls as plain data, or the arguments of a subclass."""
+        if self._graph is None or type(self).__init__ is not Model.__init__:
+            return super().get_config()
+        config = {"name": self.name, "trainable": self.trainable}
+        return config | graph_config.to_config(self._graph)
+
+    @classmethod
+    def from_config(cls, config: Any, custom_objects: Any = None) -> Any:
+        """Makes a model of what `get_config` returned."""
+        with serialization.CustomObjectScope(custom_objects or {}):
+            if "input_layers" not in config:
+                return cls(**_configured.revived(config))
+            inputs, outputs = graph_config.from_config(config)
+            given = {name: config[name] for name in ("name", "trainable") if name in config}
+            return cls(inputs, outputs, **given)
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Makes the weights, by a call for the shapes that `get_build_config` returned."""
+        shape = config.get("input_shape")
+        if not self.built and shape is not None:
+            self.build(shape)
+
+    def to_json(self, **kwargs: Any) -> str:
+        """Returns the model without its weights as a text; see `keras.models.model_from_json`.
+
+        Args:
+            **kwargs: Those of `json.dumps`.
+        """
+        return model_files.to_json(self, **kwargs)
+
+    def save(self, filepath: Any, overwrite: bool = True, zipped: bool | None = None) -> None:
+        """Writes the model with its weights to a file `*.keras`, which Keras reads too.
+
+        Args:
+            filepath: The file.
+            overwrite: Whether a file that exists is replaced.
+            zipped: Must not be False: a model is one file.
+        """
+        model_files.save_model(self, filepath, overwrite, zipped)
+
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
-        """Writes all weights to a file in the format safetensors."""
-        saving.save(self, filepath, overwrite)
+        """Writes all weights to a file.
+
+        Args:
+            filepath: `*.safetensors`, or `*.weights.h5` for the format of Keras.
+            overwrite: Whether a file that exists is replaced.
+        """
+        write = model_files.save_h5 if model_files.is_h5(filepath) else saving.save
+        write(self, filepath, overwrite)
 
     def load_weights(self, filepath: Any, skip_mismatch: bool = False) -> None:
         """Reads all weights from such a file; see `gradtape.keras.saving.load`."""
-        saving.load(self, filepath, skip_mismatch)
+        read = model_files.load_h5 if model_files.is_h5(filepath) else saving.load
+        read(self, filepath, skip_mismatch)
 
     def summary(
         self,
@@ -325,6 +394,28 @@ class Sequential(Model):
     def _layers(self) -> list[Layer]:
         return list({id(x): x for x in self._stack if isinstance(x, Layer)}.values())
 
+    def get_config(self) -> dict[str, Any]:
+        """Returns the layers as plain data."""
+        layers = [serialization.serialize_keras_object(layer) for layer in self._stack]
+        policy = dtype_policies.serialize(self.dtype_policy)
+        config = {"name": self.name, "trainable": self.trainable, "dtype": policy}
+        if self._input is not None:
+            shape = list(self._input.shape)
+            first = InputLayer(batch_shape=shape, dtype=self._input.dtype, name=self._input.name)
+            layers.insert(0, serialization.serialize_keras_object(first))
+            config["build_input_shape"] = shape
+        return config | {"layers": layers}
+
+    @classmethod
+    def from_config(cls, config: Any, custom_objects: Any = None) -> Any:
+        """Makes a model of what `get_config` returned."""
+        with serialization.CustomObjectScope(custom_objects or {}):
+            layers = [serialization.deserialize_keras_object(data) for data in config["layers"]]
+        model = cls(layers, name=config["name"], trainable=config.get("trainable", True))
+        if not model.built and config.get("build_input_shape"):
+            model.build(config["build_input_shape"])
+        return model
+
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         """Computes the outputs."""
         for layer in self._stack:
@@ -332,4 +423,13 @@ class Sequential(Model):
         return inputs
 
 
-__all__ = ["Functional", "Model", "Node", "Sequential", "clone_model"]
+__all__ = [
+    "Functional",
+    "Model",
+    "Node",
+    "Sequential",
+    "clone_model",
+    "load_model",
+    "model_from_json",
+    "save_model",
+]

@@ -214,11 +214,6 @@ def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
     return data_adapter.unpack(data)
 
 
-def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Any:
-    """Decorates a class and changes nothing: programs are not saved here, weights are."""
-    return lambda cls: cls
-
-
 class PyDataset:
     """A sequence of batches that a program computes: `__len__` and `__getitem__`."""
 

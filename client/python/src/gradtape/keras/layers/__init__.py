@@ -44,3 +44,4 @@ from gradtape.keras.layers.regularization import (
     SpatialDropout3D,
 )
 from gradtape.keras.layers.reshaping import *
+from gradtape.keras.layers.separable import *

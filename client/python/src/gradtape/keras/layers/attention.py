@@ -82,6 +82,13 @@ class MultiHeadAttention(Layer):
         **kwargs: Those of `Layer`.
     """
 
+    saved_as = {  # noqa: RUF012 - a constant of the class
+        "_query": "query_dense",
+        "_key": "key_dense",
+        "_value": "value_dense",
+        "_output": "output_dense",
+    }
+
     def __init__(
         self,
         num_heads: int,

@@ -259,7 +259,11 @@ class InputLayer(Layer):
         shape: Shape of one example; extents that are not known are None.
         batch_size: Number of examples; ignored, since a model takes any number.
         dtype: Element type.
+        sparse: Must not be True.
+        ragged: Must not be True.
         batch_shape: The shape with the number of examples, instead of `shape`.
+        input_tensor: Must be None.
+        optional: Must be False.
         name: Name for people.
         input_shape: The old name of `shape`.
     """
@@ -269,12 +273,18 @@ class InputLayer(Layer):
         shape: Any = None,
         batch_size: int | None = None,
         dtype: Any = None,
+        sparse: bool | None = None,
+        ragged: bool | None = None,
         batch_shape: Any = None,
+        input_tensor: Any = None,
+        optional: bool = False,
         name: str | None = None,
         *,
         input_shape: Any = None,
     ) -> None:
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name, dtype=dtype if dtype is None else tf.as_dtype(dtype))
+        if sparse or ragged or optional or input_tensor is not None:
+            raise ValueError("Inputs are dense, and none of them is optional or made already.")
         shape = input_shape if shape is None else shape
         if (shape is None) == (batch_shape is None):
             raise ValueError("You must pass either `shape` or `batch_shape`.")
@@ -284,6 +294,17 @@ class InputLayer(Layer):
         self.batch_shape = (batch_size, *self.shape)
         self.built = True
         self.symbol = symbolic.new_input(self.shape, self.dtype, self.name)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make such a layer, as Keras writes them."""
+        return {
+            "batch_shape": list(self.batch_shape),
+            "dtype": self.dtype.name,
+            "sparse": False,
+            "ragged": False,
+            "name": self.name,
+            "optional": False,
+        }
 
 
 def Input(  # noqa: N802 - Keras' name
@@ -311,4 +332,4 @@ def Input(  # noqa: N802 - Keras' name
     if tensor is not None:
         return tensor
     name = name or unused_name("keras_tensor")
-    return InputLayer(shape, batch_size, dtype, batch_shape, name).symbol
+    return InputLayer(shape, batch_size, dtype, batch_shape=batch_shape, name=name).symbol

@@ -8,12 +8,13 @@ from typing import Any
 
 import gradtape as tf
 from gradtape import nest
-from gradtape.keras import _registry, _wrapping
+from gradtape.keras import _registry, _wrapping, serialization
+from gradtape.keras._configured import Configured
 from gradtape.keras.losses.functions import *
 from gradtape.keras.losses.functions import same_rank
 
 
-class Loss:
+class Loss(Configured):
     """A loss with a reduction.
 
     Args:
@@ -50,7 +51,10 @@ class Loss:
 
     def _tensor(self, y: Any) -> Any:
         y = tf.convert_to_tensor(y, dtype_hint=tf.float32)
-        return y if self.dtype is None else tf.cast(y, self.dtype)
+        if self.dtype is None:
+            # Sums of half precision would lose what they are to measure.
+            return tf.cast(y, tf.float32) if y.dtype.is_floating and y.dtype.size < 4 else y
+        return tf.cast(y, self.dtype)
 
     def _masked(self, sample_weight: Any, mask: Any, dtype: Any) -> Any:
         """Returns weights in which what does not count has none, and does not thin the mean."""
@@ -94,6 +98,7 @@ class _FunctionLoss(Loss):
     default_name: str | None = None
 
     def __init_subclass__(cls, function: Callable[..., Any], name: str | None = None) -> None:
+        super().__init_subclass__()
         cls.default_name = name
         after = [("reduction", "sum_over_batch_size"), ("name", None), ("dtype", None)]
         _wrapping.wrap(cls, function, [], after)
@@ -228,3 +233,13 @@ def loss_of(identifier: Any) -> Loss:
             return found(y_true, y_pred)
 
     return FunctionLoss(getattr(found, "__name__", None))
+
+
+def serialize(loss: Any) -> Any:
+    """Returns a loss as plain data, or the name of a function of this module."""
+    return serialization.serialize_keras_object(loss)
+
+
+def deserialize(name: Any, custom_objects: Any = None) -> Any:
+    """Returns the loss of a name or of what `serialize` returned."""
+    return _registry.deserialize(get, name, custom_objects)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gradtape as tf
-from gradtape.keras import _registry
+from gradtape.keras import _registry, serialization
 from gradtape.keras import losses as _losses
 from gradtape.keras.losses.functions import *
 from gradtape.keras.losses.functions import pair as _pair
@@ -269,3 +269,13 @@ class _Chosen(Mean):
         """Takes in targets and predictions."""
         self._function = self._function or self._choose(y_true, y_pred)
         super().update_state(self._function(y_true, y_pred), sample_weight)
+
+
+def serialize(metric: Any) -> Any:
+    """Returns a metric as plain data, or the name of a function of this module."""
+    return serialization.serialize_keras_object(metric)
+
+
+def deserialize(config: Any, custom_objects: Any = None) -> Any:
+    """Returns the metric of a name or of what `serialize` returned."""
+    return _registry.deserialize(get, config, custom_objects)
