@@ -23,6 +23,11 @@ def weight(index: int, name: str, shape: tuple[int, ...]) -> Any:
     return (np.abs(values) + 0.5 if "variance" in name else values).astype(np.float32)
 
 
+def pixels(*shape: int) -> Any:
+    """Numbers from -90 to 90 that are the same everywhere."""
+    return (100.0 * wave(*shape)).astype(np.int32)
+
+
 IDS = np.array([[1, 3, 0], [2, 0, 0]], np.int32)
 MASK = np.array([[True, True, False, True], [True, False, False, False]])
 
@@ -172,6 +177,84 @@ LAYERS: list[tuple[str, str, list[Any]]] = [
     ("L.UpSampling2D((2, 3))", "layer(x)", [wave(1, 2, 3, 2)]),
     ("L.UpSampling2D(2, interpolation='bilinear')", "layer(x)", [wave(1, 2, 3, 2)]),
     ("L.UpSampling3D()", "layer(x)", [wave(1, 2, 1, 2, 2)]),
+    ("L.SeparableConv1D(4, 3, depth_multiplier=2, strides=2)", "layer(x)", [wave(2, 7, 2)]),
+    ("L.DepthwiseConv1D(3, depth_multiplier=2, padding='same')", "layer(x)", [wave(2, 6, 2)]),
+    ("L.DepthwiseConv1D(2, strides=2, data_format='channels_first')", "layer(x)",
+     [wave(2, 2, 6)]),
+    ("L.SeparableConv2D(3, (2, 3), padding='same', dilation_rate=2)", "layer(x)",
+     [wave(1, 5, 5, 2)]),
+    ("L.Conv3DTranspose(2, 2, 2, 'same', 'channels_last', 1)", "layer(x)", [wave(1, 2, 2, 2, 1)]),
+    # Convolutions in time.
+    ("L.ConvLSTM1D(2, 3, return_sequences=True)", "layer(x)", [wave(2, 3, 6, 2)]),
+    ("L.ConvLSTM2D(2, (2, 3), padding='same', strides=2)", "layer(x)", [wave(1, 3, 5, 4, 2)]),
+    ("L.ConvLSTM2D(2, 2, dilation_rate=2, return_state=True)", "layer(x)", [wave(1, 2, 5, 5, 1)]),
+    ("L.ConvLSTM2D(2, 2, go_backwards=True, return_sequences=True)", "layer(x, mask=y)",
+     [wave(2, 4, 3, 3, 1), MASK]),
+    ("L.ConvLSTM3D(1, 2)", "layer(x)", [wave(1, 2, 3, 3, 3, 1)]),
+    # Pools of a size.
+    ("L.AdaptiveAveragePooling1D(3)", "layer(x)", [wave(2, 7, 2)]),
+    ("L.AdaptiveAveragePooling2D((2, 3))", "layer(x)", [wave(1, 5, 7, 2)]),
+    ("L.AdaptiveAveragePooling2D(4)", "layer(x)", [wave(1, 5, 6, 1)]),
+    ("L.AdaptiveAveragePooling3D(2)", "layer(x)", [wave(1, 3, 4, 5, 1)]),
+    ("L.AdaptiveMaxPooling1D(2)", "layer(x)", [wave(2, 5, 2)]),
+    ("L.AdaptiveMaxPooling2D(3, 'channels_first')", "layer(x)", [wave(1, 2, 5, 4)]),
+    ("L.AdaptiveMaxPooling3D((1, 2, 3))", "layer(x)", [wave(1, 3, 4, 5, 1)]),
+    # Attention over other axes, and with shared keys.
+    ("L.MultiHeadAttention(2, 3, attention_axes=2)", "layer(x, y)",
+     [wave(2, 3, 4, 2), wave(2, 3, 5, 2, start=0.5)]),
+    ("L.MultiHeadAttention(2, 3, attention_axes=(1, 2))",
+     "layer(x, y, return_attention_scores=True)",
+     [wave(2, 3, 2, 2), wave(2, 2, 3, 2, start=0.5)]),
+    ("L.MultiHeadAttention(1, 2)", "layer(x, x)", [wave(1, 2, 3, 2)]),
+    ("L.GroupQueryAttention(3, 4, 2)", "layer(x, y)", [wave(2, 3, 4), wave(2, 5, 4, start=0.5)]),
+    ("L.GroupQueryAttention(3, 4, 1, use_gate=True, sliding_window=2)",
+     "layer(x, x, use_causal_mask=True, return_attention_scores=True)", [wave(2, 4, 4)]),
+    # Numbers and images.
+    ("L.ReversibleEmbedding(4, 3)", "layer(x)", [IDS]),
+    ("L.ReversibleEmbedding(4, 3, tie_weights=False, logit_soft_cap=0.5)",
+     "layer(x, reverse=True)", [wave(2, 3)]),
+    ("L.SpectralNormalization(L.Dense(3))", "layer(x)", [wave(2, 4)]),
+    ("L.SpectralNormalization(L.Conv2D(3, 2), power_iterations=3)", "layer(x, training=True)",
+     [wave(1, 3, 3, 2)]),
+    *[
+        (f"L.CategoryEncoding(4, output_mode='{mode}')", "layer(x)", [IDS])
+        for mode in ("multi_hot", "count")
+    ],
+    ("L.CategoryEncoding(4, output_mode='one_hot')", "layer(x)", [IDS[:, :1]]),
+    ("L.CategoryEncoding(4, output_mode='count')", "layer(x, count_weights=y)", [IDS, IDS]),
+    *[
+        (f"L.Discretization([-0.5, 0.0, 0.4], output_mode='{mode}')", "layer(x)",
+         [np.array([[-0.5, 0.39], [0.4, 7.0]])])
+        for mode in ("int", "multi_hot", "count")
+    ],
+    ("L.Resizing(3, 5)", "layer(x)", [wave(2, 4, 6, 2)]),
+    ("L.Resizing(4, 2, interpolation='nearest')", "layer(x)", [wave(3, 6, 2)]),
+    ("L.Resizing(4, 4, crop_to_aspect_ratio=True)", "layer(x)", [wave(1, 5, 8, 1)]),
+    ("L.Resizing(4, 4, pad_to_aspect_ratio=True, fill_value=0.5)", "layer(x)",
+     [wave(1, 4, 8, 1)]),
+    ("L.CenterCrop(2, 3)", "layer(x)", [wave(1, 5, 6, 2)]),
+    ("L.CenterCrop(4, 4)", "layer(x)", [wave(1, 3, 6, 1)]),
+    # Changes at random, between bounds that leave no choice.
+    ("L.RandomBrightness((0.2, 0.2), (-1.0, 1.0))", "layer(x, training=True)",
+     [wave(2, 3, 3, 3)]),
+    ("L.RandomContrast((0.0, 0.0), (-1.0, 1.0))", "layer(x, training=True)", [wave(2, 3, 3, 3)]),
+    # Of whole numbers: TensorFlow's gradient of these is an approximation.
+    *[
+        (f"L.RandomRotation((0.1, 0.1), fill_mode='{mode}', fill_value=0.3)",
+         "layer(x, training=True)", [pixels(1, 4, 5, 2)])
+        for mode in ("reflect", "constant", "nearest")
+    ],
+    ("L.RandomRotation((0.25, 0.25), interpolation='nearest')", "layer(x, training=True)",
+     [pixels(1, 4, 4, 1)]),
+    ("L.RandomZoom((0.5, 0.5), (0.2, 0.2))", "layer(x, training=True)", [pixels(1, 4, 5, 2)]),
+    ("L.RandomZoom((-0.4, -0.4), fill_mode='constant')", "layer(x, training=True)",
+     [pixels(1, 4, 5, 2)]),
+    ("L.RandomTranslation((0.3, 0.3), (-0.2, -0.2))", "layer(x, training=True)",
+     [pixels(1, 5, 4, 2)]),
+    ("L.RandomTranslation((0.3, 0.3), (-0.2, -0.2), fill_mode='constant', fill_value=0.3)",
+     "layer(x, training=True)", [pixels(1, 5, 4, 2)]),
+    ("L.RandomFlip()", "layer(x, training=False)", [pixels(1, 3, 4, 1)]),
+    ("L.RandomCrop(2, 3)", "layer(x, training=False)", [pixels(1, 5, 4, 1)]),
     # What is noise while training is nothing otherwise.
     *[
         (f"L.{name}(0.3)", "layer(x)", [wave(2, 3, 2)])
@@ -186,6 +269,8 @@ _HOT = [np.eye(3, dtype=np.float32)[[0, 2, 1, 1]], np.exp(wave(4, 3)) / 4.0]
 _CLASSES = [np.array([0, 2, 1, 1]), np.exp(wave(4, 3)) / 4.0]
 _LOGITS = [np.array([0, 2, 1, 1]), 3.0 * wave(4, 3)]
 _WEIGHTS = np.array([1.0, 0.5, 2.0, 0.0], np.float32)
+
+_UNIT = wave(4, 3) / np.linalg.norm(wave(4, 3), axis=1, keepdims=True)
 
 # Constructor, targets and predictions. The names: K for keras.losses.
 LOSSES: list[tuple[str, list[Any]]] = [
@@ -221,6 +306,14 @@ LOSSES: list[tuple[str, list[Any]]] = [
     ("K.SparseCategoricalCrossentropy(from_logits=True, ignore_class=1)", _LOGITS),
     ("K.Dice()", _BITS),
     ("K.Tversky(0.3, 0.7)", _BITS),
+    ("K.Dice('sum', 'dice', (0, 1))", _BITS),
+    ("K.Tversky(0.3, 0.7, 'sum', 'tversky', (1,))", _BITS),
+    (
+        "K.SparseCategoricalCrossentropy(True, None, 'sum', -1)",
+        _LOGITS,
+    ),
+    ("K.Circle()", [np.array([0, 1, 1, 0]), _UNIT]),
+    ("K.Circle(2.0, 0.25, False, 'sum')", [np.array([0, 1, 1, 2]), _UNIT]),
 ]
 
 # Constructor, targets and predictions. The names: K for keras.metrics.
@@ -277,6 +370,14 @@ METRICS: list[tuple[str, list[Any]]] = [
     ("K.FBetaScore('micro', 0.5, 0.4)", _BITS),
     ("K.R2Score()", _REAL),
     ("K.R2Score('variance_weighted_average')", _REAL),
+    ("K.R2Score(num_regressors=2)", _REAL),
+    ("K.R2Score(None, 3)", _REAL),
+    ("K.AUC(multi_label=True)", _BITS),
+    ("K.AUC(curve='PR', multi_label=True, num_labels=3, label_weights=[1.0, 2.0, 0.5])", _BITS),
+    ("K.AUC(num_thresholds=9, label_weights=[1.0, 2.0, 0.5])", _BITS),
+    ("K.PearsonCorrelation()", _REAL),
+    ("K.PearsonCorrelation(axis=0)", [x.T for x in _REAL]),
+    ("K.ConcordanceCorrelation()", _REAL),
 ]
 
 # What training is told besides x, y, the number of epochs, no shuffling and batches of four.
@@ -304,3 +405,163 @@ FITS: list[tuple[str, str, str]] = [
         "validation_data=(x[:6], y[:6]), validation_batch_size=3",
     ),
 ]
+
+_X, _Y = wave(3, 4), wave(3, 4, start=0.5)
+_NAN = np.where(np.abs(_X) < 0.3, np.nan, _X).astype(np.float32)
+_WHOLE = np.array([[3, -1, 4], [1, -5, 9]], np.int32)
+
+_UNARY = """
+    abs absolute negative sign square arcsin arccos arctan arctanh arcsinh cos cosh erf erfc
+    erfinv exp expm1 sin sinh tan tanh reciprocal ceil floor trunc round cbrt exp2 deg2rad
+    rad2deg sinc isnan isinf isfinite signbit relu relu6 gelu silu softplus sigmoid
+    log_sigmoid hard_sigmoid softmax log_softmax elu selu celu sum mean std var max min prod
+    amax amin ptp argmax argmin any all median cumsum cumprod diff ravel transpose flip fliplr
+    flipud rot90 sort argsort tril triu diagonal trace logsumexp zeros_like ones_like
+    count_nonzero corrcoef softsign tanh_shrink nan_to_num normalize
+"""
+_BINARY = """
+    add subtract multiply divide true_divide maximum minimum floor_divide mod fmod equal
+    not_equal less less_equal greater greater_equal arctan2 hypot logaddexp logaddexp2
+    heaviside isclose fmax fmin inner outer vdot kron append cdist divide_no_nan
+"""
+
+# Expressions and what x, y and z stand for. O is keras.ops.
+OPS: list[tuple[str, list[Any]]] = [
+    *[
+        (f"O.{name}(x)", [_X])
+        for name in _UNARY.split()
+    ],
+    *[
+        (f"O.{name}(x)", [np.abs(_X) + 0.1])
+        for name in ["sqrt", "rsqrt", "log", "log2", "log10", "log1p"]
+    ],
+    ("O.arccosh(x)", [np.abs(_X) + 1.1]),
+    *[
+        (f"O.{name}(x, y)", [_X, _Y])
+        for name in _BINARY.split()
+    ],
+    *[
+        (f"O.{name}(x)", [_NAN])
+        for name in ["nansum", "nanmean", "nanmax", "nanmin", "nanprod", "nanvar", "nanstd",
+                     "nancumsum", "nancumprod"]
+    ],
+    ("O.nanmean(x, axis=1, keepdims=True)", [_NAN]),
+    ("O.nan_to_num(x, nan=2.0)", [_NAN]),
+    ("O.power(x, 3)", [_X]),
+    ("O.add(x, 1)", [_WHOLE]),
+    ("O.add(x, 1.5)", [_WHOLE]),
+    ("O.add(x, y)", [_WHOLE, wave(3)]),
+    ("O.divide(x, 2)", [_WHOLE]),
+    ("O.mean(x, axis=0)", [_WHOLE]),
+    ("O.sqrt(O.abs(x))", [_WHOLE]),
+    ("O.bitwise_and(x, y)", [_WHOLE, _WHOLE[::-1]]),
+    ("O.left_shift(O.abs(x), 2)", [_WHOLE]),
+    ("O.logical_xor(x > 0, y > 0)", [_X, _Y]),
+    ("O.clip(x, -0.5, 0.5)", [_X]),
+    ("O.round(x, 1)", [_X]),
+    ("O.where(x > 0, x, 0.0)", [_X]),
+    ("O.select([x > 0.5, x < -0.5], [x, -x], 0.25)", [_X]),
+    ("O.sum(x, axis=(0, 1), keepdims=True)", [_X]),
+    ("O.max(x, axis=1, initial=0.5)", [_X]),
+    ("O.argmax(x, axis=1, keepdims=True)", [_X]),
+    ("O.average(x, axis=1, weights=y)", [_X, np.array([1.0, 2.0, 0.5, 1.5], np.float32)]),
+    ("O.moments(x, axes=[0])", [_X]),
+    ("O.quantile(x, 0.3, axis=1)", [_X]),
+    ("O.quantile(x, y, axis=0)", [_X, np.array([0.25, 0.6], np.float32)]),
+    ("O.percentile(x, 40.0, method='lower')", [_X]),
+    ("O.norm(x)", [_X]),
+    ("O.norm(x, ord=1, axis=1)", [_X]),
+    ("O.bincount(x)", [np.array([0, 3, 1, 1], np.int32)]),
+    ("O.trapezoid(x, dx=0.5)", [_X]),
+    ("O.trapezoid(x, y)", [_X, np.array([0.0, 0.5, 1.5, 2.0], np.float32)]),
+    ("O.arange(2, 11, 3)", []),
+    ("O.arange(0.5)", []),
+    ("O.linspace(1, 2, 5)", []),
+    ("O.linspace(x, 2.0, 3, endpoint=False)", [wave(2)]),
+    ("O.logspace(0, 1, 3)", []),
+    ("O.eye(2, 3, 1)", []),
+    ("O.identity(2)", []),
+    ("O.tri(3, 2, -1)", []),
+    ("O.full((2, 2), 3.5)", []),
+    ("O.full_like(x, 2.0)", [_X]),
+    ("O.meshgrid(x, y)", [wave(2), wave(3)]),
+    ("O.meshgrid(x, y, indexing='ij')", [wave(2), wave(3)]),
+    *[(f"O.{name}(5)", []) for name in ("bartlett", "blackman", "hamming", "hanning")],
+    ("O.kaiser(5, 2.0)", []),
+    ("O.reshape(x, (2, -1))", [_X]),
+    ("O.moveaxis(x, 0, 2)", [wave(2, 3, 4)]),
+    ("O.swapaxes(x, 0, 2)", [wave(2, 3, 4)]),
+    ("O.expand_dims(x, (0, 2))", [_X]),
+    ("O.squeeze(x)", [wave(1, 3, 1)]),
+    ("O.roll(x, 2)", [_X]),
+    ("O.roll(x, -1, axis=1)", [_X]),
+    ("O.concatenate([x, y], axis=1)", [_X, _Y]),
+    ("O.stack([x, y], axis=1)", [_X, _Y]),
+    ("O.unstack(x, axis=1)", [_X]),
+    ("O.hstack([x, y])", [_X, _Y]),
+    ("O.vstack([x, y])", [_X, _Y]),
+    ("O.dstack([x, y])", [_X, _Y]),
+    ("O.split(x, 2, axis=1)", [_X]),
+    ("O.split(x, [1, 3], axis=1)", [_X]),
+    ("O.array_split(x, 3, axis=1)", [_X]),
+    ("O.hsplit(x, 2)", [_X]),
+    ("O.vsplit(x, 3)", [_X]),
+    ("O.tile(x, (2, 1))", [_X]),
+    ("O.repeat(x, 2, axis=1)", [_X]),
+    ("O.repeat(x, 2)", [_X]),
+    ("O.pad(x, ((1, 0), (0, 2)), constant_values=0.5)", [_X]),
+    ("O.pad(x, ((1, 1), (1, 1)), mode='reflect')", [_X]),
+    ("O.take(x, [2, -1], axis=0)", [_X]),
+    ("O.take(x, 5)", [_X]),
+    ("O.take_along_axis(x, y, axis=1)", [_X, np.array([[0, 3], [1, 1], [2, 0]], np.int32)]),
+    ("O.slice(x, (1, 0), (2, 3))", [_X]),
+    ("O.slice_update(x, (1, 2), y)", [_X, wave(2, 2, start=2.0)]),
+    ("O.scatter(y, x, (4, 2))", [wave(2, 2), np.array([[3], [0]], np.int32)]),
+    ("O.scatter_update(x, y, z)", [_X, np.array([[0, 1], [2, 3]], np.int32), wave(2)]),
+    ("O.top_k(x, 2)", [_X]),
+    ("O.searchsorted(x, y, side='right')", [np.sort(wave(5)), wave(3)]),
+    ("O.digitize(x, [-0.5, 0.0, 0.5])", [_X]),
+    ("O.diag(x)", [wave(3)]),
+    ("O.diag(x, k=1)", [_X]),
+    ("O.diagonal(x, 1)", [_X]),
+    ("O.unravel_index(x, (2, 3))", [np.array([1, 5], np.int32)]),
+    ("O.isin(x, [1, 9])", [_WHOLE]),
+    ("O.vander(x, 3)", [wave(3)]),
+    ("O.matmul(x, O.transpose(y))", [_X, _Y]),
+    ("O.matmul(x, y)", [_X, wave(4)]),
+    ("O.dot(x, y)", [_X, wave(4, 2)]),
+    ("O.tensordot(x, y, axes=[[1], [1]])", [_X, _Y]),
+    ("O.einsum('ij,kj->ik', x, y)", [_X, _Y]),
+    ("O.cross(x, y)", [wave(2, 3), wave(2, 3, start=0.7)]),
+    ("O.one_hot(x, 4)", [IDS]),
+    ("O.multi_hot(x, 4)", [IDS]),
+    ("O.gelu(x, approximate=False)", [_X]),
+    ("O.leaky_relu(x, 0.1)", [_X]),
+    ("O.glu(x)", [_X]),
+    ("O.threshold(x, 0.2, -1.0)", [_X]),
+    ("O.binary_crossentropy(x, y)", [(_X > 0).astype("f"), np.abs(_Y)]),
+    ("O.categorical_crossentropy(x, y)", [np.eye(4, dtype="f")[[0, 2, 1]], np.abs(_Y)]),
+    ("O.sparse_categorical_crossentropy(x, y, from_logits=True)",
+     [np.array([0, 2, 1]), _Y]),
+    ("O.normalize(x, axis=0, order=1)", [_X]),
+    ("O.batch_normalization(x, y, O.abs(y), 1, z, z)", [_X, wave(4), wave(4, start=1.0)]),
+    ("O.layer_normalization(x, y, y, epsilon=1e-3)", [_X, wave(4)]),
+    ("O.rms_normalization(x, y)", [_X, wave(4)]),
+    ("O.conv(x, y, 2, padding='same')", [wave(1, 5, 4, 2), wave(2, 3, 2, 3)]),
+    ("O.depthwise_conv(x, y)", [wave(1, 5, 4, 2), wave(2, 3, 2, 1)]),
+    ("O.separable_conv(x, y, z)",
+     [wave(1, 5, 4, 2), wave(2, 3, 2, 1), wave(1, 1, 2, 3)]),
+    ("O.max_pool(x, 2)", [wave(1, 5, 4, 2)]),
+    ("O.average_pool(x, 2, 1, padding='same')", [wave(1, 5, 4, 2)]),
+    ("O.adaptive_average_pool(x, 2)", [wave(1, 5, 4, 2)]),
+    ("O.dot_product_attention(x, y, y)", [wave(1, 2, 2, 3), wave(1, 4, 2, 3, start=1.0)]),
+    ("O.dot_product_attention(x, x, x, is_causal=True)", [wave(1, 3, 2, 3)]),
+    ("O.psnr(x, y, 2.0)", [_X, _Y]),
+    ("O.segment_sum(x, y, 4)", [_X, np.array([0, 2, 2], np.int32)]),
+    ("O.cast(x, 'int32')", [3.0 * _X]),
+    ("O.while_loop(lambda i, s: i < 3, lambda i, s: (i + 1, s * 2.0), (0, x))", [_X]),
+    ("O.fori_loop(0, 3, lambda i, s: s + x, x)", [_X]),
+    ("O.map(lambda r: O.sum(r) * r, x)", [_X]),
+    ("O.scan(lambda s, r: (s + r, s * r), y, x)", [_X, wave(4)]),
+    ("O.switch(1, [lambda a: a, lambda a: -a], x)", [_X]),
+]  # fmt: skip

@@ -18,7 +18,7 @@ from gradtape.keras import (
     utils,
 )
 
-from gradtape.keras import models  # isort: skip - models are made of all of the above
+from gradtape.keras import models, ops  # isort: skip - they are made of all of the above
 from gradtape.keras.callbacks import Callback
 from gradtape.keras.dtype_policies import DTypePolicy, FloatDTypePolicy
 from gradtape.keras.initializers import Initializer
@@ -57,6 +57,7 @@ __all__ = [
     "metrics",
     "mixed_precision",
     "models",
+    "ops",
     "optimizers",
     "random",
     "regularizers",

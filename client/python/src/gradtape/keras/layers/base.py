@@ -55,6 +55,8 @@ class Layer(Tracked, Configured):
     """
 
     _arguments: Arguments
+    # What the layer demands of its inputs: an `InputSpec`, or a nest of them.
+    input_spec: Any = None
     # Whether a mask that comes with the inputs also holds for the outputs.
     supports_masking = False
 
@@ -179,6 +181,8 @@ class Layer(Tracked, Configured):
         if training is not None and parameters.training and "training" not in given:
             kwargs["training"] = training
         inputs = args[0] if args else next(iter(kwargs.values()), None)
+        if self.input_spec is not None:
+            self._check_inputs(inputs)
         mask = mask_of(inputs)
         if mask is not None and "mask" in parameters.names and given.get("mask") is None:
             kwargs["mask"] = mask
@@ -204,6 +208,17 @@ class Layer(Tracked, Configured):
             self._penalize(outputs)
         self._set_mask(inputs, outputs, mask)
         return outputs
+
+    def _check_inputs(self, inputs: Any) -> None:
+        """Raises if inputs are not as the layer's `input_spec` demands."""
+        specs, given = nest.flatten(self.input_spec), nest.flatten(inputs)
+        if len(specs) != len(given):
+            raise ValueError(
+                f'Layer "{self.name}" expects {len(specs)} input(s), but it received {len(given)}.'
+            )
+        for spec, each in zip(specs, given, strict=True):
+            if spec is not None:
+                spec.check(each, self.name)
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:

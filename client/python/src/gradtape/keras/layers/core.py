@@ -191,6 +191,62 @@ class Embedding(Layer):
         return tf.not_equal(inputs, 0) if self.mask_zero else None
 
 
+class ReversibleEmbedding(Embedding):
+    """An embedding that also gives scores of the rows for vectors.
+
+    Args:
+        input_dim: Number of rows.
+        output_dim: Length of a row.
+        tie_weights: Whether the scores come from the same table.
+        embeddings_initializer: First values of the table.
+        embeddings_regularizer: Penalty of the table.
+        embeddings_constraint: What the table must be like after each step.
+        mask_zero: Whether number 0 marks time steps that do not count.
+        reverse_dtype: Dtype in which scores are computed; that of the layer by default.
+        logit_soft_cap: What scores approach without exceeding it.
+        **kwargs: Those of `Layer`.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        tie_weights: bool = True,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        reverse_dtype: Any = None,
+        logit_soft_cap: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            input_dim, output_dim, embeddings_initializer, embeddings_regularizer,
+            embeddings_constraint, mask_zero, **kwargs,
+        )  # fmt: skip
+        self.tie_weights, self.logit_soft_cap = tie_weights, logit_soft_cap
+        self.reverse_dtype = reverse_dtype
+
+    def build(self, input_shape: Any = None) -> None:
+        """Makes the table, and that of the scores if it is another."""
+        super().build(input_shape)
+        if not self.tie_weights:
+            shape = (self.output_dim, self.input_dim)
+            self.reverse_embeddings = self.add_kernel(shape, self._kind, "reverse_embeddings")
+
+    def call(self, inputs: Any, reverse: bool = False) -> Any:
+        """Returns rows of numbers, or scores of vectors if `reverse` is True."""
+        if not reverse:
+            return super().call(inputs)
+        tied = self.tie_weights
+        table = self.embeddings if tied else self.reverse_embeddings
+        if self.reverse_dtype is not None:
+            inputs, table = (tf.cast(x, self.reverse_dtype) for x in (inputs, table))
+        scores = tf.matmul(inputs, table, transpose_b=tied)
+        cap = self.logit_soft_cap
+        return scores if cap is None else tf.tanh(scores / cap) * cap
+
+
 class Masking(Layer):
     """Marks time steps whose features all equal `mask_value` as not counting, and zeroes them.
 

@@ -68,7 +68,7 @@ class RNN(Layer):
         step, steps = self._prepare(sequences, states, training)
         counts = None
         if mask is not None:
-            counts = [tf.expand_dims(each, -1) for each in tf.unstack(mask, axis=1)]
+            counts = tf.unstack(mask, axis=1)
         order = range(len(steps))
         outputs: list[Any] = []
         held: Any = None
@@ -77,10 +77,11 @@ class RNN(Layer):
             if counts is not None:
                 if held is None:
                     held = tf.zeros_like(output)
-                after = [tf.where(counts[i], n, s) for n, s in zip(after, states, strict=True)]
+                count = tf.reshape(counts[i], (-1, *(1,) * (output.ndim - 1)))
+                after = [tf.where(count, n, s) for n, s in zip(after, states, strict=True)]
                 zero = self.zero_output_for_mask
-                outputs.append(tf.where(counts[i], output, tf.zeros_like(held) if zero else held))
-                held = tf.where(counts[i], output, held)
+                outputs.append(tf.where(count, output, tf.zeros_like(held) if zero else held))
+                held = tf.where(count, output, held)
             else:
                 outputs.append(output)
                 held = output
@@ -100,7 +101,7 @@ class RNN(Layer):
             return list(self.cell.get_initial_state(batch))
         sizes = self.cell.state_size
         sizes = sizes if isinstance(sizes, (list, tuple)) else [sizes]
-        return [tf.zeros((batch, size), self.dtype) for size in sizes]
+        return [tf.zeros((batch, size), self.compute_dtype) for size in sizes]
 
     def _prepare(self, sequences: Any, states: list[Any], training: bool) -> Any:
         """Returns a function of a step's inputs and the states, and the inputs of all steps."""

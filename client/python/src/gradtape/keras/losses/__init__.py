@@ -97,11 +97,16 @@ class _FunctionLoss(Loss):
     function: Callable[..., Any]
     default_name: str | None = None
 
-    def __init_subclass__(cls, function: Callable[..., Any], name: str | None = None) -> None:
+    def __init_subclass__(
+        cls,
+        function: Callable[..., Any],
+        name: str | None = None,
+        order: str | None = None,
+    ) -> None:
         super().__init_subclass__()
         cls.default_name = name
         after = [("reduction", "sum_over_batch_size"), ("name", None), ("dtype", None)]
-        _wrapping.wrap(cls, function, [], after)
+        _wrapping.wrap(cls, function, [], after, None if order is None else order.split())
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._options, others = _wrapping.arguments(self, args, kwargs)
@@ -183,16 +188,26 @@ class CategoricalGeneralizedCrossEntropy(
     """Cross-entropy that bears wrong labels better."""
 
 
-class SparseCategoricalCrossentropy(_FunctionLoss, function=sparse_categorical_crossentropy):
+class SparseCategoricalCrossentropy(
+    _FunctionLoss,
+    function=sparse_categorical_crossentropy,
+    order="from_logits ignore_class reduction axis name dtype",
+):
     """Cross-entropy of class numbers."""
 
 
-class Dice(_FunctionLoss, function=dice):
+class Dice(_FunctionLoss, function=dice, order="reduction name axis dtype"):
     """One less the Sørensen-Dice coefficient."""
 
 
-class Tversky(_FunctionLoss, function=tversky):
+class Tversky(_FunctionLoss, function=tversky, order="alpha beta reduction name axis dtype"):
     """One less the Tversky index."""
+
+
+class Circle(
+    _FunctionLoss, function=circle, order="gamma margin remove_diagonal reduction name dtype"
+):
+    """Brings embeddings of one class together and those of others apart."""
 
 
 _CLASSES = (
@@ -200,7 +215,7 @@ _CLASSES = (
     CosineSimilarity, Huber, LogCosh, KLDivergence, Poisson, Hinge, SquaredHinge, CategoricalHinge,
     BinaryCrossentropy, BinaryFocalCrossentropy, CategoricalCrossentropy,
     CategoricalFocalCrossentropy, CategoricalGeneralizedCrossEntropy,
-    SparseCategoricalCrossentropy, Dice, Tversky,
+    SparseCategoricalCrossentropy, Dice, Tversky, Circle,
 )  # fmt: skip
 _BY_NAME = {_registry.snake_case(cls.__name__): cls for cls in _CLASSES}
 _BY_NAME |= {
