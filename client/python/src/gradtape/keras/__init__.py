@@ -4,6 +4,7 @@ from gradtape.keras import (
     activations,
     backend,
     callbacks,
+    config,
     constraints,
     dtype_policies,
     initializers,
@@ -15,20 +16,25 @@ from gradtape.keras import (
     random,
     regularizers,
     saving,
+    tree,
     utils,
 )
 
 from gradtape.keras import models, ops  # isort: skip - they are made of all of the above
+from gradtape.control_flow import name_scope
 from gradtape.keras.callbacks import Callback
 from gradtape.keras.dtype_policies import DTypePolicy, FloatDTypePolicy
 from gradtape.keras.initializers import Initializer
-from gradtape.keras.layers import Input, InputLayer, Layer
+from gradtape.keras.layers import Input, InputLayer, InputSpec, Layer
 from gradtape.keras.losses import Loss
 from gradtape.keras.metrics import Metric
 from gradtape.keras.models import Functional, Model, Sequential
 from gradtape.keras.optimizers import Optimizer
 from gradtape.keras.regularizers import Regularizer
 from gradtape.keras.symbolic import SymbolicTensor as KerasTensor
+from gradtape.keras.variables import Variable
+
+__version__ = "3.15.1"
 
 __all__ = [
     "Callback",
@@ -38,6 +44,7 @@ __all__ = [
     "Initializer",
     "Input",
     "InputLayer",
+    "InputSpec",
     "KerasTensor",
     "Layer",
     "Loss",
@@ -46,9 +53,11 @@ __all__ = [
     "Optimizer",
     "Regularizer",
     "Sequential",
+    "Variable",
     "activations",
     "backend",
     "callbacks",
+    "config",
     "constraints",
     "dtype_policies",
     "initializers",
@@ -57,10 +66,18 @@ __all__ = [
     "metrics",
     "mixed_precision",
     "models",
+    "name_scope",
     "ops",
     "optimizers",
     "random",
     "regularizers",
     "saving",
+    "tree",
     "utils",
+    "version",
 ]
+
+
+def version() -> str:
+    """Returns the version of Keras whose names and numbers these are."""
+    return __version__

@@ -46,7 +46,7 @@ class Configured:
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make such an object, by name and as plain data."""
-        return plain(arguments_of(self, Configured.get_config))
+        return plain(arguments_of(self))
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Any:
@@ -57,16 +57,19 @@ class Configured:
         return cls(**taken(cls, config))
 
 
-def arguments_of(value: Any, default: Callable[..., Any]) -> dict[str, Any]:
+def has_own_config(cls: Any) -> bool:
+    """Says whether a class of the program has a `get_config` of its own."""
+    return not cls.get_config.__module__.startswith(_PACKAGE)
+
+
+def arguments_of(value: Any) -> dict[str, Any]:
     """Returns the arguments of an object's constructor by name, with its defaults.
 
-    Args:
-        value: The object.
-        default: The `get_config` that asks. Where a class of the program has its own and asks
-            for more, it gets the arguments of the class of this package that it extends.
+    Where a class of the program has its own `get_config` and asks for more, it gets the arguments
+    of the class of this package that it extends.
     """
     cls: Any = type(value)
-    if cls.get_config is not default:
+    if has_own_config(cls):
         cls = next(base for base in cls.__mro__ if base.__module__.startswith(_PACKAGE))
     held = value.__dict__.get("_arguments")
     call = None if held is None else held.calls.get(cls.__init__)

@@ -35,6 +35,17 @@ def epsilon() -> float:
     return _Settings.epsilon
 
 
+def set_epsilon(value: float) -> None:
+    """Sets what keeps divisions and logarithms finite, for programs that ask for it."""
+    _Settings.epsilon = float(value)
+
+
+def set_image_data_format(data_format: str) -> None:
+    """Accepts "channels_last": layers are told of another order themselves."""
+    if data_format != "channels_last":
+        raise ValueError("Give `data_format` to the layers: the default is channels_last here.")
+
+
 def image_data_format() -> str:
     """Returns which axis of images holds the channels."""
     return "channels_last"

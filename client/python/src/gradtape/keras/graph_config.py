@@ -15,6 +15,7 @@ from gradtape.keras import symbolic
 from gradtape.keras._registry import snake_case
 from gradtape.keras.layers.base import Layer
 from gradtape.keras.layers.core import InputLayer
+from gradtape.keras.ops._lift import Call
 from gradtape.keras.serialization import deserialize_keras_object, serialize_keras_object
 from gradtape.keras.symbolic import Node, SymbolicTensor
 
@@ -31,6 +32,12 @@ _OPERATORS = {
 # Those whose operands come the other way round.
 _REVERSED = {f"__r{name[2:]}": kind for name, kind in _OPERATORS.items()}
 _OPS = "keras.src.ops."
+# Functions of `keras.ops` that take tensors and nothing else.
+_PLAIN_OPS = (
+    "absolute", "add", "cos", "divide", "exp", "expm1", "log", "log1p", "logical_and",
+    "logical_not", "logical_or", "matmul", "maximum", "minimum", "multiply", "negative",
+    "reciprocal", "sign", "sin", "sqrt", "square", "subtract", "tanh",
+)  # fmt: skip
 
 
 class _Writer:
@@ -146,6 +153,9 @@ def _operator(function: Any, node: Node) -> tuple[str, list[Any]]:
         return _OPERATORS[name], list(node.args)
     if name in _REVERSED:
         return _REVERSED[name], list(node.args)[::-1]
+    called = getattr(function, "name", "")
+    if isinstance(function, Call) and called in _PLAIN_OPS and not node.kwargs:
+        return "".join(part.capitalize() for part in called.split("_")), list(node.args)
     raise ValueError(
         f"The model calls {getattr(function, 'name', function)!r}, which is not a layer: to write "
         "it, call it in the `call` of a layer of your own."

@@ -73,7 +73,7 @@ def _numbered(items: Any) -> list[tuple[str, Any]]:
     found = []
     for item in items:
         if isinstance(item, Layer):
-            name = snake_case(type(item).__name__)
+            name = item.saved_name or snake_case(type(item).__name__)
             if getattr(item, "keras_class_name", "") == "Functional":
                 name = "functional"
         elif isinstance(item, (list, tuple, dict)):

@@ -14,12 +14,11 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
+import gradtape as tf
 from gradtape.keras import h5_weights, serialization
 from gradtape.keras.layers.base import Layer
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
-# The version of Keras whose format this is.
-_VERSION = "3.15.1"
 
 
 def to_json(model: Layer, **kwargs: Any) -> str:
@@ -69,7 +68,9 @@ def save_model(
     with h5_weights.h5py().File(weights, "w") as file:
         h5_weights.write(model, file)
     with _replacing(path, overwrite) as part, zipfile.ZipFile(part, "w") as archive:
-        archive.writestr(_METADATA, json.dumps({"keras_version": _VERSION, "date_saved": now}))
+        archive.writestr(
+            _METADATA, json.dumps({"keras_version": tf.keras.__version__, "date_saved": now})
+        )
         archive.writestr(_CONFIG, config)
         archive.writestr(_WEIGHTS, weights.getvalue())
 

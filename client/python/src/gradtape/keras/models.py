@@ -200,6 +200,7 @@ class Model(Trainer):
             self(symbolic.inputs_of(input_shape))
 
     def _build(self, given: dict[str, Any]) -> None:
+        self._build_shapes = {"input_shape": symbolic.shapes_of(next(iter(given.values()), None))}
         # The layers make their weights in `call`; what a subclass does in `build` comes first.
         if type(self).build is not Model.build:
             super()._build(given)

@@ -203,7 +203,8 @@ def _name_of(obj: Any) -> tuple[str, str, str | None]:
         if name in _OF_KERAS:
             return _OF_KERAS[name], name, None
         for module in _MODULES:
-            if inspect.isclass(getattr(_module(module), name, None)):
+            # Losses and metrics have names in common.
+            if getattr(_module(module), name, None) is cls:
                 return f"keras.{module}", name, None
     return cls.__module__, cls.__name__, get_registered_name(cls)
 

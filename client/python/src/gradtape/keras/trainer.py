@@ -32,6 +32,11 @@ class Trainer(Layer):
     optimizer: Any = None
     stop_training = False
     compiled = False
+    # What `compile` was told; the last three make no difference here.
+    loss: Any = None
+    run_eagerly = False
+    jit_compile: Any = "auto"
+    steps_per_execution = 1
     # The arguments of `compile`.
     _compile_arguments: dict[str, Any]
     _loss: CompiledLoss | None = None
@@ -71,6 +76,14 @@ class Trainer(Layer):
             "auto_scale_loss": auto_scale_loss,
         }  # fmt: skip
         self.optimizer = self._compile_arguments["optimizer"] = optimizers.get(optimizer)
+        halves = self.dtype_policy.name == "mixed_float16"
+        scaled = isinstance(self.optimizer, optimizers.LossScaleOptimizer)
+        if halves and auto_scale_loss and not scaled:
+            # Gradients of half precision would vanish else, as in Keras.
+            self.optimizer = optimizers.LossScaleOptimizer(self.optimizer)
+        self.loss = loss
+        self.run_eagerly, self.jit_compile = run_eagerly, jit_compile
+        self.steps_per_execution = steps_per_execution
         self._loss = None if loss is None else CompiledLoss(loss, loss_weights, self._names)
         self._compiled_metrics = CompiledMetrics(metrics, weighted_metrics, self._names)
         self._loss_tracker = tf.keras.metrics.Mean(name="loss")
@@ -85,6 +98,18 @@ class Trainer(Layer):
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles the model as `get_compile_config` says."""
         self.compile(**deserialize_keras_object(config))
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Returns what trains on a batch: nothing needs to be made."""
+        return self.train_step
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """Returns what evaluates a batch."""
+        return self.test_step
+
+    def make_predict_function(self, force: bool = False) -> Any:
+        """Returns what predicts from a batch."""
+        return self.predict_step
 
     def _names(self) -> list[str] | None:
         """Returns the names of several outputs; None if there is one."""

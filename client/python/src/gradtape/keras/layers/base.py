@@ -55,6 +55,9 @@ class Layer(Tracked, Configured):
     """
 
     _arguments: Arguments
+    # The dtype of the weights, and the policy that it comes from.
+    dtype: tf.DType = tf.float32
+    dtype_policy: dtype_policies.DTypePolicy
     # What the layer demands of its inputs: an `InputSpec`, or a nest of them.
     input_spec: Any = None
     # Whether a mask that comes with the inputs also holds for the outputs.
@@ -99,12 +102,13 @@ class Layer(Tracked, Configured):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make such a layer, by name and as plain data."""
-        given = _configured.arguments_of(self, Layer.get_config)
+        given = _configured.arguments_of(self)
         policy = dtype_policies.serialize(self.dtype_policy)
         config: dict[str, Any] = {"name": self.name, "trainable": self.trainable, "dtype": policy}
-        if type(self).get_config is Layer.get_config:
+        if not _configured.has_own_config(type(self)):
             config = {k: v for k, v in config.items() if _configured.takes(type(self), k)}
-        for name in (*config, "input_shape", "input_dim"):
+        old = ("input_shape", "input_dim")
+        for name in (*config, *(k for k in old if not _configured.takes(type(self), k, True))):
             given.pop(name, None)
         return config | _configured.plain(given)
 
@@ -322,6 +326,10 @@ class Layer(Tracked, Configured):
             self._as_they_are.add(id(variable))
         return variable
 
+    def add_variable(self, shape: Any, initializer: Any, *args: Any, **kwargs: Any) -> Variable:
+        """Makes a variable that belongs to this layer; see `add_weight`."""
+        return self.add_weight(shape, initializer, *args, **kwargs)
+
     def add_kernel(self, shape: Any, kind: tuple[Any, Any, Any], name: str) -> Variable:
         """Makes a variable of a kind: its initializer, its regularizer and its constraint."""
         initializer, regularizer, constraint = kind
@@ -353,6 +361,17 @@ class Layer(Tracked, Configured):
     def variable_dtype(self) -> str:
         """Name of the dtype of the weights."""
         return self.dtype.name
+
+    @property
+    def input_dtype(self) -> str:
+        """Name of the dtype that floating-point inputs are cast to."""
+        return self._compute.name
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns symbolic outputs for symbolic inputs."""
+        return self(*args, **kwargs)
+
+    symbolic_call = compute_output_spec
 
     def compute_output_shape(self, *args: Any) -> Any:
         """Returns the shape of the outputs for inputs of a shape, whose batch may be None."""

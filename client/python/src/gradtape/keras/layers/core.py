@@ -368,9 +368,11 @@ def Input(  # noqa: N802 - Keras' name
     batch_size: int | None = None,
     dtype: Any = None,
     sparse: bool | None = None,
+    ragged: bool | None = None,
     batch_shape: Any = None,
     name: str | None = None,
     tensor: Any = None,
+    optional: bool = False,
 ) -> Any:
     """Returns a symbolic tensor, from which a functional model starts.
 
@@ -378,14 +380,16 @@ def Input(  # noqa: N802 - Keras' name
         shape: Shape of one example; extents that are not known are None.
         batch_size: Number of examples; ignored, since a model takes any number.
         dtype: Element type.
-        sparse: Not supported.
+        sparse: Must not be True.
+        ragged: Must not be True.
         batch_shape: The shape with the number of examples, instead of `shape`.
         name: Name for people, by which inputs can also be given to the model.
         tensor: A symbolic tensor to return instead.
+        optional: Must be False.
     """
-    if sparse:
-        raise NotImplementedError("There are no sparse inputs here.")
     if tensor is not None:
         return tensor
     name = name or unused_name("keras_tensor")
-    return InputLayer(shape, batch_size, dtype, batch_shape=batch_shape, name=name).symbol
+    return InputLayer(
+        shape, batch_size, dtype, sparse, ragged, batch_shape, None, optional, name
+    ).symbol

@@ -35,12 +35,13 @@ class GroupQueryAttention(Layer):
         **kwargs: Those of `Layer`.
     """
 
+    saved_name = "grouped_query_attention"
     saved_as = {  # noqa: RUF012 - a constant of the class
-        "_query": "query_dense",
-        "_key": "key_dense",
-        "_value": "value_dense",
-        "_gate": "gate_dense",
-        "_output": "output_dense",
+        "_query": "_query_dense",
+        "_key": "_key_dense",
+        "_value": "_value_dense",
+        "_gate": "_gate_dense",
+        "_output": "_output_dense",
     }
 
     def __init__(

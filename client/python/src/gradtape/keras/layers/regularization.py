@@ -51,6 +51,7 @@ class Dropout(Layer):
 class _SpatialDropout(Dropout):
     # Axes of the inputs that hold neither examples nor channels.
     _rank: int
+    _arguments_of_keras: tuple[str, ...] = ("rate", "data_format", "seed", "name", "dtype")
 
     def __init__(
         self,
@@ -62,6 +63,12 @@ class _SpatialDropout(Dropout):
         ones = (1,) * self._rank
         shape = (None, None, *ones) if data_format == "channels_first" else (None, *ones, None)
         super().__init__(rate, shape, seed, **kwargs)
+        self.data_format = data_format
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make such a layer, as Keras has them."""
+        config = super().get_config()
+        return {name: config[name] for name in self._arguments_of_keras if name in config}
 
 
 class SpatialDropout1D(_SpatialDropout):

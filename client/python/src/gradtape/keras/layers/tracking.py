@@ -22,6 +22,8 @@ class Tracked(Module):
     _trainable: bool
     _weights: list[Variable]
     _path: str
+    # The name of the class in files of Keras, where it is another there, in snake_case.
+    saved_name = ""
     # Names that attributes have in files of Keras, where they are others here.
     saved_as: dict[str, str] = {}  # noqa: RUF012 - a constant of the class
 
