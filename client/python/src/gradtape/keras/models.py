@@ -53,24 +53,34 @@ class Graph:
             raise ValueError(f"The outputs also depend on {missing}, which are not among `inputs`.")
 
     def layers(self) -> list[Layer]:
-        """Returns the layers that are called, those far from the outputs first, as in Keras."""
-        return [operation for operation in self.operations() if isinstance(operation, Layer)]
+        """Returns the inputs and the layers that are called, as `operations` orders them."""
+        return [operation for operation in self._ordered() if isinstance(operation, Layer)]
 
     def operations(self) -> list[Any]:
-        """Returns the layers and functions that are called, in the same order."""
+        """Returns the layers and functions that are called, those far from the outputs first."""
+        return [found for found in self._ordered() if not isinstance(found, InputLayer)]
+
+    def _ordered(self) -> list[Any]:
+        """Returns inputs and operations, as Keras orders them: by their distance to outputs."""
         depths: dict[int, int] = {}
-        found: dict[int, Any] = {}
+        # Where an input comes among what is as far away: before what takes it first.
+        first: dict[int, float] = {}
         makers = {id(x): node for node in self.nodes for x in nest.flatten(node.outputs)}
-        for node in reversed(self.nodes):
+        for place in range(len(self.nodes) - 1, -1, -1):
+            node = self.nodes[place]
             depth = depths.setdefault(id(node), 0)
             for source in node.sources():
-                maker = makers.get(id(source))
-                if maker is not None:
-                    depths[id(maker)] = max(depths.get(id(maker), 0), depth + 1)
-        order = sorted(self.nodes, key=lambda node: -depths[id(node)])
-        for node in order:
-            found.setdefault(id(node.function), node.function)
-        return list(found.values())
+                maker = makers.get(id(source), source)
+                depths[id(maker)] = max(depths.get(id(maker), 0), depth + 1)
+                first[id(source)] = place - 0.5
+        rows = [(-depths[id(n)], float(i), n.function) for i, n in enumerate(self.nodes)]
+        rows += [
+            (-depths.get(id(symbol), 0), first.get(id(symbol), -1.0), symbol.layer)
+            for symbol in nest.flatten(self.inputs)
+            if symbol.layer is not None
+        ]
+        rows.sort(key=lambda row: row[:2])
+        return list({id(operation): operation for *_, operation in rows}.values())
 
     def run(self, inputs: Any, replace: Callable[[Any], Any] = lambda function: function) -> Any:
         """Computes the outputs for real inputs.
@@ -84,7 +94,11 @@ class Graph:
             outputs = node.run(lambda symbol: values[id(symbol)], replace(node.function))
             flat = nest.flatten(node.outputs)
             values.update(zip(map(id, flat), nest.flatten(outputs), strict=True))
-        return nest.map_structure(lambda symbol: values[id(symbol)], self.outputs)
+        outputs = self.outputs
+        if isinstance(outputs, (list, tuple)) and len(outputs) == 1:
+            # One in a list is given back by itself, as in Keras.
+            outputs = outputs[0]
+        return nest.map_structure(lambda symbol: values[id(symbol)], outputs)
 
     def _flat(self, inputs: Any) -> list[Any]:
         wanted = nest.flatten(self.inputs)

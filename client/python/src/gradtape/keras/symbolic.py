@@ -77,6 +77,8 @@ class SymbolicTensor:
         self.shape = tuple(a[0] if all(b == a[0] != 0 for b in a) else None for a in extents)
         self.node = node
         self.name = name
+        # The `InputLayer` of an input.
+        self.layer: Any = None
 
     @property
     def dtype(self) -> tf.DType:

@@ -193,7 +193,7 @@ class MultiHeadAttention(Layer):
                 mask = tf.reshape(mask, (*mask.shape[: -2 * len(axes)], *scores.shape[-2:]))
             # One axis more, for the heads.
             mask = tf.expand_dims(mask, -3)
-            least = max(_EXCLUDED, scores.dtype.min / 2)
+            least = max(_EXCLUDED, float(scores.dtype.min) / 2.0)
             scores = scores + (1.0 - tf.cast(mask, scores.dtype)) * least
         weights = tf.nn.softmax(scores)
         dropped = weights

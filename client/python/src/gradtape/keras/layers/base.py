@@ -198,11 +198,8 @@ class Layer(Tracked, Configured):
                 self._path = path
                 self._build(given)
             self._added_losses.clear()
-            if self._compute is self.dtype:
+            with self._cast_weights():
                 outputs = self.call(*args, **kwargs)
-            else:
-                with self._cast_weights():
-                    outputs = self.call(*args, **kwargs)
         finally:
             _call.reset(token)
         if is_first:
@@ -251,6 +248,9 @@ class Layer(Tracked, Configured):
     @contextlib.contextmanager
     def _cast_weights(self) -> Iterator[None]:
         """Lets attributes of the layer be its weights in the type that it computes in."""
+        if self._compute is self.dtype:
+            yield
+            return
         own = {
             name: value
             for name, value in vars(self).items()

@@ -185,7 +185,8 @@ class _ConvLSTM(RNN):
                 self.cell._path = f"{self.path}/{self.cell.name}"
                 self.cell.build((None, *step.shape[1:]))
         # As large as what comes out of the convolution of the inputs.
-        gates = self.cell.convolved(tf.zeros_like(step))
+        with self.cell._cast_weights():
+            gates = self.cell.convolved(tf.zeros_like(step))
         axis = 1 if self.cell.data_format == "channels_first" else -1
         zeros = tf.zeros_like(tf.split(gates, 4, axis=axis)[0])
         return [zeros, zeros]

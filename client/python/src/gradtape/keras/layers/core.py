@@ -350,6 +350,8 @@ class InputLayer(Layer):
         self.batch_shape = (batch_size, *self.shape)
         self.built = True
         self.symbol = symbolic.new_input(self.shape, self.dtype, self.name)
+        self.symbol.layer = self
+        self.first_outputs = [self.symbol.shape]
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make such a layer, as Keras writes them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import gradtape as tf
@@ -65,6 +66,16 @@ class RNN(Layer):
         if isinstance(mask, list):
             mask = mask[0]
         states = self._first_states(sequences, initial_state)
+        if hasattr(self.cell, "project") and not self.cell.built:
+            # One call makes the weights, with their paths.
+            self.cell(sequences[:, 0], states)
+        # A cell that splits a step in two is not called as a layer.
+        split = hasattr(self.cell, "project")
+        with self.cell._cast_weights() if split else contextlib.nullcontext():
+            return self._run(sequences, states, mask, training)
+
+    def _run(self, sequences: Any, states: list[Any], mask: Any, training: bool) -> Any:
+        """Takes all steps."""
         step, steps = self._prepare(sequences, states, training)
         counts = None
         if mask is not None:
@@ -112,9 +123,6 @@ class RNN(Layer):
                 return cell(inputs, states)
 
             return call, tf.unstack(sequences, axis=1)
-        if not cell.built:
-            # One call makes the weights, with their paths.
-            cell(sequences[:, 0], states)
         factor = None
         if training and cell.dropout:
             ones = tf.ones_like(sequences[:, :1])
