@@ -319,31 +319,57 @@ def clone_model(
         model: A `Sequential`, or a functional model.
         input_tensors: Symbolic inputs of the new model.
         clone_function: Makes a layer of each layer.
-        call_function: Not supported.
-        recursive: Not supported.
-        **kwargs: Not supported.
+        call_function: Is called with a layer of the new model and its arguments, instead of the
+            layer itself.
+        recursive: Whether `clone_function` gets the layers of models in the model instead of those
+            models.
+        **kwargs: None.
     """
-    if call_function is not None or recursive or kwargs:
-        raise NotImplementedError("clone_model has only input_tensors and clone_function here.")
+    if kwargs:
+        raise ValueError(f"Unexpected keyword argument(s): {tuple(kwargs)}")
     copies: dict[int, Any] = {}
 
     def copy(function: Any) -> Any:
         if not isinstance(function, Layer):
             return function
         if id(function) not in copies:
-            inner = isinstance(function, Model)
-            default: Any = clone_model if inner else lambda layer: layer.clone(name=layer.name)
-            copies[id(function)] = (clone_function or default)(function)
+            copies[id(function)] = copied(function)
         return copies[id(function)]
 
+    def copied(layer: Layer) -> Any:
+        if isinstance(layer, Model) and (recursive or clone_function is None):
+            return clone_model(layer, None, clone_function, call_function, recursive)
+        return layer.clone(name=layer.name) if clone_function is None else clone_function(layer)
+
     if isinstance(model, Sequential):
+        if call_function is not None:
+            raise ValueError("`call_function` is not supported with Sequential models.")
         first = [] if model._input is None else [input_tensors or model._input]
         return Sequential([*first, *map(copy, model._stack)], name=model.name)
     if model._graph is None:
         raise ValueError("Only Sequential and functional models can be cloned.")
     inputs = model._graph.inputs if input_tensors is None else input_tensors
-    outputs = model._graph.run(inputs, copy)
-    return Model(inputs, outputs, name=model.name)
+
+    def replace(function: Any) -> Any:
+        layer = copy(function)
+        if call_function is None or not isinstance(layer, Layer):
+            return layer
+        return _Calling(call_function, layer)
+
+    return Model(inputs, model._graph.run(inputs, replace), name=model.name)
+
+
+class _Calling:
+    """Calls a function with a layer and its arguments."""
+
+    # Symbolic tensors go to the function, which calls the layer with them.
+    build = None
+
+    def __init__(self, function: Callable[..., Any], layer: Layer) -> None:
+        self._function, self._layer = function, layer
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(self._layer, *args, **kwargs)
 
 
 class Sequential(Model):

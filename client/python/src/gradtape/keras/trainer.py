@@ -284,7 +284,7 @@ class Trainer(Layer):
             calls.on_epoch_begin(epoch)
             logs = self._train_epoch(data, calls)
             if validation is not None and _is_due(validation_freq, epoch):
-                found = self._evaluate(validation, callbacks_module.CallbackList(model=self))
+                found = self._evaluate(validation, calls.without_progress())
                 logs |= {f"val_{name}": value for name, value in found.items()}
             calls.on_epoch_end(epoch, logs=logs)
             if self.stop_training:
