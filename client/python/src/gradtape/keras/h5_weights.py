@@ -20,7 +20,7 @@ from gradtape.keras.layers.base import Layer
 def h5py() -> Any:
     """Returns the library, which is not installed with this package."""
     try:
-        import h5py as library
+        import h5py as library  # type: ignore[import-untyped]
     except ImportError as error:
         raise ImportError(
             "Files of Keras have their weights in HDF5: install h5py, or `gradtape[h5]`."

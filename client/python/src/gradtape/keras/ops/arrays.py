@@ -351,7 +351,8 @@ def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 
 def _triangle(x: Any, k: int, lower: bool) -> Any:
     x = value(x)
-    kept = np.tri(*x.shape[-2:], k if lower else k - 1, dtype=bool)
+    rows, columns = x.shape[-2:]
+    kept = np.tri(rows, columns, k if lower else k - 1, dtype=bool)
     return tf.where(kept if lower else ~kept, x, tf.zeros_like(x))
 
 

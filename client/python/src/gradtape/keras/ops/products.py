@@ -51,7 +51,8 @@ def vdot(x1: Any, x2: Any) -> Any:
 
 def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
     """Sum of products along several axes."""
-    return tf.tensordot(*common(x1, x2), axes)
+    x1, x2 = common(x1, x2)
+    return tf.tensordot(x1, x2, axes)
 
 
 def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Any:

@@ -310,7 +310,7 @@ class Optimizer:
         if isinstance(rate, schedules.LearningRateSchedule):
             rate = schedules.serialize(rate)
         common = {name: getattr(self, name) for name in _DEFAULTS}
-        if self.compat == "keras":
+        if common["compat"] == "keras":
             # Keras does not know the argument, and need not be told that it is itself.
             del common["compat"]
         return {**common, "learning_rate": rate, **self._own}

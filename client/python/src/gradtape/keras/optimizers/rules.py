@@ -361,7 +361,7 @@ class Muon(Optimizer):
         loss_scale_factor: See `Common`.
         gradient_accumulation_steps: See `Common`.
         name: See `Common`.
-        **common: `compat`.
+        compat: See `Common`.
     """
 
     _name = "muon"
@@ -393,11 +393,12 @@ class Muon(Optimizer):
         ns_steps: int = 5,
         nesterov: bool = True,
         rms_rate: float | None = 0.2,
-        **common: Unpack[Common],
+        compat: str = "keras",
     ) -> None:
         self.exclude_layers = list(exclude_layers or ())
         self.exclude_embeddings = exclude_embeddings
-        common |= {
+        common: Common = {
+            "compat": compat,
             "weight_decay": weight_decay,
             "clipnorm": clipnorm,
             "clipvalue": clipvalue,
