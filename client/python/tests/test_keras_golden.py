@@ -15,6 +15,7 @@ import gradtape as tf
 GOLDEN = Path(__file__).parent / "keras_golden"
 sys.path.insert(0, str(GOLDEN))
 import cases  # noqa: E402
+import op_cases  # noqa: E402
 
 keras = tf.keras
 
@@ -131,7 +132,7 @@ def test_training(row: Any, expected: Any) -> None:
 _PLACES = {"int32", "int64"}
 
 
-@pytest.mark.parametrize(("row", "expected"), rows("ops", cases.OPS))
+@pytest.mark.parametrize(("row", "expected"), rows("ops", op_cases.OPS))
 def test_ops(row: Any, expected: Any) -> None:
     expression, inputs = row
     names = dict(zip("xyz", map(tf.constant, inputs), strict=False))

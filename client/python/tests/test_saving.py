@@ -16,21 +16,22 @@ import gradtape as tf
 GOLDEN = Path(__file__).parent / "keras_golden"
 sys.path.insert(0, str(GOLDEN))
 import cases  # noqa: E402
+import model_cases  # noqa: E402
 
 keras, layers = tf.keras, tf.keras.layers
 
 
-@pytest.mark.parametrize("name", cases.MODELS)
+@pytest.mark.parametrize("name", model_cases.MODELS)
 def test_a_model_that_keras_wrote_predicts_what_it_predicts_there(name: str) -> None:
     model = keras.models.load_model(GOLDEN / "models" / f"{name}.keras")
     expected = np.load(GOLDEN / "models" / f"{name}.npy")
-    _, shape = cases.MODELS[name]
+    _, shape = model_cases.MODELS[name]
     np.testing.assert_allclose(model(cases.wave(2, *shape)), expected, 2e-5, 2e-6)
 
 
-@pytest.mark.parametrize("name", cases.MODELS)
+@pytest.mark.parametrize("name", model_cases.MODELS)
 def test_a_model_comes_back_from_a_file_and_from_json(name: str, tmp_path: Path) -> None:
-    make, shape = cases.MODELS[name]
+    make, shape = model_cases.MODELS[name]
     model = eval(make, {"K": keras, "L": layers})
     x = cases.wave(2, *shape)
     model.save(tmp_path / "model.keras")

@@ -16,6 +16,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import cases
 import keras
+import model_cases
 import numpy as np
 
 import gradtape
@@ -38,7 +39,7 @@ def filled(library: Any, make: str) -> Any:
 def main() -> None:
     """Compares all models."""
     with tempfile.TemporaryDirectory() as folder:
-        for name, (make, shape) in cases.MODELS.items():
+        for name, (make, shape) in model_cases.MODELS.items():
             x = cases.wave(2, *shape)
             for writer, reader in ((keras, gradtape.keras), (gradtape.keras, keras)):
                 path = f"{folder}/{name}.keras"

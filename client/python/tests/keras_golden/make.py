@@ -17,6 +17,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import cases
 import keras
 import numpy as np
+import op_cases
 import tensorflow as tf
 
 HERE = Path(__file__).parent
@@ -129,7 +130,7 @@ if __name__ == "__main__":
         ("losses", loss_case, cases.LOSSES),
         ("metrics", metric_case, cases.METRICS),
         ("fits", fit_case, cases.FITS),
-        ("ops", op_case, cases.OPS),
+        ("ops", op_case, op_cases.OPS),
     ):
         if sys.argv[1:] and name not in sys.argv[1:]:
             continue

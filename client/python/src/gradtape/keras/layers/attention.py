@@ -20,6 +20,11 @@ def _causal(rows: int, columns: int) -> Any:
     return np.tril(np.ones((1, rows, columns), bool))
 
 
+def near_mask(rows: int, columns: int, window: int) -> Any:
+    """Returns the mask by which a position sees what is less than a window away."""
+    return (np.abs(np.arange(rows)[:, None] - np.arange(columns)) < window)[None]
+
+
 def _all_of(masks: list[Any]) -> Any:
     """Returns where all masks that are given hold; None without any."""
     found = None
@@ -78,6 +83,7 @@ class MultiHeadAttention(Layer):
         use_bias: Whether the projections have biases.
         output_shape: Shape of an output; the last extent of the queries by default.
         attention_axes: The axes that attention is over; all but the first and the last by default.
+        sliding_window: How near a source must be to be seen; there is no limit by default.
         flash_attention: Ignored.
         kernel_initializer: First values of the kernels.
         bias_initializer: First values of the biases.
@@ -86,6 +92,7 @@ class MultiHeadAttention(Layer):
         activity_regularizer: Penalty of the outputs.
         kernel_constraint: What the kernels must be like after each step.
         bias_constraint: What the biases must be like after each step.
+        use_gate: Whether the outputs of the heads are multiplied by a sigmoid of the queries.
         seed: Seed of the dropped share.
         **kwargs: Those of `Layer`.
     """
@@ -94,6 +101,7 @@ class MultiHeadAttention(Layer):
         "_query": "query_dense",
         "_key": "key_dense",
         "_value": "value_dense",
+        "_gate": "gate_dense",
         "_output": "output_dense",
     }
 
@@ -106,6 +114,7 @@ class MultiHeadAttention(Layer):
         use_bias: bool = True,
         output_shape: Any = None,
         attention_axes: Any = None,
+        sliding_window: int | None = None,
         flash_attention: Any = None,
         kernel_initializer: Any = "glorot_uniform",
         bias_initializer: Any = "zeros",
@@ -114,10 +123,12 @@ class MultiHeadAttention(Layer):
         activity_regularizer: Any = None,
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
+        use_gate: bool = False,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.sliding_window, self.use_gate = sliding_window, use_gate
         axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
         self.attention_axes = None if axes is None else tuple(axes)
         self.num_heads, self.key_dim = num_heads, key_dim
@@ -142,6 +153,9 @@ class MultiHeadAttention(Layer):
 
         self._query = projection("query", 1, (self.num_heads, self.key_dim))
         self._key = projection("key", 1, (self.num_heads, self.key_dim))
+        self._gate = None
+        if self.use_gate:
+            self._gate = projection("gate", 1, (self.num_heads, self.value_dim))
         self._value = projection("value", 1, (self.num_heads, self.value_dim))
         outputs = self.output_shape or (query_shape[-1],)
         self._output = projection("attention_output", 2, outputs)
@@ -177,6 +191,9 @@ class MultiHeadAttention(Layer):
         mask = self._mask(
             query, value, key, (query_mask, value_mask, key_mask), attention_mask, use_causal_mask
         )
+        if self.sliding_window is not None:
+            near = near_mask(query.shape[1], value.shape[1], self.sliding_window)
+            mask = tf.constant(near) if mask is None else tf.logical_and(mask, near)
         axes = self.attention_axes or tuple(range(1, query.ndim - 1))
         axes = tuple(axis % query.ndim for axis in axes)
         others = tuple(axis for axis in range(1, query.ndim - 1) if axis not in axes)
@@ -203,7 +220,10 @@ class MultiHeadAttention(Layer):
         sizes = [query.shape[axis] for axis in axes]
         heads = tf.reshape(heads, (*heads.shape[:-2], *sizes, heads.shape[-1]))
         back = [order.index(axis) for axis in range(query.ndim + 1)]
-        outputs = self._output(tf.transpose(heads, back))
+        heads = tf.transpose(heads, back)
+        if self._gate is not None:
+            heads = heads * tf.sigmoid(self._gate(query))
+        outputs = self._output(heads)
         if return_attention_scores and len(axes) > 1:
             sources = [key.shape[axis] for axis in axes]
             weights = tf.reshape(weights, (*weights.shape[:-2], *sizes, *sources))

@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 
 import gradtape as tf
-from gradtape.keras.layers.attention import _EXCLUDED, MultiHeadAttention, _Projection
+from gradtape.keras.layers.attention import (
+    _EXCLUDED,
+    MultiHeadAttention,
+    _Projection,
+    near_mask,
+)
 from gradtape.keras.layers.base import Layer
 
 
@@ -114,7 +119,7 @@ class GroupQueryAttention(Layer):
         masks = (query_mask, value_mask, key_mask)
         mask = MultiHeadAttention._mask(query, value, key, masks, attention_mask, use_causal_mask)
         if self.sliding_window is not None:
-            near = self._near(query.shape[1], value.shape[1])
+            near = near_mask(query.shape[1], value.shape[1], self.sliding_window)
             mask = tf.constant(near) if mask is None else tf.logical_and(mask, near)
         queries, keys, values = self._query(query), self._key(key), self._value(value)
         gate = None if self._gate is None else tf.sigmoid(self._gate(query))
@@ -134,11 +139,6 @@ class GroupQueryAttention(Layer):
         heads = tf.transpose(tf.matmul(dropped, values), (0, 2, 1, 3))
         outputs = self._output(heads if gate is None else heads * gate)
         return (outputs, weights) if return_attention_scores else outputs
-
-    def _near(self, targets: int, sources: int) -> Any:
-        assert self.sliding_window is not None
-        distance = np.abs(np.arange(targets)[:, None] - np.arange(sources))
-        return (distance < self.sliding_window)[None]
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """Returns the mask of the queries."""

@@ -58,11 +58,13 @@ class _SpatialDropout(Dropout):
         rate: float,
         data_format: str | None = None,
         seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
         **kwargs: Any,
     ) -> None:
         ones = (1,) * self._rank
         shape = (None, None, *ones) if data_format == "channels_first" else (None, *ones, None)
-        super().__init__(rate, shape, seed, **kwargs)
+        super().__init__(rate, shape, seed, name=name, dtype=dtype, **kwargs)
         self.data_format = data_format
 
     def get_config(self) -> dict[str, Any]:
@@ -76,8 +78,15 @@ class SpatialDropout1D(_SpatialDropout):
 
     _rank = 1
 
-    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
-        super().__init__(rate, None, seed, **kwargs)
+    def __init__(
+        self,
+        rate: float,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(rate, None, seed, name, dtype, **kwargs)
 
 
 class SpatialDropout2D(_SpatialDropout):

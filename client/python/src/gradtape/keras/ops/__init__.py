@@ -3,7 +3,7 @@
 Numbers of different dtypes meet at one that holds both, as in Keras and unlike in TensorFlow.
 """
 
-from gradtape.keras.ops import nn
+from gradtape.keras.ops import nn, numpy
 from gradtape.keras.ops.arrays import *
 from gradtape.keras.ops.core import *
 from gradtape.keras.ops.creation import *

@@ -8,6 +8,7 @@ from typing import Any
 import gradtape as tf
 from gradtape import _ops
 from gradtape.keras import activations as _activations
+from gradtape.keras import layers as _layers
 from gradtape.keras import losses as _losses
 from gradtape.keras.layers.adaptive_pooling import adaptive_pool as _adaptive_pool
 from gradtape.keras.ops._lift import floating, lift, lifted, value
@@ -163,6 +164,44 @@ def conv(
         x, value(kernel), strides=_each(strides, rank), padding=padding.upper(),
         data_format=_layout(data_format, rank), dilations=_each(dilation_rate, rank),
     )  # fmt: skip
+
+
+def conv_transpose(
+    inputs: Any,
+    kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    output_padding: Any = None,
+    data_format: str | None = None,
+    dilation_rate: Any = 1,
+) -> Any:
+    """The transpose of a convolution."""
+    x, kernel = floating(inputs), value(kernel)
+    rank = x.ndim - 2
+    kind = (_layers.Conv1DTranspose, _layers.Conv2DTranspose, _layers.Conv3DTranspose)[rank - 1]
+    layer = kind(
+        kernel.shape[-2], tuple(kernel.shape[:rank]), _each(strides, rank), padding,
+        output_padding=output_padding, data_format=data_format,
+        dilation_rate=_each(dilation_rate, rank), use_bias=False, dtype=x.dtype,
+    )  # fmt: skip
+    layer.kernel, layer.bias = kernel, None
+    return layer.call(x)
+
+
+def depth_to_space(x: Any, block_size: int, data_format: str = "channels_last") -> Any:
+    """Blocks of pixels of what were channels."""
+    return _blocks(tf.nn.depth_to_space, x, block_size, data_format)
+
+
+def space_to_depth(x: Any, block_size: int, data_format: str = "channels_last") -> Any:
+    """Channels of what were blocks of pixels."""
+    return _blocks(tf.nn.space_to_depth, x, block_size, data_format)
+
+
+def _blocks(op: Any, x: Any, block_size: int, data_format: str) -> Any:
+    if data_format == "channels_first":
+        return tf.transpose(op(tf.transpose(value(x), (0, 2, 3, 1)), block_size), (0, 3, 1, 2))
+    return op(value(x), block_size)
 
 
 def depthwise_conv(

@@ -178,6 +178,16 @@ def nanmin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return tf.negative(nanmax(tf.negative(floating(x)), axis, keepdims))
 
 
+def nanargmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """Place of the largest of what is not NaN."""
+    return argmax(_kept(x, float("-inf"))[0], axis, keepdims)
+
+
+def nanargmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """Place of the smallest of what is not NaN."""
+    return argmin(_kept(x, float("inf"))[0], axis, keepdims)
+
+
 def nanmean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Mean along axes of what is not NaN."""
     kept, known = _kept(x, 0.0)
