@@ -82,6 +82,47 @@ def test_a_policy_is_a_configuration() -> None:
         keras.DTypePolicy(3)
 
 
+def test_weights_in_lists_and_state_keep_their_places_in_half_precision() -> None:
+    class Counting(layers.Layer):
+        def build(self, input_shape: Any) -> None:
+            self.kernels = [self.add_weight((3, 3), "ones", name=n) for n in "ab"]
+            self.count = self.add_weight((), "zeros", trainable=False, autocast=False)
+
+        def call(self, x: Any) -> Any:
+            self.count.assign_add(1.0)
+            return x @ self.kernels[0] @ self.kernels[1]
+
+    layer = Counting(dtype="mixed_bfloat16")
+    outputs = [layer(wave(2, 3)) for _ in range(3)]
+    assert outputs[0].dtype is tf.bfloat16
+    assert {v.dtype.name for v in layer.weights} == {"float32"}
+    assert layer.count.numpy() == 3.0
+
+
+@pytest.mark.parametrize("first", ["call", "build"])
+def test_a_models_own_build_makes_weights_once(first: str) -> None:
+    class Shifted(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = layers.Dense(2)
+
+        def build(self, input_shape: Any) -> None:
+            self.shift = self.add_weight((2,), "ones", name="shift")
+            super().build(input_shape)
+
+        def call(self, x: Any) -> Any:
+            return self.dense(x) + self.shift
+
+    model = Shifted()
+    if first == "call":
+        model(wave(1, 3))
+    else:
+        model.build((None, 3))
+    assert sorted(tuple(v.shape) for v in model.weights) == [(2,), (2,), (3, 2)]
+    kernel, bias = model.dense.get_weights()
+    np.testing.assert_allclose(model(wave(4, 3)), wave(4, 3) @ kernel + bias + 1.0, rtol=1e-5)
+
+
 # === Random numbers ===
 
 # Functions, and mean and standard deviation of their distributions.

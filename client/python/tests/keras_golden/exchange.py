@@ -36,6 +36,53 @@ def filled(library: Any, make: str) -> Any:
     return model
 
 
+def subclass(library: Any) -> Any:
+    """A model whose layers are attributes, in lists and in dictionaries."""
+    layers = library.layers
+
+    class Block(layers.Layer):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.up, self.down = layers.Dense(4 * width, activation="gelu"), layers.Dense(width)
+            self.norm = layers.LayerNormalization()
+
+        def call(self, x: Any) -> Any:
+            return self.norm(x + self.down(self.up(x)))
+
+    class Net(library.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.zeta, self.blocks = layers.Dense(6), [Block(6), Block(6)]
+            self.named = {"a": layers.Dense(6), "b": layers.Dense(5)}
+            self.head = library.Sequential([layers.Dense(3), layers.Dense(2)])
+            self.attention = layers.MultiHeadAttention(2, 3)
+
+        def build(self, shape: Any) -> None:
+            self.bias = self.add_weight(shape=(6,), initializer="ones", name="bias")
+            super().build(shape)
+
+        def call(self, x: Any) -> Any:
+            x = self.zeta(x) + self.bias
+            for block in self.blocks:
+                x = block(x)
+            return self.head(self.named["b"](self.named["a"](self.attention(x, x))))
+
+    return Net()
+
+
+def compare_subclasses(folder: str) -> None:
+    """Lets each read the other's weights of a subclassed model."""
+    x = cases.wave(2, 4, 3)
+    for writer, reader in ((keras, gradtape.keras), (gradtape.keras, keras)):
+        one, other = subclass(writer), subclass(reader)
+        expected = np.asarray(one(x))
+        one.save_weights(f"{folder}/subclass.weights.h5")
+        other(x)
+        other.load_weights(f"{folder}/subclass.weights.h5")
+        np.testing.assert_allclose(np.asarray(other(x)), expected, 2e-5, 2e-6)
+    print("the weights of a subclass are the same in both")
+
+
 def main() -> None:
     """Compares all models."""
     with tempfile.TemporaryDirectory() as folder:
@@ -57,6 +104,7 @@ def main() -> None:
                     os.replace(path, HERE / "models" / f"{name}.keras")
                     np.save(HERE / "models" / f"{name}.npy", expected)
             print(name, "is the same in both")
+        compare_subclasses(folder)
 
 
 if __name__ == "__main__":

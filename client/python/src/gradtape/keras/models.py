@@ -124,6 +124,8 @@ class Model(Trainer):
     """
 
     _graph: Graph | None = None
+    # Whether `build` is called by a call, which then makes the weights of the layers.
+    _is_being_called = False
     history: Any = None
 
     def __init__(
@@ -210,14 +212,21 @@ class Model(Trainer):
         Args:
             input_shape: Shape of the inputs with the batch's extent, or a list of shapes.
         """
-        if not self.built and input_shape is not None:
-            self(symbolic.inputs_of(input_shape))
+        if self._is_being_called or self.built or input_shape is None:
+            return
+        # A subclass' `build` that calls this one need not be called again.
+        self.built = type(self).build is not Model.build
+        self(symbolic.inputs_of(input_shape))
 
     def _build(self, given: dict[str, Any]) -> None:
         self._build_shapes = {"input_shape": symbolic.shapes_of(next(iter(given.values()), None))}
         # The layers make their weights in `call`; what a subclass does in `build` comes first.
         if type(self).build is not Model.build:
-            super()._build(given)
+            self._is_being_called = True
+            try:
+                super()._build(given)
+            finally:
+                self._is_being_called = False
         self.built = True
 
     # === Configuration and files ===

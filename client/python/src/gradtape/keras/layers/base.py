@@ -251,18 +251,27 @@ class Layer(Tracked, Configured):
         if self._compute is self.dtype:
             yield
             return
-        own = {
-            name: value
-            for name, value in vars(self).items()
-            if isinstance(value, Variable)
-            and value.dtype is self.dtype
-            and id(value) not in self._as_they_are
-        }
-        vars(self).update({name: tf.cast(value, self._compute) for name, value in own.items()})
+        own: dict[str, Any] = {}
+        cast: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if self._is_cast(value):
+                own[name], cast[name] = value, tf.cast(value, self._compute)
+            elif isinstance(value, list) and name != "_weights" and any(map(self._is_cast, value)):
+                items = [tf.cast(v, self._compute) if self._is_cast(v) else v for v in value]
+                own[name], cast[name] = value, items
+        vars(self).update(cast)
         try:
             yield
         finally:
             vars(self).update(own)
+
+    def _is_cast(self, value: Any) -> bool:
+        """Says whether it is a weight that the layer sees in the type that it computes in."""
+        return (
+            isinstance(value, Variable)
+            and value.dtype is self.dtype
+            and id(value) not in self._as_they_are
+        )
 
     def _penalize(self, outputs: Any) -> None:
         for output in nest.flatten(outputs):
