@@ -336,3 +336,46 @@ def test_keras_ops_build_models() -> None:
     written = keras.Model(x, keras.ops.tanh(keras.ops.add(x, x)))
     again = keras.models.model_from_json(written.to_json())
     np.testing.assert_allclose(again(data), np.tanh(2.0 * data), rtol=1e-5)
+
+
+# Expressions of keras.backend and the same of NumPy.
+BACKEND = [
+    ("K.mean(K.square(x - y), axis=-1)", "np.mean((x - y) ** 2, -1)"),
+    ("K.sum(x, axis=0, keepdims=True)", "x.sum(0, keepdims=True)"),
+    ("K.sqrt(K.maximum(K.sum(K.square(x), axis=1), K.epsilon()))", "np.sqrt((x * x).sum(1))"),
+    ("K.clip(x, 0.1, 0.5)", "x.clip(0.1, 0.5)"),
+    ("K.argmax(x)", "x.argmax(-1)"),
+    ("K.pow(x, 2.0)", "x**2"),
+    ("K.batch_flatten(z)", "z.reshape(2, -1)"),
+    ("K.permute_dimensions(z, (2, 0, 1))", "z.transpose(2, 0, 1)"),
+    ("K.concatenate([x, y])", "np.concatenate([x, y], -1)"),
+    ("K.expand_dims(x)", "x[..., None]"),
+    ("K.repeat(x, 2)", "np.repeat(x[:, None], 2, 1)"),
+    ("K.repeat_elements(x, 2, 1)", "np.repeat(x, 2, 1)"),
+    ("K.reverse(x, 1)", "x[:, ::-1]"),
+    ("K.gather(x, [2, 0])", "x[[2, 0]]"),
+    ("K.dot(x, K.transpose(y))", "x @ y.T"),
+    ("K.l2_normalize(x, axis=1)", "x / np.linalg.norm(x, axis=1, keepdims=True)"),
+    ("K.relu(x, alpha=0.1, max_value=0.5)", "np.where(x > 0, x.clip(None, 0.5), 0.1 * x)"),
+    ("K.switch(x > 0, x, y)", "np.where(x > 0, x, y)"),
+    ("K.cumsum(x)", "x.cumsum(0)"),
+    ("K.max(x, axis=1)", "x.max(1)"),
+    ("K.one_hot([0, 2], 3)", "np.eye(3)[[0, 2]]"),
+    ("K.cast_to_floatx(np.float64(x))", "x"),
+    ("K.shape(x)", "x.shape"),
+    ("K.update_add(K.variable(x), y)", "x + y"),
+    ("K.moving_average_update(K.variable(x), y, 0.9)", "0.9 * x + 0.1 * y"),
+    ("K.binary_crossentropy(K.cast(x > 0, 'float32'), K.sigmoid(y))",
+     "np.where(x > 0, np.log1p(np.exp(-y)), np.log1p(np.exp(y)))"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", BACKEND, ids=lambda row: row[0][:30])
+def test_the_backends_functions_are_numpys(row: Any) -> None:
+    ours, theirs = row
+    arrays = {"x": wave(3, 4), "y": wave(3, 4, start=0.5), "z": wave(2, 3, 4), "np": np}
+    tensors = {k: tf.constant(v) for k, v in arrays.items() if k != "np"}
+    if "np." in ours:
+        tensors = arrays
+    found = eval(ours, {"K": keras.backend, **tensors, "np": np})
+    np.testing.assert_allclose(np.asarray(found), eval(theirs, arrays), rtol=1e-5, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The few functions of `keras.backend` that programs still call."""
+"""Settings, and the functions of tensors that older programs call by `keras.backend`."""
 
 from __future__ import annotations
 
@@ -76,3 +76,12 @@ def is_keras_tensor(x: Any) -> bool:
     from gradtape.keras.symbolic import SymbolicTensor
 
     return isinstance(x, SymbolicTensor)
+
+
+def __getattr__(name: str) -> Any:
+    # Layers need this module before the functions can be there.
+    from gradtape.keras import backend_functions
+
+    if name[0] == "_" or not hasattr(backend_functions, name):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(backend_functions, name)
