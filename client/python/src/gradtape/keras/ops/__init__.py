@@ -3,6 +3,8 @@
 Numbers of different dtypes meet at one that holds both, as in Keras and unlike in TensorFlow.
 """
 
+from typing import TYPE_CHECKING
+
 from gradtape.keras.ops import nn, numpy
 from gradtape.keras.ops.arrays import *
 from gradtape.keras.ops.core import *
@@ -11,3 +13,7 @@ from gradtape.keras.ops.elementwise import *
 from gradtape.keras.ops.nn import *
 from gradtape.keras.ops.products import *
 from gradtape.keras.ops.reductions import *
+
+if TYPE_CHECKING:
+    # The modules say by themselves which names they have.
+    def __getattr__(name): ...

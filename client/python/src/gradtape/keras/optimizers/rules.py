@@ -81,7 +81,7 @@ class AdamW(Adam):
 
     _name = "adamw"
 
-    def __init__(
+    def __init__(  # type: ignore[misc]
         self,
         learning_rate: Rate = 0.001,
         weight_decay: float = 0.004,
