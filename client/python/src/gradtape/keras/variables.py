@@ -38,11 +38,14 @@ class Variable(_Variable):
         name: str | None = None,
     ) -> None:
         if callable(initializer) or isinstance(initializer, (str, dict)):
-            if shape is None:
-                raise ValueError("When creating a Variable from an initializer, give the shape.")
             make = initializers.get(initializer)
             dtype = tf.as_dtype(dtype or backend.floatx())
-            initializer = make(tuple(shape), dtype=dtype)
+
+            def initializer() -> Any:
+                if shape is None:
+                    raise ValueError("A Variable of an initializer needs the shape.")
+                return make(tuple(shape), dtype=dtype)
+
         super().__init__(
             initializer, trainable, name=name or unused_name("variable"), dtype=dtype, shape=shape
         )
