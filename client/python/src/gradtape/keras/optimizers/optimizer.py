@@ -78,6 +78,10 @@ class Optimizer:
 
     # Name in the server's table.
     _name: str
+    # Of the arguments that every optimizer takes, those that are looked at later.
+    gradient_accumulation_steps: int | None
+    loss_scale_factor: float | None
+    use_ema: bool
 
     def __init_subclass__(cls) -> None:
         """Shows people and their editors the arguments that every optimizer takes."""
@@ -310,6 +314,9 @@ class Optimizer:
         if isinstance(rate, schedules.LearningRateSchedule):
             rate = schedules.serialize(rate)
         common = {name: getattr(self, name) for name in _DEFAULTS}
+        if common["compat"] == "keras":
+            # Keras does not know the argument, and need not be told that it is itself.
+            del common["compat"]
         return {**common, "learning_rate": rate, **self._own}
 
     @classmethod
