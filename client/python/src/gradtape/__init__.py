@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 # The ops hide built-in functions of the same names (`abs`, `range`): nothing below may need those.
 from gradtape import (
     autodiff,
+    checkpoints,
     data,
     debugging,
     errors,
@@ -31,6 +32,7 @@ from gradtape import (
     nest,
     nn,
     random,
+    train,
 )
 from gradtape._context import clear_errors, connect, disconnect, synchronize
 from gradtape._execute import get_synchronous_execution, set_synchronous_execution
