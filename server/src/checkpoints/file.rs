@@ -361,7 +361,7 @@ pub fn format_checksum(checksum: u128) -> String {
 }
 
 fn parse_checksum(text: &str) -> Result<u128, ProtocolError> {
-    let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let digits = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let checksum = digits.then(|| u128::from_str_radix(text, 16).ok()).flatten();
     checksum.ok_or_else(|| invalid(format!("{CHECKSUM} must be 32 hexadecimal digits")))
 }

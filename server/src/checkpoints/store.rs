@@ -33,7 +33,10 @@ const MAX_NAME: usize = 128;
 /// Principals share so many locks for writing, instead of having one each for ever.
 const WRITERS: usize = 64;
 
-/// The store. Cheap to share.
+/// What begins the variables of the environment that are about stores. Others, such as REGION, are about something else.
+const PROVIDERS: [&str; 3] = ["aws_", "azure_", "google_"];
+
+/// The store.
 #[derive(Debug)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
@@ -119,7 +122,9 @@ impl Store {
                 (local(&folder, place)?, Path::default())
             } else {
                 // Credentials come from the environment, under the names that each provider's own tools use.
-                let variables = std::env::vars().map(|(name, value)| (name.to_lowercase(), value));
+                let variables = std::env::vars()
+                    .map(|(name, value)| (name.to_lowercase(), value))
+                    .filter(|(name, _)| PROVIDERS.iter().any(|prefix| name.starts_with(prefix)));
                 let (objects, root) = parse_url_opts(&url, variables).map_err(open)?;
                 (Arc::from(objects), root)
             };

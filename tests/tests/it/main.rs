@@ -3,6 +3,7 @@
 #![allow(clippy::float_cmp, reason = "equal means equal: the promises are about bits")]
 
 mod bad_input;
+mod checkpoints;
 mod conformance;
 mod derivatives;
 mod golden;

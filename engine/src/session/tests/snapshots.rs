@@ -74,17 +74,18 @@ impl Model {
     fn state(&self) -> String {
         let snapshot = self.snapshot();
         let bits = |tensor: &Tensor| format!("{:?}", tensor.array().as_bytes().unwrap());
-        let mut text = String::new();
+        let mut lines = Vec::new();
         for saved in &snapshot.variables {
-            text += &format!("{} {}\n", saved.key, bits(&saved.tensor));
+            lines.push(format!("{} {}", saved.key, bits(&saved.tensor)));
         }
         for saved in &snapshot.optimizers {
-            text += &format!("{} {:?}\n", saved.key, saved.optimizer);
+            lines.push(format!("{} {:?}", saved.key, saved.optimizer));
             for slot in &saved.slots {
-                text += &format!("{} {} {}\n", slot.variable, slot.slot, bits(&slot.tensor));
+                lines.push(format!("{} {} {}", slot.variable, slot.slot, bits(&slot.tensor)));
             }
         }
-        format!("{text}{:?}", snapshot.generators)
+        lines.push(format!("{:?}", snapshot.generators));
+        lines.join("\n")
     }
 }
 
