@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,6 +157,46 @@ def test_a_manager_keeps_the_newest() -> None:
     step.assign(8)
     assert spaced.save(checkpoint_number=step) == "spaced/ckpt-8"
     assert spaced.checkpoints == ["spaced/ckpt-5", "spaced/ckpt-8"]
+
+
+class StopError(Exception):
+    pass
+
+
+def fit(epochs: int, interrupt_after: int | None) -> tuple[tf.keras.Model, list[int]]:
+    """Trains with a backup, and says in which epochs."""
+    x = np.arange(24, dtype=np.float32).reshape(8, 3) / 24
+    y = x.sum(axis=1, keepdims=True)
+    made = model()
+    made.compile(tf.keras.optimizers.Adam(0.05), "mse")
+    seen: list[int] = []
+
+    def note(epoch: int, logs: object) -> None:
+        seen.append(epoch)
+        if epoch == interrupt_after:
+            raise StopError
+
+    backup = tf.keras.callbacks.BackupAndRestore("backups/run")
+    noted = tf.keras.callbacks.LambdaCallback(on_epoch_end=note)
+    with contextlib.suppress(StopError):
+        made.fit(x, y, 4, epochs, verbose=0, shuffle=False, callbacks=[backup, noted])
+    return made, seen
+
+
+def test_a_training_goes_on_where_it_was_interrupted() -> None:
+    whole, seen = fit(5, None)
+    assert seen == [0, 1, 2, 3, 4]
+    assert tf.checkpoints.list() == []
+    expected = bits(whole.weights)
+    new_session()
+    _, seen = fit(5, 2)
+    assert seen == [0, 1, 2]
+    assert [saved.name for saved in tf.checkpoints.list()] == ["backups--run--backup"]
+    new_session()
+    made, seen = fit(5, None)
+    assert seen == [3, 4]
+    assert bits(made.weights) == expected
+    assert tf.checkpoints.list() == []
 
 
 def test_what_a_status_asserts() -> None:
