@@ -14,7 +14,7 @@ _EPOCH = "epoch"
 
 
 class BackupAndRestore(Callback):
-    """Saves weights and optimizer on the server while `fit` runs, and begins there if it runs again.
+    """Saves weights and optimizer on the server during `fit`, and begins there if it runs again.
 
     The model must be built before `fit` can restore it. What is saved within an epoch goes on at
     the beginning of that epoch, with the weights of the moment.
