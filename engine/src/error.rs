@@ -98,6 +98,8 @@ pub enum Error {
     AllGradientsAbsent,
     #[error("the value is {given}, but the variable is {variable}")]
     VariableMismatch { given: Aval, variable: Aval },
+    #[error("the checkpoint differs from the session in {count} places: {details}")]
+    CheckpointMismatch { count: usize, details: Box<str> },
 
     // Limits.
     #[error("shape {shape} has more than {limit} elements")]
@@ -208,7 +210,9 @@ impl Error {
             }
             Self::ZeroHandle => (InvalidArgument, "ZERO_HANDLE", "choose handles from 1 on"),
             Self::WrongKind { .. } => (InvalidArgument, "WRONG_KIND", ""),
-            Self::UnknownUpload { .. } => (NotFound, "UNKNOWN_UPLOAD", "finish UploadTensor first"),
+            Self::UnknownUpload { .. } => {
+                (NotFound, "UNKNOWN_UPLOAD", "finish UploadTensor or LoadCheckpoint first")
+            }
             Self::Poisoned { .. } => (Aborted, "POISONED", "see the first failure"),
             Self::GradientAbsent { .. } => {
                 (FailedPrecondition, "GRADIENT_ABSENT", "ask for zeros with unconnected_gradients")
@@ -237,6 +241,11 @@ impl Error {
             Self::VariableMismatch { .. } => {
                 (InvalidArgument, "VARIABLE_MISMATCH", "assignments do not broadcast")
             }
+            Self::CheckpointMismatch { .. } => (
+                FailedPrecondition,
+                "CHECKPOINT_MISMATCH",
+                "nothing was changed; a partial restore leaves alone what only one side has",
+            ),
             Self::TensorTooLarge { .. } => (ResourceExhausted, "TENSOR_TOO_LARGE", ""),
             Self::FetchTooLarge { .. } => {
                 (ResourceExhausted, "FETCH_TOO_LARGE", "use TapeService.DownloadTensor")

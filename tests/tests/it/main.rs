@@ -4,6 +4,7 @@
 
 mod attacks;
 mod bad_input;
+mod checkpoints;
 mod conformance;
 mod derivatives;
 mod golden;

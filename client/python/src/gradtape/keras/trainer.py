@@ -30,6 +30,8 @@ class Trainer(Layer):
     """A layer that can be trained on data."""
 
     optimizer: Any = None
+    # Set by a callback that restores a training that was interrupted.
+    _initial_epoch: int | None = None
     stop_training = False
     compiled = False
     # What `compile` was told; the last three make no difference here.
@@ -277,9 +279,10 @@ class Trainer(Layer):
             epochs=epochs, steps=data.steps,
         )  # fmt: skip
         self.stop_training = False
+        self._initial_epoch = None
         calls.on_train_begin()
         logs: dict[str, Any] = {}
-        for epoch in range(initial_epoch, epochs):
+        for epoch in range(self._initial_epoch or initial_epoch, epochs):
             self.reset_metrics()
             calls.on_epoch_begin(epoch)
             logs = self._train_epoch(data, calls)

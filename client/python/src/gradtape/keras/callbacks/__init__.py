@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gradtape.keras.callbacks.backup import BackupAndRestore
 from gradtape.keras.callbacks.base import (
     Callback,
     CallbackList,
@@ -424,6 +425,7 @@ class TerminateOnNaN(Callback):
 
 
 __all__ = [
+    "BackupAndRestore",
     "CSVLogger",
     "Callback",
     "CallbackList",

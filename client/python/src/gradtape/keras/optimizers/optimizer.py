@@ -229,6 +229,12 @@ class Optimizer:
         """Updates made so far. Waits for the server."""
         return self._raw_steps() // (self.gradient_accumulation_steps or 1)
 
+    def _resume(self) -> None:
+        """Takes note of what a restore changed on the server."""
+        self._calls = self._raw_steps()
+        if isinstance(self._rate, float):
+            self._rate = float(self._read("learning_rate", dtypes.float32).numpy())
+
     # === Steps ===
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> None:
