@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradtape import _export, _ops, dtypes
+from gradtape._partition import dynamic_partition, dynamic_stitch
 from gradtape._export import integers
 from gradtape._indexing import strided_slice as _take
 from gradtape.tensor import Tensor, Value, cast, constant, convert, convert_to_tensor, to_numpy
@@ -396,6 +397,8 @@ def stop_gradient(input: Any, name: str | None = None) -> Tensor:
 
 
 __all__ = [
+    "dynamic_partition",
+    "dynamic_stitch",
     "eye",
     "fill",
     "linspace",

@@ -8,6 +8,19 @@ import string
 from typing import TYPE_CHECKING, Any
 
 from gradtape import _export, _ops
+from gradtape._decompositions import (
+    cholesky_solve,
+    eigh,
+    eigvalsh,
+    expm,
+    logdet,
+    lstsq,
+    matrix_rank,
+    pinv,
+    qr,
+    slogdet,
+    svd,
+)
 from gradtape.array_ops import expand_dims, eye, squeeze
 from gradtape.math import reduce_max, reduce_sum
 from gradtape.tensor import Tensor, Value, convert_to_tensor
@@ -157,11 +170,22 @@ def norm(
 
 
 __all__ = [
+    "cholesky_solve",
+    "eigh",
+    "eigvalsh",
     "einsum",
+    "expm",
     "eye",
+    "logdet",
+    "lstsq",
+    "matrix_rank",
     "matrix_transpose",
     "matvec",
     "norm",
+    "pinv",
+    "qr",
+    "slogdet",
+    "svd",
     "tensordot",
 ]
 __all__ += _export.export(globals(), "linalg")
