@@ -50,6 +50,14 @@ pub enum Error {
     DivisionByZero { position: usize },
     #[error("{message}: element {position} is {found}")]
     NotFinite { message: Box<str>, found: &'static str, position: usize },
+    #[error("matrix {position} is not invertible")]
+    NotInvertible { position: usize },
+    #[error(
+        "the Cholesky decomposition was not successful: matrix {position} is not positive definite"
+    )]
+    NotPositiveDefinite { position: usize },
+    #[error("the decomposition of matrix {position} was not successful")]
+    NotDecomposed { position: usize },
     #[error("{what} is malformed: {why}")]
     Malformed { what: Box<str>, why: Box<str> },
     #[error("there is no such command in this version")]
@@ -198,6 +206,13 @@ impl Error {
             Self::IndexOutOfRange { .. } => (OutOfRange, "INDEX_OUT_OF_RANGE", ""),
             Self::DivisionByZero { .. } => (InvalidArgument, "DIVISION_BY_ZERO", ""),
             Self::NotFinite { .. } => (InvalidArgument, "NOT_FINITE", ""),
+            Self::NotInvertible { .. } => (InvalidArgument, "NOT_INVERTIBLE", ""),
+            Self::NotPositiveDefinite { .. } => {
+                (InvalidArgument, "NOT_POSITIVE_DEFINITE", "add a small multiple of the identity")
+            }
+            Self::NotDecomposed { .. } => {
+                (InvalidArgument, "NOT_DECOMPOSED", "does it hold NaN or infinity?")
+            }
             Self::Malformed { .. } => (InvalidArgument, "MALFORMED", ""),
             Self::UnknownCommand => {
                 (Unimplemented, "UNKNOWN_COMMAND", "the client may be newer than the server")

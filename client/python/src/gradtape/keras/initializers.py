@@ -123,13 +123,12 @@ class OrthogonalInitializer(_Random):
         if len(shape) < 2:
             raise ValueError(f"The tensor to initialize must be at least 2D, got {shape=}")
         rows, columns = math.prod(shape[:-1]), shape[-1]
-        # A few numbers, once: NumPy decomposes the server's random matrix.
         tall = self._normal((max(rows, columns), min(rows, columns)), 0.0, 1.0, tf.float32)
-        q, r = np.linalg.qr(tall.numpy())
+        q, r = tf.linalg.qr(tall)
         # Uniform among all orthogonal matrices (Mezzadri 2006).
-        q = q * np.sign(np.diag(r))
-        q = (q if rows >= columns else q.T) * self.gain
-        return tf.constant(q.reshape(tuple(shape)).astype((dtype or tf.float32).as_numpy_dtype))
+        q = q * tf.sign(tf.linalg.diag_part(r))
+        q = (q if rows >= columns else tf.transpose(q)) * self.gain
+        return tf.cast(tf.reshape(q, shape), dtype or tf.float32)
 
 
 Orthogonal = OrthogonalInitializer
