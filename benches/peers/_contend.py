@@ -1,8 +1,9 @@
 """How a contender of the Python side talks with the bench that started it.
 
-The bench starts one process for each contender: `python with_torch.py seed torch-eager`. When the contender has warmed up
-it prints one line of JSON about itself; for each line on standard input it then takes one sample and prints it, a JSON
-object of values by row. So samples of all contenders alternate, and no sample pays for an import.
+The bench starts one process for each contender: `python with_torch.py seed torch-eager`. When the
+contender has warmed up it prints one line of JSON about itself; for each line on standard input it
+then takes one sample and prints it, a JSON object of values by row. So samples of all contenders
+alternate, and no sample pays for an import.
 """
 
 import dataclasses
@@ -56,7 +57,7 @@ def timed(row, work, per=1.0):
 
 
 def training(step, read, quick, note):
-    """A contender that trains: `step(i)` trains on batch `i` and `read` waits for the loss that it returned."""
+    """A contender that trains: `step(i)` trains on batch `i`, and `read` waits for its loss."""
     outcome = [read(step(i)) for i in range(5)]
     steps = 10 if quick else 50
 

@@ -1,4 +1,7 @@
-"""Programs in TensorFlow's and Keras's names. `tf` is TensorFlow or gradtape: the program is the same."""
+"""Programs in TensorFlow's and Keras's names.
+
+`tf` is TensorFlow or gradtape: the program is the same.
+"""
 
 import numpy as np
 
@@ -73,7 +76,7 @@ def gpt_model(tf):
     """The model with its first values."""
     layers = tf.keras.layers
     width, heads = _models.GPT["width"], _models.GPT["heads"]
-    normalization = dict(epsilon=_models.LAYER_NORM_EPSILON)
+    normalization = {"epsilon": _models.LAYER_NORM_EPSILON}
 
     class Block(layers.Layer):
         """Attention and two dense layers, each added to what came in."""
@@ -140,7 +143,7 @@ def assign(weights, values, reshape=False):
 
 
 def trained(tf, make, quick, note, as_gradient=None):
-    """Measures the steps of a training loop of one's own; `as_gradient` is applied to each gradient."""
+    """Measures a training loop of one's own; `as_gradient` is applied to each gradient."""
     model, batches = make(tf)
     batches = [(tf.constant(x), tf.constant(y)) for x, y in batches]
     loss_of = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)

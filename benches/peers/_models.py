@@ -1,7 +1,8 @@
-"""The models' parameters and data, the same numbers in every language (`benches/src/ours/numbers.rs` has the twin).
+"""The models' parameters and data, the same numbers in every language.
 
-Weights are uniform between plus and minus one over the root of the fan-in, biases zero, gains one. The numbers come from
-the position of an element by a hash (MurmurHash3's finaliser), so no file has to travel.
+Weights are uniform between plus and minus one over the root of the fan-in, biases zero, gains one.
+The numbers come from the position of an element by a hash (MurmurHash3's finaliser), so no file has
+to travel. The twin of this module is `benches/src/ours/numbers.rs`.
 """
 
 import math
@@ -40,7 +41,7 @@ def classes(salt, shape, count):
 
 
 def parameters(specification):
-    """First values: a specification is a list of (shape, fan_in), where 0 stands for zeros and -1 for ones."""
+    """First values of (shape, fan_in) pairs, where 0 stands for zeros and -1 for ones."""
     values = []
     for salt, (shape, fan_in) in enumerate(specification, start=1):
         if fan_in > 0:
@@ -78,10 +79,10 @@ def cnn_batches():
 
 
 def gpt():
-    """Token and position table; the blocks, twelve each; the last gain and offset; kernel and bias of the head.
+    """Both tables; the blocks, twelve each; gain and offset; kernel and bias of the head.
 
-    A block: gain and offset, kernel and bias of queries, keys and values together, kernel and bias of the output, gain
-    and offset, kernel and bias of the wide and of the narrow layer.
+    A block: gain and offset, kernel and bias of queries, keys and values together, kernel and bias
+    of the output, gain and offset, kernel and bias of the wide and of the narrow layer.
     """
     w, v, n = GPT["width"], GPT["characters"], GPT["length"]
     norm = [((w,), -1), ((w,), 0)]

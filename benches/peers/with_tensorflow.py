@@ -15,9 +15,12 @@ import _keras
 
 
 def seed_remote(quick):
-    """The eager loop on another process's TensorFlow, which is what a tape as a service was until now."""
+    """The eager loop on another process's TensorFlow: a tape as a service, until now."""
     server = subprocess.Popen(
-        [sys.executable, __file__, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, __file__, "serve"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     tf.config.experimental_connect_to_host(server.stdout.readline().strip())
     device = tf.device("/job:worker/replica:0/task:0/device:CPU:0")
@@ -31,7 +34,9 @@ def seed_remote(quick):
     with device:
         outcome = _keras.seed_loop(tf)
     note = f"warm-up {1000 + steps} steps; a sample is {steps} steps, scaled to 1000"
-    contender = _contend.Contender(_contend.timed("1000 steps", work, per=steps / 1000), outcome, note)
+    contender = _contend.Contender(
+        _contend.timed("1000 steps", work, per=steps / 1000), outcome, note
+    )
     contender.server = server
     return contender
 
@@ -87,8 +92,8 @@ def seed_function(whole_loop, quick):
 def model(make, quick):
     """A model, trained by a traced step."""
     note = f"default threads ({os.cpu_count()} cores), batches resident"
-    # Of rows that a batch uses twice, Keras on TensorFlow would square each gradient instead of their sum, and so take
-    # another step than anybody else.
+    # Of rows that a batch uses twice, Keras on TensorFlow would square each gradient instead of
+    # their sum, and so take another step than anybody else.
     return _keras.trained(tf, make, quick, note, as_gradient=tf.convert_to_tensor)
 
 

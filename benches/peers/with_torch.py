@@ -91,9 +91,7 @@ def cnn(quick):
         x = F.max_pool2d(F.relu(F.conv2d(x, k2, b2, padding=1)), 2)
         return F.linear(x.flatten(1), w, b)
 
-    batches = [
-        (x.permute(0, 3, 1, 2).contiguous(), y) for x, y in resident(_models.cnn_batches())
-    ]
+    batches = [(x.permute(0, 3, 1, 2).contiguous(), y) for x, y in resident(_models.cnn_batches())]
     return trained([kernels[0], b1, kernels[1], b2, w.contiguous(), b], batches, forward, quick)
 
 
@@ -179,7 +177,10 @@ def ops(quick):
 
 
 def machine(quick):
-    """What the machine can do: the rate of a large product and of a large copy, reading and writing counted."""
+    """What the machine can do: the rates of a large product and of a large copy.
+
+    Of the copy, reading and writing count.
+    """
     n, bytes_ = 2048, 256 << 20
     x = torch.rand(n, n)
     source = torch.ones(bytes_ // 4)

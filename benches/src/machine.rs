@@ -1,7 +1,8 @@
 //! Where and of what a measurement was taken.
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, thread, time::Duration};
 
+use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 
 use crate::results::Machine;
@@ -19,6 +20,27 @@ pub(crate) fn describe() -> Machine {
         memory: field("/proc/meminfo", "MemTotal").unwrap_or_else(unknown),
         system: printed("uname", &["-sr"]),
     }
+}
+
+/// A larger share of the machine in use by others spoils a run: peers that wait for each other's threads suffer first.
+pub(crate) const BUSY: f64 = 0.05;
+
+/// The share of all cores that is in use, over a second.
+pub(crate) fn busy() -> Result<f64> {
+    let before = times()?;
+    thread::sleep(Duration::from_secs(1));
+    let after = times()?;
+    let [idle, all] = [after.0 - before.0, after.1 - before.1];
+    Ok(1.0 - idle / all.max(1.0))
+}
+
+/// Ticks since the start that all cores were idle, and all their ticks.
+fn times() -> Result<(f64, f64)> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().context("the system does not say what its cores do")?;
+    let ticks: Vec<f64> = line.split_ascii_whitespace().skip(1).flat_map(str::parse).collect();
+    // Idle, and waiting for a disk.
+    Ok((ticks.iter().skip(3).take(2).sum(), ticks.iter().sum()))
 }
 
 /// The commit that is measured; with a plus where the tree differs from it.

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, path::Path};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    report,
+    machine, report,
     results::{Measured, Results},
 };
 
@@ -51,6 +51,9 @@ fn section(text: &mut String, results: &Results) -> Result<()> {
     let versions: Vec<_> =
         results.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     writeln!(text, "With {}.\n", versions.join(", "))?;
+    if results.busy > machine::BUSY {
+        writeln!(text, "{}\n", report::warning(results))?;
+    }
     match &results.disagreement {
         Some(disagreement) => writeln!(text, "Nothing is compared: {disagreement}.\n")?,
         None => table(text, &report::comparison_rows(&report::comparisons(bench, results)))?,

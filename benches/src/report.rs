@@ -1,6 +1,7 @@
 //! What a person reads: medians with their spread, ratios, goals and whether they are met.
 
 use crate::{
+    machine,
     ours::ops::Work,
     results::{Measured, Results, quantile},
     table::{BENCHES, Bench, Bound, Goal, Unit},
@@ -41,6 +42,9 @@ pub(crate) fn print(bench: &Bench, results: &Results) {
             println!("{line}");
         }
     }
+    if results.busy > machine::BUSY {
+        println!("\n{}", warning(results));
+    }
     if let Some(disagreement) = &results.disagreement {
         println!("\nNothing is compared: {disagreement}");
         return;
@@ -55,6 +59,14 @@ pub(crate) fn print(bench: &Bench, results: &Results) {
     if results.quick {
         println!("\nA quick run: it shows that the bench works, and no more.");
     }
+}
+
+/// What to say of a run on a machine that was not quiet.
+pub(crate) fn warning(results: &Results) -> String {
+    format!(
+        "Other work used {:.0} % of the machine just before: these numbers prove nothing.",
+        100.0 * results.busy
+    )
 }
 
 /// A header and a row for each contender's row: median, and the quartiles around it.
@@ -276,8 +288,9 @@ mod tests {
             date: String::new(),
             commit: String::new(),
             command: String::new(),
-            machine: crate::machine::describe(),
+            machine: machine::describe(),
             versions: [].into(),
+            busy: 0.0,
             quick: false,
             disagreement: None,
             contenders: vec![

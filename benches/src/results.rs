@@ -25,6 +25,8 @@ pub(crate) struct Results {
     pub(crate) machine: Machine,
     /// Of what else: versions by name.
     pub(crate) versions: BTreeMap<String, String>,
+    /// Share of the machine's cores that others used just before: above a few per cent nothing can be trusted.
+    pub(crate) busy: f64,
     /// Whether it was a quick run, which proves nothing.
     pub(crate) quick: bool,
     /// Whose outcome differs from whose, if so; then nothing is compared.

@@ -41,6 +41,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
 
 fn measure(bench: &Bench, args: &RunArgs) -> Result<Results> {
     println!("\n=== {}: {} ===", bench.name, bench.about);
+    let busy = machine::busy()?;
     let server = Server::start(&args.server, &[])?;
     let mut running = Vec::new();
     let mut versions = BTreeMap::new();
@@ -76,6 +77,7 @@ fn measure(bench: &Bench, args: &RunArgs) -> Result<Results> {
         command: format!("cargo xtask bench {}", bench.name),
         machine: machine::describe(),
         versions,
+        busy,
         quick: args.quick,
         disagreement: disagreement(&contenders, bench.tolerance),
         contenders,

@@ -320,6 +320,17 @@ mod tests {
     }
 
     #[test]
+    fn contenders_in_python_are_in_their_script() {
+        let peers = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+        for contender in BENCHES.iter().flat_map(|bench| bench.contenders) {
+            if let Program::Python(script) = contender.program {
+                let text = std::fs::read_to_string(peers.join(script)).unwrap();
+                assert!(text.contains(&format!(", \"{}\")", contender.name)), "{}", contender.name);
+            }
+        }
+    }
+
+    #[test]
     fn our_contenders_in_rust_exist_and_no_others() {
         let mut listed: Vec<(&str, &str)> = BENCHES
             .iter()

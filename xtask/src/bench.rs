@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use xshell::cmd;
 
-use crate::context::Context;
+use crate::{context::Context, parts::python};
 
-/// Who is compared with, from PyPI. Pinned, so that a result names what it was taken against.
+/// Who is compared with, from `PyPI`. Pinned, so that a result names what it was taken against.
 const PEERS: &[&str] = &["tensorflow-cpu==2.21.0", "torch==2.15.0", "jax==0.10.2"];
 
 #[derive(Debug, Args)]
@@ -53,7 +53,7 @@ pub(crate) fn run(context: &Context, args: &BenchArgs) -> Result<ExitCode> {
     }
     println!("installing the peers, unless they are there; they are several gigabytes");
     context.install_once(&bin, "peers", PEERS)?;
-    context.install_once(&bin, "client", &["--editable", "client/python"])?;
+    python::install(context, &bin, "")?;
 
     let (server, python, peers) =
         (release.join("gradtape"), bin.join("python"), folder.join("peers"));

@@ -19,7 +19,7 @@ use tonic_prost::ProstCodec;
 
 use super::{
     Contender, Setting,
-    bare::{self, Answers, BareClient, Raw},
+    bare::{self, Answers, Raw},
     seconds,
 };
 use crate::results::Values;
@@ -55,14 +55,14 @@ pub(super) fn stream(setting: &Setting) -> Result<Contender> {
     })
 }
 
-/// The bare service, in this process.
+/// The bare service, in this process, which spares it the switches between two.
 pub(super) fn bare(setting: &Setting) -> Result<Contender> {
     let mut pipes = Vec::new();
     let answers = Answers { bytes: ANSWER_BYTES, count: 0 };
-    let address = setting.runtime.block_on(bare::start(answers))?;
+    let endpoint = setting.runtime.block_on(bare::start(answers))?;
     for _ in 0..STREAMS.iter().copied().max().unwrap_or(1) {
         let open = async {
-            let mut client = BareClient::connect(format!("http://{address}")).await?;
+            let mut client = bare::connect(&endpoint).await?;
             let (requests, receiver) = mpsc::channel(IN_FLIGHT);
             let answers = client.exchange(ReceiverStream::new(receiver)).await?.into_inner();
             let commands = multiplications(1 << 40, 2 << 40);

@@ -1,6 +1,6 @@
 //! The least memory with which a session can train a model, found by trying, against the sum of what must live.
 
-use std::{env, path::Path};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use gradtape_client::{Error, Session};
@@ -27,14 +27,14 @@ const ELEMENT: i64 = 4;
 pub(super) fn session(_: &Setting) -> Result<Contender> {
     let note = "bisection of the server's --session-memory over three steps with one batch; must live: variables, both \
                 moments, and the larger of what the backward pass reads and of all gradients";
-    let sample = |setting: &Setting| {
-        let program = env::var("GRADTAPE_SERVER").context("GRADTAPE_SERVER names no program")?;
+    let program = Setting::program()?;
+    let sample = move |setting: &Setting| {
         let mut values = Values::new();
         for (name, model) in MODELS {
             let parameters = models::parameter_elements(model);
             let live = ELEMENT * (3 * parameters + (model.remembered)().max(parameters));
             let live = u64::try_from(live).context("shapes are positive")?;
-            let needed = needed(setting, Path::new(&program), model, live)?;
+            let needed = needed(setting, &program, model, live)?;
             #[expect(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
             let (live, needed) = (live as f64, needed as f64);
             values.insert(format!("{name}: must live"), live);

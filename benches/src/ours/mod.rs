@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     env,
     io::{BufRead as _, Write as _},
+    path::PathBuf,
     time::Instant,
 };
 
@@ -23,8 +24,14 @@ mod seed;
 mod sessions;
 mod tensors;
 
+/// Warms a contender up.
+type WarmUp = fn(&Setting) -> Result<Contender>;
+
+/// Takes a sample.
+type Sample = Box<dyn FnMut(&Setting) -> Result<Values>>;
+
 /// Every contender: bench, name, and what warms it up.
-pub(crate) const CONTENDERS: &[(&str, &str, fn(&Setting) -> Result<Contender>)] = &[
+pub(crate) const CONTENDERS: &[(&str, &str, WarmUp)] = &[
     ("seed", "rust-eager", seed::eager),
     ("mlp", "rust-eager", |setting| models::eager(setting, models::MLP)),
     ("cnn", "rust-eager", |setting| models::eager(setting, models::CNN)),
@@ -48,7 +55,7 @@ pub(crate) struct Setting {
 
 /// Something to measure, warmed up.
 pub(crate) struct Contender {
-    sample: Box<dyn FnMut(&Setting) -> Result<Values>>,
+    sample: Sample,
     outcome: Vec<f64>,
     note: String,
 }
@@ -67,6 +74,12 @@ impl Setting {
     fn address() -> Result<String> {
         let address = env::var("GRADTAPE_ADDRESS").context("GRADTAPE_ADDRESS names no server")?;
         Ok(format!("http://{address}"))
+    }
+
+    /// The server's program, for benches that need servers of their own.
+    fn program() -> Result<PathBuf> {
+        let program = env::var_os("GRADTAPE_SERVER").context("GRADTAPE_SERVER names no program")?;
+        Ok(program.into())
     }
 
     /// A session on the bench's server.

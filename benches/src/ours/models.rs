@@ -191,7 +191,7 @@ fn gpt(p: &[Variable], ids: &Tensor) -> Tensor {
 
 fn gpt_block(x: &Tensor, p: &[Variable]) -> Tensor {
     let qkv = norm(x, &p[0], &p[1]).matmul(&p[2]) + &p[3];
-    let apart = Split { axis: -1, ..Default::default() };
+    let apart = Split { axis: -1 };
     let heads = |x: &Tensor| {
         let swap = Transpose { perm: vec![0, 2, 1, 3] };
         x.reshape([16, 64, 4, 16]).transpose_with(swap)

@@ -2,7 +2,7 @@
 
 use gradtape_client::TensorData;
 
-/// A pseudo-random number by its place: MurmurHash3's finaliser.
+/// A pseudo-random number by its place: the finaliser of `MurmurHash3`.
 pub(super) fn hashed(salt: u32, place: u32) -> u32 {
     let mut h = place.wrapping_add(salt.wrapping_mul(0x9E37_79B9));
     h ^= h >> 16;

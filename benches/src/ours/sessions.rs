@@ -1,6 +1,6 @@
 //! Many sessions on one server: what an idle one costs, and how long a step takes when many train at once.
 
-use std::{env, path::Path, time::Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use gradtape_client::Session;
@@ -21,14 +21,14 @@ const ACTIVE: usize = 64;
 
 /// A server of its own for each sample: memory that a server once had it does not give back.
 pub(super) fn sessions(setting: &Setting) -> Result<Contender> {
+    let program = Setting::program()?;
     let steps = if setting.quick { 20 } else { 200 };
     let note = format!(
         "idle: a session with one variable, by unary calls, after 16 others warmed the server up; \
          active: {ACTIVE} clients, {steps} steps each of the tutorial's loop, reading a weight after every step"
     );
     let sample = move |setting: &Setting| {
-        let program = env::var("GRADTAPE_SERVER").context("GRADTAPE_SERVER names no program")?;
-        let server = Server::start(Path::new(&program), &["--max-sessions", "2000"])?;
+        let server = Server::start(&program, &["--max-sessions", "2000"])?;
         let address = format!("http://{}", server.address);
         let idle = setting.runtime.block_on(idle(&server, &address))?;
         let mut times = setting.runtime.block_on(active(&address, steps))?;

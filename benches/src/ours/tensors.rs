@@ -9,7 +9,7 @@ use gradtape_client::{DType, Spec, TensorData};
 
 use super::{
     Contender, Setting,
-    bare::{self, Answers, BareClient, Raw},
+    bare::{self, Answers, Raw},
 };
 use crate::results::Values;
 
@@ -42,8 +42,8 @@ pub(super) fn client(setting: &Setting) -> Result<Contender> {
 pub(super) fn bare(setting: &Setting) -> Result<Contender> {
     let answers = Answers { bytes: CHUNK, count: BYTES / CHUNK };
     let mut client = setting.runtime.block_on(async {
-        let address = bare::start(answers).await?;
-        Ok::<_, anyhow::Error>(BareClient::connect(format!("http://{address}")).await?)
+        let endpoint = bare::start(answers).await?;
+        bare::connect(&endpoint).await
     })?;
     let chunk = Raw::of(vec![1; CHUNK]);
     let mut sample = move |setting: &Setting| {

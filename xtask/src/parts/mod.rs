@@ -10,7 +10,7 @@ use crate::{
 
 pub(crate) mod instructions;
 pub(crate) mod proto;
-mod python;
+pub(crate) mod python;
 mod readme;
 mod rust;
 mod supply;
