@@ -42,7 +42,7 @@ def seed(whole_loop, quick):
         for _ in range(runs):
             work()
 
-    note = f"warm-up 1000 steps with compilation; a sample is the mean of {runs} runs"
+    note = f"warm-up 1000 steps with compilation; a sample is the mean of {runs} run(s)"
     return _contend.Contender(_contend.timed("1000 steps", repeated, per=runs), outcome, note)
 
 

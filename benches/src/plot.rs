@@ -34,6 +34,8 @@ const NAMES: i32 = 12;
 const BARS: i32 = 190;
 const LONGEST: i32 = 330;
 
+const LEGEND: &str = "Medians of samples in turn, on a logarithmic scale; ours / theirs is our best divided by theirs.";
+
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// A bar: name, whose it is, the median, and our best divided by it.
@@ -57,7 +59,7 @@ pub(crate) fn write(all: &[Results], folder: &Path) -> Result<()> {
     if panels.is_empty() {
         return Ok(());
     }
-    let height: i32 = panels.iter().map(|(_, bars)| height_of(bars)).sum::<i32>() + NAMES;
+    let height: i32 = panels.iter().map(|(_, bars)| height_of(bars)).sum::<i32>() + TITLE;
     let path = folder.join("results.svg");
     let size = (WIDTH.unsigned_abs(), height.unsigned_abs());
     let area = SVGBackend::new(&path, size).into_drawing_area();
@@ -67,6 +69,7 @@ pub(crate) fn write(all: &[Results], folder: &Path) -> Result<()> {
         draw(&area, top, bench.about, bars)?;
         top += height_of(bars);
     }
+    text(&area, LEGEND, (NAMES, top + 12), 13)?;
     area.present().map_err(|error| anyhow!("write {}: {error}", path.display()))
 }
 
@@ -102,11 +105,7 @@ fn bars(results: &Results, row: &str) -> Vec<Bar> {
 
 fn draw(area: &Area<'_>, top: i32, title: &str, bars: &[Bar]) -> Result<()> {
     let failed = |error| anyhow!("draw: {error}");
-    let text = |text: String, place: (i32, i32), size: i32| {
-        let style = ("sans-serif", size).into_font().color(&INK);
-        area.draw(&Text::new(text, place, style)).map_err(|error| anyhow!("draw: {error}"))
-    };
-    text(title.to_owned(), (NAMES, top + 12), 15)?;
+    text(area, title, (NAMES, top + 12), 15)?;
     let shortest = bars.iter().map(|bar| bar.seconds).fold(f64::INFINITY, f64::min);
     let longest = bars.iter().map(|bar| bar.seconds).fold(0.0, f64::max);
     // The shortest bar is a tenth of a decade long, so that it can be seen.
@@ -118,11 +117,16 @@ fn draw(area: &Area<'_>, top: i32, title: &str, bars: &[Bar]) -> Result<()> {
         let end = BARS + (share * f64::from(LONGEST)) as i32;
         let color = if bar.ours { OURS } else { THEIRS };
         area.draw(&Rectangle::new([(BARS, y), (end, y + BAR)], color.filled())).map_err(failed)?;
-        text(bar.name.clone(), (NAMES, y + 2), 13)?;
+        text(area, &bar.name, (NAMES, y + 2), 13)?;
         let ratio = report::show(Unit::Ratio, bar.ratio);
         let ratio = if bar.ours { String::new() } else { format!(", ours / theirs {ratio}") };
         let label = report::show(Unit::Seconds, bar.seconds) + &ratio;
-        text(label, (end + 6, y + 2), 13)?;
+        text(area, &label, (end + 6, y + 2), 13)?;
     }
     Ok(())
+}
+
+fn text(area: &Area<'_>, text: &str, place: (i32, i32), size: i32) -> Result<()> {
+    let style = ("sans-serif", size).into_font().color(&INK);
+    area.draw(&Text::new(text, place, style)).map_err(|error| anyhow!("draw: {error}"))
 }
