@@ -104,7 +104,7 @@ fn main() -> Result<ExitCode> {
 fn run_tests(args: &TestArgs, ci: bool) -> Result<ExitCode> {
     if args.list {
         for part in parts::ALL {
-            println!("{:<10} {}", part.name, part.about);
+            println!("{:<12} {}", part.name, part.about);
         }
         return Ok(ExitCode::SUCCESS);
     }
