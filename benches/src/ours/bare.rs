@@ -6,10 +6,9 @@ use anyhow::Result;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Request, Response, Status, Streaming,
-    transport::{Channel, Endpoint, Server},
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 
 mod service {
@@ -87,7 +86,7 @@ impl Bare for Answers {
     }
 }
 
-/// Starts the service on a free port, with the window sizes of our server.
+/// Starts the service on a free port, with our server's window sizes and, as there, without Nagle's delay.
 pub(super) async fn start(answers: Answers) -> Result<Endpoint> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
@@ -95,7 +94,7 @@ pub(super) async fn start(answers: Answers) -> Result<Endpoint> {
         .initial_stream_window_size(64 << 10)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .add_service(BareServer::new(answers))
-        .serve_with_incoming(TcpListenerStream::new(listener));
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
     tokio::spawn(server);
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
     Ok(endpoint
