@@ -1,5 +1,5 @@
 //! Repository tasks: `cargo xtask test` runs every test there is, `cargo xtask generate` rewrites what is derived from
-//! the op table.
+//! the op table, `cargo xtask bench` measures.
 //!
 //! Nothing here is shipped. Whatever a task needs beyond Rust, git and Python it installs below `target/`.
 #![expect(clippy::print_stdout, reason = "a command-line tool talks to its user")]
@@ -7,10 +7,11 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{context::Context, test::Selection};
+use crate::{bench::BenchArgs, context::Context, test::Selection};
 
+mod bench;
 mod context;
 mod generate;
 mod parts;
@@ -38,8 +39,27 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Accepts the schema as it is as the one that later schemas must not break. Done at a release.
-    Baseline,
+    /// Measures, against TensorFlow, PyTorch, JAX and bare transports; writes target/bench/NAME.json.
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench --list\n  cargo xtask bench seed mlp\n  \
+                            cargo xtask bench ops --quick\n  cargo xtask bench && cargo xtask bench --record"
+    )]
+    Bench(BenchArgs),
+    /// Accepts something as it is as what later versions are compared with.
+    Baseline {
+        /// What to accept.
+        #[arg(value_enum, default_value_t)]
+        what: Baseline,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Baseline {
+    /// The schema, which later ones must not break. Done at a release.
+    #[default]
+    Schema,
+    /// The instruction counts of the hot paths.
+    Instructions,
 }
 
 #[derive(Debug, Args)]
@@ -69,8 +89,13 @@ fn main() -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Task::Baseline => {
-            parts::proto::write_baseline(&Context::new(ci_variable)?)?;
+        Task::Bench(args) => bench::run(&Context::new(ci_variable)?, &args),
+        Task::Baseline { what } => {
+            let context = Context::new(ci_variable)?;
+            match what {
+                Baseline::Schema => parts::proto::write_baseline(&context)?,
+                Baseline::Instructions => parts::instructions::write_baseline(&context)?,
+            }
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -79,7 +104,7 @@ fn main() -> Result<ExitCode> {
 fn run_tests(args: &TestArgs, ci: bool) -> Result<ExitCode> {
     if args.list {
         for part in parts::ALL {
-            println!("{:<10} {}", part.name, part.about);
+            println!("{:<12} {}", part.name, part.about);
         }
         return Ok(ExitCode::SUCCESS);
     }

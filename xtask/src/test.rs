@@ -78,7 +78,7 @@ fn summarise(lines: &[Line]) -> bool {
                 ("skipped", format!("  {why}"))
             }
         };
-        println!("{:<10} {word:<8} {:>7.1} s{remark}", part.name, took.as_secs_f64());
+        println!("{:<12} {word:<8} {:>7.1} s{remark}", part.name, took.as_secs_f64());
     }
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     failed == 0

@@ -8,8 +8,9 @@ use crate::{
     generate,
 };
 
+pub(crate) mod instructions;
 pub(crate) mod proto;
-mod python;
+pub(crate) mod python;
 mod readme;
 mod rust;
 mod supply;
@@ -41,6 +42,11 @@ pub(crate) const ALL: &[Part] = &[
     Part { name: "doctests", about: "the examples in the documentation", run: rust::doctests },
     Part { name: "deny", about: "licences, sources and bans of dependencies", run: supply::run },
     Part { name: "proto", about: "buf lint, and nothing breaks the baseline", run: proto::run },
+    Part {
+        name: "instructions",
+        about: "instruction counts of the hot paths; a rise is printed",
+        run: instructions::run,
+    },
     Part { name: "python", about: "ruff and pytest of the Python client", run: python::run },
     Part { name: "readme", about: "the snippets of README.md", run: readme::run },
 ];

@@ -18,6 +18,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "gradtape-tests",
         &["gradtape-client", "gradtape-engine", "gradtape-proto", "gradtape-server"],
     ),
+    ("gradtape-bench", &["gradtape-client", "gradtape-engine", "gradtape-proto"]),
+    ("gradtape-instructions", &["gradtape-engine"]),
     ("xtask", &["gradtape-engine"]),
 ];
 
