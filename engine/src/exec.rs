@@ -11,8 +11,9 @@ use crate::{
     error::Error,
     graph::{Application, Program, Value, ValueId},
     half_precision::{copies, narrow, widen, widened},
+    kernels::block,
     ledger::Ledger,
-    op::{Arrays, Call, Cost, Kernel, OpDef, Run},
+    op::{Arrays, Call, Cost, Kernel, OpDef},
 };
 
 /// Most arithmetic operations of one application, about two minutes of one core's vector units.
@@ -53,11 +54,18 @@ pub fn infer(op: &'static OpDef, attrs: &Attrs, inputs: &[Aval]) -> Result<Avals
 
 /// What a call costs, with the copies that half precision needs.
 fn cost(call: &Call, outputs: &[Aval]) -> Cost {
+    let own = |call: &Call, outputs: &[Aval]| {
+        let mut cost = (call.op.cost)(call, outputs);
+        if let Kernel::Elementwise(_) = call.op.kernel {
+            cost.workspace += block::workspace(call.inputs, &outputs[0]);
+        }
+        cost
+    };
     if !call.inputs.iter().chain(outputs).any(|aval| aval.dtype.is_half()) {
-        return (call.op.cost)(call, outputs);
+        return own(call, outputs);
     }
     let inputs = widened(call.inputs);
-    let mut cost = (call.op.cost)(&Call { inputs: &inputs, ..*call }, &widened(outputs));
+    let mut cost = own(&Call { inputs: &inputs, ..*call }, &widened(outputs));
     let copies = copies(call.inputs).saturating_add(copies(outputs));
     cost.workspace = cost.workspace.saturating_add(copies);
     cost
@@ -75,49 +83,58 @@ pub fn run(
     let avals: Avals = inputs.iter().map(|tensor| tensor.aval()).collect();
     let outputs = infer(op, attrs, &avals)?;
     let call = Call { op, attrs, inputs: &avals };
-    match op.kernel {
-        Kernel::Run(kernel) => {
-            let workspace = ledger.reserve(cost(&call, &outputs).workspace)?;
-            let charges: SmallVec<[_; 1]> = outputs
-                .iter()
-                .map(|output| ledger.reserve(output.bytes()))
-                .collect::<Result<_, _>>()?;
-            let arrays: SmallVec<[&Array; 4]> =
-                inputs.iter().map(|tensor| tensor.array()).collect();
-            let results = if avals.iter().chain(&outputs).any(|aval| aval.dtype.is_half()) {
-                run_widened(kernel, &call, &outputs, &arrays)?
-            } else {
-                kernel(&call, &outputs, &arrays)?
-            };
-            drop(workspace);
-            for (result, output) in results.iter().zip(&outputs) {
-                debug_assert_eq!(
-                    result.aval(),
-                    *output,
-                    "{}: infer disagrees with the kernel",
-                    op.name
-                );
-            }
-            Ok(results
-                .into_iter()
-                .zip(charges)
-                .map(|(array, charge)| Tensor::paid(array, charge))
-                .collect())
+    if let Kernel::Alias = op.kernel {
+        return Ok(smallvec![inputs[0].reshaped(&outputs[0].shape)?]);
+    }
+    let workspace = ledger.reserve(cost(&call, &outputs).workspace)?;
+    let charges: SmallVec<[_; 1]> =
+        outputs.iter().map(|output| ledger.reserve(output.bytes())).collect::<Result<_, _>>()?;
+    let arrays: SmallVec<[&Array; 4]> = inputs.iter().map(|tensor| tensor.array()).collect();
+    let results = compute(&call, &outputs, &arrays)?;
+    drop(workspace);
+    Ok(results
+        .into_iter()
+        .zip(charges)
+        .map(|(array, charge)| Tensor::paid(array, charge))
+        .collect())
+}
+
+/// Runs the kernel of a call that is priced and paid for.
+fn compute(call: &Call, outputs: &[Aval], arrays: &[&Array]) -> Result<Arrays, Error> {
+    let results = if call.inputs.iter().chain(outputs).any(|aval| aval.dtype.is_half()) {
+        run_widened(call, outputs, arrays)?
+    } else {
+        kernel(call, outputs, arrays)?
+    };
+    for (result, output) in results.iter().zip(outputs) {
+        debug_assert_eq!(
+            result.aval(),
+            *output,
+            "{}: infer disagrees with the kernel",
+            call.op.name
+        );
+    }
+    Ok(results)
+}
+
+fn kernel(call: &Call, outputs: &[Aval], arrays: &[&Array]) -> Result<Arrays, Error> {
+    let name = call.op.name;
+    match call.op.kernel {
+        Kernel::Run(run) => run(call, outputs, arrays),
+        Kernel::Elementwise(blocks) => {
+            let dtype = call.inputs.first().unwrap_or(&outputs[0]).dtype;
+            let kernel =
+                blocks(dtype).ok_or(Error::UnsupportedDType { dtype, accepted: call.op.dtypes })?;
+            Ok(smallvec![block::run(kernel, call.attrs, &outputs[0], arrays)?])
         }
-        Kernel::Alias => Ok(smallvec![inputs[0].reshaped(&outputs[0].shape)?]),
-        Kernel::Composite(_) => {
-            Err(Error::bug(format!("{} is a composite and has no kernel", op.name)))
+        Kernel::Alias | Kernel::Composite(_) => {
+            Err(Error::bug(format!("{name} has no kernel of its own")))
         }
     }
 }
 
 /// Runs a kernel in `float32` where tensors are of half precision.
-fn run_widened(
-    kernel: Run,
-    call: &Call,
-    outputs: &[Aval],
-    inputs: &[&Array],
-) -> Result<Arrays, Error> {
+fn run_widened(call: &Call, outputs: &[Aval], inputs: &[&Array]) -> Result<Arrays, Error> {
     let wide: SmallVec<[_; 4]> =
         inputs.iter().map(|array| widen(array)).collect::<Result<_, _>>()?;
     let arrays: SmallVec<[&Array; 4]> = wide.iter().map(AsRef::as_ref).collect();
