@@ -7,7 +7,7 @@ use ndarray::{ArrayView2, ArrayViewMut2, LinalgScalar, ShapeBuilder, linalg::gen
 use crate::{
     array::buffer,
     error::Error,
-    kernels::{real::Number, window::Windows},
+    kernels::{lanes, real::Number, window::Windows},
 };
 
 /// Most bytes of copied windows at a time, if one window is not more.
@@ -187,8 +187,34 @@ impl Convolution {
         }
     }
 
+    /// Whether the elements of neighbouring cells follow on each other in memory.
+    fn has_runs(&self) -> bool {
+        self.groups == 1 && !self.windows.channels_first && self.windows.axes[2].dilation == 1
+    }
+
+    /// Calls `visit(elements of padding before, first element, elements, elements of padding after)` for each run of
+    /// neighbouring cells of each window of a block.
+    fn each_run(&self, block: Block, mut visit: impl FnMut(usize, usize, usize, usize)) {
+        let image_size = self.windows.positions() * self.inputs;
+        let (count, inputs) = (self.windows.count(), self.inputs);
+        for row in block.start..block.start + block.rows {
+            let image = row / count * image_size;
+            self.windows.each_run(row % count, |before, first, cells, after| {
+                visit(before * inputs, image + first * inputs, cells * inputs, after * inputs);
+            });
+        }
+    }
+
     /// Copies the windows of a block into rows.
     fn gather<T: Number>(&self, x: &[T], block: Block, patches: &mut Vec<T>) {
+        if self.has_runs() {
+            patches.clear();
+            return self.each_run(block, |before, start, count, after| {
+                patches.resize(patches.len() + before, T::ZERO);
+                patches.extend_from_slice(&x[start..start + count]);
+                patches.resize(patches.len() + after, T::ZERO);
+            });
+        }
         let layout = self.windows.layout(self.windows.positions(), self.groups * self.inputs);
         patches.clear();
         self.each_cell(block, |start| match start {
@@ -204,6 +230,14 @@ impl Convolution {
 
     /// Adds the rows of a block to where `gather` takes them from.
     fn scatter<T: Number>(&self, patches: &[T], block: Block, x: &mut [T]) {
+        if self.has_runs() {
+            let mut rest = patches;
+            return self.each_run(block, |before, start, count, after| {
+                let run = &rest[before..before + count];
+                lanes::update(&mut x[start..start + count], run, Number::add);
+                rest = &rest[before + count + after..];
+            });
+        }
         let layout = self.windows.layout(self.windows.positions(), self.groups * self.inputs);
         let mut cells = patches.chunks_exact(self.inputs);
         self.each_cell(block, |start| {

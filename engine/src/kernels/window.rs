@@ -131,6 +131,32 @@ impl Windows {
         }
     }
 
+    /// Calls `visit(padding before, first position, cells, padding after)` for each run of a window's cells along the last axis,
+    /// in row-major order. That axis must not be dilated; then the positions follow on each other.
+    pub(crate) fn each_run(
+        &self,
+        window: usize,
+        mut visit: impl FnMut(usize, usize, usize, usize),
+    ) {
+        let [depths, rows, columns] = &self.axes;
+        let place = self.place(window);
+        let inside = columns.cells(place[2]);
+        let first = columns.position(place[2], inside.start).unwrap_or(0);
+        let (before, count) = (inside.start.min(columns.size), inside.len());
+        for i in 0..depths.size {
+            let depth = depths.position(place[0], i);
+            for j in 0..rows.size {
+                match depth.zip(rows.position(place[1], j)) {
+                    Some((depth, row)) if count > 0 => {
+                        let start = (depth * rows.extent + row) * columns.extent + first;
+                        visit(before, start, count, columns.size - before - count);
+                    }
+                    _ => visit(columns.size, 0, 0, 0),
+                }
+            }
+        }
+    }
+
     /// Calls `visit(image, window, positions)` for each window, with the positions of the cells that are not padding, all
     /// in row-major order.
     pub(crate) fn each(&self, mut visit: impl FnMut(usize, usize, &[usize])) -> Result<(), Error> {
