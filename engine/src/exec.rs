@@ -14,6 +14,7 @@ use crate::{
     kernels::block,
     ledger::Ledger,
     op::{Arrays, Call, Cost, Kernel, OpDef},
+    plan,
 };
 
 /// Most arithmetic operations of one application, about two minutes of one core's vector units.
@@ -53,7 +54,7 @@ pub fn infer(op: &'static OpDef, attrs: &Attrs, inputs: &[Aval]) -> Result<Avals
 }
 
 /// What a call costs, with the copies that half precision needs.
-fn cost(call: &Call, outputs: &[Aval]) -> Cost {
+pub(crate) fn cost(call: &Call, outputs: &[Aval]) -> Cost {
     let own = |call: &Call, outputs: &[Aval]| {
         let mut cost = (call.op.cost)(call, outputs);
         if let Kernel::Elementwise(_) = call.op.kernel {
@@ -100,7 +101,7 @@ pub fn run(
 }
 
 /// Runs the kernel of a call that is priced and paid for.
-fn compute(call: &Call, outputs: &[Aval], arrays: &[&Array]) -> Result<Arrays, Error> {
+pub(crate) fn compute(call: &Call, outputs: &[Aval], arrays: &[&Array]) -> Result<Arrays, Error> {
     let results = if call.inputs.iter().chain(outputs).any(|aval| aval.dtype.is_half()) {
         run_widened(call, outputs, arrays)?
     } else {
@@ -158,6 +159,27 @@ pub trait Recorder {
         inputs: &[&Value],
         outputs: &[Tensor],
     ) -> SmallVec<[ValueId; 1]>;
+
+    /// Whether anything is done with what it hears. If not, a program may run as a plan, in which some of its values never
+    /// exist, and [`Recorder::name`] names its results.
+    fn hears(&self) -> bool {
+        true
+    }
+
+    /// A new identity for a result of a program of which nothing is heard.
+    fn name(&mut self) -> ValueId {
+        ValueId(0)
+    }
+}
+
+/// Bytes of its values for each application from which on a program is worth a plan that runs once. Making a plan takes
+/// about as long as going through so much memory.
+const WORTH_A_PLAN: u64 = 16 << 10;
+
+fn is_worth_a_plan(program: &Program) -> bool {
+    let slots = program.applications.iter().flat_map(|application| &application.outputs);
+    let bytes = slots.map(|&slot| program.avals[slot].bytes()).fold(0, u64::saturating_add);
+    bytes / WORTH_A_PLAN > program.applications.len() as u64
 }
 
 /// Runs what a program needs for the given slots, and frees every intermediate value after its last use.
@@ -171,6 +193,15 @@ pub fn run_program(
     wanted: &[usize],
     recorder: &mut dyn Recorder,
 ) -> Result<Vec<Value>, Error> {
+    if !recorder.hears() && is_worth_a_plan(&program) {
+        let plan = plan::Plan::compile(ledger, &program, wanted, plan::Passes::ALL)?;
+        // Another order may need more at one time.
+        if ledger.admit(plan.peak()).is_ok() {
+            drop(program);
+            let tensors = plan.run_once(ledger)?.into_iter();
+            return Ok(tensors.map(|tensor| Value { id: recorder.name(), tensor }).collect());
+        }
+    }
     let plan = Plan::new(&program, wanted);
     ledger.admit(plan.peak(&program))?;
     let mut values: Vec<Option<Value>> = vec![None; program.avals.len()];
