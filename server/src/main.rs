@@ -19,6 +19,11 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
+/// Tensors of a megabyte come and go with every step. The system's allocator gives such memory back and takes each page
+/// anew; this one keeps it for a while.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long a health check may take: below the interval of every orchestrator's probe.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
