@@ -16,11 +16,11 @@ pub(crate) struct Model {
     /// How many steps are timed unless it is said.
     pub steps: usize,
     /// Makes variables and data; gives one step.
-    pub build: fn(&mut Client) -> Step,
+    pub build: fn(&mut dyn Client) -> Step,
 }
 
 /// One training step.
-pub(crate) type Step = Box<dyn FnMut(&mut Client)>;
+pub(crate) type Step = Box<dyn FnMut(&mut dyn Client)>;
 
 pub(crate) const ALL: &[Model] = &[
     Model { name: "tutorial", steps: 1000, build: tutorial },
@@ -34,12 +34,12 @@ fn ints(values: &[i64]) -> Attr {
 }
 
 /// The loop of the tutorial: a line fitted to one point, two gradients and two updates a step.
-fn tutorial(client: &mut Client) -> Step {
+fn tutorial(client: &mut dyn Client) -> Step {
     let (w, b) = (client.variable(&[], 1.0), client.variable(&[], 1.0));
     let (x, y) = (client.floats(&[], 1.0), client.floats(&[], 1.0));
     client.optimizer("sgd");
     Box::new(move |client| {
-        let tape = client.open(false);
+        let tape = client.open();
         let product = client.op("multiply", &[w, x], vec![]);
         let guess = client.op("add", &[product, b], vec![]);
         let error = client.op("subtract", &[guess, y], vec![]);
@@ -48,24 +48,24 @@ fn tutorial(client: &mut Client) -> Step {
     })
 }
 
-fn dense(client: &mut Client, x: Handle, weights: Handle, bias: Handle) -> Handle {
+fn dense(client: &mut dyn Client, x: Handle, weights: Handle, bias: Handle) -> Handle {
     let product = client.op("matmul", &[x, weights], vec![]);
     client.op("add", &[product, bias], vec![])
 }
 
-fn mean_cross_entropy(client: &mut Client, labels: Handle, logits: Handle) -> Handle {
+fn mean_cross_entropy(client: &mut dyn Client, labels: Handle, logits: Handle) -> Handle {
     let each = client.op("sparse_softmax_cross_entropy_with_logits", &[labels, logits], vec![]);
     client.op("reduce_mean", &[each], vec![])
 }
 
 /// 784-128-10, batch 128.
-fn mlp(client: &mut Client) -> Step {
+fn mlp(client: &mut dyn Client) -> Step {
     let (x, labels) = (client.floats(&[128, 784], 1.0), client.classes(&[128], 10));
     let (w1, b1) = (client.variable(&[784, 128], 0.05), client.variable(&[128], 0.0));
     let (w2, b2) = (client.variable(&[128, 10], 0.1), client.variable(&[10], 0.0));
     client.optimizer("adam");
     Box::new(move |client| {
-        let tape = client.open(false);
+        let tape = client.open();
         let hidden = dense(client, x, w1, b1);
         let hidden = client.op("relu", &[hidden], vec![]);
         let logits = dense(client, hidden, w2, b2);
@@ -74,7 +74,7 @@ fn mlp(client: &mut Client) -> Step {
     })
 }
 
-fn convolve(client: &mut Client, x: Handle, filter: Handle, bias: Handle) -> Handle {
+fn convolve(client: &mut dyn Client, x: Handle, filter: Handle, bias: Handle) -> Handle {
     let y = client.op(
         "convolution",
         &[x, filter],
@@ -98,14 +98,14 @@ fn convolve(client: &mut Client, x: Handle, filter: Handle, bias: Handle) -> Han
 }
 
 /// Two 3x3 convolutions of 16 and 32 channels, each with a pool, and a dense layer; batch 64, 28x28.
-fn cnn(client: &mut Client) -> Step {
+fn cnn(client: &mut dyn Client) -> Step {
     let (x, labels) = (client.floats(&[64, 28, 28, 1], 1.0), client.classes(&[64], 10));
     let (f1, b1) = (client.variable(&[3, 3, 1, 16], 0.3), client.variable(&[16], 0.0));
     let (f2, b2) = (client.variable(&[3, 3, 16, 32], 0.1), client.variable(&[32], 0.0));
     let (w, b) = (client.variable(&[7 * 7 * 32, 10], 0.02), client.variable(&[10], 0.0));
     client.optimizer("adam");
     Box::new(move |client| {
-        let tape = client.open(false);
+        let tape = client.open();
         let y = convolve(client, x, f1, b1);
         let y = convolve(client, y, f2, b2);
         let flat = client.op("reshape", &[y], vec![("shape", ints(&[64, 7 * 7 * 32]))]);
@@ -130,14 +130,14 @@ struct Layer {
     down: (Handle, Handle),
 }
 
-fn pair(client: &mut Client, inputs: usize, outputs: usize) -> (Handle, Handle) {
+fn pair(client: &mut dyn Client, inputs: usize, outputs: usize) -> (Handle, Handle) {
     (client.variable(&[inputs, outputs], 0.1), client.variable(&[outputs], 0.0))
 }
 
-fn layer(client: &mut Client) -> Layer {
+fn layer(client: &mut dyn Client) -> Layer {
     let width = WIDTH as usize;
     let norm =
-        |client: &mut Client| (client.variable(&[width], 1.0), client.variable(&[width], 0.0));
+        |client: &mut dyn Client| (client.variable(&[width], 1.0), client.variable(&[width], 0.0));
     Layer {
         norms: [norm(client), norm(client)],
         queries: [(); 3].map(|()| pair(client, width, width)),
@@ -147,18 +147,18 @@ fn layer(client: &mut Client) -> Layer {
     }
 }
 
-fn normalize(client: &mut Client, x: Handle, (scale, offset): (Handle, Handle)) -> Handle {
+fn normalize(client: &mut dyn Client, x: Handle, (scale, offset): (Handle, Handle)) -> Handle {
     client.op("layer_normalization", &[x, scale, offset], vec![("epsilon", Attr::Double(1e-5))])
 }
 
 /// From `[batch * context, width]` to `[batch, heads, context, width / heads]`.
-fn heads(client: &mut Client, x: Handle) -> Handle {
+fn heads(client: &mut dyn Client, x: Handle) -> Handle {
     let shape = ints(&[BATCH, CONTEXT, HEADS, WIDTH / HEADS]);
     let x = client.op("reshape", &[x], vec![("shape", shape)]);
     client.op("transpose", &[x], vec![("perm", ints(&[0, 2, 1, 3]))])
 }
 
-fn block(client: &mut Client, x: Handle, layer: &Layer, nothing: Handle) -> Handle {
+fn block(client: &mut dyn Client, x: Handle, layer: &Layer, nothing: Handle) -> Handle {
     let y = normalize(client, x, layer.norms[0]);
     let [q, k, v] = layer.queries.map(|(weights, bias)| {
         let y = dense(client, y, weights, bias);
@@ -181,7 +181,7 @@ fn block(client: &mut Client, x: Handle, layer: &Layer, nothing: Handle) -> Hand
 }
 
 /// Two layers, 64 wide, 4 heads, context 64, batch 16.
-fn gpt(client: &mut Client) -> Step {
+fn gpt(client: &mut dyn Client) -> Step {
     let count = (BATCH * CONTEXT) as usize;
     let (vocabulary, width) = (VOCABULARY as usize, WIDTH as usize);
     let tokens = client.classes(&[count], VOCABULARY);
@@ -194,7 +194,7 @@ fn gpt(client: &mut Client) -> Step {
     let out = pair(client, width, vocabulary);
     client.optimizer("adam");
     Box::new(move |client| {
-        let tape = client.open(false);
+        let tape = client.open();
         let x = client.op("gather", &[embedding, tokens], vec![]);
         let x = client.op("reshape", &[x], vec![("shape", ints(&[BATCH, CONTEXT, WIDTH]))]);
         let x = client.op("add", &[x, places], vec![]);
