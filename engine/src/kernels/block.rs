@@ -16,6 +16,9 @@ use crate::{
     op::{BlockKernel, Lanes, LanesMut},
 };
 
+/// Most inputs of an elementwise op.
+pub(crate) const MAX_INPUTS: usize = 3;
+
 /// Elements of a block. Four kibibytes of `float32`: a dozen registers lie in a first-level cache of 48.
 pub(crate) const BLOCK: usize = 1024;
 
@@ -141,85 +144,97 @@ pub(crate) struct Chain {
 impl Chain {
     /// Bytes of the registers, and of the copies of inputs that broadcast.
     pub(crate) fn workspace(&self, inputs: usize) -> u64 {
-        let block = self.block() as u64;
+        let block = self.shape.elements().min(BLOCK) as u64;
         let registers: u64 = self.registers.iter().map(|dtype| dtype.size() as u64 * block).sum();
         registers.saturating_add((inputs as u64).saturating_mul(8 * block))
     }
 
-    fn block(&self) -> usize {
-        self.shape.elements().min(BLOCK)
-    }
-
     /// Runs the chain. An input may have any shape that broadcasts to the chain's.
     pub(crate) fn run(&self, inputs: &[&Array]) -> Result<SmallVec<[Array; 2]>, Error> {
-        let (count, block) = (self.shape.elements(), self.block());
-        if count == 0 {
-            return self.empty();
-        }
+        let count = self.shape.elements();
+        let cursors: SmallVec<[Option<Cursor>; 4]> =
+            inputs.iter().map(|array| Cursor::new(array.shape(), &self.shape)).collect();
+        let block = block_for(count, cursors.iter().flatten().filter_map(Cursor::period));
         let mut feeds: SmallVec<[Feed; 4]> = inputs
             .iter()
-            .map(|array| Feed::new(array, &self.shape, block))
+            .zip(cursors)
+            .map(|(array, cursor)| Feed::new(array, cursor, block))
             .collect::<Result<_, _>>()?;
-        let mut registers: SmallVec<[Elements; 8]> = self
+        let mut registers: SmallVec<[Register; 8]> = self
             .registers
             .iter()
-            .map(|&dtype| Elements::zeros(dtype, block))
-            .collect::<Result<_, _>>()?;
-        if count == block {
-            // One block: the registers themselves are the results.
-            self.block_through(&mut feeds, &mut registers, 0, count)?;
-            let mut results = SmallVec::new();
-            for &register in &self.outputs {
-                let elements = std::mem::replace(&mut registers[register], Elements::Bool(vec![]));
-                results.push(elements.into_array(&self.shape)?);
-            }
-            return Ok(results);
+            .enumerate()
+            .map(|(i, &dtype)| {
+                let stored = self.outputs.contains(&i);
+                let elements = if stored {
+                    Elements::empty(dtype, count)?
+                } else {
+                    Elements::zeros(dtype, block)?
+                };
+                Ok(Register { elements, stored })
+            })
+            .collect::<Result<_, Error>>()?;
+        for start in (0..count).step_by(block.max(1)) {
+            self.block_through(&mut feeds, &mut registers, start, block.min(count - start))?;
         }
-        let mut results: SmallVec<[Elements; 2]> = self
-            .outputs
-            .iter()
-            .map(|&register| Elements::empty(self.registers[register], count))
-            .collect::<Result<_, _>>()?;
-        for start in (0..count).step_by(block) {
-            let length = block.min(count - start);
-            self.block_through(&mut feeds, &mut registers, start, length)?;
-            for (result, &register) in results.iter_mut().zip(&self.outputs) {
-                result.append(&registers[register], length)?;
-            }
-        }
-        results.into_iter().map(|elements| elements.into_array(&self.shape)).collect()
-    }
-
-    /// The results where there is nothing to compute.
-    fn empty(&self) -> Result<SmallVec<[Array; 2]>, Error> {
-        let results = self.outputs.iter().map(|&register| self.registers[register]);
-        results.map(|dtype| Elements::empty(dtype, 0)?.into_array(&self.shape)).collect()
+        let taken = self.outputs.iter().map(|&register| {
+            let register = &mut registers[register].elements;
+            std::mem::replace(register, Elements::NONE).into_array(&self.shape)
+        });
+        taken.collect()
     }
 
     /// One block through all instructions.
     fn block_through(
         &self,
         feeds: &mut [Feed],
-        registers: &mut [Elements],
+        registers: &mut [Register],
         start: usize,
         length: usize,
     ) -> Result<(), Error> {
         feeds.iter_mut().try_for_each(|feed| feed.advance(length))?;
+        for register in registers.iter_mut().filter(|register| register.stored) {
+            register.elements.grow(start + length);
+        }
         for instruction in &self.instructions {
             // The register is taken out while its neighbours are read.
             let target = &mut registers[instruction.output];
-            let mut out = std::mem::replace(target, Elements::Bool(Vec::new()));
+            let stored = target.stored;
+            let mut out = std::mem::replace(&mut target.elements, Elements::NONE);
             {
-                let read = |source: &Source| match *source {
-                    Source::Input(i) => feeds[i].lanes(start, length),
-                    Source::Register(i) => registers[i].lanes(0, length),
-                };
-                let inputs: SmallVec<[Lanes; 3]> = instruction.inputs.iter().map(read).collect();
-                (instruction.kernel)(&instruction.attrs, &inputs, out.lanes_mut(length))?;
+                let mut inputs = [Lanes::Bool(&[]); MAX_INPUTS];
+                for (lanes, source) in inputs.iter_mut().zip(&instruction.inputs) {
+                    *lanes = match *source {
+                        Source::Input(i) => feeds[i].lanes(start, length),
+                        Source::Register(i) => registers[i].lanes(start, length),
+                    };
+                }
+                let inputs = &inputs[..instruction.inputs.len()];
+                let out = out.lanes_mut(if stored { start } else { 0 }, length);
+                (instruction.kernel)(&instruction.attrs, inputs, out)?;
             }
-            registers[instruction.output] = out;
+            registers[instruction.output].elements = out;
         }
         Ok(())
+    }
+}
+
+/// Elements of a block: as many whole periods of a broadcast input as fit, so that each block repeats the same ones.
+fn block_for(count: usize, periods: impl Iterator<Item = usize>) -> usize {
+    let longest = periods.filter(|period| (1..=BLOCK).contains(period)).max().unwrap_or(1);
+    count.min(BLOCK - BLOCK % longest)
+}
+
+/// What an instruction leaves: the current block, or all blocks so far of what is written to memory.
+#[derive(Debug)]
+struct Register {
+    elements: Elements,
+    stored: bool,
+}
+
+impl Register {
+    fn lanes(&self, start: usize, length: usize) -> Lanes<'_> {
+        self.elements.lanes(if self.stored { start } else { 0 }, length)
     }
 }
 
@@ -236,8 +251,11 @@ pub(crate) fn run(
         let lanes: SmallVec<[Lanes; 3]> =
             inputs.iter().map(|input| lanes_of(input)).collect::<Result<_, _>>()?;
         let mut result = Elements::zeros(out.dtype, elements)?;
-        kernel(attrs, &lanes, result.lanes_mut(elements))?;
+        kernel(attrs, &lanes, result.lanes_mut(0, elements))?;
         return result.into_array(&out.shape);
+    }
+    if inputs.len() > MAX_INPUTS {
+        return Err(Error::bug("an elementwise op of many inputs"));
     }
     let chain = Chain {
         shape: out.shape.clone(),
@@ -272,13 +290,14 @@ struct Feed<'a> {
 }
 
 impl<'a> Feed<'a> {
-    fn new(array: &'a Array, out: &Shape, block: usize) -> Result<Self, Error> {
-        let lanes = lanes_of(array)?;
-        if array.shape() == &out[..] {
-            return Ok(Self { array: lanes, copied: None });
-        }
-        let elements = Elements::zeros(array.dtype(), block)?;
-        Ok(Self { array: lanes, copied: Some((elements, Cursor::new(array.shape(), out))) })
+    fn new(array: &'a Array, cursor: Option<Cursor>, block: usize) -> Result<Self, Error> {
+        let copied = cursor
+            .map(|mut cursor| {
+                cursor.repeats = cursor.period().is_some_and(|period| block.is_multiple_of(period));
+                Ok((Elements::zeros(array.dtype(), block)?, cursor))
+            })
+            .transpose()?;
+        Ok(Self { array: lanes_of(array)?, copied })
     }
 
     /// Goes on to the next block.
@@ -312,12 +331,18 @@ struct Cursor {
     axes: SmallVec<[(usize, usize); 8]>,
     index: SmallVec<[usize; 8]>,
     offset: usize,
-    /// Whether the whole tensor is one element, which has been written already.
+    /// Whether every block has the same elements.
+    repeats: bool,
+    /// Whether a block has been written already.
     written: bool,
 }
 
 impl Cursor {
-    fn new(shape: &[usize], out: &Shape) -> Self {
+    /// Nothing, if the tensor has the larger shape already.
+    fn new(shape: &[usize], out: &Shape) -> Option<Self> {
+        if shape == &out[..] {
+            return None;
+        }
         let own = Shape::from(shape);
         let (strides, lead) = (own.strides(), out.len() - shape.len());
         let mut axes: SmallVec<[(usize, usize); 8]> = SmallVec::new();
@@ -335,20 +360,25 @@ impl Cursor {
             axes.push((1, 0));
         }
         let index = SmallVec::from_elem(0, axes.len());
-        Self { axes, index, offset: 0, written: false }
+        Some(Self { axes, index, offset: 0, repeats: false, written: false })
+    }
+
+    /// After how many elements the same ones come again, if that is so from beginning to end.
+    fn period(&self) -> Option<usize> {
+        match self.axes[..] {
+            [(_, 0)] => Some(1),
+            [(_, 0), (extent, 1)] => Some(extent),
+            _ => None,
+        }
     }
 
     /// Writes the next elements.
     fn fill<T: Copy>(&mut self, from: &[T], into: &mut [T]) {
-        let last = self.axes.len() - 1;
-        let (extent, stride) = self.axes[last];
-        if last == 0 && stride == 0 {
-            if !self.written {
-                into.fill(from[0]);
-                self.written = true;
-            }
+        if self.repeats && std::mem::replace(&mut self.written, true) {
             return;
         }
+        let last = self.axes.len() - 1;
+        let (extent, stride) = self.axes[last];
         let mut rest = into;
         while !rest.is_empty() {
             let count = rest.len().min(extent - self.index[last]);
@@ -398,6 +428,9 @@ fn lanes_of(array: &Array) -> Result<Lanes<'_>, Error> {
 }
 
 impl Elements {
+    /// Stands in for what is taken out.
+    const NONE: Self = Self::Bool(Vec::new());
+
     fn zeros(dtype: DType, count: usize) -> Result<Self, Error> {
         let mut elements = Self::empty(dtype, count)?;
         by_type!(Self, &mut elements, x => x.resize(count, Default::default()));
@@ -419,11 +452,9 @@ impl Elements {
         by_type!(Self, self, elements => Array::new(shape, elements))
     }
 
-    fn append(&mut self, block: &Self, length: usize) -> Result<(), Error> {
-        by_type!(Self, self, elements => {
-            elements.extend_from_slice(input(&[block.lanes(0, length)], 0)?);
-        });
-        Ok(())
+    /// Makes room for more elements, for which memory was reserved.
+    fn grow(&mut self, count: usize) {
+        by_type!(Self, self, elements => elements.resize(count, Default::default()));
     }
 
     fn lanes(&self, start: usize, length: usize) -> Lanes<'_> {
@@ -436,13 +467,13 @@ impl Elements {
         }
     }
 
-    fn lanes_mut(&mut self, length: usize) -> LanesMut<'_> {
+    fn lanes_mut(&mut self, start: usize, length: usize) -> LanesMut<'_> {
         match self {
-            Self::F32(x) => LanesMut::F32(&mut x[..length]),
-            Self::F64(x) => LanesMut::F64(&mut x[..length]),
-            Self::I32(x) => LanesMut::I32(&mut x[..length]),
-            Self::I64(x) => LanesMut::I64(&mut x[..length]),
-            Self::Bool(x) => LanesMut::Bool(&mut x[..length]),
+            Self::F32(x) => LanesMut::F32(&mut x[start..start + length]),
+            Self::F64(x) => LanesMut::F64(&mut x[start..start + length]),
+            Self::I32(x) => LanesMut::I32(&mut x[start..start + length]),
+            Self::I64(x) => LanesMut::I64(&mut x[start..start + length]),
+            Self::Bool(x) => LanesMut::Bool(&mut x[start..start + length]),
         }
     }
 }

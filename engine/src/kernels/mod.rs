@@ -9,6 +9,7 @@ pub(crate) mod gamma;
 pub(crate) mod lanes;
 pub(crate) mod matmul;
 pub(crate) mod order;
+pub(crate) mod panel;
 pub(crate) mod pool;
 pub(crate) mod real;
 pub(crate) mod reduce;

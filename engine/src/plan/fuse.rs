@@ -15,7 +15,7 @@ use crate::{
     error::Error,
     exec,
     graph::Application,
-    kernels::block::{Chain, Instruction, Source},
+    kernels::block::{Chain, Instruction, MAX_INPUTS, Source},
     op::{BlockKernel, Call, Cost, Kernel},
 };
 
@@ -78,7 +78,8 @@ impl Writer<'_> {
     fn kernel(&self, application: &Application) -> Option<BlockKernel> {
         let Kernel::Elementwise(blocks) = application.op.kernel else { return None };
         let mut slots = application.inputs.iter().chain(&application.outputs);
-        if slots.clone().any(|&slot| self.avals[slot].dtype.is_half()) {
+        let half = slots.clone().any(|&slot| self.avals[slot].dtype.is_half());
+        if half || application.inputs.len() > MAX_INPUTS {
             return None;
         }
         blocks(self.avals[*slots.next()?].dtype)
