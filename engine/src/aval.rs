@@ -13,8 +13,15 @@ pub const MAX_RANK: usize = 8;
 pub const MAX_ELEMENTS: usize = 64 << 20;
 
 /// The extents of a tensor, outermost first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct Shape(SmallVec<[usize; 4]>);
+
+impl Clone for Shape {
+    /// By one copy, where the derived one would go extent by extent. Every op clones a dozen shapes.
+    fn clone(&self) -> Self {
+        Self(SmallVec::from_slice(&self.0))
+    }
+}
 
 impl Shape {
     /// The shape of a scalar.
@@ -163,13 +170,13 @@ impl Deref for Shape {
 
 impl From<&[usize]> for Shape {
     fn from(dims: &[usize]) -> Self {
-        Self(dims.into())
+        Self(SmallVec::from_slice(dims))
     }
 }
 
 impl<const N: usize> From<[usize; N]> for Shape {
     fn from(dims: [usize; N]) -> Self {
-        Self(dims.as_slice().into())
+        Self(SmallVec::from_slice(&dims))
     }
 }
 

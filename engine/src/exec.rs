@@ -25,6 +25,15 @@ pub type Tensors = SmallVec<[Tensor; 1]>;
 
 /// Abstract values of an application's outputs, checked: everything passes here before it is recorded or run.
 pub fn infer(op: &'static OpDef, attrs: &Attrs, inputs: &[Aval]) -> Result<Avals, Error> {
+    Ok(price(op, attrs, inputs)?.0)
+}
+
+/// The same, and what the application costs.
+pub(crate) fn price(
+    op: &'static OpDef,
+    attrs: &Attrs,
+    inputs: &[Aval],
+) -> Result<(Avals, Cost), Error> {
     let fits = if op.variadic {
         inputs.len() + 1 >= op.inputs.len()
     } else {
@@ -46,11 +55,11 @@ pub fn infer(op: &'static OpDef, attrs: &Attrs, inputs: &[Aval]) -> Result<Avals
     for output in &outputs {
         output.shape.check()?;
     }
-    let flops = cost(&call, &outputs).flops;
-    if flops > MAX_FLOPS {
-        return Err(Error::CostTooHigh { flops, limit: MAX_FLOPS });
+    let cost = cost(&call, &outputs);
+    if cost.flops > MAX_FLOPS {
+        return Err(Error::CostTooHigh { flops: cost.flops, limit: MAX_FLOPS });
     }
-    Ok(outputs)
+    Ok((outputs, cost))
 }
 
 /// What a call costs, with the copies that half precision needs.
@@ -82,12 +91,12 @@ pub fn run(
     inputs: &[&Tensor],
 ) -> Result<Tensors, Error> {
     let avals: Avals = inputs.iter().map(|tensor| tensor.aval()).collect();
-    let outputs = infer(op, attrs, &avals)?;
+    let (outputs, cost) = price(op, attrs, &avals)?;
     let call = Call { op, attrs, inputs: &avals };
     if let Kernel::Alias = op.kernel {
         return Ok(smallvec![inputs[0].reshaped(&outputs[0].shape)?]);
     }
-    let workspace = ledger.reserve(cost(&call, &outputs).workspace)?;
+    let workspace = ledger.reserve(cost.workspace)?;
     let charges: SmallVec<[_; 1]> =
         outputs.iter().map(|output| ledger.reserve(output.bytes())).collect::<Result<_, _>>()?;
     let arrays: SmallVec<[&Array; 4]> = inputs.iter().map(|tensor| tensor.array()).collect();
@@ -290,16 +299,11 @@ impl Plan {
         for (i, application) in
             program.applications.iter().enumerate().filter(|&(i, _)| self.needed[i])
         {
-            let avals: Avals =
-                application.inputs.iter().map(|&slot| program.avals[slot].clone()).collect();
-            let outputs: Avals =
-                application.outputs.iter().map(|&slot| program.avals[slot].clone()).collect();
-            let call = Call { op: application.op, attrs: &application.attrs, inputs: &avals };
-            for (&slot, aval) in application.outputs.iter().zip(&outputs) {
+            for &slot in &application.outputs {
                 own[slot] = true;
-                now = now.saturating_add(aval.bytes());
+                now = now.saturating_add(program.avals[slot].bytes());
             }
-            peak = peak.max(now.saturating_add(cost(&call, &outputs).workspace));
+            peak = peak.max(now.saturating_add(application.workspace));
             for &slot in self.dead_after[i].iter().filter(|&&slot| own[slot]) {
                 now = now.saturating_sub(program.avals[slot].bytes());
             }

@@ -145,8 +145,8 @@ impl Walk {
         self.same.push(scalar);
         self.producer.push(None);
         self.scalars.insert(slot, scalar);
-        let application =
-            Application { op, attrs, inputs, outputs: SmallVec::from_elem(scalar, 1) };
+        let outputs = SmallVec::from_elem(scalar, 1);
+        let application = Application { op, attrs, inputs, outputs, workspace: 0 };
         if self.passes.constants {
             self.fold(&application, &HashSet::new());
         }
@@ -261,12 +261,12 @@ impl Walk {
             }
         }
         kept.reverse();
-        // An op of several results that is computed is not a constant as well.
-        let computed: Vec<usize> = kept.iter().flat_map(|one| one.outputs.to_vec()).collect();
-        let mut constants: Vec<(usize, Tensor)> = constants
-            .into_iter()
-            .filter(|(slot, _)| read[*slot] && !computed.contains(slot))
-            .collect();
+        // An op of several results that is computed gives no constants as well.
+        for &slot in kept.iter().flat_map(|application| &application.outputs) {
+            read[slot] = false;
+        }
+        let mut constants: Vec<(usize, Tensor)> =
+            constants.into_iter().filter(|&(slot, _)| read[slot]).collect();
         constants.sort_unstable_by_key(|&(slot, _)| slot);
         Rewritten { avals, applications: kept, constants, wanted }
     }
