@@ -152,14 +152,11 @@ impl Chain {
     /// Runs the chain. An input may have any shape that broadcasts to the chain's.
     pub(crate) fn run(&self, inputs: &[&Array]) -> Result<SmallVec<[Array; 2]>, Error> {
         let count = self.shape.elements();
-        let cursors: SmallVec<[Option<Cursor>; 4]> =
-            inputs.iter().map(|array| Cursor::new(array.shape(), &self.shape)).collect();
-        let block = block_for(count, cursors.iter().flatten().filter_map(Cursor::period));
-        let mut feeds: SmallVec<[Feed; 4]> = inputs
-            .iter()
-            .zip(cursors)
-            .map(|(array, cursor)| Feed::new(array, cursor, block))
-            .collect::<Result<_, _>>()?;
+        let mut feeds: SmallVec<[Feed; 4]> =
+            inputs.iter().map(|array| Feed::new(array, &self.shape)).collect::<Result<_, _>>()?;
+        let cursors = feeds.iter().filter_map(|feed| feed.copied.as_deref());
+        let block = block_for(count, cursors.filter_map(|(_, cursor)| cursor.period()));
+        feeds.iter_mut().try_for_each(|feed| feed.begin(block))?;
         let mut registers: SmallVec<[Register; 8]> = self
             .registers
             .iter()
@@ -285,24 +282,29 @@ pub(crate) fn workspace(inputs: &[Aval], out: &Aval) -> u64 {
 #[derive(Debug)]
 struct Feed<'a> {
     array: Lanes<'a>,
-    /// The current block of an input that broadcasts, and where it comes from.
-    copied: Option<(Elements, Cursor)>,
+    /// The current block of an input that broadcasts, and where it comes from. Few do, and both are large.
+    copied: Option<Box<(Elements, Cursor)>>,
 }
 
 impl<'a> Feed<'a> {
-    fn new(array: &'a Array, cursor: Option<Cursor>, block: usize) -> Result<Self, Error> {
-        let copied = cursor
-            .map(|mut cursor| {
-                cursor.repeats = cursor.period().is_some_and(|period| block.is_multiple_of(period));
-                Ok((Elements::zeros(array.dtype(), block)?, cursor))
-            })
-            .transpose()?;
+    fn new(array: &'a Array, out: &Shape) -> Result<Self, Error> {
+        let cursor = Cursor::new(array.shape(), out);
+        let copied = cursor.map(|cursor| Box::new((Elements::NONE, cursor)));
         Ok(Self { array: lanes_of(array)?, copied })
+    }
+
+    /// Makes room for a block of so many elements.
+    fn begin(&mut self, block: usize) -> Result<(), Error> {
+        let Some((elements, cursor)) = self.copied.as_deref_mut() else { return Ok(()) };
+        cursor.repeats = cursor.period().is_some_and(|period| block.is_multiple_of(period));
+        let dtype = by_type!(Lanes, self.array, from => dtype_of(from));
+        *elements = Elements::zeros(dtype, block)?;
+        Ok(())
     }
 
     /// Goes on to the next block.
     fn advance(&mut self, length: usize) -> Result<(), Error> {
-        let Some((elements, cursor)) = &mut self.copied else { return Ok(()) };
+        let Some((elements, cursor)) = self.copied.as_deref_mut() else { return Ok(()) };
         by_type!(Lanes, self.array, from => {
             let into = Lane::owned(elements).ok_or_else(mistyped)?;
             cursor.fill(from, &mut into[..length]);
@@ -311,7 +313,7 @@ impl<'a> Feed<'a> {
     }
 
     fn lanes(&self, start: usize, length: usize) -> Lanes<'_> {
-        match &self.copied {
+        match self.copied.as_deref() {
             Some((elements, _)) => elements.lanes(0, length),
             None => match self.array {
                 Lanes::F32(x) => Lanes::F32(&x[start..start + length]),
@@ -413,6 +415,10 @@ impl Cursor {
             }
         }
     }
+}
+
+fn dtype_of<T: Element>(_: &[T]) -> DType {
+    T::DTYPE
 }
 
 /// An array's elements.

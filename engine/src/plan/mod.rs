@@ -1,7 +1,7 @@
 //! Plans: programs made ready to run often and fast.
 //!
-//! A program says what is to be computed; a plan says how. [`Plan::compile`] rewrites the program ([`rewrite`]), joins
-//! elementwise ops into chains that go through memory once ([`fuse`]), decides when each value dies, and prices the whole.
+//! A program says what is to be computed; a plan says how. [`Plan::compile`] rewrites the program (`rewrite`), joins
+//! elementwise ops into chains that go through memory once (`fuse`), decides when each value dies, and prices the whole.
 //! [`Plan::run`] then takes inputs and gives results: nothing is looked up, inferred or priced again.
 //!
 //! Invariant: a plan gives the same bits as its program run op by op, whichever passes are on. Each can be turned off.
