@@ -170,13 +170,13 @@ impl Deref for Shape {
 
 impl From<&[usize]> for Shape {
     fn from(dims: &[usize]) -> Self {
-        Self(dims.into())
+        Self(SmallVec::from_slice(dims))
     }
 }
 
 impl<const N: usize> From<[usize; N]> for Shape {
     fn from(dims: [usize; N]) -> Self {
-        Self(dims.as_slice().into())
+        Self(SmallVec::from_slice(&dims))
     }
 }
 

@@ -11,8 +11,10 @@ use crate::{
     error::Error,
     graph::{Application, Program, Value, ValueId},
     half_precision::{copies, narrow, widen, widened},
+    kernels::block,
     ledger::Ledger,
-    op::{Arrays, Call, Cost, Kernel, OpDef, Run},
+    op::{Arrays, Call, Cost, Kernel, OpDef},
+    plan,
 };
 
 /// Most arithmetic operations of one application, about two minutes of one core's vector units.
@@ -23,6 +25,15 @@ pub type Tensors = SmallVec<[Tensor; 1]>;
 
 /// Abstract values of an application's outputs, checked: everything passes here before it is recorded or run.
 pub fn infer(op: &'static OpDef, attrs: &Attrs, inputs: &[Aval]) -> Result<Avals, Error> {
+    Ok(price(op, attrs, inputs)?.0)
+}
+
+/// The same, and what the application costs.
+pub(crate) fn price(
+    op: &'static OpDef,
+    attrs: &Attrs,
+    inputs: &[Aval],
+) -> Result<(Avals, Cost), Error> {
     let fits = if op.variadic {
         inputs.len() + 1 >= op.inputs.len()
     } else {
@@ -44,20 +55,27 @@ pub fn infer(op: &'static OpDef, attrs: &Attrs, inputs: &[Aval]) -> Result<Avals
     for output in &outputs {
         output.shape.check()?;
     }
-    let flops = cost(&call, &outputs).flops;
-    if flops > MAX_FLOPS {
-        return Err(Error::CostTooHigh { flops, limit: MAX_FLOPS });
+    let cost = cost(&call, &outputs);
+    if cost.flops > MAX_FLOPS {
+        return Err(Error::CostTooHigh { flops: cost.flops, limit: MAX_FLOPS });
     }
-    Ok(outputs)
+    Ok((outputs, cost))
 }
 
 /// What a call costs, with the copies that half precision needs.
-fn cost(call: &Call, outputs: &[Aval]) -> Cost {
+pub(crate) fn cost(call: &Call, outputs: &[Aval]) -> Cost {
+    let own = |call: &Call, outputs: &[Aval]| {
+        let mut cost = (call.op.cost)(call, outputs);
+        if let Kernel::Elementwise(_) = call.op.kernel {
+            cost.workspace += block::workspace(call.inputs, &outputs[0]);
+        }
+        cost
+    };
     if !call.inputs.iter().chain(outputs).any(|aval| aval.dtype.is_half()) {
-        return (call.op.cost)(call, outputs);
+        return own(call, outputs);
     }
     let inputs = widened(call.inputs);
-    let mut cost = (call.op.cost)(&Call { inputs: &inputs, ..*call }, &widened(outputs));
+    let mut cost = own(&Call { inputs: &inputs, ..*call }, &widened(outputs));
     let copies = copies(call.inputs).saturating_add(copies(outputs));
     cost.workspace = cost.workspace.saturating_add(copies);
     cost
@@ -73,51 +91,60 @@ pub fn run(
     inputs: &[&Tensor],
 ) -> Result<Tensors, Error> {
     let avals: Avals = inputs.iter().map(|tensor| tensor.aval()).collect();
-    let outputs = infer(op, attrs, &avals)?;
+    let (outputs, cost) = price(op, attrs, &avals)?;
     let call = Call { op, attrs, inputs: &avals };
-    match op.kernel {
-        Kernel::Run(kernel) => {
-            let workspace = ledger.reserve(cost(&call, &outputs).workspace)?;
-            let charges: SmallVec<[_; 1]> = outputs
-                .iter()
-                .map(|output| ledger.reserve(output.bytes()))
-                .collect::<Result<_, _>>()?;
-            let arrays: SmallVec<[&Array; 4]> =
-                inputs.iter().map(|tensor| tensor.array()).collect();
-            let results = if avals.iter().chain(&outputs).any(|aval| aval.dtype.is_half()) {
-                run_widened(kernel, &call, &outputs, &arrays)?
-            } else {
-                kernel(&call, &outputs, &arrays)?
-            };
-            drop(workspace);
-            for (result, output) in results.iter().zip(&outputs) {
-                debug_assert_eq!(
-                    result.aval(),
-                    *output,
-                    "{}: infer disagrees with the kernel",
-                    op.name
-                );
-            }
-            Ok(results
-                .into_iter()
-                .zip(charges)
-                .map(|(array, charge)| Tensor::paid(array, charge))
-                .collect())
+    if let Kernel::Alias = op.kernel {
+        return Ok(smallvec![inputs[0].reshaped(&outputs[0].shape)?]);
+    }
+    let workspace = ledger.reserve(cost.workspace)?;
+    let charges: SmallVec<[_; 1]> =
+        outputs.iter().map(|output| ledger.reserve(output.bytes())).collect::<Result<_, _>>()?;
+    let arrays: SmallVec<[&Array; 4]> = inputs.iter().map(|tensor| tensor.array()).collect();
+    let results = compute(&call, &outputs, &arrays)?;
+    drop(workspace);
+    Ok(results
+        .into_iter()
+        .zip(charges)
+        .map(|(array, charge)| Tensor::paid(array, charge))
+        .collect())
+}
+
+/// Runs the kernel of a call that is priced and paid for.
+pub(crate) fn compute(call: &Call, outputs: &[Aval], arrays: &[&Array]) -> Result<Arrays, Error> {
+    let results = if call.inputs.iter().chain(outputs).any(|aval| aval.dtype.is_half()) {
+        run_widened(call, outputs, arrays)?
+    } else {
+        kernel(call, outputs, arrays)?
+    };
+    for (result, output) in results.iter().zip(outputs) {
+        debug_assert_eq!(
+            result.aval(),
+            *output,
+            "{}: infer disagrees with the kernel",
+            call.op.name
+        );
+    }
+    Ok(results)
+}
+
+fn kernel(call: &Call, outputs: &[Aval], arrays: &[&Array]) -> Result<Arrays, Error> {
+    let name = call.op.name;
+    match call.op.kernel {
+        Kernel::Run(run) => run(call, outputs, arrays),
+        Kernel::Elementwise(blocks) => {
+            let dtype = call.inputs.first().unwrap_or(&outputs[0]).dtype;
+            let kernel =
+                blocks(dtype).ok_or(Error::UnsupportedDType { dtype, accepted: call.op.dtypes })?;
+            Ok(smallvec![block::run(kernel, call.attrs, &outputs[0], arrays)?])
         }
-        Kernel::Alias => Ok(smallvec![inputs[0].reshaped(&outputs[0].shape)?]),
-        Kernel::Composite(_) => {
-            Err(Error::bug(format!("{} is a composite and has no kernel", op.name)))
+        Kernel::Alias | Kernel::Composite(_) => {
+            Err(Error::bug(format!("{name} has no kernel of its own")))
         }
     }
 }
 
 /// Runs a kernel in `float32` where tensors are of half precision.
-fn run_widened(
-    kernel: Run,
-    call: &Call,
-    outputs: &[Aval],
-    inputs: &[&Array],
-) -> Result<Arrays, Error> {
+fn run_widened(call: &Call, outputs: &[Aval], inputs: &[&Array]) -> Result<Arrays, Error> {
     let wide: SmallVec<[_; 4]> =
         inputs.iter().map(|array| widen(array)).collect::<Result<_, _>>()?;
     let arrays: SmallVec<[&Array; 4]> = wide.iter().map(AsRef::as_ref).collect();
@@ -141,6 +168,27 @@ pub trait Recorder {
         inputs: &[&Value],
         outputs: &[Tensor],
     ) -> SmallVec<[ValueId; 1]>;
+
+    /// Whether anything is done with what it hears. If not, a program may run as a plan, in which some of its values never
+    /// exist, and [`Recorder::name`] names its results.
+    fn hears(&self) -> bool {
+        true
+    }
+
+    /// A new identity for a result of a program of which nothing is heard.
+    fn name(&mut self) -> ValueId {
+        ValueId(0)
+    }
+}
+
+/// Bytes of its values for each application from which on a program is worth a plan that runs once. Making a plan takes
+/// about as long as going through so much memory.
+const WORTH_A_PLAN: u64 = 16 << 10;
+
+fn is_worth_a_plan(program: &Program) -> bool {
+    let slots = program.applications.iter().flat_map(|application| &application.outputs);
+    let bytes = slots.map(|&slot| program.avals[slot].bytes()).fold(0, u64::saturating_add);
+    bytes / WORTH_A_PLAN > program.applications.len() as u64
 }
 
 /// Runs what a program needs for the given slots, and frees every intermediate value after its last use.
@@ -154,6 +202,15 @@ pub fn run_program(
     wanted: &[usize],
     recorder: &mut dyn Recorder,
 ) -> Result<Vec<Value>, Error> {
+    if !recorder.hears() && is_worth_a_plan(&program) {
+        let plan = plan::Plan::compile(ledger, &program, wanted, plan::Passes::ALL)?;
+        // Another order may need more at one time.
+        if ledger.admit(plan.peak()).is_ok() {
+            drop(program);
+            let tensors = plan.run_once(ledger)?.into_iter();
+            return Ok(tensors.map(|tensor| Value { id: recorder.name(), tensor }).collect());
+        }
+    }
     let plan = Plan::new(&program, wanted);
     ledger.admit(plan.peak(&program))?;
     let mut values: Vec<Option<Value>> = vec![None; program.avals.len()];
@@ -242,16 +299,11 @@ impl Plan {
         for (i, application) in
             program.applications.iter().enumerate().filter(|&(i, _)| self.needed[i])
         {
-            let avals: Avals =
-                application.inputs.iter().map(|&slot| program.avals[slot].clone()).collect();
-            let outputs: Avals =
-                application.outputs.iter().map(|&slot| program.avals[slot].clone()).collect();
-            let call = Call { op: application.op, attrs: &application.attrs, inputs: &avals };
-            for (&slot, aval) in application.outputs.iter().zip(&outputs) {
+            for &slot in &application.outputs {
                 own[slot] = true;
-                now = now.saturating_add(aval.bytes());
+                now = now.saturating_add(program.avals[slot].bytes());
             }
-            peak = peak.max(now.saturating_add(cost(&call, &outputs).workspace));
+            peak = peak.max(now.saturating_add(application.workspace));
             for &slot in self.dead_after[i].iter().filter(|&&slot| own[slot]) {
                 now = now.saturating_sub(program.avals[slot].bytes());
             }

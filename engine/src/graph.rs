@@ -59,6 +59,8 @@ pub struct Application {
     pub inputs: SmallVec<[usize; 3]>,
     /// Slots of its outputs.
     pub outputs: SmallVec<[usize; 1]>,
+    /// Bytes that its kernel needs for itself while it runs.
+    pub workspace: u64,
 }
 
 /// A program under construction.
@@ -153,7 +155,7 @@ impl Graph {
         inputs: &[Var<'g>],
     ) -> Result<Vars<'g>, Error> {
         let avals: Avals = inputs.iter().map(|x| x.aval()).collect();
-        let outputs = exec::infer(op, &attrs, &avals)?;
+        let (outputs, cost) = exec::price(op, &attrs, &avals)?;
         if let Kernel::Composite(expand) = op.kernel {
             let rule = Rule { attrs: &attrs, x: inputs.into(), y: smallvec![], needs: smallvec![] };
             return Ok(self.expand(expand, &rule));
@@ -166,7 +168,13 @@ impl Graph {
             outputs.into_iter().map(|aval| state.slot(aval)).collect();
         let vars = outputs.iter().map(|&slot| Var { graph: self, slot }).collect();
         let inputs = inputs.iter().map(|x| x.slot).collect();
-        state.program.applications.push(Application { op, attrs, inputs, outputs });
+        state.program.applications.push(Application {
+            op,
+            attrs,
+            inputs,
+            outputs,
+            workspace: cost.workspace,
+        });
         Ok(vars)
     }
 

@@ -31,6 +31,7 @@ pub mod ledger;
 pub mod op;
 pub mod ops;
 pub mod optimizers;
+pub mod plan;
 pub mod random;
 pub mod session;
 pub mod snapshot;

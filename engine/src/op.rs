@@ -10,7 +10,7 @@ use crate::{
     attrs::{Attr, AttrSpec, Attrs},
     aval::{Aval, Avals},
     batching::Batching,
-    dtype::DTypes,
+    dtype::{DType, DTypes},
     error::Error,
     graph::Var,
 };
@@ -32,11 +32,41 @@ pub type Arrays = SmallVec<[Array; 1]>;
 /// Computes the outputs of a call that `infer` accepted. Allocates only through `array::buffer`.
 pub type Run = fn(&Call, &[Aval], &[&Array]) -> Result<Arrays, Error>;
 
+/// Elements of an input, as many as the block has.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the variants are the dtypes that kernels see")]
+pub enum Lanes<'a> {
+    F32(&'a [f32]),
+    F64(&'a [f64]),
+    I32(&'a [i32]),
+    I64(&'a [i64]),
+    Bool(&'a [bool]),
+}
+
+/// Elements of the output, to be written.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the variants are the dtypes that kernels see")]
+pub enum LanesMut<'a> {
+    F32(&'a mut [f32]),
+    F64(&'a mut [f64]),
+    I32(&'a mut [i32]),
+    I64(&'a mut [i64]),
+    Bool(&'a mut [bool]),
+}
+
+/// Computes one block of an elementwise op. All slices have one length.
+pub type BlockKernel = fn(&Attrs, &[Lanes<'_>], LanesMut<'_>) -> Result<(), Error>;
+
+/// The loop of an elementwise op for a dtype of its first input, if it takes that.
+pub type Blocks = fn(DType) -> Option<BlockKernel>;
+
 /// Where an op's results come from.
 #[derive(Clone, Copy, Debug)]
 pub enum Kernel {
     /// A kernel of its own.
     Run(Run),
+    /// A loop over elements at the same place of inputs that broadcast. Plans join such loops.
+    Elementwise(Blocks),
     /// The first input's memory in the shape of the output.
     Alias,
     /// Other ops: it is replaced by them when it is applied, so it has neither kernel nor derivative of its own.
@@ -205,7 +235,7 @@ pub enum ResultType {
     /// That of the input at this position.
     Input(usize),
     /// Always this one.
-    Fixed(crate::dtype::DType),
+    Fixed(DType),
     /// The attribute of this name says it.
     Attribute(&'static str),
 }

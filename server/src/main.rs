@@ -20,7 +20,8 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-/// Eager programs allocate several small tensors a command; see the dependency's line in the workspace.
+/// Tensors of a megabyte come and go with every step. The system's allocator gives such memory back and takes each page
+/// anew; this one keeps it for a while.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

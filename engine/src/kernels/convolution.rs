@@ -2,12 +2,14 @@
 //!
 //! All three products of an input, a filter and an output are the same loop over blocks, in one fixed order.
 
-use ndarray::{ArrayView2, ArrayViewMut2, LinalgScalar, ShapeBuilder, linalg::general_mat_mul};
+use ndarray::{
+    ArrayView2, ArrayViewMut2, LinalgScalar, ShapeBuilder, ShapeError, linalg::general_mat_mul,
+};
 
 use crate::{
     array::buffer,
     error::Error,
-    kernels::{real::Number, window::Windows},
+    kernels::{lanes, matmul::Entry, panel, real::Number, window::Windows},
 };
 
 /// Most bytes of copied windows at a time, if one window is not more.
@@ -60,6 +62,13 @@ impl Convolution {
         (self.block_rows::<T>() as u64)
             .saturating_mul(self.columns() as u64)
             .saturating_mul(size_of::<T>() as u64)
+            .saturating_add(self.panels())
+    }
+
+    /// Bytes of the panels of whichever product has more.
+    fn panels(&self) -> u64 {
+        let (columns, outputs) = (self.columns(), self.outputs);
+        panel::workspace((0, columns, outputs)).max(panel::workspace((0, outputs, columns)))
     }
 
     /// Arithmetic operations, the same for all three products.
@@ -69,7 +78,7 @@ impl Convolution {
     }
 
     /// Outputs from inputs and filter.
-    pub(crate) fn forward<T: Number + LinalgScalar>(
+    pub(crate) fn forward<T: Entry + LinalgScalar>(
         &self,
         x: &[T],
         filter: &[T],
@@ -81,19 +90,18 @@ impl Convolution {
         self.blocks(|block, patches| {
             self.gather(x, block, patches);
             let (rows, columns) = (block.rows, self.columns());
-            let patches = ArrayView2::from_shape((rows, columns), patches)?;
+            let patches = ArrayView2::from_shape((rows, columns), patches).map_err(misshapen)?;
             let (shape, at) = self.output_view(block);
-            let mut out = ArrayViewMut2::from_shape(shape, &mut y[at..])?;
+            let mut out = ArrayViewMut2::from_shape(shape, &mut y[at..]).map_err(misshapen)?;
             let (shape, at) = self.filter_view(block);
-            let filter = ArrayView2::from_shape(shape, &filter[at..])?;
-            general_mat_mul(T::ONE, &patches, &filter, T::ZERO, &mut out);
-            Ok(())
+            let filter = ArrayView2::from_shape(shape, &filter[at..]).map_err(misshapen)?;
+            T::product(&patches, &filter, &mut out)
         })?;
         Ok(y)
     }
 
     /// The filter's cotangent from inputs and the outputs' cotangent.
-    pub(crate) fn filter_gradient<T: Number + LinalgScalar>(
+    pub(crate) fn filter_gradient<T: Entry + LinalgScalar>(
         &self,
         x: &[T],
         y: &[T],
@@ -104,11 +112,13 @@ impl Convolution {
         }
         self.blocks(|block, patches| {
             self.gather(x, block, patches);
-            let patches = ArrayView2::from_shape((block.rows, self.columns()), patches)?;
+            let patches =
+                ArrayView2::from_shape((block.rows, self.columns()), patches).map_err(misshapen)?;
             let (shape, at) = self.output_view(block);
-            let y = ArrayView2::from_shape(shape, &y[at..])?;
+            let y = ArrayView2::from_shape(shape, &y[at..]).map_err(misshapen)?;
             let (shape, at) = self.filter_view(block);
-            let mut filter = ArrayViewMut2::from_shape(shape, &mut filter[at..])?;
+            let mut filter =
+                ArrayViewMut2::from_shape(shape, &mut filter[at..]).map_err(misshapen)?;
             general_mat_mul(T::ONE, &patches.t(), &y, T::ONE, &mut filter);
             Ok(())
         })?;
@@ -116,7 +126,7 @@ impl Convolution {
     }
 
     /// The inputs' cotangent from the filter and the outputs' cotangent.
-    pub(crate) fn input_gradient<T: Number + LinalgScalar>(
+    pub(crate) fn input_gradient<T: Entry + LinalgScalar>(
         &self,
         filter: &[T],
         y: &[T],
@@ -130,11 +140,12 @@ impl Convolution {
             patches.clear();
             patches.resize(block.rows * self.columns(), T::ZERO);
             let (shape, at) = self.output_view(block);
-            let y = ArrayView2::from_shape(shape, &y[at..])?;
+            let y = ArrayView2::from_shape(shape, &y[at..]).map_err(misshapen)?;
             let (shape, at) = self.filter_view(block);
-            let filter = ArrayView2::from_shape(shape, &filter[at..])?;
-            let mut rows = ArrayViewMut2::from_shape((block.rows, self.columns()), patches)?;
-            general_mat_mul(T::ONE, &y, &filter.t(), T::ZERO, &mut rows);
+            let filter = ArrayView2::from_shape(shape, &filter[at..]).map_err(misshapen)?;
+            let mut rows = ArrayViewMut2::from_shape((block.rows, self.columns()), patches)
+                .map_err(misshapen)?;
+            T::product(&y, &filter.t(), &mut rows)?;
             self.scatter(patches, block, &mut x);
             Ok(())
         })?;
@@ -144,7 +155,7 @@ impl Convolution {
     /// Calls `visit(block, memory for its windows)` for each block.
     fn blocks<T>(
         &self,
-        mut visit: impl FnMut(Block, &mut Vec<T>) -> Result<(), ndarray::ShapeError>,
+        mut visit: impl FnMut(Block, &mut Vec<T>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let most = self.block_rows::<T>();
         let run = if self.windows.channels_first { self.windows.count() } else { self.rows() };
@@ -153,8 +164,7 @@ impl Convolution {
             let mut start = 0;
             while start < self.rows() {
                 let rows = most.min(run - start % run);
-                visit(Block { group, start, rows }, &mut patches)
-                    .map_err(|error| Error::bug(format!("convolution: {error}")))?;
+                visit(Block { group, start, rows }, &mut patches)?;
                 start += rows;
             }
         }
@@ -187,8 +197,31 @@ impl Convolution {
         }
     }
 
+    /// Whether the elements of neighbouring cells follow on each other in memory.
+    fn has_runs(&self) -> bool {
+        self.groups == 1 && !self.windows.channels_first && self.windows.axes[2].dilation == 1
+    }
+
+    /// Calls `visit(elements of padding before, first element, elements, elements of padding after)` for each run of
+    /// neighbouring cells of each window of a block.
+    fn each_run(&self, block: Block, mut visit: impl FnMut(usize, usize, usize, usize)) {
+        let (image_size, inputs) = (self.windows.positions() * self.inputs, self.inputs);
+        self.windows.each_run(block.start..block.start + block.rows, |image, run| {
+            let start = image * image_size + run.first * inputs;
+            visit(run.before * inputs, start, run.cells * inputs, run.after * inputs);
+        });
+    }
+
     /// Copies the windows of a block into rows.
     fn gather<T: Number>(&self, x: &[T], block: Block, patches: &mut Vec<T>) {
+        if self.has_runs() {
+            patches.clear();
+            return self.each_run(block, |before, start, count, after| {
+                patches.extend(std::iter::repeat_n(T::ZERO, before));
+                patches.extend_from_slice(&x[start..start + count]);
+                patches.extend(std::iter::repeat_n(T::ZERO, after));
+            });
+        }
         let layout = self.windows.layout(self.windows.positions(), self.groups * self.inputs);
         patches.clear();
         self.each_cell(block, |start| match start {
@@ -204,6 +237,14 @@ impl Convolution {
 
     /// Adds the rows of a block to where `gather` takes them from.
     fn scatter<T: Number>(&self, patches: &[T], block: Block, x: &mut [T]) {
+        if self.has_runs() {
+            let mut rest = patches;
+            return self.each_run(block, |before, start, count, after| {
+                let run = &rest[before..before + count];
+                lanes::update(&mut x[start..start + count], run, Number::add);
+                rest = &rest[before + count + after..];
+            });
+        }
         let layout = self.windows.layout(self.windows.positions(), self.groups * self.inputs);
         let mut cells = patches.chunks_exact(self.inputs);
         self.each_cell(block, |start| {
@@ -215,6 +256,11 @@ impl Convolution {
             }
         });
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "as errors are mapped")]
+fn misshapen(error: ShapeError) -> Error {
+    Error::bug(format!("convolution: {error}"))
 }
 
 fn zeros<T: Number>(count: usize) -> Result<Vec<T>, Error> {

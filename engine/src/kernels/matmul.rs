@@ -8,7 +8,11 @@ use crate::{
     array::buffer,
     aval::Shape,
     error::Error,
-    kernels::{elementwise::broadcast_walk, real::Number},
+    kernels::{
+        elementwise::broadcast_walk,
+        panel::{self, Matrix},
+        real::Number,
+    },
 };
 
 /// An operand: elements, shape of at least two axes, and whether the last two are swapped.
@@ -17,35 +21,69 @@ pub(crate) type Operand<'a, T> = (&'a [T], &'a Shape, bool);
 /// An element that matrices may have.
 pub(crate) trait Entry: Number {
     /// Writes the product of two matrices.
-    fn product(a: &ArrayView2<Self>, b: &ArrayView2<Self>, c: &mut ArrayViewMut2<Self>);
+    fn product(
+        a: &ArrayView2<Self>,
+        b: &ArrayView2<Self>,
+        c: &mut ArrayViewMut2<Self>,
+    ) -> Result<(), Error>;
 }
 
-macro_rules! float_entry {
-    ($($ty:ty),*) => {$(
-        impl Entry for $ty {
-            fn product(a: &ArrayView2<Self>, b: &ArrayView2<Self>, c: &mut ArrayViewMut2<Self>) {
-                general_mat_mul(1.0, a, b, 0.0, c);
-            }
+impl Entry for f32 {
+    fn product(
+        a: &ArrayView2<Self>,
+        b: &ArrayView2<Self>,
+        c: &mut ArrayViewMut2<Self>,
+    ) -> Result<(), Error> {
+        let extents = (a.nrows(), a.ncols(), b.ncols());
+        if let (Some(x), Some(y)) = (matrix(a), matrix(b))
+            && panel::pays(extents, x, y)
+            && let Some(out) = c.as_slice_mut()
+        {
+            return panel::product(x, y, extents, out);
         }
-    )*};
+        general_mat_mul(1.0, a, b, 0.0, c);
+        Ok(())
+    }
+}
+
+/// A view as elements and distances, unless there is something between its elements.
+fn matrix<'a>(view: &'a ArrayView2<f32>) -> Option<Matrix<'a>> {
+    let elements = view.as_slice_memory_order()?;
+    let [row, column] = [view.strides()[0], view.strides()[1]].map(isize::unsigned_abs);
+    Some(Matrix { elements, row, column })
+}
+
+impl Entry for f64 {
+    fn product(
+        a: &ArrayView2<Self>,
+        b: &ArrayView2<Self>,
+        c: &mut ArrayViewMut2<Self>,
+    ) -> Result<(), Error> {
+        general_mat_mul(1.0, a, b, 0.0, c);
+        Ok(())
+    }
 }
 
 /// By hand, since ndarray's loops would panic where integers overflow.
 macro_rules! integer_entry {
     ($($ty:ty),*) => {$(
         impl Entry for $ty {
-            fn product(a: &ArrayView2<Self>, b: &ArrayView2<Self>, c: &mut ArrayViewMut2<Self>) {
+            fn product(
+                a: &ArrayView2<Self>,
+                b: &ArrayView2<Self>,
+                c: &mut ArrayViewMut2<Self>,
+            ) -> Result<(), Error> {
                 for (row, mut sums) in a.outer_iter().zip(c.outer_iter_mut()) {
                     for (&factor, terms) in row.iter().zip(b.outer_iter()) {
                         sums.zip_mut_with(&terms, |sum, &term| *sum = sum.add(factor.mul(term)));
                     }
                 }
+                Ok(())
             }
         }
     )*};
 }
 
-float_entry!(f32, f64);
 integer_entry!(i32, i64);
 
 /// The product, of shape `out`.
@@ -73,7 +111,7 @@ pub(crate) fn matmul<T: Entry>(
         let a = view(a, i, a_dims, transpose_a).map_err(shape_error)?;
         let b = view(b, j, b_dims, transpose_b).map_err(shape_error)?;
         let mut c = ArrayViewMut2::from_shape(out_dims, block).map_err(shape_error)?;
-        T::product(&a, &b, &mut c);
+        T::product(&a, &b, &mut c)?;
     }
     Ok(result)
 }

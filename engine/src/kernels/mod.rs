@@ -2,12 +2,15 @@
 //!
 //! Every loop visits elements in one fixed order, so the same input gives the same bits.
 
+pub(crate) mod block;
 pub(crate) mod convolution;
 pub(crate) mod elementwise;
 pub(crate) mod gamma;
+pub(crate) mod lanes;
 pub(crate) mod matmul;
 pub(crate) mod matrix;
 pub(crate) mod order;
+pub(crate) mod panel;
 pub(crate) mod pool;
 pub(crate) mod real;
 pub(crate) mod reduce;
@@ -15,4 +18,5 @@ pub(crate) mod resample;
 pub(crate) mod scatter;
 pub(crate) mod special;
 pub(crate) mod strided;
+pub(crate) mod vector;
 pub(crate) mod window;

@@ -4,25 +4,52 @@ use crate::{
     array::buffer,
     error::Error,
     kernels::{
+        lanes,
         real::{Number, Real},
         window::Windows,
     },
 };
 
-/// For each output element the place in the input of the window's largest element: the first of equals, and NaN above
-/// all.
+/// Whether an element takes the place of the largest so far: the first of equals stays, and NaN is above all.
+fn wins<T: Number>(x: T, best: T) -> bool {
+    x > best || (x.is_nan() && !best.is_nan())
+}
+
+/// For each output element the place in the input of the window's largest element, and that element.
 pub(crate) fn argmax<T: Number>(
     x: &[T],
     windows: &Windows,
     channels: usize,
-) -> Result<Vec<usize>, Error> {
-    let larger = |a: T, b: T| b > a || (b.is_nan() && !a.is_nan());
-    let mut result = zeros(windows.batch * windows.count() * channels)?;
-    each(windows, channels, result.is_empty(), |out, cells| {
-        let best = cells.reduce(|best, next| if larger(x[best], x[next]) { next } else { best });
-        result[out] = best.unwrap_or_default();
+) -> Result<(Vec<usize>, Vec<T>), Error> {
+    let count = windows.batch * windows.count() * channels;
+    let (mut places, mut best) = (zeros(count)?, zeros::<T>(count)?);
+    if count == 0 {
+        return Ok((places, best));
+    }
+    if windows.channels_first {
+        each(windows, channels, false, |out, cells| {
+            let better = |best, next| if wins::<T>(x[next], x[best]) { next } else { best };
+            places[out] = cells.reduce(better).unwrap_or_default();
+            best[out] = x[places[out]];
+        })?;
+        return Ok((places, best));
+    }
+    let image_size = windows.positions() * channels;
+    let mut outputs = places.chunks_exact_mut(channels).zip(best.chunks_exact_mut(channels));
+    windows.each(|image, _, positions| {
+        let Some((places, best)) = outputs.next() else { return };
+        for (i, position) in positions.iter().enumerate() {
+            let at = image * image_size + position * channels;
+            let cell = &x[at..at + channels];
+            if i == 0 {
+                best.copy_from_slice(cell);
+                places.iter_mut().enumerate().for_each(|(channel, place)| *place = at + channel);
+            } else {
+                lanes::take_better(cell, at, best, places, wins::<T>);
+            }
+        }
     })?;
-    Ok(result)
+    Ok((places, best))
 }
 
 /// The mean of each window.

@@ -1,11 +1,11 @@
 //! Mathematical functions on the floating-point types.
 //!
-//! From the `libm` crate and not from the C library: the latter's results differ between libraries and processors, and a
-//! session must replay to the same bits.
+//! Our own where speed matters, otherwise from the `libm` crate, and never from the C library: its results differ between
+//! libraries and processors, and a session must replay to the same bits.
 
 use num_traits::{PrimInt, WrappingAdd, WrappingMul, WrappingSub};
 
-use crate::array::Element;
+use crate::{array::Element, kernels::vector};
 
 /// A floating-point element with the functions that kernels use.
 pub(crate) trait Real: Element + num_traits::Float {
@@ -34,12 +34,13 @@ pub(crate) trait Real: Element + num_traits::Float {
     fn atanh_(self) -> Self;
     fn erf_(self) -> Self;
     fn erfc_(self) -> Self;
+    fn sigmoid_(self) -> Self;
     fn lgamma_(self) -> Self;
     fn pow_(self, exponent: Self) -> Self;
 }
 
 macro_rules! real {
-    ($ty:ty: $($unary:ident = $f:ident),*; $($binary:ident = $g:ident),*) => {
+    ($ty:ty: $($unary:ident = $f:path),*; $($binary:ident = $g:path),*) => {
         impl Real for $ty {
             #[allow(
                 clippy::cast_possible_truncation,
@@ -57,30 +58,37 @@ macro_rules! real {
             fn wide(self) -> f64 {
                 self as f64
             }
-            $(fn $unary(self) -> Self {
-                libm::$f(self)
+            $(#[inline]
+            fn $unary(self) -> Self {
+                $f(self)
             })*
             $(fn $binary(self, other: Self) -> Self {
-                libm::$g(self, other)
+                $g(self, other)
             })*
         }
     };
 }
 
 real!(f32:
-    exp_ = expf, exp_m1_ = expm1f, ln_ = logf, ln_1p_ = log1pf,
-    sin_ = sinf, cos_ = cosf, tan_ = tanf, asin_ = asinf, acos_ = acosf, atan_ = atanf,
-    sinh_ = sinhf, cosh_ = coshf, tanh_ = tanhf, asinh_ = asinhf, acosh_ = acoshf, atanh_ = atanhf,
-    erf_ = erff, erfc_ = erfcf, lgamma_ = lgammaf;
-    pow_ = powf, atan2_ = atan2f
+    exp_ = vector::exp, exp_m1_ = vector::exp_m1, ln_ = vector::ln, ln_1p_ = vector::ln_1p,
+    sin_ = libm::sinf, cos_ = libm::cosf, tan_ = libm::tanf, asin_ = libm::asinf, acos_ = libm::acosf, atan_ = libm::atanf,
+    sinh_ = libm::sinhf, cosh_ = libm::coshf, tanh_ = vector::tanh, asinh_ = libm::asinhf, acosh_ = libm::acoshf, atanh_ = libm::atanhf,
+    erf_ = vector::erf, erfc_ = libm::erfcf, sigmoid_ = vector::sigmoid, lgamma_ = libm::lgammaf;
+    pow_ = libm::powf, atan2_ = libm::atan2f
 );
 real!(f64:
-    exp_ = exp, exp_m1_ = expm1, ln_ = log, ln_1p_ = log1p,
-    sin_ = sin, cos_ = cos, tan_ = tan, asin_ = asin, acos_ = acos, atan_ = atan,
-    sinh_ = sinh, cosh_ = cosh, tanh_ = tanh, asinh_ = asinh, acosh_ = acosh, atanh_ = atanh,
-    erf_ = erf, erfc_ = erfc, lgamma_ = lgamma;
-    pow_ = pow, atan2_ = atan2
+    exp_ = libm::exp, exp_m1_ = libm::expm1, ln_ = libm::log, ln_1p_ = libm::log1p,
+    sin_ = libm::sin, cos_ = libm::cos, tan_ = libm::tan, asin_ = libm::asin, acos_ = libm::acos, atan_ = libm::atan,
+    sinh_ = libm::sinh, cosh_ = libm::cosh, tanh_ = libm::tanh, asinh_ = libm::asinh, acosh_ = libm::acosh, atanh_ = libm::atanh,
+    erf_ = libm::erf, erfc_ = libm::erfc, sigmoid_ = sigmoid, lgamma_ = libm::lgamma;
+    pow_ = libm::pow, atan2_ = libm::atan2
 );
+
+/// Logistic sigmoid, whose exponential never overflows.
+fn sigmoid(x: f64) -> f64 {
+    let e = libm::exp(-x.abs());
+    if x >= 0.0 { 1.0 / (e + 1.0) } else { e / (e + 1.0) }
+}
 
 /// An element with arithmetic. Integers wrap, as in NumPy and TensorFlow.
 pub(crate) trait Number: Element {

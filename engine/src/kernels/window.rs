@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use crate::{array::buffer, aval::Shape, error::Error};
 
 /// How a window slides along one axis, checked by `infer`.
@@ -69,6 +71,19 @@ pub(crate) struct Layout {
     pub(crate) channel: usize,
 }
 
+/// Cells of a window that follow on each other along the last axis.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    /// Cells of padding before.
+    pub(crate) before: usize,
+    /// The first position that is not padding.
+    pub(crate) first: usize,
+    /// How many are not padding.
+    pub(crate) cells: usize,
+    /// Cells of padding after.
+    pub(crate) after: usize,
+}
+
 impl Windows {
     /// Number of positions in an image of the input.
     pub(crate) fn positions(&self) -> usize {
@@ -128,6 +143,48 @@ impl Windows {
                     visit(row.zip(column).map(|(row, column)| row + column));
                 }
             }
+        }
+    }
+
+    /// Calls `visit(image, run)` for each run along the last axis of the cells of some windows, which are numbered through the
+    /// batch; all in row-major order. That axis must not be dilated: so the positions of a run follow on each other.
+    pub(crate) fn each_run(&self, windows: Range<usize>, mut visit: impl FnMut(usize, Run)) {
+        let [depths, rows, columns] = &self.axes;
+        let mut starts: SmallVec<[Option<usize>; 16]> = SmallVec::new();
+        let mut next = windows.start;
+        while next < windows.end {
+            let (image, place) = (next / self.count(), self.place(next % self.count()));
+            // What lies in the same row of windows has the same rows of cells.
+            let ahead = (windows.end - next).min(columns.count - place[2]);
+            starts.clear();
+            for i in 0..depths.size {
+                let depth = depths.position(place[0], i);
+                starts.extend((0..rows.size).map(|j| {
+                    let (depth, row) = depth.zip(rows.position(place[1], j))?;
+                    Some((depth * rows.extent + row) * columns.extent)
+                }));
+            }
+            for column in place[2]..place[2] + ahead {
+                let start = column * columns.stride;
+                let before = columns.before.saturating_sub(start).min(columns.size);
+                let end = (columns.before + columns.extent).saturating_sub(start);
+                let cells = end.min(columns.size).saturating_sub(before);
+                for row in &starts {
+                    visit(
+                        image,
+                        match row {
+                            Some(row) if cells > 0 => Run {
+                                before,
+                                first: row + start + before - columns.before,
+                                cells,
+                                after: columns.size - before - cells,
+                            },
+                            _ => Run { before: columns.size, first: 0, cells: 0, after: 0 },
+                        },
+                    );
+                }
+            }
+            next += ahead;
         }
     }
 

@@ -3,7 +3,7 @@
 use smallvec::smallvec;
 
 use crate::{
-    array::{Array, Element, buffer},
+    array::{Array, buffer},
     attrs,
     attrs::{Attr, Ints},
     aval::{Aval, Shape},
@@ -12,16 +12,16 @@ use crate::{
     error::Error,
     graph::Var,
     kernels::{
-        elementwise::{broadcast_walk, map},
+        block::{self, Lane},
+        lanes,
         real::FromDouble,
-        strided::{at, lockstep},
     },
-    op::{Call, Derivative, Kernel, OpDef, Reads, ResultType, Rule, cotangents},
+    op::{Call, Derivative, Kernel, Lanes, LanesMut, OpDef, Reads, ResultType, Rule, cotangents},
     ops::{
         CONCAT, EXPAND_DIMS, Join, NewAxis,
         family::{
             self, broadcast, by_dtype, common_dtype, common_shape, exactly, extent, free, ints,
-            sample, sample_with, truth, uniform, unsupported,
+            sample, sample_with, truth, uniform,
         },
     },
 };
@@ -300,21 +300,13 @@ pub static CAST: OpDef = OpDef {
         "cast",
         "Converts elements. Towards integers fractions are cut, values out of range saturate, and NaN becomes 0.",
         "y = x as dtype",
-        Kernel::Run(|call, out, inputs| {
-            let (x, shape) = (inputs[0], &out[0].shape);
-            macro_rules! converted {
-                ($to:ident) => {
-                    by_dtype!(any: x.dtype(), T => Array::new(shape, map(x.elements::<T>()?, Convert::$to)?))
-                };
-            }
-            Ok(smallvec![match out[0].dtype {
-                DType::F32 => converted!(to_f32),
-                DType::F64 => converted!(to_f64),
-                DType::I32 => converted!(to_i32),
-                DType::I64 => converted!(to_i64),
-                DType::Bool => converted!(to_bool),
-                other @ (DType::F16 | DType::BF16) => Err(unsupported(call, other)),
-            }?])
+        Kernel::Elementwise(|dtype| match dtype {
+            DType::F32 => Some(|_, inputs, out| converted::<f32>(inputs, out)),
+            DType::F64 => Some(|_, inputs, out| converted::<f64>(inputs, out)),
+            DType::I32 => Some(|_, inputs, out| converted::<i32>(inputs, out)),
+            DType::I64 => Some(|_, inputs, out| converted::<i64>(inputs, out)),
+            DType::Bool => Some(|_, inputs, out| converted::<bool>(inputs, out)),
+            DType::F16 | DType::BF16 => None,
         }),
         Derivative::Linear {
             reads: Reads::NONE,
@@ -322,6 +314,17 @@ pub static CAST: OpDef = OpDef {
         },
     )
 };
+
+/// Converts a block to the dtype of the output.
+fn converted<T: Lane + Convert>(inputs: &[Lanes], out: LanesMut) -> Result<(), Error> {
+    match &out {
+        LanesMut::F32(_) => block::map(inputs, out, T::to_f32),
+        LanesMut::F64(_) => block::map(inputs, out, T::to_f64),
+        LanesMut::I32(_) => block::map(inputs, out, T::to_i32),
+        LanesMut::I64(_) => block::map(inputs, out, T::to_i64),
+        LanesMut::Bool(_) => block::map(inputs, out, T::to_bool),
+    }
+}
 
 /// Conversion between element types.
 trait Convert: Copy {
@@ -396,28 +399,28 @@ pub static WHERE: OpDef = OpDef {
         "where",
         "Chooses between two tensors. A branch that is not chosen gets a zero gradient, which 0 * inf turns into NaN.",
         "z = x if condition else y",
-        Kernel::Run(|call, out, inputs| {
-            fn choose<T: Element>(
-                call: &Call,
-                out: &Shape,
-                condition: &[bool],
-                inputs: &[&Array],
-            ) -> Result<Array, Error> {
-                let (x, y) = (inputs[1].elements::<T>()?, inputs[2].elements::<T>()?);
-                let [c, i, j] =
-                    [0, 1, 2].map(|input| broadcast_walk(&call.inputs[input].shape, out));
-                let mut result = buffer(out.elements())?;
-                lockstep([&c, &i, &j], |[c, i, j], [dc, di, dj], count| {
-                    result.extend((0..count).map(|n| {
-                        if condition[at(c, dc, n)] { x[at(i, di, n)] } else { y[at(j, dj, n)] }
-                    }));
-                });
-                Array::new(out, result)
-            }
-            let (condition, shape) = (inputs[0].elements::<bool>()?, &out[0].shape);
-            Ok(smallvec![
-                by_dtype!(any: out[0].dtype, T => choose::<T>(call, shape, condition, inputs))?
-            ])
+        Kernel::Elementwise(|_| {
+            Some(|_, inputs, out| {
+                fn choose<T: Lane>(inputs: &[Lanes], out: LanesMut) -> Result<(), Error> {
+                    let condition = block::input::<bool>(inputs, 0)?;
+                    let (x, y) = (block::input::<T>(inputs, 1)?, block::input::<T>(inputs, 2)?);
+                    lanes::zip3(
+                        condition,
+                        x,
+                        y,
+                        block::output(out)?,
+                        |c, x, y| if c { x } else { y },
+                    );
+                    Ok(())
+                }
+                match &out {
+                    LanesMut::F32(_) => choose::<f32>(inputs, out),
+                    LanesMut::F64(_) => choose::<f64>(inputs, out),
+                    LanesMut::I32(_) => choose::<i32>(inputs, out),
+                    LanesMut::I64(_) => choose::<i64>(inputs, out),
+                    LanesMut::Bool(_) => choose::<bool>(inputs, out),
+                }
+            })
         }),
         Derivative::Linear {
             reads: Reads::X0,

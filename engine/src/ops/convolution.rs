@@ -9,7 +9,7 @@ use crate::{
     aval::{Aval, Avals, Shape},
     error::Error,
     graph::Var,
-    kernels::{convolution::Convolution, real::Number},
+    kernels::{convolution::Convolution, matmul::Entry},
     op::{Call, Cost, Cotangents, Derivative, Kernel, OpDef, Rule, Vjp},
     ops::{
         InputShape, Sliding,
@@ -104,7 +104,7 @@ fn cost(call: &Call, shapes: Shapes) -> Cost {
 macro_rules! product {
     ($shapes:ident, $product:ident) => {
         Kernel::Run(|call, out, inputs| {
-            fn typed<T: Number + LinalgScalar>(
+            fn typed<T: Entry + LinalgScalar>(
                 convolution: &Convolution,
                 inputs: &[&Array],
                 out: &Aval,

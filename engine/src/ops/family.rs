@@ -14,14 +14,12 @@ use crate::{
 /// A kernel from a formula on one element: `map_kernel!(F32 F64: |x| x * x)`.
 macro_rules! map_kernel {
     ($($dtype:ident)+ : |$x:ident| $body:expr) => {
-        $crate::op::Kernel::Run(|call, out, inputs| match inputs[0] {
-            $($crate::array::Array::$dtype(_) => {
-                let x = inputs[0].elements()?;
-                let y = $crate::kernels::elementwise::map(x, $crate::ops::family::typed::$dtype(|$x| $body))?;
-                Ok(smallvec::smallvec![$crate::array::Array::new(&out[0].shape, y)?])
-            })+
-            #[allow(unreachable_patterns, reason = "some families take every dtype")]
-            other => Err($crate::ops::family::unsupported(call, other.dtype())),
+        $crate::op::Kernel::Elementwise(|dtype| match dtype {
+            $($crate::dtype::DType::$dtype => Some(|_, inputs, out| {
+                $crate::kernels::block::map(inputs, out, $crate::ops::family::typed::$dtype(|$x| $body))
+            }),)+
+            #[allow(unreachable_patterns, clippy::wildcard_enum_match_arm, reason = "some families take every dtype")]
+            _ => None,
         })
     };
 }
@@ -29,16 +27,12 @@ macro_rules! map_kernel {
 /// A kernel from a formula on two elements of one dtype: `zip_kernel!(F32 F64: |x, y| x + y)`.
 macro_rules! zip_kernel {
     ($($dtype:ident)+ : |$x:ident, $y:ident| $body:expr) => {
-        $crate::op::Kernel::Run(|call, out, inputs| match inputs[0] {
-            $($crate::array::Array::$dtype(_) => {
-                let f = $crate::ops::family::typed2::$dtype(|$x, $y| $body);
-                let (x, y) = (inputs[0].elements()?, inputs[1].elements()?);
-                let (xs, ys) = (&call.inputs[0].shape, &call.inputs[1].shape);
-                let z = $crate::kernels::elementwise::zip((x, xs), (y, ys), &out[0].shape, f)?;
-                Ok(smallvec::smallvec![$crate::array::Array::new(&out[0].shape, z)?])
-            })+
-            #[allow(unreachable_patterns, reason = "some families take every dtype")]
-            other => Err($crate::ops::family::unsupported(call, other.dtype())),
+        $crate::op::Kernel::Elementwise(|dtype| match dtype {
+            $($crate::dtype::DType::$dtype => Some(|_, inputs, out| {
+                $crate::kernels::block::zip(inputs, out, $crate::ops::family::typed2::$dtype(|$x, $y| $body))
+            }),)+
+            #[allow(unreachable_patterns, clippy::wildcard_enum_match_arm, reason = "some families take every dtype")]
+            _ => None,
         })
     };
 }

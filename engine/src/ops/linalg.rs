@@ -80,11 +80,14 @@ pub static MATMUL: OpDef = OpDef {
     infer,
     cost: |call, out| {
         let (_, inner) = sides(&call.inputs[0].shape, MatMul::read(call.attrs).transpose_a);
+        let columns = out[0].shape.last().copied().unwrap_or(0);
         let batch: usize = out[0].shape.iter().rev().skip(2).product();
         Cost {
             flops: (out[0].shape.elements() as u64).saturating_mul(2 * inner as u64),
-            // Where each matrix of a batch begins; the packed panels of a product are small beside its operands.
-            workspace: (batch as u64).saturating_mul(32),
+            // Where each matrix of a batch begins, and panels; what `matrixmultiply` packs is small beside the operands.
+            workspace: (batch as u64)
+                .saturating_mul(32)
+                .saturating_add(kernels::panel::workspace((0, inner, columns))),
         }
     },
     samples: &[

@@ -11,6 +11,7 @@ use crate::{
     error::Error,
     graph::Var,
     kernels::{
+        lanes,
         real::{Number, Real},
         reduce::split,
         strided::signed,
@@ -65,7 +66,7 @@ fn infer_softmax(call: &Call) -> Result<Avals, Error> {
 }
 
 /// Runs a function over each lane of the axis: from the lane's elements to as many results.
-fn lanes<T: Real + Number>(
+fn each_lane<T: Real + Number>(
     call: &Call,
     out: &Aval,
     x: &Array,
@@ -76,6 +77,10 @@ fn lanes<T: Real + Number>(
     let x = x.elements::<T>()?;
     let mut result = buffer(x.len())?;
     result.extend_from_slice(x);
+    if axis + 1 == shape.len() {
+        result.chunks_mut(shape[axis].max(1)).for_each(f);
+        return Array::new(shape, result);
+    }
     let mut lane = buffer(shape[axis])?;
     let (starts, mut along) = split(shape, &[axis]);
     starts.each(|start| {
@@ -93,10 +98,17 @@ fn lanes<T: Real + Number>(
     Array::new(shape, result)
 }
 
-/// The largest element, and the sum of exponentials of the distances from it.
-fn top_and_sum<T: Real + Number>(lane: &[T]) -> (T, f64) {
-    let top = lane.iter().copied().fold(T::LOWEST, |a, x| if x > a { x } else { a });
-    (top, lane.iter().map(|&x| (x - top).exp_().wide()).sum())
+/// The largest element.
+fn top<T: Number>(lane: &[T]) -> T {
+    let larger = |a, x| if x > a { x } else { a };
+    lanes::fold(lane, T::LOWEST, larger, larger)
+}
+
+/// The logarithm of the sum of exponentials of the distances from the largest element, and that element.
+fn log_sum<T: Real + Number>(lane: &[T]) -> (T, T) {
+    let top = top(lane);
+    let sum = lanes::fold(lane, 0.0, |sum, x| sum + (x - top).exp_().wide(), |a, b| a + b);
+    (T::of(libm::log(sum)), top)
 }
 
 const fn softmax_like(
@@ -134,13 +146,13 @@ pub static SOFTMAX: OpDef = softmax_like(
     "y_i = exp(x_i) / sum_j exp(x_j)",
     Kernel::Run(|call, out, inputs| {
         fn softmax<T: Real + Number>(lane: &mut [T]) {
-            let (top, sum) = top_and_sum(lane);
-            for x in lane {
-                *x = T::of((*x - top).exp_().wide() / sum);
-            }
+            let top = top(lane);
+            lanes::replace(lane, |x| (x - top).exp_());
+            let share = lanes::fold(lane, 0.0, |sum, x| sum + x.wide(), |a, b| a + b).recip();
+            lanes::replace(lane, |x| T::of(x.wide() * share));
         }
         Ok(smallvec![
-            by_dtype!(float: out[0].dtype, T => lanes::<T>(call, &out[0], inputs[0], softmax))?
+            by_dtype!(float: out[0].dtype, T => each_lane::<T>(call, &out[0], inputs[0], softmax))?
         ])
     }),
     Derivative::Custom {
@@ -157,14 +169,11 @@ pub static LOG_SOFTMAX: OpDef = softmax_like(
     "y_i = x_i - ln(sum_j exp(x_j))",
     Kernel::Run(|call, out, inputs| {
         fn log_softmax<T: Real + Number>(lane: &mut [T]) {
-            let (top, sum) = top_and_sum(lane);
-            let log = T::of(libm::log(sum));
-            for x in lane {
-                *x = *x - top - log;
-            }
+            let (log, top) = log_sum(lane);
+            lanes::replace(lane, |x| x - top - log);
         }
         Ok(smallvec![
-            by_dtype!(float: out[0].dtype, T => lanes::<T>(call, &out[0], inputs[0], log_softmax))?
+            by_dtype!(float: out[0].dtype, T => each_lane::<T>(call, &out[0], inputs[0], log_softmax))?
         ])
     }),
     Derivative::Custom {
@@ -258,8 +267,8 @@ pub static SPARSE_SOFTMAX_CROSS_ENTROPY_WITH_LOGITS: OpDef = OpDef {
                 let rows = inputs[1].elements::<T>()?.chunks(classes.max(1));
                 let mut result = buffer(labels.len())?;
                 result.extend(rows.zip(&labels).map(|(row, &label)| {
-                    let (top, sum) = top_and_sum(row);
-                    T::of(libm::log(sum)) - (row[label] - top)
+                    let (log, top) = log_sum(row);
+                    log - (row[label] - top)
                 }));
                 Array::new(&out.shape, result)
             }

@@ -3,19 +3,15 @@
 use smallvec::smallvec;
 
 use crate::{
-    array::Array,
     batching::Batching,
     dtype::DTypes,
     error::Error,
     graph::Var,
-    kernels::{
-        elementwise::zip,
-        real::{Number, Real},
-    },
+    kernels::real::{Number, Real},
     op::{Derivative, Kernel, OpDef, Reads, Rule, cotangents, d},
     ops::{
         EQUAL, GREATER, GREATER_EQUAL, IDENTITY, LESS, LESS_EQUAL, LOGICAL_AND,
-        family::{self, by_dtype, map_kernel, sample, uniform, zip_kernel},
+        family::{self, map_kernel, sample, uniform, zip_kernel},
     },
 };
 
@@ -187,14 +183,7 @@ pub static POW: OpDef = OpDef {
         "pow",
         "The first tensor to the power of the second. Negative integer powers of integers are 0 or +-1.",
         "z = x^y",
-        Kernel::Run(|call, out, inputs| {
-            let (xs, ys) = (&call.inputs[0].shape, &call.inputs[1].shape);
-            let shape = &out[0].shape;
-            Ok(smallvec![by_dtype!(numeric: out[0].dtype, T => {
-                let (x, y) = (inputs[0].elements::<T>()?, inputs[1].elements::<T>()?);
-                Array::new(shape, zip((x, xs), (y, ys), shape, T::power)?)
-            })?])
-        }),
+        zip_kernel!(F32 F64 I32 I64: |x, y| Number::power(x, y)),
         Derivative::Elementwise(&[
             d(Reads::X, |r| r.x[1] * r.x[0].zip(&POW, r.x[1] - 1.0)),
             // The logarithm is taken as 0 where the base is not positive, as TensorFlow does.
@@ -391,14 +380,11 @@ pub static LOG1P: OpDef = OpDef {
     )
 };
 
-/// Logistic sigmoid. A primitive for stability: the exponential never overflows.
+/// Logistic sigmoid. A primitive for stability and speed: the exponential never overflows.
 pub static SIGMOID: OpDef = family::unary(
     "sigmoid",
     "Logistic sigmoid.",
     "y = 1 / (1 + exp(-x))",
-    map_kernel!(F32 F64: |x| {
-        let e = (-x.abs()).exp_();
-        if x >= 0.0 { (e + 1.0).recip() } else { e / (e + 1.0) }
-    }),
+    map_kernel!(F32 F64: |x| x.sigmoid_()),
     Derivative::Elementwise(&[d(Reads::Y, |r| r.y() * (r.y().ones() - r.y()))]),
 );

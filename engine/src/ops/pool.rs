@@ -69,9 +69,9 @@ fn cost(x: &Shape, attrs: &attrs::Attrs) -> Cost {
     let Ok((windows, channels)) = geometry(x, attrs) else { return Cost::default() };
     let (elements, cells) =
         (windows.shape(channels).elements() as u64, windows.cells_inside() as u64);
-    // The place of each result, and the positions of one window.
-    let places = elements.saturating_add(cells);
-    Cost { flops: elements.saturating_mul(cells), workspace: places.saturating_mul(8) }
+    // The place of each result, its element, and the positions of one window.
+    let numbers = elements.saturating_mul(2).saturating_add(cells);
+    Cost { flops: elements.saturating_mul(cells), workspace: numbers.saturating_mul(8) }
 }
 
 const fn pool(
@@ -113,7 +113,7 @@ fn samples(ksize: &[i64], padding: &str) -> Vec<(&'static str, Attr)> {
 /// Where each window's largest element lies.
 fn winners(call: &Call, x: &Array) -> Result<Vec<usize>, Error> {
     let (windows, channels) = geometry(&call.inputs[0].shape, call.attrs)?;
-    by_dtype!(float: x.dtype(), T => pool::argmax(x.elements::<T>()?, &windows, channels))
+    by_dtype!(float: x.dtype(), T => Ok(pool::argmax(x.elements::<T>()?, &windows, channels)?.0))
 }
 
 fn pick<T: Element>(x: &Array, places: &[usize], out: &Shape) -> Result<Array, Error> {
@@ -129,10 +129,11 @@ pub static MAX_POOL: OpDef = pool(
     "Largest element of each window; of equals the first gets the gradient.",
     "y[n, i, c] = max of x[n, j, c] in the window at i strides",
     Kernel::Run(|call, out, inputs| {
-        let places = winners(call, inputs[0])?;
-        Ok(smallvec![
-            by_dtype!(float: out[0].dtype, T => pick::<T>(inputs[0], &places, &out[0].shape))?
-        ])
+        let (windows, channels) = geometry(&call.inputs[0].shape, call.attrs)?;
+        Ok(smallvec![by_dtype!(float: out[0].dtype, T => {
+            let (_, largest) = pool::argmax(inputs[0].elements::<T>()?, &windows, channels)?;
+            Array::new(&out[0].shape, largest)
+        })?])
     }),
     Derivative::Custom {
         reads: Reads::X0,

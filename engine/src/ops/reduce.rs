@@ -11,8 +11,11 @@ use crate::{
     dtype::{DType, DTypes},
     error::Error,
     graph::Var,
-    kernels::{real::Number, reduce::fold},
-    op::{Call, Derivative, Kernel, OpDef, Reads, ResultType, Rule, Sample, cotangents},
+    kernels::{
+        real::Number,
+        reduce::{Folding, fold},
+    },
+    op::{Call, Cost, Derivative, Kernel, OpDef, Reads, ResultType, Rule, Sample, cotangents},
     ops::{
         ABS, CUMPROD, Cumulative, EQUAL, EXP, LESS, LOG, MAXIMUM, NOT_EQUAL, Permutation, RSQRT,
         SQRT, SQUARE, TRANSPOSE,
@@ -87,7 +90,11 @@ const fn reduction(
         attrs: Reduce::SPECS,
         infer: infer_reduce,
         batching: Batching::Rule(reduce_rows),
-        cost: per_input,
+        cost: |call, outputs| {
+            // A row of accumulators, where elements that are folded do not lie side by side.
+            let workspace = (outputs[0].shape.elements() as u64).saturating_mul(8);
+            Cost { workspace, ..per_input(call, outputs) }
+        },
         samples: SAMPLES,
         ..family::unary(name, summary, formula, kernel, derivative)
     }
@@ -100,7 +107,7 @@ fn axes(call: &Call) -> Result<smallvec::SmallVec<[usize; 4]>, Error> {
 
 /// A reduction kernel that folds numbers.
 macro_rules! folded {
-    ($($dtype:ident $ty:ty)+ : |$count:ident| $init:expr, $fold:expr, $finish:expr) => {
+    ($($dtype:ident $ty:ty)+ : |$count:ident| $init:expr, $step:expr, $merge:expr, $finish:expr) => {
         Kernel::Run(|call, out, inputs| {
             let axes = axes(call)?;
             let shape = &call.inputs[0].shape;
@@ -109,7 +116,8 @@ macro_rules! folded {
             match inputs[0] {
                 $(Array::$dtype(_) => {
                     type T = $ty;
-                    let y = fold(inputs[0].elements::<T>()?, shape, &axes, $init, $fold, $finish)?;
+                    let folding = Folding { init: $init, step: $step, merge: $merge };
+                    let y = fold(inputs[0].elements::<T>()?, shape, &axes, folding, $finish)?;
                     Ok(smallvec![Array::new(&out[0].shape, y)?])
                 })+
                 #[allow(unreachable_patterns, reason = "some members take every dtype")]
@@ -143,7 +151,7 @@ pub static REDUCE_SUM: OpDef = OpDef {
         "reduce_sum",
         "Sum along axes. Floating-point sums are accumulated in float64.",
         "y = sum of x",
-        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::widen(T::ZERO), |a, x| T::wide_add(a, x.widen()), T::narrow),
+        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::widen(T::ZERO), |a, x: T| T::wide_add(a, x.widen()), T::wide_add, T::narrow),
         Derivative::Linear {
             reads: Reads::NONE,
             transpose: |r, ct| cotangents([spread(r, ct[0])]),
@@ -156,7 +164,7 @@ pub static REDUCE_MEAN: OpDef = reduction(
     "reduce_mean",
     "Mean along axes; NaN for an empty axis.",
     "y = sum of x / number of x",
-    folded!(F32 f32 F64 f64: |n| 0.0_f64, |a, x| a + x.widen(), |a| T::narrow(a / n)),
+    folded!(F32 f32 F64 f64: |n| 0.0_f64, |a, x: T| a + x.widen(), |a: f64, b| a + b, |a| T::narrow(a / n)),
     Derivative::Linear {
         reads: Reads::NONE,
         transpose: |r, ct| {
@@ -186,7 +194,7 @@ pub static REDUCE_PROD: OpDef = OpDef {
         "reduce_prod",
         "Product along axes; its derivatives are right where elements are 0, too.",
         "y = product of x",
-        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::widen(T::ONE), |a, x| T::wide_mul(a, x.widen()), T::narrow),
+        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::widen(T::ONE), |a, x: T| T::wide_mul(a, x.widen()), T::wide_mul, T::narrow),
         Derivative::Custom {
             reads: Reads::X0,
             vjp: |r, ct| cotangents([spread(r, ct[0]) * products_of_others(r)]),
@@ -263,7 +271,7 @@ pub static REDUCE_MAX: OpDef = OpDef {
         "reduce_max",
         "Largest element along axes; equal ones share the gradient. The lowest number for an empty axis.",
         "y = max of x",
-        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::LOWEST, larger::<T>, |a| a),
+        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::LOWEST, larger::<T>, larger::<T>, |a| a),
         EXTREME,
     )
 };
@@ -275,7 +283,7 @@ pub static REDUCE_MIN: OpDef = OpDef {
         "reduce_min",
         "Smallest element along axes; equal ones share the gradient. The highest number for an empty axis.",
         "y = min of x",
-        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::HIGHEST, smaller::<T>, |a| a),
+        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::HIGHEST, smaller::<T>, smaller::<T>, |a| a),
         EXTREME,
     )
 };
@@ -334,7 +342,7 @@ pub static REDUCE_ALL: OpDef = OpDef {
         "reduce_all",
         "Whether all elements along axes are true.",
         "y = all of x",
-        folded!(Bool bool: |n| true, |a: T, x| a && x, |a| a),
+        folded!(Bool bool: |n| true, |a: T, x: T| a && x, |a, b| a && b, |a| a),
         Derivative::None,
     )
 };
@@ -347,7 +355,7 @@ pub static REDUCE_ANY: OpDef = OpDef {
         "reduce_any",
         "Whether any element along axes is true.",
         "y = any of x",
-        folded!(Bool bool: |n| false, |a: T, x| a || x, |a| a),
+        folded!(Bool bool: |n| false, |a: T, x: T| a || x, |a, b| a || b, |a| a),
         Derivative::None,
     )
 };

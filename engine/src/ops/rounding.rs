@@ -5,15 +5,17 @@ use smallvec::smallvec;
 use crate::{
     array::Array,
     attrs,
+    attrs::Attrs,
     aval::Aval,
     batching::Batching,
-    dtype::DTypes,
+    dtype::{DType, DTypes},
     error::Error,
     kernels::{
-        elementwise::{map, zip},
+        block::{self, Lane},
+        elementwise::zip,
         real::{Number, Real},
     },
-    op::{Arrays, Call, Derivative, Kernel, OpDef, Reads, d},
+    op::{Arrays, Call, Derivative, Kernel, Lanes, LanesMut, OpDef, Reads, d},
     ops::{
         GREATER_EQUAL, LESS_EQUAL, LOGICAL_AND,
         family::{self, by_dtype, map_kernel, uniform},
@@ -157,6 +159,15 @@ attrs! {
     }
 }
 
+fn clip<T: Real + Lane>(attrs: &Attrs, inputs: &[Lanes], out: LanesMut) -> Result<(), Error> {
+    let Clip { clip_value_min, clip_value_max } = Clip::read(attrs);
+    let (low, high) = (T::of(clip_value_min), T::of(clip_value_max));
+    block::map(inputs, out, |x: T| {
+        let x = if x < low { low } else { x };
+        if x > high { high } else { x }
+    })
+}
+
 /// Clips to bounds. A composite would give the second bound the tie and lose the gradient on it.
 pub static CLIP_BY_VALUE: OpDef = OpDef {
     attrs: Clip::SPECS,
@@ -176,24 +187,10 @@ pub static CLIP_BY_VALUE: OpDef = OpDef {
         "clip_by_value",
         "Clips to bounds; the gradient passes on the bounds too.",
         "y = min(max(x, clip_value_min), clip_value_max)",
-        Kernel::Run(|call, out, inputs| {
-            fn typed<T: Real + Number>(call: &Call, out: &Aval, x: &Array) -> Result<Array, Error> {
-                let Clip { clip_value_min, clip_value_max } = Clip::read(call.attrs);
-                let (low, high) = (T::of(clip_value_min), T::of(clip_value_max));
-                let clip = |x: T| {
-                    if x < low {
-                        low
-                    } else if x > high {
-                        high
-                    } else {
-                        x
-                    }
-                };
-                Array::new(&out.shape, map(x.elements()?, clip)?)
-            }
-            Ok(smallvec![
-                by_dtype!(float: out[0].dtype, T => typed::<T>(call, &out[0], inputs[0]))?
-            ])
+        Kernel::Elementwise(|dtype| match dtype {
+            DType::F32 => Some(clip::<f32>),
+            DType::F64 => Some(clip::<f64>),
+            DType::I32 | DType::I64 | DType::Bool | DType::F16 | DType::BF16 => None,
         }),
         Derivative::Elementwise(&[d(Reads::X0, |r| {
             let Clip { clip_value_min, clip_value_max } = Clip::read(r.attrs);

@@ -53,6 +53,15 @@ impl Recorder for Log {
         }
         ids
     }
+
+    fn hears(&self) -> bool {
+        self.wanted
+    }
+
+    fn name(&mut self) -> ValueId {
+        self.next_id += 1;
+        ValueId(self.next_id)
+    }
 }
 
 impl Session {

@@ -1,0 +1,485 @@
+//! Elementwise kernels: loops over blocks of elements, and the walk through whole tensors, block by block.
+//!
+//! An elementwise op is one loop over slices of one length. Broadcasting and memory are the business of [`run`], which is
+//! the same whether one op runs alone or a plan runs a chain of them: each block of elements goes through all instructions
+//! while it lies in the first-level cache, and only what is wanted afterwards is written to memory.
+
+use smallvec::SmallVec;
+
+use crate::{
+    array::{Array, Element, buffer},
+    attrs::Attrs,
+    aval::{Aval, Shape},
+    dtype::DType,
+    error::Error,
+    kernels::lanes,
+    op::{BlockKernel, Lanes, LanesMut},
+};
+
+/// Most inputs of an elementwise op.
+pub(crate) const MAX_INPUTS: usize = 3;
+
+/// Elements of a block. Four kibibytes of `float32`: a dozen registers lie in a first-level cache of 48.
+pub(crate) const BLOCK: usize = 1024;
+
+/// Elements of one dtype.
+#[derive(Debug)]
+pub(crate) enum Elements {
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+    I32(Vec<i32>),
+    I64(Vec<i64>),
+    Bool(Vec<bool>),
+}
+
+/// An element type that blocks can have: every one but the half types, which are widened before.
+pub(crate) trait Lane: Element {
+    fn read<'a>(lanes: &Lanes<'a>) -> Option<&'a [Self]>;
+    fn write(lanes: LanesMut<'_>) -> Option<&mut [Self]>;
+    fn own(elements: Vec<Self>) -> Elements;
+    fn owned(elements: &mut Elements) -> Option<&mut Vec<Self>>;
+}
+
+macro_rules! lane {
+    ($($ty:ty, $variant:ident;)*) => {
+        $(impl Lane for $ty {
+            fn read<'a>(lanes: &Lanes<'a>) -> Option<&'a [Self]> {
+                if let Lanes::$variant(elements) = lanes { Some(elements) } else { None }
+            }
+
+            fn write(lanes: LanesMut<'_>) -> Option<&mut [Self]> {
+                if let LanesMut::$variant(elements) = lanes { Some(elements) } else { None }
+            }
+
+            fn own(elements: Vec<Self>) -> Elements {
+                Elements::$variant(elements)
+            }
+
+            fn owned(elements: &mut Elements) -> Option<&mut Vec<Self>> {
+                if let Elements::$variant(elements) = elements { Some(elements) } else { None }
+            }
+        })*
+
+        /// Runs a body for whichever element type these have.
+        macro_rules! by_type {
+            ($enum:ident, $value:expr, $name:ident => $body:expr) => {
+                match $value {
+                    $($enum::$variant($name) => $body,)*
+                }
+            };
+        }
+    };
+}
+
+lane! { f32, F32; f64, F64; i32, I32; i64, I64; bool, Bool; }
+
+// --- what the kernels of the table are made of ---
+
+fn mistyped() -> Error {
+    Error::bug("a block of another dtype than its kernel's")
+}
+
+/// The elements of input `i`, which must be of this type.
+pub(crate) fn input<'a, T: Lane>(inputs: &[Lanes<'a>], i: usize) -> Result<&'a [T], Error> {
+    inputs.get(i).and_then(T::read).ok_or_else(mistyped)
+}
+
+/// The elements of the output, which must be of this type.
+pub(crate) fn output<T: Lane>(out: LanesMut<'_>) -> Result<&mut [T], Error> {
+    T::write(out).ok_or_else(mistyped)
+}
+
+/// `f` of each element.
+pub(crate) fn map<T: Lane, U: Lane>(
+    inputs: &[Lanes],
+    out: LanesMut,
+    f: impl Fn(T) -> U,
+) -> Result<(), Error> {
+    lanes::map(input(inputs, 0)?, output(out)?, f);
+    Ok(())
+}
+
+/// `f` of each pair of elements.
+pub(crate) fn zip<T: Lane, V: Lane, U: Lane>(
+    inputs: &[Lanes],
+    out: LanesMut,
+    f: impl Fn(T, V) -> U,
+) -> Result<(), Error> {
+    lanes::zip(input(inputs, 0)?, input(inputs, 1)?, output(out)?, f);
+    Ok(())
+}
+
+// --- running them ---
+
+/// Where an instruction takes an input from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// An input of the whole.
+    Input(usize),
+    /// What an instruction before it left.
+    Register(usize),
+}
+
+/// One op of a chain.
+#[derive(Clone, Debug)]
+pub(crate) struct Instruction {
+    pub(crate) kernel: BlockKernel,
+    pub(crate) attrs: Attrs,
+    pub(crate) inputs: SmallVec<[Source; 3]>,
+    /// The register that it writes. None of its inputs.
+    pub(crate) output: usize,
+}
+
+/// A chain of elementwise ops on tensors that broadcast to one shape.
+#[derive(Clone, Debug)]
+pub(crate) struct Chain {
+    pub(crate) shape: Shape,
+    pub(crate) instructions: Vec<Instruction>,
+    /// Dtypes of the registers.
+    pub(crate) registers: Vec<DType>,
+    /// The registers that are written to memory.
+    pub(crate) outputs: SmallVec<[usize; 2]>,
+}
+
+impl Chain {
+    /// Bytes of the registers, and of the copies of inputs that broadcast.
+    pub(crate) fn workspace(&self, inputs: usize) -> u64 {
+        let block = self.shape.elements().min(BLOCK) as u64;
+        let registers: u64 = self.registers.iter().map(|dtype| dtype.size() as u64 * block).sum();
+        registers.saturating_add((inputs as u64).saturating_mul(8 * block))
+    }
+
+    /// Runs the chain. An input may have any shape that broadcasts to the chain's.
+    pub(crate) fn run(&self, inputs: &[&Array]) -> Result<SmallVec<[Array; 2]>, Error> {
+        let count = self.shape.elements();
+        let mut feeds: SmallVec<[Feed; 4]> =
+            inputs.iter().map(|array| Feed::new(array, &self.shape)).collect::<Result<_, _>>()?;
+        let cursors = feeds.iter().filter_map(|feed| feed.copied.as_deref());
+        let block = block_for(count, cursors.filter_map(|(_, cursor)| cursor.period()));
+        feeds.iter_mut().try_for_each(|feed| feed.begin(block))?;
+        let mut registers: SmallVec<[Register; 8]> = self
+            .registers
+            .iter()
+            .enumerate()
+            .map(|(i, &dtype)| {
+                let stored = self.outputs.contains(&i);
+                let elements = if stored {
+                    Elements::empty(dtype, count)?
+                } else {
+                    Elements::zeros(dtype, block)?
+                };
+                Ok(Register { elements, stored })
+            })
+            .collect::<Result<_, Error>>()?;
+        for start in (0..count).step_by(block.max(1)) {
+            self.block_through(&mut feeds, &mut registers, start, block.min(count - start))?;
+        }
+        let taken = self.outputs.iter().map(|&register| {
+            let register = &mut registers[register].elements;
+            std::mem::replace(register, Elements::NONE).into_array(&self.shape)
+        });
+        taken.collect()
+    }
+
+    /// One block through all instructions.
+    fn block_through(
+        &self,
+        feeds: &mut [Feed],
+        registers: &mut [Register],
+        start: usize,
+        length: usize,
+    ) -> Result<(), Error> {
+        feeds.iter_mut().try_for_each(|feed| feed.advance(length))?;
+        for register in registers.iter_mut().filter(|register| register.stored) {
+            register.elements.grow(start + length);
+        }
+        for instruction in &self.instructions {
+            // The register is taken out while its neighbours are read.
+            let target = &mut registers[instruction.output];
+            let stored = target.stored;
+            let mut out = std::mem::replace(&mut target.elements, Elements::NONE);
+            {
+                let mut inputs = [Lanes::Bool(&[]); MAX_INPUTS];
+                for (lanes, source) in inputs.iter_mut().zip(&instruction.inputs) {
+                    *lanes = match *source {
+                        Source::Input(i) => feeds[i].lanes(start, length),
+                        Source::Register(i) => registers[i].lanes(start, length),
+                    };
+                }
+                let inputs = &inputs[..instruction.inputs.len()];
+                let out = out.lanes_mut(if stored { start } else { 0 }, length);
+                (instruction.kernel)(&instruction.attrs, inputs, out)?;
+            }
+            registers[instruction.output].elements = out;
+        }
+        Ok(())
+    }
+}
+
+/// Elements of a block: as many whole periods of a broadcast input as fit, so that each block repeats the same ones.
+fn block_for(count: usize, periods: impl Iterator<Item = usize>) -> usize {
+    let longest = periods.filter(|period| (1..=BLOCK).contains(period)).max().unwrap_or(1);
+    count.min(BLOCK - BLOCK % longest)
+}
+
+/// What an instruction leaves: the current block, or all blocks so far of what is written to memory.
+#[derive(Debug)]
+struct Register {
+    elements: Elements,
+    stored: bool,
+}
+
+impl Register {
+    fn lanes(&self, start: usize, length: usize) -> Lanes<'_> {
+        self.elements.lanes(if self.stored { start } else { 0 }, length)
+    }
+}
+
+/// Runs one elementwise op.
+pub(crate) fn run(
+    kernel: BlockKernel,
+    attrs: &Attrs,
+    out: &Aval,
+    inputs: &[&Array],
+) -> Result<Array, Error> {
+    let elements = out.shape.elements();
+    if elements <= BLOCK && inputs.iter().all(|input| input.shape() == &out.shape[..]) {
+        // Small tensors are many: nothing is set up for them.
+        let lanes: SmallVec<[Lanes; 3]> =
+            inputs.iter().map(|input| lanes_of(input)).collect::<Result<_, _>>()?;
+        let mut result = Elements::zeros(out.dtype, elements)?;
+        kernel(attrs, &lanes, result.lanes_mut(0, elements))?;
+        return result.into_array(&out.shape);
+    }
+    if inputs.len() > MAX_INPUTS {
+        return Err(Error::bug("an elementwise op of many inputs"));
+    }
+    let chain = Chain {
+        shape: out.shape.clone(),
+        instructions: vec![Instruction {
+            kernel,
+            attrs: attrs.clone(),
+            inputs: (0..inputs.len()).map(Source::Input).collect(),
+            output: 0,
+        }],
+        registers: vec![out.dtype],
+        outputs: SmallVec::from_elem(0, 1),
+    };
+    chain.run(inputs)?.pop().ok_or_else(|| Error::bug("a chain without a result"))
+}
+
+/// Bytes that [`run`] takes besides the result.
+pub(crate) fn workspace(inputs: &[Aval], out: &Aval) -> u64 {
+    let broadcast = inputs.iter().any(|input| input.shape != out.shape);
+    let elements = out.shape.elements();
+    if elements <= BLOCK && !broadcast {
+        return 0;
+    }
+    (1 + inputs.len() as u64).saturating_mul(8 * elements.min(BLOCK) as u64)
+}
+
+/// An input of a chain.
+#[derive(Debug)]
+struct Feed<'a> {
+    array: Lanes<'a>,
+    /// The current block of an input that broadcasts, and where it comes from. Few do, and both are large.
+    copied: Option<Box<(Elements, Cursor)>>,
+}
+
+impl<'a> Feed<'a> {
+    fn new(array: &'a Array, out: &Shape) -> Result<Self, Error> {
+        let cursor = Cursor::new(array.shape(), out);
+        let copied = cursor.map(|cursor| Box::new((Elements::NONE, cursor)));
+        Ok(Self { array: lanes_of(array)?, copied })
+    }
+
+    /// Makes room for a block of so many elements.
+    fn begin(&mut self, block: usize) -> Result<(), Error> {
+        let Some((elements, cursor)) = self.copied.as_deref_mut() else { return Ok(()) };
+        cursor.repeats = cursor.period().is_some_and(|period| block.is_multiple_of(period));
+        let dtype = by_type!(Lanes, self.array, from => dtype_of(from));
+        *elements = Elements::zeros(dtype, block)?;
+        Ok(())
+    }
+
+    /// Goes on to the next block.
+    fn advance(&mut self, length: usize) -> Result<(), Error> {
+        let Some((elements, cursor)) = self.copied.as_deref_mut() else { return Ok(()) };
+        by_type!(Lanes, self.array, from => {
+            let into = Lane::owned(elements).ok_or_else(mistyped)?;
+            cursor.fill(from, &mut into[..length]);
+        });
+        Ok(())
+    }
+
+    fn lanes(&self, start: usize, length: usize) -> Lanes<'_> {
+        match self.copied.as_deref() {
+            Some((elements, _)) => elements.lanes(0, length),
+            None => match self.array {
+                Lanes::F32(x) => Lanes::F32(&x[start..start + length]),
+                Lanes::F64(x) => Lanes::F64(&x[start..start + length]),
+                Lanes::I32(x) => Lanes::I32(&x[start..start + length]),
+                Lanes::I64(x) => Lanes::I64(&x[start..start + length]),
+                Lanes::Bool(x) => Lanes::Bool(&x[start..start + length]),
+            },
+        }
+    }
+}
+
+/// A place in a tensor that repeats along axes, going forward in row-major order of the larger shape.
+#[derive(Debug)]
+struct Cursor {
+    /// Extents and strides, neighbours that can be walked as one joined. At least one axis, which the last is.
+    axes: SmallVec<[(usize, usize); 8]>,
+    index: SmallVec<[usize; 8]>,
+    offset: usize,
+    /// Whether every block has the same elements.
+    repeats: bool,
+    /// Whether a block has been written already.
+    written: bool,
+}
+
+impl Cursor {
+    /// Nothing, if the tensor has the larger shape already.
+    fn new(shape: &[usize], out: &Shape) -> Option<Self> {
+        if shape == &out[..] {
+            return None;
+        }
+        let own = Shape::from(shape);
+        let (strides, lead) = (own.strides(), out.len() - shape.len());
+        let mut axes: SmallVec<[(usize, usize); 8]> = SmallVec::new();
+        for (i, &extent) in out.iter().enumerate().filter(|&(_, &extent)| extent != 1) {
+            let stride = match i.checked_sub(lead) {
+                Some(axis) if shape[axis] != 1 => strides[axis],
+                _ => 0,
+            };
+            match axes.last_mut() {
+                Some(last) if last.1 == stride * extent => *last = (last.0 * extent, stride),
+                _ => axes.push((extent, stride)),
+            }
+        }
+        if axes.is_empty() {
+            axes.push((1, 0));
+        }
+        let index = SmallVec::from_elem(0, axes.len());
+        Some(Self { axes, index, offset: 0, repeats: false, written: false })
+    }
+
+    /// After how many elements the same ones come again, if that is so from beginning to end.
+    fn period(&self) -> Option<usize> {
+        match self.axes[..] {
+            [(_, 0)] => Some(1),
+            [(_, 0), (extent, 1)] => Some(extent),
+            _ => None,
+        }
+    }
+
+    /// Writes the next elements.
+    fn fill<T: Copy>(&mut self, from: &[T], into: &mut [T]) {
+        if self.repeats && std::mem::replace(&mut self.written, true) {
+            return;
+        }
+        let last = self.axes.len() - 1;
+        let (extent, stride) = self.axes[last];
+        let mut rest = into;
+        while !rest.is_empty() {
+            let count = rest.len().min(extent - self.index[last]);
+            let (run, after) = rest.split_at_mut(count);
+            match stride {
+                0 => run.fill(from[self.offset]),
+                1 => run.copy_from_slice(&from[self.offset..self.offset + count]),
+                _ => {
+                    let strided = from[self.offset..].iter().step_by(stride);
+                    run.iter_mut().zip(strided).for_each(|(into, &from)| *into = from);
+                }
+            }
+            rest = after;
+            self.index[last] += count;
+            self.offset += count * stride;
+            self.carry();
+        }
+    }
+
+    /// Goes on along the outer axes where an inner one is at its end.
+    fn carry(&mut self) {
+        for axis in (0..self.axes.len()).rev() {
+            let (extent, stride) = self.axes[axis];
+            if self.index[axis] < extent {
+                return;
+            }
+            self.index[axis] = 0;
+            self.offset -= extent * stride;
+            if let Some(outer) = axis.checked_sub(1) {
+                self.index[outer] += 1;
+                self.offset += self.axes[outer].1;
+            }
+        }
+    }
+}
+
+fn dtype_of<T: Element>(_: &[T]) -> DType {
+    T::DTYPE
+}
+
+/// An array's elements.
+fn lanes_of(array: &Array) -> Result<Lanes<'_>, Error> {
+    Ok(match array {
+        Array::F32(_) => Lanes::F32(array.elements()?),
+        Array::F64(_) => Lanes::F64(array.elements()?),
+        Array::I32(_) => Lanes::I32(array.elements()?),
+        Array::I64(_) => Lanes::I64(array.elements()?),
+        Array::Bool(_) => Lanes::Bool(array.elements()?),
+        Array::F16(_) | Array::BF16(_) => return Err(mistyped()),
+    })
+}
+
+impl Elements {
+    /// Stands in for what is taken out.
+    const NONE: Self = Self::Bool(Vec::new());
+
+    fn zeros(dtype: DType, count: usize) -> Result<Self, Error> {
+        let mut elements = Self::empty(dtype, count)?;
+        by_type!(Self, &mut elements, x => x.resize(count, Default::default()));
+        Ok(elements)
+    }
+
+    fn empty(dtype: DType, room: usize) -> Result<Self, Error> {
+        Ok(match dtype {
+            DType::F32 => Lane::own(buffer::<f32>(room)?),
+            DType::F64 => Lane::own(buffer::<f64>(room)?),
+            DType::I32 => Lane::own(buffer::<i32>(room)?),
+            DType::I64 => Lane::own(buffer::<i64>(room)?),
+            DType::Bool => Lane::own(buffer::<bool>(room)?),
+            DType::F16 | DType::BF16 => return Err(mistyped()),
+        })
+    }
+
+    fn into_array(self, shape: &Shape) -> Result<Array, Error> {
+        by_type!(Self, self, elements => Array::new(shape, elements))
+    }
+
+    /// Makes room for more elements, for which memory was reserved.
+    fn grow(&mut self, count: usize) {
+        by_type!(Self, self, elements => elements.resize(count, Default::default()));
+    }
+
+    fn lanes(&self, start: usize, length: usize) -> Lanes<'_> {
+        match self {
+            Self::F32(x) => Lanes::F32(&x[start..start + length]),
+            Self::F64(x) => Lanes::F64(&x[start..start + length]),
+            Self::I32(x) => Lanes::I32(&x[start..start + length]),
+            Self::I64(x) => Lanes::I64(&x[start..start + length]),
+            Self::Bool(x) => Lanes::Bool(&x[start..start + length]),
+        }
+    }
+
+    fn lanes_mut(&mut self, start: usize, length: usize) -> LanesMut<'_> {
+        match self {
+            Self::F32(x) => LanesMut::F32(&mut x[start..start + length]),
+            Self::F64(x) => LanesMut::F64(&mut x[start..start + length]),
+            Self::I32(x) => LanesMut::I32(&mut x[start..start + length]),
+            Self::I64(x) => LanesMut::I64(&mut x[start..start + length]),
+            Self::Bool(x) => LanesMut::Bool(&mut x[start..start + length]),
+        }
+    }
+}
