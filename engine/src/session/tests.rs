@@ -1,7 +1,9 @@
 //! What a session promises about its memory and its tapes, whatever the ops.
 
+mod defined;
 mod derivatives;
 mod functions;
+mod looping;
 
 use std::sync::Arc;
 

@@ -16,14 +16,15 @@ use std::{
 };
 
 use gradtape_proto::v1;
+use prost::Message;
 
 use super::{
-    core::SessionCore,
+    core::{Run, SessionCore},
     error::ProtocolError,
     inbox::{BatchMeta, Current, Job, Next, Origin, Read, Session, Work},
     outbox::Delivery,
 };
-use crate::{clock::Clock, ids};
+use crate::{clock::Clock, ids, wire::encode};
 
 /// The sessions that have something to do, in the order in which they get a thread.
 #[derive(Debug, Default)]
@@ -212,6 +213,9 @@ fn proceed(session: &Session, work: &mut Work, clock: &dyn Clock, until: Duratio
         if session.has_ended() {
             return Progress::Done;
         }
+        if let Some(sequence) = current.run.looping() {
+            attend(session, &mut current.run, sequence);
+        }
         match core.step(&mut current.run) {
             Ok(true) if clock.now() >= until => return Progress::TimeIsOver,
             Ok(true) => {}
@@ -228,6 +232,26 @@ fn proceed(session: &Session, work: &mut Work, clock: &dyn Clock, until: Duratio
         answer_read(core, read);
     }
     Progress::Done
+}
+
+/// Looks after a loop before its next step: whether it shall stop, what it reports, and who has attached meanwhile.
+fn attend(session: &Session, run: &mut Run, sequence: u64) {
+    if session.stops_loop(sequence) {
+        run.stop_loop();
+    }
+    if let Some(report) = run.take_report()
+        && let Some(attachment) = session.attached()
+    {
+        let report = Some(encode::loop_report(report));
+        let progress = v1::LoopProgress { sequence, report };
+        let bytes = progress.encoded_len();
+        attachment.deliver(Delivery::Progress(progress), bytes);
+    }
+    if let Some(attachment) = session.next_welcome() {
+        // The loop is not done, so its client sends it again, and what comes after it.
+        let handle_base = attachment.handle_base();
+        attachment.deliver(Delivery::Welcome { next_sequence: sequence, handle_base }, 0);
+    }
 }
 
 fn finish(
