@@ -130,12 +130,19 @@ impl Session {
 
     /// Executes a command while functions are being defined: in its scope it belongs to the body.
     pub(super) fn show(&mut self, sequence: u64, command: Command) -> Outcome {
+        // Clients forget things from any scope, and a handle that is free again may be used anywhere.
         if let Kind::Release { handles } = &command.kind {
-            // Clients release from any scope, and a handle that is free again may be used anywhere.
             for definition in self.definitions.values_mut() {
                 definition.release(handles);
             }
             return self.perform(sequence, &command);
+        }
+        if let Kind::CloseTape { tape } = command.kind {
+            let known = |one: &&mut Box<Definition>| one.session.slots.contains_key(&tape);
+            return match self.definitions.values_mut().find(known) {
+                Some(definition) => definition.close(sequence, command),
+                None => self.perform(sequence, &command),
+            };
         }
         let finishes = matches!(command.kind, Kind::FinishFunction { .. });
         let Some(mut definition) =
@@ -434,6 +441,13 @@ impl Definition {
     fn fail(&mut self, sequence: u64, tag: &str, failure: &Failure) {
         let reason = failure.error.classify().1;
         self.failed.get_or_insert_with(|| Arc::new(Poison { sequence, tag: tag.into(), reason }));
+    }
+
+    /// Ends a tape of the body.
+    fn close(&mut self, sequence: u64, command: Command) -> Outcome {
+        let outcome = self.session.perform(sequence, &command);
+        self.body.steps.push(Step { captures: SmallVec::new(), command });
+        outcome
     }
 
     /// Releases what the body knows of some handles.

@@ -5,6 +5,7 @@
 mod bad_input;
 mod conformance;
 mod derivatives;
+mod functions;
 mod golden;
 mod golden_ops;
 mod golden_optimizers;
