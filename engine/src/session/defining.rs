@@ -391,7 +391,12 @@ impl Definition {
             Err(error) => return self.refuse(sequence, &command, error),
         };
         let outcome = self.session.perform(sequence, &command);
-        if let Err(failure) = &outcome.result {
+        if asks(&command.kind) {
+            // What a question is about may be captured by it, and used after it.
+            if captures.is_empty() {
+                return outcome;
+            }
+        } else if let Err(failure) = &outcome.result {
             self.fail(sequence, &command.tag, failure);
         }
         self.body.steps.push(Step { captures: captures.into(), command });
@@ -429,9 +434,8 @@ impl Definition {
     fn refuse(&mut self, sequence: u64, command: &Command, error: Error) -> Outcome {
         let Command { kind, tag, .. } = command;
         let (op, outputs) = (kind.verb().into(), kind.outputs());
-        let asks = matches!(kind, Kind::Fetch { .. });
         let failure = self.session.fail(sequence, tag, error, op, &outputs, Vec::new());
-        if !asks {
+        if !asks(kind) {
             self.fail(sequence, tag, &failure);
         }
         Outcome { result: Err(failure), warnings: Vec::new() }
@@ -462,6 +466,18 @@ impl Definition {
             self.body.steps.push(Step { captures: SmallVec::new(), command });
         }
     }
+}
+
+/// Whether a command changes nothing.
+fn asks(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Fetch { .. }
+            | Kind::Describe { .. }
+            | Kind::Explain { .. }
+            | Kind::ListWatchedVariables { .. }
+            | Kind::Sync
+    )
 }
 
 /// What a command that no body may have would do there.

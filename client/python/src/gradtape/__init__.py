@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 # The ops hide built-in functions of the same names (`abs`, `range`): nothing below may need those.
 from gradtape import (
     autodiff,
+    config,
     data,
     debugging,
     errors,
@@ -33,6 +34,7 @@ from gradtape import (
     random,
 )
 from gradtape._context import clear_errors, connect, disconnect, synchronize
+from gradtape._context import scope as _scope
 from gradtape._execute import get_synchronous_execution, set_synchronous_execution
 from gradtape.array_ops import *
 from gradtape.backprop import GradientTape, UnconnectedGradients
@@ -81,8 +83,8 @@ __version__ = "0.1.0"
 
 
 def executing_eagerly() -> builtins.bool:
-    """Says that operations run when they are called."""
-    return True
+    """Says that operations run when they are called, as they do outside of a `tf.function`."""
+    return _scope().graph is None
 
 
 def is_tensor(x: object) -> builtins.bool:
