@@ -249,6 +249,8 @@ pub struct LoopRequest {
     pub report_every: i64,
     /// Whether reports are wanted at once too, and not only at the end.
     pub stream_reports: bool,
+    /// Number of the result that says whether the loop goes on.
+    pub while_result: Option<usize>,
 }
 
 /// The scalar results of one step of a loop.

@@ -357,7 +357,7 @@ class Replay:
             self.bind(output, tf.identity(result))
 
     def run_loop(
-        self, function, steps, outputs, datasets=(), batch_size=0, arguments=(), carried=0, report_every=0, expect=None
+        self, function, steps, outputs, datasets=(), batch_size=0, arguments=(), carried=0, report_every=0, while_result=None, expect=None
     ):
         values, reports = [self.tensor(argument) for argument in arguments], []
         for step in range(steps):
@@ -378,10 +378,14 @@ class Replay:
             if report_every and (step + 1) % report_every == 0:
                 scalars = [float(result) for result in results if not result.shape.rank]
                 reports.append({"step": step + 1, "values": scalars})
+            if while_result is not None:
+                assert results[while_result].dtype == tf.bool and not results[while_result].shape.rank
+                if not results[while_result]:
+                    break
         for output, result in zip(outputs, results, strict=True):
             self.bind(output, result)
         if expect is not None:
-            assert expect == {"steps": steps, "reports": reports}, reports
+            assert expect == {"steps": step + 1, "reports": reports}, reports
 
     def repeat(self, times, steps):
         for _ in range(times):
@@ -406,7 +410,7 @@ class Replay:
         try:
             getattr(self, verb)(**fields)
         except AssertionError:
-            if verb == "call_function":
+            if verb in ("call_function", "run_loop"):
                 return None
             raise
         except Exception:

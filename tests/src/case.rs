@@ -177,6 +177,9 @@ impl<'a> Names<'a> {
                 outputs: self.handles(&body["outputs"]),
                 report_every: number("report_every"),
                 stream_reports: body["stream_reports"].as_bool().unwrap_or(false),
+                while_result: body["while_result"]
+                    .as_u64()
+                    .map(|result| u32::try_from(result).expect("the number of a result")),
             }),
             other => panic!("the verb {other} is not known"),
         }

@@ -64,6 +64,15 @@ def test_a_loop_carries_reports_and_stops() -> None:
     loop = run_loop(double, 5, arguments=[tf.constant(0.0), tf.constant(1.0)], carried=2)
     assert [float(value) for value in loop.results] == [31.0, 32.0]
 
+    collatz = tf.function(
+        lambda n: (tf.where(n % 2 == 0, n // 2, 3 * n + 1), tf.not_equal(n, 2)),
+        input_signature=[tf.TensorSpec([], tf.int64)],
+    )
+    start = [tf.constant(27, tf.int64)]
+    loop = run_loop(collatz, 1_000, arguments=start, carried=1, while_result=1)
+    # The well-known number of steps from 27 to 1.
+    assert (loop.wait().steps, int(loop.results[0])) == (111, 1)
+
     count = tf.Variable(0.0)
     step = tf.function(lambda: count.assign_add(1.0) * 1.0)
     loop = run_loop(step, 4_096_000, report_every=1_000)

@@ -176,6 +176,12 @@ impl Loop {
         self
     }
 
+    /// Goes on only while the result with this number, a boolean scalar, is true.
+    pub fn while_result(mut self, result: u32) -> Self {
+        self.run.while_result = Some(result);
+        self
+    }
+
     /// Reports the results that are scalars every so many steps.
     pub fn report_every(mut self, steps: i64) -> Self {
         self.run.report_every = steps;

@@ -18,7 +18,7 @@ use crate::{
     dtype::DType,
     error::Error,
     exec,
-    graph::{Value, ValueId},
+    graph::Value,
     ledger::Charge,
     ops::{GATHER, Gather},
     random::State,
@@ -49,7 +49,7 @@ pub struct Working {
     command: Command,
     body: Arc<Body>,
     batches: Option<Batches>,
-    arguments: Vec<Value>,
+    arguments: Vec<Input>,
     results: Vec<Value>,
     done: i64,
     stopped: bool,
@@ -59,7 +59,7 @@ pub struct Working {
 }
 
 /// What a loop begins with.
-type Prepared = (Arc<Body>, Option<Batches>, Vec<Value>);
+type Prepared = (Arc<Body>, Option<Batches>, Vec<Input>);
 
 impl Working {
     /// Lets the loop end before its next step.
@@ -184,13 +184,15 @@ impl Session {
                 fits("datasets", handle, &batch, expected)?;
             }
         }
-        let mut arguments = Vec::new();
         for (&handle, expected) in request.arguments.iter().zip(expected) {
             fits("arguments", handle, &self.describe(handle)?, expected)?;
-            let (id, ..) = self.identify(handle)?;
-            arguments.push(Value { id, tensor: self.peek(handle)? });
         }
+        let arguments = self.inputs(&request.arguments)?.into_vec();
         check_carried(request, &body, &arguments)?;
+        let condition = request.while_result.map(|result| body.specs.get(result));
+        if condition.is_some_and(|spec| spec != Some(&Aval::scalar(DType::Bool))) {
+            return malformed("while_result", "is no result that is a bool scalar".into());
+        }
         Ok((body, batches, arguments))
     }
 
@@ -227,14 +229,14 @@ impl Session {
         let request = working.request()?;
         let (function, steps, carried) = (request.function, request.steps, request.carried);
         let report = request.report_every > 0 && (working.done + 1) % request.report_every == 0;
-        let streams = request.stream_reports;
+        let (streams, condition) = (request.stream_reports, request.while_result);
         if !working.stopped {
             let step = working.done + 1;
             let results = self
                 .loop_step(working, function)
                 .map_err(|error| Error::LoopStep { step, error: Box::new(error) })?;
             for (argument, result) in working.arguments.iter_mut().zip(&results).take(carried) {
-                *argument = result.clone();
+                argument.value = result.clone();
             }
             working.done = step;
             if report {
@@ -243,8 +245,10 @@ impl Session {
                 working.fresh = streams.then(|| report.clone());
                 working.reports.push(report);
             }
+            let holds = |&result: &usize| results.get(result).is_some_and(is_true);
+            let ends = condition.as_ref().is_some_and(|result| !holds(result));
             working.results = results;
-            if step < steps {
+            if step < steps && !ends {
                 return Ok(None);
             }
         }
@@ -269,21 +273,24 @@ impl Session {
             let gather = Gather { axis: 0, batch_dims: 0 }.write();
             for dataset in &batches.datasets {
                 let batch = exec::run(&self.ledger, &GATHER, &gather, &[dataset, &indices])?;
-                inputs.extend(batch.into_iter().map(|tensor| Value { id: ValueId(0), tensor }));
+                for tensor in batch {
+                    inputs.push(Input { value: Value { id: self.new_id(), tensor }, read: None });
+                }
             }
         }
-        for value in &mut inputs {
-            value.id = self.new_id();
-        }
-        inputs.extend(working.arguments.iter().cloned());
-        let inputs: Vec<Input> =
-            inputs.into_iter().map(|value| Input { value, read: None }).collect();
+        // A variable is read before the first step, and not again.
+        inputs.extend(
+            working.arguments.iter_mut().map(|argument| Input {
+                value: argument.value.clone(),
+                read: argument.read.take(),
+            }),
+        );
         self.invoke(function, &working.body, &inputs, working.command.scope)
     }
 }
 
 /// Checks that the results that are carried on fit where they go.
-fn check_carried(request: &LoopRequest, body: &Body, arguments: &[Value]) -> Result<(), Error> {
+fn check_carried(request: &LoopRequest, body: &Body, arguments: &[Input]) -> Result<(), Error> {
     let carried = request.carried;
     if carried > arguments.len() || carried > body.results.len() {
         return Err(Error::Malformed {
@@ -293,7 +300,7 @@ fn check_carried(request: &LoopRequest, body: &Body, arguments: &[Value]) -> Res
     }
     let pairs = body.specs.iter().zip(arguments).zip(&request.arguments).take(carried);
     for ((given, argument), &handle) in pairs {
-        fits("carried", handle, given, &argument.tensor.aval())?;
+        fits("carried", handle, given, &argument.value.tensor.aval())?;
     }
     Ok(())
 }
@@ -346,6 +353,11 @@ fn shuffle(order: &mut [i64], state: State) {
         let other = (state.uniform(last as u64) * (last + 1) as f64) as usize;
         order.swap(last, other.min(last));
     }
+}
+
+/// Whether a result says that a loop goes on.
+fn is_true(result: &Value) -> bool {
+    scalar(&result.tensor).is_some_and(|number| number > 0.0)
 }
 
 /// The element of a scalar, as reports carry it.

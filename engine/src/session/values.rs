@@ -28,6 +28,7 @@ use crate::{
 const MAX_DRAWS: i64 = 1 << 40;
 
 /// An input of a command: a value, or a variable read at this moment.
+#[derive(Debug)]
 pub(super) struct Input {
     pub(super) value: Value,
     /// The variable that was read, and whether it is trainable.

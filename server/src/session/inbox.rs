@@ -44,6 +44,8 @@ pub struct Session {
     handles: AtomicU64,
     /// Loops up to this sequence number shall stop.
     stopped_loops: AtomicU64,
+    /// It is in a loop that no call waits for: without a stream, its time runs all the same.
+    unattended: AtomicBool,
     /// The credit of unary calls, which together count as one more stream.
     calls: Arc<Attachment>,
 }
@@ -170,6 +172,7 @@ impl Session {
             next_sequence: AtomicU64::new(1),
             handles: AtomicU64::new(0),
             stopped_loops: AtomicU64::new(0),
+            unattended: AtomicBool::new(false),
             calls: Attachment::new(0, usize::MAX),
         })
     }
@@ -307,7 +310,8 @@ impl Session {
     /// How long nothing has been attached or asked.
     pub fn idle(&self, now: Duration) -> Duration {
         let inbox = self.lock();
-        if inbox.attachment.is_some() || inbox.scheduled {
+        let busy = inbox.scheduled && !self.unattended.load(Ordering::Relaxed);
+        if inbox.attachment.is_some() || busy {
             return Duration::ZERO;
         }
         now.saturating_sub(inbox.last_used)
@@ -405,6 +409,11 @@ impl Session {
     /// The stream that is attached.
     pub(super) fn attached(&self) -> Option<Arc<Attachment>> {
         self.lock().attachment.clone()
+    }
+
+    /// Notes whether it is in a loop that no call waits for.
+    pub(super) fn set_unattended(&self, unattended: bool) {
+        self.unattended.store(unattended, Ordering::Relaxed);
     }
 
     /// Whether a loop shall stop.

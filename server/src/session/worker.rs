@@ -19,7 +19,7 @@ use gradtape_proto::v1;
 use prost::Message;
 
 use super::{
-    core::{Run, SessionCore},
+    core::SessionCore,
     error::ProtocolError,
     inbox::{BatchMeta, Current, Job, Next, Origin, Read, Session, Work},
     outbox::Delivery,
@@ -214,7 +214,7 @@ fn proceed(session: &Session, work: &mut Work, clock: &dyn Clock, until: Duratio
             return Progress::Done;
         }
         if let Some(sequence) = current.run.looping() {
-            attend(session, &mut current.run, sequence);
+            attend(session, current, sequence);
         }
         match core.step(&mut current.run) {
             Ok(true) if clock.now() >= until => return Progress::TimeIsOver,
@@ -223,6 +223,7 @@ fn proceed(session: &Session, work: &mut Work, clock: &dyn Clock, until: Duratio
             Err(error) => break Err(error),
         }
     };
+    session.set_unattended(false);
     session.publish(core.next_sequence(), core.engine().handles());
     if let Some(current) = work.current.take() {
         finish(session, core, current, result, clock);
@@ -235,7 +236,12 @@ fn proceed(session: &Session, work: &mut Work, clock: &dyn Clock, until: Duratio
 }
 
 /// Looks after a loop before its next step: whether it shall stop, what it reports, and who has attached meanwhile.
-fn attend(session: &Session, run: &mut Run, sequence: u64) {
+fn attend(session: &Session, current: &mut Current, sequence: u64) {
+    let Current { run, meta, .. } = current;
+    session.set_unattended(match &meta.origin {
+        Origin::Stream(_) => true,
+        Origin::Call(caller) => caller.is_closed(),
+    });
     if session.stops_loop(sequence) {
         run.stop_loop();
     }

@@ -215,6 +215,7 @@ fn run_loop(message: &v1::RunLoop) -> Result<Kind, Error> {
         outputs: handles(&message.outputs, "run_loop.outputs")?,
         report_every: message.report_every,
         stream_reports: message.stream_reports,
+        while_result: message.while_result.map(|number| number as usize),
     }))
 }
 

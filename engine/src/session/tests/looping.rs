@@ -33,6 +33,7 @@ fn request(steps: i64) -> LoopRequest {
         outputs: vec![20],
         report_every: 0,
         stream_reports: false,
+        while_result: None,
     }
 }
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from . import tensor_pb2 as gradtape_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1agradtape/v1/function.proto\x12\x0bgradtape.v1\x1a\x18gradtape/v1/tensor.proto\"^\n\x0e\x44\x65\x66ineFunction\x12\x10\n\x08\x66unction\x18\x01 \x01(\x04\x12\x12\n\nparameters\x18\x02 \x03(\x04\x12&\n\x05specs\x18\x03 \x03(\x0b\x32\x17.gradtape.v1.TensorSpec\"D\n\x0e\x46inishFunction\x12\x10\n\x08\x66unction\x18\x01 \x01(\x04\x12\x0f\n\x07results\x18\x02 \x03(\x04\x12\x0f\n\x07\x61\x62\x61ndon\x18\x03 \x01(\x08\"9\n\rFunctionReply\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.gradtape.v1.TensorSpec\"\xdf\x01\n\x07RunLoop\x12\x10\n\x08\x66unction\x18\x01 \x01(\x04\x12\r\n\x05steps\x18\x02 \x01(\x03\x12\x10\n\x08\x64\x61tasets\x18\x03 \x03(\x04\x12\x12\n\nbatch_size\x18\x04 \x01(\x03\x12\x19\n\x0cshuffle_seed\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\targuments\x18\x06 \x03(\x04\x12\x0f\n\x07\x63\x61rried\x18\x07 \x01(\r\x12\x0f\n\x07outputs\x18\x08 \x03(\x04\x12\x14\n\x0creport_every\x18\t \x01(\x03\x12\x16\n\x0estream_reports\x18\n \x01(\x08\x42\x0f\n\r_shuffle_seed\"*\n\nLoopReport\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x0e\n\x06values\x18\x02 \x03(\x01\"U\n\tLoopReply\x12\r\n\x05steps\x18\x01 \x01(\x03\x12\x0f\n\x07stopped\x18\x02 \x01(\x08\x12(\n\x07reports\x18\x03 \x03(\x0b\x32\x17.gradtape.v1.LoopReport\"I\n\x0cLoopProgress\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\'\n\x06report\x18\x02 \x01(\x0b\x32\x17.gradtape.v1.LoopReportB8\n\x0f\x64\x65v.gradtape.v1P\x01Z#gradtape.dev/gradtape/v1;gradtapev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1agradtape/v1/function.proto\x12\x0bgradtape.v1\x1a\x18gradtape/v1/tensor.proto\"^\n\x0e\x44\x65\x66ineFunction\x12\x10\n\x08\x66unction\x18\x01 \x01(\x04\x12\x12\n\nparameters\x18\x02 \x03(\x04\x12&\n\x05specs\x18\x03 \x03(\x0b\x32\x17.gradtape.v1.TensorSpec\"D\n\x0e\x46inishFunction\x12\x10\n\x08\x66unction\x18\x01 \x01(\x04\x12\x0f\n\x07results\x18\x02 \x03(\x04\x12\x0f\n\x07\x61\x62\x61ndon\x18\x03 \x01(\x08\"9\n\rFunctionReply\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.gradtape.v1.TensorSpec\"\x8b\x02\n\x07RunLoop\x12\x10\n\x08\x66unction\x18\x01 \x01(\x04\x12\r\n\x05steps\x18\x02 \x01(\x03\x12\x10\n\x08\x64\x61tasets\x18\x03 \x03(\x04\x12\x12\n\nbatch_size\x18\x04 \x01(\x03\x12\x19\n\x0cshuffle_seed\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\targuments\x18\x06 \x03(\x04\x12\x0f\n\x07\x63\x61rried\x18\x07 \x01(\r\x12\x0f\n\x07outputs\x18\x08 \x03(\x04\x12\x14\n\x0creport_every\x18\t \x01(\x03\x12\x16\n\x0estream_reports\x18\n \x01(\x08\x12\x19\n\x0cwhile_result\x18\x0b \x01(\rH\x01\x88\x01\x01\x42\x0f\n\r_shuffle_seedB\x0f\n\r_while_result\"*\n\nLoopReport\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x0e\n\x06values\x18\x02 \x03(\x01\"U\n\tLoopReply\x12\r\n\x05steps\x18\x01 \x01(\x03\x12\x0f\n\x07stopped\x18\x02 \x01(\x08\x12(\n\x07reports\x18\x03 \x03(\x0b\x32\x17.gradtape.v1.LoopReport\"I\n\x0cLoopProgress\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\'\n\x06report\x18\x02 \x01(\x0b\x32\x17.gradtape.v1.LoopReportB8\n\x0f\x64\x65v.gradtape.v1P\x01Z#gradtape.dev/gradtape/v1;gradtapev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,11 +40,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FUNCTIONREPLY']._serialized_start=235
   _globals['_FUNCTIONREPLY']._serialized_end=292
   _globals['_RUNLOOP']._serialized_start=295
-  _globals['_RUNLOOP']._serialized_end=518
-  _globals['_LOOPREPORT']._serialized_start=520
-  _globals['_LOOPREPORT']._serialized_end=562
-  _globals['_LOOPREPLY']._serialized_start=564
-  _globals['_LOOPREPLY']._serialized_end=649
-  _globals['_LOOPPROGRESS']._serialized_start=651
-  _globals['_LOOPPROGRESS']._serialized_end=724
+  _globals['_RUNLOOP']._serialized_end=562
+  _globals['_LOOPREPORT']._serialized_start=564
+  _globals['_LOOPREPORT']._serialized_end=606
+  _globals['_LOOPREPLY']._serialized_start=608
+  _globals['_LOOPREPLY']._serialized_end=693
+  _globals['_LOOPPROGRESS']._serialized_start=695
+  _globals['_LOOPPROGRESS']._serialized_end=768
 # @@protoc_insertion_point(module_scope)

@@ -34,7 +34,7 @@ class FunctionReply(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[_tensor_pb2.TensorSpec, _Mapping]]] = ...) -> None: ...
 
 class RunLoop(_message.Message):
-    __slots__ = ("function", "steps", "datasets", "batch_size", "shuffle_seed", "arguments", "carried", "outputs", "report_every", "stream_reports")
+    __slots__ = ("function", "steps", "datasets", "batch_size", "shuffle_seed", "arguments", "carried", "outputs", "report_every", "stream_reports", "while_result")
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     DATASETS_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +45,7 @@ class RunLoop(_message.Message):
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     REPORT_EVERY_FIELD_NUMBER: _ClassVar[int]
     STREAM_REPORTS_FIELD_NUMBER: _ClassVar[int]
+    WHILE_RESULT_FIELD_NUMBER: _ClassVar[int]
     function: int
     steps: int
     datasets: _containers.RepeatedScalarFieldContainer[int]
@@ -55,7 +56,8 @@ class RunLoop(_message.Message):
     outputs: _containers.RepeatedScalarFieldContainer[int]
     report_every: int
     stream_reports: bool
-    def __init__(self, function: _Optional[int] = ..., steps: _Optional[int] = ..., datasets: _Optional[_Iterable[int]] = ..., batch_size: _Optional[int] = ..., shuffle_seed: _Optional[int] = ..., arguments: _Optional[_Iterable[int]] = ..., carried: _Optional[int] = ..., outputs: _Optional[_Iterable[int]] = ..., report_every: _Optional[int] = ..., stream_reports: bool = ...) -> None: ...
+    while_result: int
+    def __init__(self, function: _Optional[int] = ..., steps: _Optional[int] = ..., datasets: _Optional[_Iterable[int]] = ..., batch_size: _Optional[int] = ..., shuffle_seed: _Optional[int] = ..., arguments: _Optional[_Iterable[int]] = ..., carried: _Optional[int] = ..., outputs: _Optional[_Iterable[int]] = ..., report_every: _Optional[int] = ..., stream_reports: bool = ..., while_result: _Optional[int] = ...) -> None: ...
 
 class LoopReport(_message.Message):
     __slots__ = ("step", "values")

@@ -57,6 +57,7 @@ def run_loop(
     arguments: Any = (),
     carried: int = 0,
     report_every: int = 0,
+    while_result: int | None = None,
 ) -> Loop:
     """Lets the server call a function so many times. Returns at once.
 
@@ -73,6 +74,8 @@ def run_loop(
         arguments: Tensors that are the same in each step, but for those that are carried.
         carried: So many of `arguments` are replaced by the first results after each step.
         report_every: Reports the results that are scalars every so many steps; 0 for never.
+        while_result: Number of a result that is a bool scalar: the loop goes on only while it is
+            true, so the step that gives False is the last.
     """
     scope = _context.scope()
     session = scope.session
@@ -98,6 +101,7 @@ def run_loop(
         + _wire.handles_field(8, outs)
         + _wire.number_field(9, report_every)
         + (b"\x50\x01" if report_every else b"")
+        + (b"" if while_result is None else b"\x58" + _wire.varint(while_result))
     )
     for tape in scope.tapes:
         tape._signature.lose_track()
