@@ -197,8 +197,8 @@ pub struct FunctionDefinition {
     pub function: Handle,
     /// Handles that the body has for its arguments.
     pub parameters: Vec<Handle>,
-    /// Dtype and shape of each.
-    pub specs: Vec<Aval>,
+    /// Dtype and shape of each. What is wrong with them is said by the session, for which the body begins all the same.
+    pub specs: Result<Vec<Aval>, Error>,
 }
 
 /// A function, and what to call it with.

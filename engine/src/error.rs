@@ -96,7 +96,8 @@ pub enum Error {
     NotInFunction { what: &'static str },
     #[error("value {handle} is computed when the function is called: it has no elements yet")]
     NoElementsYet { handle: Handle },
-    #[error("step {step}: {error}")]
+    // Has no reason of its own, and so no row in `docs/errors.md`: it is what went wrong, and where.
+    #[error("step {}: {}", .step, .error)]
     LoopStep { step: i64, error: Box<Error> },
     #[error("no function is being defined in this scope")]
     NoFunctionOpen,

@@ -175,14 +175,20 @@ pub struct Prepared {
     wanted: Vec<usize>,
     plan: Plan,
     peak: u64,
+    flops: u64,
 }
 
 impl Prepared {
     /// Prepares a program for the given slots.
     pub fn new(program: Program, wanted: Vec<usize>) -> Self {
         let plan = Plan::new(&program, &wanted);
-        let peak = plan.peak(&program);
-        Self { program, wanted, plan, peak }
+        let (peak, flops) = (plan.peak(&program), plan.flops(&program));
+        Self { program, wanted, plan, peak, flops }
+    }
+
+    /// About how many arithmetic operations a run takes.
+    pub fn flops(&self) -> u64 {
+        self.flops
     }
 
     /// The program.
@@ -298,6 +304,20 @@ impl Plan {
             }
         }
         Self { needed, dead_after }
+    }
+
+    /// Arithmetic operations of what must run.
+    fn flops(&self, program: &Program) -> u64 {
+        let applications = program.applications.iter().zip(&self.needed);
+        let needed = applications.filter(|&(_, &needed)| needed);
+        needed.fold(0, |sum, (application, _)| {
+            let of = |slots: &[usize]| -> Avals {
+                slots.iter().map(|&slot| program.avals[slot].clone()).collect()
+            };
+            let inputs = of(&application.inputs);
+            let call = Call { op: application.op, attrs: &application.attrs, inputs: &inputs };
+            sum.saturating_add(cost(&call, &of(&application.outputs)).flops)
+        })
     }
 
     /// Most bytes that the program's own values and workspaces take at one time. An upper bound: reshaped values are

@@ -16,7 +16,7 @@ use super::{
     functions::{check_count, fits},
     optimizing::{number_of, write_step},
     program::Log,
-    tracing::{Moment, Reading, Source, numbers},
+    tracing::{Moment, Reading, Source, Traced, numbers},
     values::Input,
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     command::{Answer, Handle},
     dtype::DType,
     error::Error,
-    exec::Prepared,
+    exec::{MAX_FLOPS, Prepared},
     graph::{Value, ValueId},
     ledger::Charge,
     ops::{FULL, Full},
@@ -34,6 +34,9 @@ use crate::{
 
 /// Programs of one function that are kept. An optimizer that accumulates gradients writes two in turn, after a first one.
 const MAX_VARIANTS: usize = 4;
+
+/// Most arithmetic operations of one call: it cannot be interrupted, so it is no longer than ten of the longest ops.
+const MAX_FUNCTION_FLOPS: u64 = 10 * MAX_FLOPS;
 
 /// A function of a session.
 #[derive(Debug)]
@@ -292,5 +295,69 @@ impl Session {
             self.slots.insert(handle, next);
         }
         Ok(())
+    }
+
+    /// The program of a body that was shown, and dtype and shape of its results.
+    pub(super) fn conclude(mut self, results: &[Handle]) -> Result<(Variant, Vec<Aval>), Error> {
+        let inputs = self.inputs(results)?;
+        let slots = std::mem::take(&mut self.slots);
+        let tracer = self.tracer.take().ok_or_else(|| Error::bug("nothing is traced"))?;
+        let mut wanted: Vec<Tensor> = Vec::new();
+        for input in &inputs {
+            // A result is a value of its own, so that tapes can tell it from others.
+            wanted.push(tracer.copy(&input.value.tensor)?);
+        }
+        let specs = wanted.iter().map(Tensor::aval).collect();
+        let (mut variables, mut states, mut draws) = (Vec::new(), Vec::new(), Vec::new());
+        let mut kept: Vec<Tensor> = Vec::new();
+        let mut known: Vec<(&Handle, &Slot)> = slots.iter().collect();
+        known.sort_unstable_by_key(|(handle, _)| **handle);
+        for (&handle, slot) in known {
+            match slot {
+                Slot::Variable(variable) => {
+                    let before = Source::Variable { handle, id: variable.id };
+                    if tracer.source(&variable.tensor) != Some(before) {
+                        variables.push(handle);
+                        wanted.push(variable.tensor.clone());
+                    }
+                }
+                Slot::Optimizer(state) => {
+                    for (&variable, tensors) in &state.states {
+                        let before = |name| Source::State { optimizer: handle, variable, name };
+                        if tensors.iter().any(|(name, t)| tracer.source(t) != Some(before(name))) {
+                            states.push((
+                                handle,
+                                variable,
+                                tensors.iter().map(|(name, _)| *name).collect(),
+                            ));
+                            kept.extend(tensors.iter().map(|(_, tensor)| tensor.clone()));
+                        }
+                    }
+                }
+                &Slot::Generator { counter, .. } if counter != 0 => draws.push((handle, counter)),
+                _ => {}
+            }
+        }
+        wanted.extend(kept);
+        let (traced, places) = tracer.finish(&wanted)?;
+        let Traced { program, inputs, readings, moments, own_gradient, charges } = traced;
+        let prepared = Prepared::new(program, places);
+        let flops = prepared.flops();
+        if flops > MAX_FUNCTION_FLOPS {
+            return Err(Error::CostTooHigh { flops, limit: MAX_FUNCTION_FLOPS });
+        }
+        let variant = Variant {
+            prepared,
+            inputs,
+            readings,
+            moments,
+            results: results.len(),
+            variables,
+            states,
+            draws,
+            own_gradient,
+            _charges: charges,
+        };
+        Ok((variant, specs))
     }
 }

@@ -14,17 +14,15 @@ use super::{
     NamedTensors, OptimizerState, Poison, Session, Slot, Variable,
     calling::{Defined, Variant},
     functions::check_count,
-    tracing::{Source, Traced, Tracer},
+    tracing::{Source, Tracer},
 };
 use crate::{
-    array::Tensor,
     aval::Aval,
     command::{
         AbsentReason, Answer, Callee, Command, Failure, FunctionCall, FunctionDefinition, Handle,
         Kind, Outcome,
     },
     error::Error,
-    exec::Prepared,
     graph::{Value, ValueId},
     ledger::Charge,
 };
@@ -38,8 +36,9 @@ pub(super) const MAX_FUNCTIONS: usize = 1024;
 /// Functions that call functions that call functions: most levels.
 pub(super) const MAX_DEPTH: usize = 16;
 
-/// What a command of a body costs besides its tensors, in bytes.
+/// What a command of a body costs besides its tensors, in bytes, and what each handle in it does.
 const COMMAND_BYTES: u64 = 512;
+const HANDLE_BYTES: u64 = 64;
 
 /// Identities of a body's own values, far from those of any session's.
 const FIRST_ID: u64 = 1 << 62;
@@ -102,6 +101,7 @@ impl Session {
         }
         self.check_free(&[*function])?;
         self.check_free(parameters)?;
+        let specs = specs.as_ref().map_err(Clone::clone)?;
         check_count("specs", parameters.len(), specs.len())?;
         for aval in specs {
             aval.shape.check()?;
@@ -112,6 +112,19 @@ impl Session {
         let definition = Definition { session, body, failed: None };
         self.definitions.insert(scope, Box::new(definition));
         Ok(Answer::Done)
+    }
+
+    /// After a definition that failed: what follows is its body all the same, and fails with it.
+    pub(super) fn begin_failed(&mut self, failure: &Failure, scope: u32) {
+        if self.definitions.len() >= MAX_FUNCTIONS {
+            return;
+        }
+        if let Ok(session) = self.apart(&Body::default()) {
+            let (sequence, tag) = (failure.root_sequence, failure.root_tag.clone());
+            let poison = Poison { sequence, tag, reason: failure.error.classify().1 };
+            let (body, failed) = (Body::default(), Some(Arc::new(poison)));
+            self.definitions.insert(scope, Box::new(Definition { session, body, failed }));
+        }
     }
 
     /// A session that writes down what it is told, knowing nothing but parameters.
@@ -316,66 +329,6 @@ impl Session {
             other => return Err(other.refuse(handle, "variable, optimizer or generator")),
         })
     }
-
-    /// The program of a body that was shown, and dtype and shape of its results.
-    fn conclude(mut self, results: &[Handle]) -> Result<(Variant, Vec<Aval>), Error> {
-        let inputs = self.inputs(results)?;
-        let slots = std::mem::take(&mut self.slots);
-        let tracer = self.tracer.take().ok_or_else(|| Error::bug("nothing is traced"))?;
-        let mut wanted: Vec<Tensor> = Vec::new();
-        for input in &inputs {
-            // A result is a value of its own, so that tapes can tell it from others.
-            wanted.push(tracer.copy(&input.value.tensor)?);
-        }
-        let specs = wanted.iter().map(Tensor::aval).collect();
-        let (mut variables, mut states, mut draws) = (Vec::new(), Vec::new(), Vec::new());
-        let mut kept: Vec<Tensor> = Vec::new();
-        let mut known: Vec<(&Handle, &Slot)> = slots.iter().collect();
-        known.sort_unstable_by_key(|(handle, _)| **handle);
-        for (&handle, slot) in known {
-            match slot {
-                Slot::Variable(variable) => {
-                    let before = Source::Variable { handle, id: variable.id };
-                    if tracer.source(&variable.tensor) != Some(before) {
-                        variables.push(handle);
-                        wanted.push(variable.tensor.clone());
-                    }
-                }
-                Slot::Optimizer(state) => {
-                    for (&variable, tensors) in &state.states {
-                        let before = |name| Source::State { optimizer: handle, variable, name };
-                        if tensors.iter().any(|(name, t)| tracer.source(t) != Some(before(name))) {
-                            states.push((
-                                handle,
-                                variable,
-                                tensors.iter().map(|(name, _)| *name).collect(),
-                            ));
-                            kept.extend(tensors.iter().map(|(_, tensor)| tensor.clone()));
-                        }
-                    }
-                }
-                &Slot::Generator { counter, .. } if counter != 0 => draws.push((handle, counter)),
-                _ => {}
-            }
-        }
-        wanted.extend(kept);
-        let (traced, places) = tracer.finish(&wanted)?;
-        let Traced { program, inputs, readings, moments, own_gradient, charges } = traced;
-        let prepared = Prepared::new(program, places);
-        let variant = Variant {
-            prepared,
-            inputs,
-            readings,
-            moments,
-            results: results.len(),
-            variables,
-            states,
-            draws,
-            own_gradient,
-            _charges: charges,
-        };
-        Ok((variant, specs))
-    }
 }
 
 impl Definition {
@@ -414,12 +367,15 @@ impl Definition {
         if self.body.steps.len() >= MAX_BODY {
             return Err(Error::TooMany { what: "commands in the function", limit: MAX_BODY });
         }
-        if let Some(&handle) = kind.outputs().iter().find(|out| outside.slots.contains_key(*out)) {
+        let (outputs, mentions) = (kind.outputs(), kind.mentions());
+        if let Some(&handle) = outputs.iter().find(|out| outside.slots.contains_key(*out)) {
             return Err(Error::HandleInUse { handle });
         }
-        self.body.charges.push(outside.ledger.reserve(COMMAND_BYTES)?);
+        let handles = (outputs.len() + mentions.len()) as u64;
+        let bytes = COMMAND_BYTES + handles * HANDLE_BYTES;
+        self.body.charges.push(outside.ledger.reserve(bytes)?);
         let references = &mut self.body.references;
-        let captures = outside.take_in(&mut self.session, references, &kind.mentions())?;
+        let captures = outside.take_in(&mut self.session, references, &mentions)?;
         if let Kind::CallFunction(FunctionCall { callee: Callee::Defined(function), .. }) = kind
             && let Some(Slot::Function(called)) = self.session.slots.get(function)
         {

@@ -170,7 +170,12 @@ impl Session {
         self.tag = Arc::clone(tag);
         let result = self.execute(kind, *scope, &mut warnings).map_err(|error| {
             let inputs = self.known(kind);
-            self.fail(sequence, tag, error, kind.verb().into(), &kind.outputs(), inputs)
+            let failure =
+                self.fail(sequence, tag, error, kind.verb().into(), &kind.outputs(), inputs);
+            if let Kind::DefineFunction(_) = kind {
+                self.begin_failed(&failure, *scope);
+            }
+            failure
         });
         Outcome { result, warnings }
     }

@@ -130,7 +130,7 @@ fn kind(context: &Context, wire: &mut Wire) -> Result<Kind, Error> {
             outputs: handles(&m.outputs, "create_placeholders.outputs")?,
         },
         Wire::RecordCustomGradient(m) => custom_gradient(m)?,
-        Wire::DefineFunction(m) => define_function(m)?,
+        Wire::DefineFunction(m) => define_function(m),
         Wire::FinishFunction(m) => Kind::FinishFunction {
             function: m.function,
             results: handles(&m.results, "finish_function.results")?,
@@ -177,13 +177,16 @@ fn custom_gradient(message: &v1::RecordCustomGradient) -> Result<Kind, Error> {
     }))
 }
 
-fn define_function(message: &v1::DefineFunction) -> Result<Kind, Error> {
-    bounded(message.specs.len(), MAX_HANDLES, "define_function.specs")?;
-    Ok(Kind::DefineFunction(FunctionDefinition {
-        function: message.function,
-        parameters: handles(&message.parameters, "define_function.parameters")?,
-        specs: message.specs.iter().map(aval).collect::<Result<_, _>>()?,
-    }))
+fn define_function(message: &v1::DefineFunction) -> Kind {
+    let specs = bounded(message.specs.len(), MAX_HANDLES, "define_function.specs")
+        .and_then(|()| message.specs.iter().map(aval).collect());
+    let function = message.function;
+    // Whatever is wrong, what follows is a body and must not be executed.
+    let (parameters, specs) = match handles(&message.parameters, "define_function.parameters") {
+        Ok(parameters) => (parameters, specs),
+        Err(error) => (Vec::new(), Err(error)),
+    };
+    Kind::DefineFunction(FunctionDefinition { function, parameters, specs })
 }
 
 fn call_function(message: &v1::CallFunction) -> Result<Kind, Error> {

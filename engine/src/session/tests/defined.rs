@@ -282,7 +282,7 @@ pub(super) fn furnished(optimizer: usize) -> Driver {
 
 impl Driver {
     pub(super) fn define(&mut self, function: Handle, show: Show) -> Result<Answer, Error> {
-        let specs = vec![Aval::new(DType::F32, [2, 3])];
+        let specs = Ok(vec![Aval::new(DType::F32, [2, 3])]);
         let parameters = vec![PARAMETER];
         self.apply(Kind::DefineFunction(FunctionDefinition { function, parameters, specs }))?;
         let results = show(&mut Writer { driver: self, next: FIRST }, PARAMETER);
@@ -475,7 +475,7 @@ fn a_call_that_fails_changes_nothing() {
 #[test]
 fn what_a_body_did_wrong_is_the_functions_failure() {
     let mut driver = furnished(0);
-    let specs = vec![Aval::new(DType::F32, [2, 3])];
+    let specs = Ok(vec![Aval::new(DType::F32, [2, 3])]);
     let parameters = vec![PARAMETER];
     let begin = |function| FunctionDefinition {
         function,
@@ -552,7 +552,7 @@ fn released_functions_give_their_memory_back() {
 fn functions_of_functions_are_only_so_deep() {
     let mut driver = furnished(0);
     let first = FIRST * 20;
-    let specs = vec![Aval::new(DType::F32, [2, 3])];
+    let specs = Ok(vec![Aval::new(DType::F32, [2, 3])]);
     let mut depth = 0;
     let error = loop {
         let (function, parameters, specs) = (first + depth, vec![PARAMETER], specs.clone());

@@ -83,7 +83,7 @@ fn every_example_comes_once_an_epoch_and_each_epoch_is_another_order() {
     let (initial, name) = (W, "seen".into());
     driver.apply(Kind::CreateVariable { variable: B, name, initial, trainable: false }).unwrap();
     // A batch pushes what was seen before out of the variable.
-    let specs = vec![Aval::new(DType::F32, [5])];
+    let specs = Ok(vec![Aval::new(DType::F32, [5])]);
     let (function, parameters) = (FUNCTION, vec![PARAMETER]);
     driver.apply(Kind::DefineFunction(FunctionDefinition { function, parameters, specs })).unwrap();
     let mut writer = Writer { driver: &mut driver, next: FIRST };
@@ -157,7 +157,7 @@ fn a_loop_carries_results_on_and_stops_when_it_is_told() {
     let mut driver = Driver { session: Session::new(Arc::clone(&ledger)), ledger, sequence: 0 };
     driver.constant(X, &[1.0]);
     let (function, parameters) = (FUNCTION, vec![PARAMETER]);
-    let specs = vec![Aval::new(DType::F32, [1])];
+    let specs = Ok(vec![Aval::new(DType::F32, [1])]);
     driver.apply(Kind::DefineFunction(FunctionDefinition { function, parameters, specs })).unwrap();
     let mut writer = Writer { driver: &mut driver, next: FIRST };
     let twice = writer.op("add", &[PARAMETER, PARAMETER], &[]);
