@@ -202,6 +202,8 @@ def test_a_concrete_function_is_traced_for_a_specification() -> None:
     assert doubled.experimental_get_tracing_count() == 1
     with pytest.raises(TypeError, match="Can not cast"):
         concrete(tf.constant([1.0, 2.0, 3.0]))
+    with pytest.raises(ValueError, match="shapes that are known"):
+        doubled.get_concrete_function(tf.TensorSpec([None], tf.float32))
 
 
 def test_methods_have_traces_of_their_own() -> None:

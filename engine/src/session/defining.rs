@@ -258,7 +258,11 @@ impl Session {
                     references.extend(new);
                     Capture::Function(Arc::clone(&defined.body))
                 }
-                Slot::Poisoned(_) => return Err(slot.refuse(handle, "value")),
+                Slot::Poisoned(poison) => {
+                    // What uses it fails, and so does the function; it is never traced again.
+                    inside.slots.insert(handle, Slot::Poisoned(Arc::clone(poison)));
+                    continue;
+                }
                 Slot::Tape | Slot::Accumulator | Slot::Placeholder { .. } => {
                     return Err(Error::NotInFunction {
                         what: "a tape, accumulator or placeholder of outside",

@@ -54,10 +54,12 @@ class Graph:
         scope.graph = self
         try:
             yield self._begin
-        finally:
+        except BaseException:
             if self._open:
                 self.session.append(self._end(b"\x18\x01"))
-                self.session.dead.append(handle)
+            self.session.dead.append(handle)
+            raise
+        finally:
             scope.graph, scope.tapes = None, tapes
 
     def _begin(self, parameters: Sequence[Tensor]) -> None:

@@ -330,15 +330,12 @@ def _trace(scope: Scope, func: Callable[..., Any], args: Any, kwargs: Any) -> Co
     flat = nest.flatten((args, kwargs))
     graph = Graph(scope)
     handle = session.new_handle()
-    shapes = [tuple(v.shape) for v in flat if isinstance(v, (Tensor, TensorSpec))]
-    if any(extent is None for shape in shapes for extent in shape):
-        raise ValueError("a function is traced for shapes of which every extent is known")
     with graph.shown(handle) as begin:
         parameters = []
         shown = []
         for value in flat:
             if isinstance(value, (Tensor, TensorSpec)):
-                form = of_shape(tuple(value.shape))
+                form = of_shape(_extents(value))
                 value = Tensor(session, session.new_handle(), value.dtype, form)
                 parameters.append(value)
             shown.append(value)
@@ -349,6 +346,14 @@ def _trace(scope: Scope, func: Callable[..., Any], args: Any, kwargs: Any) -> Co
     outputs.specs = [(BY_NUMBER[spec.dtype], TensorShape(spec.shape)) for spec in reply.results]
     outputs.tensors = []
     return ConcreteFunction(graph, handle, parameters, outputs)
+
+
+def _extents(value: Any) -> tuple[int, ...]:
+    """Returns the shape of a tensor, or of what is described, of which every extent is known."""
+    shape = value.shape
+    if shape is None or None in shape:
+        raise ValueError(f"a function is traced for shapes that are known, and not for {value}")
+    return tuple(shape)
 
 
 def _tensors(structure: Any) -> list[Value]:
