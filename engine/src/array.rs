@@ -184,21 +184,43 @@ impl Array {
 }
 
 /// An immutable array whose memory is paid for. Clones share both.
+///
+/// While a function is traced, tensors stand for what its program will compute: they have a dtype, a shape and a place in
+/// that program, and their array is empty.
 #[derive(Clone, Debug)]
 pub struct Tensor {
     array: Array,
     charge: Option<Arc<Charge>>,
+    traced: Option<Arc<Traced>>,
+}
+
+/// What a tensor without elements stands for.
+#[derive(Debug)]
+struct Traced {
+    aval: Aval,
+    slot: usize,
 }
 
 impl Tensor {
     /// An array and the reservation that pays for it.
     pub(crate) fn paid(array: Array, charge: Charge) -> Self {
-        Self { array, charge: Some(Arc::new(charge)) }
+        Self { array, charge: Some(Arc::new(charge)), traced: None }
     }
 
     /// An array that nobody pays for, for tests and tools.
     pub fn unpaid(array: Array) -> Self {
-        Self { array, charge: None }
+        Self { array, charge: None, traced: None }
+    }
+
+    /// What a program that is being written will leave in a slot.
+    pub(crate) fn traced(aval: Aval, slot: usize) -> Result<Self, Error> {
+        let array = Array::new(&Shape::from([0]), Vec::<bool>::new())?;
+        Ok(Self { array, charge: None, traced: Some(Arc::new(Traced { aval, slot })) })
+    }
+
+    /// The slot that this stands for, if it has no elements.
+    pub(crate) fn slot(&self) -> Option<usize> {
+        self.traced.as_ref().map(|traced| traced.slot)
     }
 
     /// Decodes little-endian, row-major elements, after checking their number and reserving their memory.
@@ -226,18 +248,23 @@ impl Tensor {
         Ok(Self::paid(array, charge))
     }
 
-    /// The array.
+    /// The array. That of a traced tensor is empty.
     pub fn array(&self) -> &Array {
         &self.array
     }
 
     /// Dtype and shape.
     pub fn aval(&self) -> Aval {
-        self.array.aval()
+        self.traced.as_ref().map_or_else(|| self.array.aval(), |traced| traced.aval.clone())
+    }
+
+    /// Dtype.
+    pub fn dtype(&self) -> DType {
+        self.traced.as_ref().map_or_else(|| self.array.dtype(), |traced| traced.aval.dtype)
     }
 
     /// The same memory in another shape of as many elements.
     pub(crate) fn reshaped(&self, shape: &Shape) -> Result<Self, Error> {
-        Ok(Self { array: self.array.reshaped(shape)?, charge: self.charge.clone() })
+        Ok(Self { array: self.array.reshaped(shape)?, charge: self.charge.clone(), traced: None })
     }
 }

@@ -104,7 +104,14 @@ pub enum Kind {
         outputs: Vec<Handle>,
     },
     RecordCustomGradient(CustomGradient),
+    DefineFunction(FunctionDefinition),
+    FinishFunction {
+        function: Handle,
+        results: Vec<Handle>,
+        abandon: bool,
+    },
     CallFunction(FunctionCall),
+    RunLoop(LoopRequest),
     Explain {
         tape: Handle,
         target: Handle,
@@ -185,17 +192,87 @@ pub struct CustomGradient {
     pub gradients: Vec<Handle>,
 }
 
-/// A function on placeholders, and what to call it with.
+/// The beginning of a function: what follows in its scope is its body.
+#[derive(Debug)]
+pub struct FunctionDefinition {
+    /// Handle that the function gets when it is finished.
+    pub function: Handle,
+    /// Handles that the body has for its arguments.
+    pub parameters: Vec<Handle>,
+    /// Dtype and shape of each. What is wrong with them is said by the session, for which the body begins all the same.
+    pub specs: Result<Vec<Aval>, Error>,
+}
+
+/// A function, and what to call it with.
 #[derive(Debug)]
 pub struct FunctionCall {
-    /// Placeholders.
-    pub parameters: Vec<Handle>,
-    /// What was computed from them.
-    pub results: Vec<Handle>,
+    /// Which.
+    pub callee: Callee,
     /// One for each parameter.
     pub arguments: Vec<Handle>,
     /// One for each result.
     pub outputs: Vec<Handle>,
+}
+
+/// A function that is called.
+#[derive(Debug)]
+pub enum Callee {
+    /// One that was defined.
+    Defined(Handle),
+    /// One that was shown on placeholders; tapes compute it again instead of keeping what it computes.
+    Shown {
+        /// Placeholders.
+        parameters: Vec<Handle>,
+        /// What was computed from them.
+        results: Vec<Handle>,
+    },
+}
+
+/// A function to call again and again.
+#[derive(Debug)]
+pub struct LoopRequest {
+    /// Which.
+    pub function: Handle,
+    /// How often.
+    pub steps: i64,
+    /// Values whose first axis is the examples. A batch of each is one of the first arguments.
+    pub datasets: Vec<Handle>,
+    /// Examples in a batch; 0 means all.
+    pub batch_size: i64,
+    /// Shuffles the examples of each epoch anew.
+    pub shuffle_seed: Option<i64>,
+    /// The other arguments.
+    pub arguments: Vec<Handle>,
+    /// So many of these arguments are replaced by the first results after each step.
+    pub carried: usize,
+    /// Handles of the results of the last step.
+    pub outputs: Vec<Handle>,
+    /// Reports the scalar results every so many steps; 0 means never.
+    pub report_every: i64,
+    /// Whether reports are wanted at once too, and not only at the end.
+    pub stream_reports: bool,
+    /// Number of the result that says whether the loop goes on.
+    pub while_result: Option<usize>,
+}
+
+/// The scalar results of one step of a loop.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoopReport {
+    /// Number of the step, from 1.
+    pub step: i64,
+    /// The results that are scalars, in order.
+    pub values: Vec<f64>,
+}
+
+/// What became of a loop.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoopInfo {
+    /// Steps done.
+    pub steps: i64,
+    /// Whether it was stopped before the last.
+    pub stopped: bool,
+    /// All reports.
+    pub reports: Vec<LoopReport>,
 }
 
 /// What to differentiate, and where the gradients go.
@@ -297,6 +374,10 @@ pub enum Answer {
     Explanation(Explanation),
     /// To `Restore`.
     Restored(Restored),
+    /// To `FinishFunction`: dtype and shape of each result.
+    Defined(Vec<Aval>),
+    /// To `RunLoop`.
+    Looped(LoopInfo),
     /// To `Sync`.
     Synced,
 }

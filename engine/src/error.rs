@@ -100,6 +100,17 @@ pub enum Error {
     HandleCount { what: &'static str, expected: usize, given: usize },
     #[error("{what}: handle {handle} is {given}, not {expected}")]
     FunctionMismatch { what: &'static str, handle: Handle, given: Aval, expected: Aval },
+    #[error("{what} cannot be used in a function")]
+    NotInFunction { what: &'static str },
+    #[error("value {handle} is computed when the function is called: it has no elements yet")]
+    NoElementsYet { handle: Handle },
+    // Has no reason of its own, and so no row in `docs/errors.md`: it is what went wrong, and where.
+    #[error("step {}: {}", .step, .error)]
+    LoopStep { step: i64, error: Box<Error> },
+    #[error("no function is being defined in this scope")]
+    NoFunctionOpen,
+    #[error("handle {handle} no longer names what the function was defined with")]
+    StaleFunction { handle: Handle },
     #[error("variable {handle} is named twice")]
     DuplicateVariable { handle: Handle },
     #[error("all gradients are absent")]
@@ -247,6 +258,19 @@ impl Error {
             }
             Self::HandleCount { .. } => (InvalidArgument, "HANDLE_COUNT", ""),
             Self::FunctionMismatch { .. } => (InvalidArgument, "FUNCTION_MISMATCH", ""),
+            Self::NotInFunction { .. } => {
+                (FailedPrecondition, "NOT_IN_FUNCTION", "do it before the function is defined")
+            }
+            Self::NoElementsYet { .. } => {
+                (FailedPrecondition, "NO_ELEMENTS_YET", "make it a result of the function")
+            }
+            Self::LoopStep { error, .. } => error.classify(),
+            Self::NoFunctionOpen => {
+                (FailedPrecondition, "NO_FUNCTION_OPEN", "begin with DefineFunction")
+            }
+            Self::StaleFunction { .. } => {
+                (FailedPrecondition, "STALE_FUNCTION", "define the function again")
+            }
             Self::DuplicateVariable { .. } => (InvalidArgument, "DUPLICATE_VARIABLE", ""),
             Self::AllGradientsAbsent => (
                 InvalidArgument,

@@ -9,7 +9,7 @@ use crate::{
     attrs::Attrs,
     aval::{Aval, Avals},
     error::Error,
-    graph::{Application, Program, Value, ValueId},
+    graph::{Application, Operand, Program, Value, ValueId},
     half_precision::{copies, narrow, widen, widened},
     kernels::block,
     ledger::Ledger,
@@ -92,6 +92,9 @@ pub fn run(
 ) -> Result<Tensors, Error> {
     let avals: Avals = inputs.iter().map(|tensor| tensor.aval()).collect();
     let (outputs, cost) = price(op, attrs, &avals)?;
+    if inputs.iter().any(|tensor| tensor.slot().is_some()) {
+        return Err(Error::bug(format!("{} runs on a tensor without elements", op.name)));
+    }
     let call = Call { op, attrs, inputs: &avals };
     if let Kernel::Alias = op.kernel {
         return Ok(smallvec![inputs[0].reshaped(&outputs[0].shape)?]);
@@ -219,7 +222,75 @@ pub fn run_program(
             values[slot] = Some(Value { id: operand.id, tensor });
         }
     }
-    for (i, application) in program.applications.iter().enumerate() {
+    run_applications(ledger, &program.applications, &plan, values, wanted, recorder)
+}
+
+/// A program that is run often, with other inputs each time.
+#[derive(Debug)]
+pub struct Prepared {
+    program: Program,
+    wanted: Vec<usize>,
+    plan: Plan,
+    peak: u64,
+    flops: u64,
+}
+
+impl Prepared {
+    /// Prepares a program for the given slots.
+    pub fn new(program: Program, wanted: Vec<usize>) -> Self {
+        let plan = Plan::new(&program, &wanted);
+        let (peak, flops) = (plan.peak(&program), plan.flops(&program));
+        Self { program, wanted, plan, peak, flops }
+    }
+
+    /// About how many arithmetic operations a run takes.
+    pub fn flops(&self) -> u64 {
+        self.flops
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// The slots that it is run for.
+    pub fn wanted(&self) -> &[usize] {
+        &self.wanted
+    }
+
+    /// Runs it with these values in the slots that nothing in it fills.
+    ///
+    /// # Errors
+    ///
+    /// Nothing runs if the memory at its peak cannot be had.
+    pub fn run(
+        &self,
+        ledger: &Arc<Ledger>,
+        inputs: impl IntoIterator<Item = (usize, Value)>,
+        recorder: &mut dyn Recorder,
+    ) -> Result<Vec<Value>, Error> {
+        ledger.admit(self.peak)?;
+        let mut values: Vec<Option<Value>> = vec![None; self.program.avals.len()];
+        for (slot, Operand { id, tensor }) in &self.program.operands {
+            values[*slot] = tensor.clone().map(|tensor| Value { id: *id, tensor });
+        }
+        for (slot, value) in inputs {
+            values[slot] = Some(value);
+        }
+        let applications = &self.program.applications;
+        run_applications(ledger, applications, &self.plan, values, &self.wanted, recorder)
+    }
+}
+
+fn run_applications(
+    ledger: &Arc<Ledger>,
+    applications: &[Application],
+    plan: &Plan,
+    mut values: Vec<Option<Value>>,
+    wanted: &[usize],
+    recorder: &mut dyn Recorder,
+) -> Result<Vec<Value>, Error> {
+    for (i, application) in applications.iter().enumerate() {
         if !plan.needed[i] {
             continue;
         }
@@ -261,6 +332,7 @@ pub fn admit(ledger: &Ledger, program: &Program, wanted: &[usize]) -> Result<(),
 }
 
 /// What of a program must run, and when each value dies.
+#[derive(Debug)]
 struct Plan {
     needed: Vec<bool>,
     dead_after: Vec<SmallVec<[usize; 2]>>,
@@ -289,6 +361,20 @@ impl Plan {
             }
         }
         Self { needed, dead_after }
+    }
+
+    /// Arithmetic operations of what must run.
+    fn flops(&self, program: &Program) -> u64 {
+        let applications = program.applications.iter().zip(&self.needed);
+        let needed = applications.filter(|&(_, &needed)| needed);
+        needed.fold(0, |sum, (application, _)| {
+            let of = |slots: &[usize]| -> Avals {
+                slots.iter().map(|&slot| program.avals[slot].clone()).collect()
+            };
+            let inputs = of(&application.inputs);
+            let call = Call { op: application.op, attrs: &application.attrs, inputs: &inputs };
+            sum.saturating_add(cost(&call, &of(&application.outputs)).flops)
+        })
     }
 
     /// Most bytes that the program's own values and workspaces take at one time. An upper bound: reshaped values are

@@ -342,9 +342,7 @@ impl Trace {
         let needs: SmallVec<[bool; 4]> = entries
             .iter()
             .zip(inputs)
-            .map(|(entry, (_, tensor))| {
-                entry.is_some() && tensor.array().dtype().is_differentiable()
-            })
+            .map(|(entry, (_, tensor))| entry.is_some() && tensor.dtype().is_differentiable())
             .collect();
         let reads = if needs.contains(&true) { applied.reads(&needs) } else { Reads::NONE };
         let node = self.nodes.len();

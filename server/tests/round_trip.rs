@@ -79,6 +79,7 @@ async fn a_stream_says_hello_and_executes_batches() {
                     assert_eq!((welcome.next_sequence, welcome.handle_base), (1, 1 << 32));
                 }
                 stream_response::Kind::Batch(reply) => applied.push(reply.applied_sequence),
+                stream_response::Kind::Progress(progress) => panic!("no loop runs: {progress:?}"),
             }
         }
         assert_eq!(applied, [1, 2, 3]);

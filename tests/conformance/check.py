@@ -141,6 +141,9 @@ class Replay:
         self.bound = {}
         # The stop_recording blocks that are open, by tape.
         self.blocks = {}
+        self.functions = {}
+        # The function whose body is being shown.
+        self.shown = None
 
     def get(self, name):
         value = self.bound.get(name)
@@ -330,6 +333,60 @@ class Replay:
     def sync(self):
         pass
 
+    def define_function(self, function, parameters, specs):
+        self.shown = {"parameters": list(zip(parameters, specs, strict=True)), "body": []}
+
+    def finish_function(self, function, results, expect=None):
+        # Values belong to it as they are; variables and the like are looked up at each call.
+        values = {name: value for name, value in self.bound.items() if isinstance(value, tf.Tensor)}
+        self.functions[function] = self.shown | {"results": results, "values": values}
+        self.shown = None
+
+    def call_function(self, function, arguments, outputs):
+        """A call does what its body does; what the body made ends with it."""
+        called, before = self.functions[function], dict(self.bound)
+        self.bound = called["values"] | before
+        for (parameter, spec), argument in zip(called["parameters"], arguments, strict=True):
+            self.describe(argument, spec)
+            self.bind(parameter, self.tensor(argument))
+        for step in called["body"]:
+            self.step(step)
+        results = [self.tensor(result) for result in called["results"]]
+        self.bound = before
+        for output, result in zip(outputs, results, strict=True):
+            self.bind(output, tf.identity(result))
+
+    def run_loop(
+        self, function, steps, outputs, datasets=(), batch_size=0, arguments=(), carried=0, report_every=0, while_result=None, expect=None
+    ):
+        values, reports = [self.tensor(argument) for argument in arguments], []
+        for step in range(steps):
+            given = list(values)
+            if datasets:
+                batches = self.tensor(datasets[0]).shape[0] // batch_size
+                start = step % batches * batch_size
+                given = [self.tensor(dataset)[start : start + batch_size] for dataset in datasets] + given
+            names = [f"{function} argument {i}" for i in range(len(given))]
+            made = [f"{function} result {i}" for i in range(len(outputs))]
+            for name, value in zip(names, given):
+                self.bound[name] = value
+            for name in made:
+                self.bound.pop(name, None)
+            self.call_function(function, names, made)
+            results = [self.tensor(name) for name in made]
+            values[:carried] = results[:carried]
+            if report_every and (step + 1) % report_every == 0:
+                scalars = [float(result) for result in results if not result.shape.rank]
+                reports.append({"step": step + 1, "values": scalars})
+            if while_result is not None:
+                assert results[while_result].dtype == tf.bool and not results[while_result].shape.rank
+                if not results[while_result]:
+                    break
+        for output, result in zip(outputs, results, strict=True):
+            self.bind(output, result)
+        if expect is not None:
+            assert expect == {"steps": step + 1, "reports": reports}, reports
+
     def repeat(self, times, steps):
         for _ in range(times):
             for step in steps:
@@ -345,11 +402,16 @@ class Replay:
     def step(self, step):
         (verb,) = step.keys() - {"error", "warnings", "tag", "scope"}
         fields = step[verb]
+        if self.shown is not None and verb != "finish_function":
+            self.shown["body"].append(step)
+            return None
         if "error" not in step:
             return getattr(self, verb)(**fields)
         try:
             getattr(self, verb)(**fields)
         except AssertionError:
+            if verb in ("call_function", "run_loop"):
+                return None
             raise
         except Exception:
             return None

@@ -139,7 +139,9 @@ impl<'a> Names<'a> {
                 upstream: self.handles(&body["upstream"]),
                 gradients: self.handles(&body["gradients"]),
             }),
+            "define_function" | "finish_function" | "run_loop" => self.function_kind(verb, body),
             "call_function" => Kind::CallFunction(proto::CallFunction {
+                function: at("function"),
                 parameters: self.handles(&body["parameters"]),
                 results: self.handles(&body["results"]),
                 arguments: self.handles(&body["arguments"]),
@@ -147,6 +149,39 @@ impl<'a> Names<'a> {
             }),
             verb if verb.ends_with("_optimizer") => self.optimizer_kind(verb, body),
             tape => self.tape_kind(tape, body),
+        }
+    }
+
+    fn function_kind(&mut self, verb: &str, body: &Value) -> Kind {
+        let function = self.handle(&body["function"]);
+        let number = |field: &str| body[field].as_i64().unwrap_or(0);
+        match verb {
+            "define_function" => Kind::DefineFunction(proto::DefineFunction {
+                function,
+                parameters: self.handles(&body["parameters"]),
+                specs: list(&body["specs"]).iter().map(spec).collect(),
+            }),
+            "finish_function" => Kind::FinishFunction(proto::FinishFunction {
+                function,
+                results: self.handles(&body["results"]),
+                abandon: body["abandon"].as_bool().unwrap_or(false),
+            }),
+            "run_loop" => Kind::RunLoop(proto::RunLoop {
+                function,
+                steps: number("steps"),
+                datasets: self.handles(&body["datasets"]),
+                batch_size: number("batch_size"),
+                shuffle_seed: body["shuffle_seed"].as_i64(),
+                arguments: self.handles(&body["arguments"]),
+                carried: u32::try_from(number("carried")).expect("a number of arguments"),
+                outputs: self.handles(&body["outputs"]),
+                report_every: number("report_every"),
+                stream_reports: body["stream_reports"].as_bool().unwrap_or(false),
+                while_result: body["while_result"]
+                    .as_u64()
+                    .map(|result| u32::try_from(result).expect("the number of a result")),
+            }),
+            other => panic!("the verb {other} is not known"),
         }
     }
 
@@ -286,6 +321,12 @@ pub fn dtype(name: &str) -> DType {
         "bfloat16" => DType::BF16,
         other => panic!("the dtype {other} is not known"),
     }
+}
+
+/// Dtype and shape.
+fn spec(value: &Value) -> proto::TensorSpec {
+    let dtype = dtype(value["dtype"].as_str().expect("a dtype"));
+    (&Spec { dtype, shape: shape(&value["shape"]) }).into()
 }
 
 /// Extents.

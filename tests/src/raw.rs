@@ -113,10 +113,13 @@ impl Stream {
 
     /// The next answer; None when the stream ended well.
     pub async fn receive(&mut self) -> Result<Option<BatchReply>, Status> {
-        match self.responses.message().await?.and_then(|response| response.kind) {
-            Some(stream_response::Kind::Batch(reply)) => Ok(Some(reply)),
-            Some(stream_response::Kind::Welcome(_)) => panic!("a second welcome"),
-            None => Ok(None),
+        loop {
+            match self.responses.message().await?.and_then(|response| response.kind) {
+                Some(stream_response::Kind::Batch(reply)) => return Ok(Some(reply)),
+                Some(stream_response::Kind::Progress(_)) => {}
+                Some(stream_response::Kind::Welcome(_)) => panic!("a second welcome"),
+                None => return Ok(None),
+            }
         }
     }
 

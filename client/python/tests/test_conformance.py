@@ -176,6 +176,16 @@ class Replay:
         if "tags" in expected:
             assert [hop.tag for hop in found.path] == expected["tags"], (fields, found)
 
+    def expect_finish_function(self, expected: Any, reply: command_pb2.Reply, fields: Any) -> None:
+        assert list(reply.function.results) == [spec(one) for one in expected], fields
+
+    def expect_run_loop(self, expected: Any, reply: command_pb2.Reply, fields: Any) -> None:
+        found = reply.loop
+        assert found.steps == expected["steps"], fields
+        assert found.stopped == expected.get("stopped", False), fields
+        reports = [{"step": one.step, "values": list(one.values)} for one in found.reports]
+        assert reports == expected["reports"], fields
+
     expect_compute_jacobian = expect_compute_gradient
     expect_compute_batch_jacobian = expect_compute_gradient
     expect_read_tangent = expect_compute_gradient

@@ -168,3 +168,22 @@ def test_explanations() -> None:
     assert "floor -> float32[]" in str(found)
     assert tape.explain(y, z).reason == "not_watched"
     assert "tape.watch" in str(tape.explain(y, z))
+
+
+def test_a_tape_within_a_custom_gradient() -> None:
+    v = tf.Variable(3.0)
+
+    @tf.custom_gradient
+    def slope(x: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = x * x * v
+        found = tape.gradient(y, x)
+        return found, lambda dy, variables: (dy * 10.0, [dy * 20.0])
+
+    x = tf.constant(2.0)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = slope(x)
+    assert float(y) == 12.0
+    assert [float(g) for g in tape.gradient(y, [x, v])] == [10.0, 20.0]

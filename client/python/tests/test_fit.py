@@ -301,19 +301,6 @@ def test_what_fails_on_the_server_names_the_users_line() -> None:
     assert caught.value.tag.startswith("test_fit.py:")
 
 
-def test_a_decorated_function_runs_as_it_is() -> None:
-    calls: list[float] = []
-
-    @tf.function(jit_compile=True)
-    def square(x: Any) -> Any:
-        calls.append(1.0)
-        return x * x
-
-    assert [float(square(tf.constant(3.0))), float(square(tf.constant(2.0)))] == [9.0, 4.0]
-    assert len(calls) == 2
-    assert tf.function(square.python_function)(2.0) == 4.0
-
-
 def test_tensors_and_arrays_of_other_libraries() -> None:
     x = tf.constant([[1.0, 2.0], [3.0, 4.0]])
     assert np.array_equal(np.from_dlpack(x), x.numpy())

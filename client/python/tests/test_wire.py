@@ -177,6 +177,10 @@ def test_every_kind_that_the_package_sends(
     generator.normal([2])
     tf.checkpoints.save("wire", {"v": v}, overwrite=True)
     tf.checkpoints.restore("wire", {"v": v})
+    doubled = tf.function(lambda x: x * 2.0)
+    assert doubled(x).numpy().tolist() == [2.0, 4.0]
+    loop = tf.experimental.run_loop(doubled, 3, datasets=[x], batch_size=1, shuffle_seed=-1)
+    loop.wait()
     tf.synchronize()
     del tape
     x = y = None

@@ -74,6 +74,7 @@ impl Session {
                 results: results.iter().map(id).collect(),
                 arguments: arguments.iter().map(|argument| id(argument.as_ref())).collect(),
                 outputs: outputs.clone(),
+                function: 0,
             }));
             outputs
         });

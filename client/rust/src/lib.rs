@@ -33,6 +33,7 @@ mod scalar;
 mod session;
 mod tape;
 mod tensor;
+mod traced;
 mod variable;
 mod worker;
 
@@ -54,6 +55,7 @@ pub use crate::{
     session::{Credentials, Session, SessionBuilder},
     tape::{GradientOptions, Tape, TapeOptions, Unconnected},
     tensor::Tensor,
+    traced::{Function, Loop, LoopOutcome, Report, Running},
     variable::{Variable, VariableOptions},
 };
 pub use gradtape_proto::v1 as proto;

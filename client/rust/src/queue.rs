@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use gradtape_proto::v1::{self as proto, Command, Reply, command::Kind};
 use prost::Message;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     DType, Error, Result, TensorData, failures::Failures, handles::Handles, limits::Limits,
@@ -37,6 +37,15 @@ pub(crate) use self::recorder::Recorder;
 
 /// Where an answer will arrive.
 pub(crate) type AnswerReceiver = oneshot::Receiver<Result<Reply>>;
+
+/// Where the reports of a loop will arrive. The server bounds their number.
+pub(crate) type Reports = mpsc::UnboundedReceiver<proto::LoopReport>;
+
+/// What tells constants that stand for scalars apart.
+type ScalarKey = (DType, Bytes);
+
+/// Constants that stand for scalars.
+type Scalars = HashMap<ScalarKey, u64>;
 
 /// The commands of one session. See the module.
 #[derive(Debug)]
@@ -73,7 +82,11 @@ struct State {
     /// Handles that nothing on this side names any more, to be released together.
     dropped: Vec<u64>,
     /// Constants that stand for scalars in expressions.
-    scalars: HashMap<(DType, Bytes), u64>,
+    scalars: Scalars,
+    /// The same for the bodies of functions that are being defined, by scope.
+    bodies: HashMap<u32, Scalars>,
+    /// Where the reports of loops go, by sequence number.
+    reports: HashMap<u64, mpsc::UnboundedSender<proto::LoopReport>>,
     failures: Failures,
     /// Someone waits for an answer, so what is queued goes out now.
     urgent: bool,
@@ -137,6 +150,8 @@ impl Queue {
                 sent_bytes: 0,
                 dropped: Vec::new(),
                 scalars: HashMap::new(),
+                bodies: HashMap::new(),
+                reports: HashMap::new(),
                 failures: Failures::default(),
                 urgent: false,
                 idle: false,
@@ -212,6 +227,7 @@ impl Queue {
             }
         }
         state.sent = 0;
+        state.reports.clear();
         state.wake.notify_one();
     }
 
@@ -278,6 +294,17 @@ impl Queue {
                 Ok(()) => Upload::Done,
                 Err(error) => Upload::Refused(error),
             });
+        }
+    }
+
+    /// Takes a loop's report.
+    pub(crate) fn progress(&self, progress: proto::LoopProgress) {
+        let state = self.lock();
+        if let (Some(reports), Some(report)) =
+            (state.reports.get(&progress.sequence), progress.report)
+        {
+            // A receiver that is gone no longer wants to know.
+            let _ = reports.send(report);
         }
     }
 
@@ -416,6 +443,9 @@ impl State {
         let mut reply = reply.unwrap_or_else(|| Reply { sequence, ..Reply::default() });
         for warning in &reply.warnings {
             tracing::warn!(tag = entry.command.tag, "{warning}");
+        }
+        if matches!(entry.command.kind, Some(Kind::RunLoop(_))) {
+            self.reports.remove(&sequence);
         }
         let outcome = match reply.result.take() {
             Some(proto::reply::Result::Error(error)) => {

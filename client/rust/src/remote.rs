@@ -99,6 +99,22 @@ impl Remote {
         self.sessions.delete_session(request).await.map(drop)
     }
 
+    /// Stops the loops up to a sequence number; doing it again changes nothing.
+    pub(crate) async fn stop_loop(&self, sequence: u64) -> Result<()> {
+        let mut backoff = Backoff::new(self.patience);
+        loop {
+            let credentials = Some(self.credentials.clone());
+            let request = proto::StopLoopRequest { credentials, sequence };
+            match self.tapes.clone().stop_loop(request).await {
+                Err(status) if is_transient(&status) => match backoff.failed() {
+                    Some(pause) => sleep(pause).await,
+                    None => return Err(Error::from_status(&status)),
+                },
+                outcome => return outcome.map(drop).map_err(|status| Error::from_status(&status)),
+            }
+        }
+    }
+
     /// Sends a large tensor; doing it again replaces what was sent.
     pub(crate) async fn upload(&self, upload: u64, data: &TensorData) -> Result<()> {
         use upload_tensor_request::Kind;

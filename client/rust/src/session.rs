@@ -336,6 +336,10 @@ impl Session {
         &self.core
     }
 
+    pub(crate) fn scope(&self) -> u32 {
+        self.scope
+    }
+
     /// Enqueues commands that belong together.
     pub(crate) fn record<R>(
         &self,

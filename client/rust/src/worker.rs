@@ -64,7 +64,9 @@ pub(crate) async fn attach(remote: &Remote) -> Result<Attached, Status> {
         match replies.message().await?.and_then(|reply| reply.kind) {
             Some(Kind::Welcome(welcome)) => Ok(Attached { welcome, open, replies }),
             // Ending right after the hello is what a server does that shuts down.
-            Some(Kind::Batch(_)) | None => Err(Status::unavailable("no welcome")),
+            Some(Kind::Batch(_) | Kind::Progress(_)) | None => {
+                Err(Status::unavailable("no welcome"))
+            }
         }
     };
     timeout(WELCOME_TIMEOUT, welcome)
@@ -126,6 +128,10 @@ impl Worker {
                     if let Err(error) = self.queue.applied(reply) {
                         return End::Fatal(error);
                     }
+                }
+                Ok(Some(StreamResponse { kind: Some(Kind::Progress(progress)) })) => {
+                    backoff.succeeded();
+                    self.queue.progress(progress);
                 }
                 Ok(Some(StreamResponse { kind: Some(Kind::Welcome(_)) | None })) => {
                     return End::Fatal(Error::Protocol("a second welcome".to_owned()));

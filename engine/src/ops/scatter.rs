@@ -368,6 +368,32 @@ pub static TENSOR_SCATTER_ND_SUB: OpDef = change(
     Derivative::None,
 );
 
+/// Sums into slices, one update after the other. Not in the table, since only the assignment to rows needs this order.
+pub static ADD_IN_ORDER: OpDef = change(
+    "add_in_order",
+    "Adds to slices of a tensor, one update after the other.",
+    "y[indices[i]] = y[indices[i]] + updates[i]",
+    Kernel::Run(|call, out, inputs| {
+        Ok(smallvec![
+            by_dtype!(numeric: out[0].dtype, T => changed::<T>(call, inputs, Number::add))?
+        ])
+    }),
+    Derivative::None,
+);
+
+/// Differences into slices, one update after the other, for the assignment to rows.
+pub static SUBTRACT_IN_ORDER: OpDef = change(
+    "subtract_in_order",
+    "Subtracts from slices of a tensor, one update after the other.",
+    "y[indices[i]] = y[indices[i]] - updates[i]",
+    Kernel::Run(|call, out, inputs| {
+        Ok(smallvec![
+            by_dtype!(numeric: out[0].dtype, T => changed::<T>(call, inputs, Number::sub))?
+        ])
+    }),
+    Derivative::None,
+);
+
 /// Gradient of an extreme by place: equal elements share it evenly.
 const EXTREME: Derivative = Derivative::Custom {
     reads: Reads::X.and(Reads::Y),

@@ -11,7 +11,6 @@ use crate::{
     aval::Aval,
     command::{AbsentReason, Answer, GradientInfo, GradientOutput, Handle, TangentRequest},
     error::Error,
-    exec,
     graph::{Graph, Operand, Value, ValueId},
     jvp::{self, Ran},
     ops::IDENTITY,
@@ -211,7 +210,7 @@ impl Session {
             let (program, found) = jvp::through(ran, &tangents)?;
             let wanted: SmallVec<[usize; 2]> = found.iter().copied().flatten().collect();
             let mut log = Log::new(pushed.next_id, true);
-            let values = exec::run_program(&self.ledger, program, &wanted, &mut log)?;
+            let values = self.compute(program, &wanted, &mut log)?;
             pushed.next_id = log.next_id;
             pushed.ran.extend(log.ran.into_iter().map(|ran| (ran, accumulator.since)));
             let outputs = ran.outputs.iter().zip(&found).filter(|(_, found)| found.is_some());

@@ -8,7 +8,7 @@ use super::{Session, Slot, forward::Pushed, values::Input};
 use crate::{
     attrs::Attrs,
     aval::Aval,
-    command::{Answer, CustomGradient, FunctionCall, Handle},
+    command::{Answer, Callee, CustomGradient, FunctionCall, Handle},
     error::Error,
     function::{Capture, Captured, Function},
     graph::{Graph, Operand, Value},
@@ -209,8 +209,14 @@ impl Session {
         request: &FunctionCall,
         scope: u32,
     ) -> Result<Answer, Error> {
-        let FunctionCall { parameters, results, arguments, outputs } = request;
+        let FunctionCall { callee, arguments, outputs } = request;
         self.check_free(outputs)?;
+        let (parameters, results) = match callee {
+            Callee::Defined(function) => {
+                return self.call_defined(*function, arguments, outputs, scope);
+            }
+            Callee::Shown { parameters, results } => (parameters, results),
+        };
         check_count("results", results.len(), outputs.len())?;
         check_count("arguments", parameters.len(), arguments.len())?;
         for (&parameter, &argument) in parameters.iter().zip(arguments) {
@@ -286,6 +292,9 @@ impl Session {
         outputs: &[Value],
         scope: u32,
     ) -> Result<(), Error> {
+        if let Some(tracer) = &self.tracer {
+            tracer.note_own_gradient();
+        }
         let pushed = if self.accumulates(scope) {
             let ran = [Ran::new(applied.clone(), inputs.iter().cloned(), outputs.iter().cloned())];
             self.push(&[], &ran, self.next_id, scope)?
@@ -301,7 +310,7 @@ impl Session {
     }
 }
 
-fn check_count(what: &'static str, expected: usize, given: usize) -> Result<(), Error> {
+pub(super) fn check_count(what: &'static str, expected: usize, given: usize) -> Result<(), Error> {
     if expected > MAX_HANDLES_EACH {
         return Err(Error::TooMany { what: "handles in one list", limit: MAX_HANDLES_EACH });
     }
@@ -311,7 +320,12 @@ fn check_count(what: &'static str, expected: usize, given: usize) -> Result<(), 
     Ok(())
 }
 
-fn fits(what: &'static str, handle: Handle, given: &Aval, expected: &Aval) -> Result<(), Error> {
+pub(super) fn fits(
+    what: &'static str,
+    handle: Handle,
+    given: &Aval,
+    expected: &Aval,
+) -> Result<(), Error> {
     if given == expected {
         return Ok(());
     }

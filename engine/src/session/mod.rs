@@ -2,29 +2,40 @@
 //!
 //! A command that fails changes nothing but to poison the handles that its results would have had: what uses them fails too
 //! and names the first failure. One file a kind of thing: `values`, `tapes`, `jacobian`, `forward`, `optimizing`,
-//! `snapshots`; `program` runs what they write.
+//! `functions`, `snapshots`; `program` runs what they write. The body of a function is shown to a session of its own
+//! (`defining`), which writes a program instead of computing (`tracing`), and `calling` runs it.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "whatever else a handle names is refused alike"
 )]
 
+mod calling;
+mod defining;
 mod forward;
 mod functions;
 mod jacobian;
+mod looping;
 mod optimizing;
 mod program;
 mod snapshots;
 mod tapes;
 #[cfg(test)]
 mod tests;
+mod tracing;
 mod values;
+mod verbs;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use calling::Defined;
+use defining::Definition;
 use forward::Accumulator;
 use hashbrown::{HashMap, hash_map::Entry};
 use smallvec::SmallVec;
+use tracing::Tracer;
+
+pub use looping::{Progress, Working};
 
 use crate::{
     array::Tensor,
@@ -33,7 +44,6 @@ use crate::{
     error::Error,
     function::Capture,
     graph::{Value, ValueId},
-    jacobian::Layout,
     ledger::Ledger,
     optimizers::Optimizer,
     tape::Tape,
@@ -59,6 +69,10 @@ pub struct Session {
     next_id: u64,
     /// The mark of the command that is being executed.
     tag: Arc<str>,
+    /// The functions whose bodies are being shown, by scope.
+    definitions: BTreeMap<u32, Box<Definition>>,
+    /// Of a session that shows a body: the program that it writes instead of computing.
+    tracer: Option<Tracer>,
 }
 
 /// What a handle names.
@@ -71,6 +85,7 @@ enum Slot {
     Accumulator,
     Optimizer(Box<OptimizerState>),
     Generator { id: ValueId, key: i64, counter: i64 },
+    Function(Box<Defined>),
     Placeholder { capture: u64, slot: usize },
     Poisoned(Arc<Poison>),
 }
@@ -122,18 +137,47 @@ impl Session {
     pub fn new(ledger: Arc<Ledger>) -> Self {
         let (slots, captures) = (HashMap::new(), HashMap::new());
         let (tapes, accumulators) = (BTreeMap::new(), BTreeMap::new());
-        Self { ledger, slots, captures, tapes, accumulators, starts: 0, next_id: 0, tag: "".into() }
+        Self {
+            ledger,
+            slots,
+            captures,
+            tapes,
+            accumulators,
+            starts: 0,
+            next_id: 0,
+            tag: "".into(),
+            definitions: BTreeMap::new(),
+            tracer: None,
+        }
     }
 
     /// Executes one command. Never panics on its content; a command that fails changes nothing but to poison the handles of
     /// its results.
+    /// All steps of a loop; [`begin`](Self::begin) leaves them to the caller.
     pub fn apply(&mut self, sequence: u64, command: Command) -> Outcome {
+        let loops = matches!(command.kind, Kind::RunLoop(_));
+        if loops && !self.definitions.contains_key(&command.scope) {
+            return self.run_loop(sequence, command);
+        }
+        if self.definitions.is_empty() {
+            return self.perform(sequence, &command);
+        }
+        self.show(sequence, command)
+    }
+
+    /// Executes a command that belongs to no body.
+    fn perform(&mut self, sequence: u64, command: &Command) -> Outcome {
         let Command { kind, tag, scope } = command;
         let mut warnings = Vec::new();
-        self.tag = Arc::clone(&tag);
-        let result = self.execute(&kind, scope, &mut warnings).map_err(|error| {
-            let inputs = self.known(&kind);
-            self.fail(sequence, &tag, error, kind.verb().into(), &kind.outputs(), inputs)
+        self.tag = Arc::clone(tag);
+        let result = self.execute(kind, *scope, &mut warnings).map_err(|error| {
+            let inputs = self.known(kind);
+            let failure =
+                self.fail(sequence, tag, error, kind.verb().into(), &kind.outputs(), inputs);
+            if let Kind::DefineFunction(_) = kind {
+                self.begin_failed(&failure, *scope);
+            }
+            failure
         });
         Outcome { result, warnings }
     }
@@ -231,7 +275,12 @@ impl Session {
             Kind::Describe { value } => self.describe(*value).map(Answer::Spec),
             Kind::CreatePlaceholders { like, outputs } => self.create_placeholders(like, outputs),
             Kind::RecordCustomGradient(request) => self.record_custom_gradient(request, scope),
+            Kind::DefineFunction(request) => self.define_function(request, scope),
+            Kind::FinishFunction { function, results, abandon } => {
+                self.finish_function(*function, results, *abandon, scope)
+            }
             Kind::CallFunction(request) => self.call_function(request, scope),
+            Kind::RunLoop(_) => Err(Error::bug("a loop is not one step")),
             Kind::Explain { tape, target, source } => self.explain(*tape, *target, *source),
             Kind::Restore(request) => self.restore(request),
             Kind::Sync => Ok(Answer::Synced),
@@ -317,6 +366,7 @@ impl Slot {
             Self::Accumulator => "accumulator",
             Self::Optimizer(_) => "optimizer",
             Self::Generator { .. } => "generator",
+            Self::Function(_) => "function",
             Self::Placeholder { .. } => "placeholder, which has no elements",
             Self::Poisoned(_) => "failed result",
         }
@@ -330,131 +380,6 @@ impl Slot {
                 Error::Poisoned { handle, root: poison.sequence, why: poison.reason.into() }
             }
             other => Error::WrongKind { handle, expected, found: other.kind() },
-        }
-    }
-}
-
-impl Kind {
-    /// The name of the op or verb, for errors.
-    pub fn verb(&self) -> &str {
-        match self {
-            Self::Op { op, .. } => op.name,
-            Self::Constant { .. } => "constant",
-            Self::Release { .. } => "release",
-            Self::CreateVariable { .. } => "create_variable",
-            Self::ReadVariable { .. } => "read_variable",
-            Self::Assign { .. } => "assign_variable",
-            Self::Scatter { .. } => "scatter_variable",
-            Self::OpenTape { .. } => "open_tape",
-            Self::WatchTape { .. } => "watch_tape",
-            Self::StopTape { .. } => "stop_tape",
-            Self::ResumeTape { .. } => "resume_tape",
-            Self::ResetTape { .. } => "reset_tape",
-            Self::CloseTape { .. } => "close_tape",
-            Self::ListWatchedVariables { .. } => "list_watched_variables",
-            Self::Gradient(_) => "compute_gradient",
-            Self::Jacobian(request) => match request.layout {
-                Layout::Full => "compute_jacobian",
-                Layout::PerExample => "compute_batch_jacobian",
-            },
-            Self::OpenAccumulator { .. } => "open_accumulator",
-            Self::ReadTangent(_) => "read_tangent",
-            Self::CreateOptimizer { .. } => "create_optimizer",
-            Self::ApplyOptimizer { .. } => "apply_optimizer",
-            Self::SetOptimizer { .. } => "set_optimizer",
-            Self::ReadOptimizer { .. } => "read_optimizer",
-            Self::CreateGenerator { .. } => "create_generator",
-            Self::NextGeneratorState { .. } => "next_generator_state",
-            Self::Fetch { .. } => "fetch",
-            Self::Describe { .. } => "describe",
-            Self::CreatePlaceholders { .. } => "create_placeholders",
-            Self::RecordCustomGradient(_) => "record_custom_gradient",
-            Self::CallFunction(_) => "call_function",
-            Self::Explain { .. } => "explain",
-            Self::Restore(_) => "restore_checkpoint",
-            Self::Sync => "sync",
-        }
-    }
-
-    /// The handles that the command binds.
-    pub fn outputs(&self) -> Vec<Handle> {
-        match self {
-            Self::Constant { output, .. }
-            | Self::ReadVariable { output, .. }
-            | Self::ReadOptimizer { output, .. }
-            | Self::NextGeneratorState { output, .. } => vec![*output],
-            Self::Op { outputs, .. } => outputs.to_vec(),
-            Self::CreateVariable { variable, .. } => vec![*variable],
-            Self::OpenTape { tape, .. } => vec![*tape],
-            Self::Gradient(request) => request
-                .outputs
-                .iter()
-                .flat_map(|output| [output.gradient, output.indices])
-                .collect(),
-            Self::Jacobian(request) => request.outputs.clone(),
-            Self::CreatePlaceholders { outputs, .. } => outputs.clone(),
-            Self::RecordCustomGradient(request) => request.outputs.clone(),
-            Self::CallFunction(request) => request.outputs.clone(),
-            Self::OpenAccumulator { accumulator, .. } => vec![*accumulator],
-            Self::ReadTangent(request) => request.outputs.clone(),
-            Self::CreateOptimizer { optimizer, .. } => vec![*optimizer],
-            Self::CreateGenerator { generator, .. } => vec![*generator],
-            Self::Release { .. }
-            | Self::Assign { .. }
-            | Self::Scatter { .. }
-            | Self::WatchTape { .. }
-            | Self::StopTape { .. }
-            | Self::ResumeTape { .. }
-            | Self::ResetTape { .. }
-            | Self::CloseTape { .. }
-            | Self::ListWatchedVariables { .. }
-            | Self::ApplyOptimizer { .. }
-            | Self::SetOptimizer { .. }
-            | Self::Fetch { .. }
-            | Self::Describe { .. }
-            | Self::Explain { .. }
-            | Self::Restore(_)
-            | Self::Sync => Vec::new(),
-        }
-    }
-
-    /// The values whose dtype and shape belong into an error.
-    fn inputs(&self) -> Vec<Handle> {
-        match self {
-            Self::Op { inputs, .. } => inputs.to_vec(),
-            Self::Assign { variable, value, .. } => vec![*variable, *value],
-            Self::Scatter { variable, indices, updates, .. } => vec![*variable, *indices, *updates],
-            Self::Gradient(request) => request.targets.clone(),
-            Self::Jacobian(request) => {
-                std::iter::once(request.target).chain(request.sources.iter().copied()).collect()
-            }
-            Self::OpenAccumulator { primals, tangents, .. } => [&primals[..], tangents].concat(),
-            Self::ReadTangent(request) => request.values.clone(),
-            Self::CreatePlaceholders { like, .. } => like.clone(),
-            Self::RecordCustomGradient(request) => request.inputs.clone(),
-            Self::CallFunction(request) => request.arguments.clone(),
-            Self::Explain { target, source, .. } => vec![*target, *source],
-            Self::CreateVariable { initial, .. } => vec![*initial],
-            Self::Constant { .. }
-            | Self::Release { .. }
-            | Self::ReadVariable { .. }
-            | Self::OpenTape { .. }
-            | Self::WatchTape { .. }
-            | Self::StopTape { .. }
-            | Self::ResumeTape { .. }
-            | Self::ResetTape { .. }
-            | Self::CloseTape { .. }
-            | Self::ListWatchedVariables { .. }
-            | Self::CreateOptimizer { .. }
-            | Self::ApplyOptimizer { .. }
-            | Self::SetOptimizer { .. }
-            | Self::ReadOptimizer { .. }
-            | Self::CreateGenerator { .. }
-            | Self::NextGeneratorState { .. }
-            | Self::Fetch { .. }
-            | Self::Describe { .. }
-            | Self::Restore(_)
-            | Self::Sync => Vec::new(),
         }
     }
 }

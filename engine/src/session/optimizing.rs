@@ -3,20 +3,25 @@
 use hashbrown::{HashMap, HashSet};
 use smallvec::{SmallVec, smallvec};
 
-use super::{OptimizerState, Session, Slot};
+use super::{
+    NamedTensors, OptimizerState, Session, Slot,
+    tracing::{Moment, Source},
+};
 use crate::{
     array::{Array, Tensor},
+    aval::Aval,
     command::{Answer, GradientPair, Handle, StepInfo},
     dtype::DType,
     error::Error,
     exec,
-    graph::{Graph, Operand, Value, ValueId, Var},
+    graph::{Graph, Operand, Program, Value, ValueId, Var},
     ops::{FULL, Full, SCATTER_SUM, ScatterSum, scatter_sum},
     optimizers::{Given, Member, Optimizer, finite, schedules::Schedule},
 };
 
 /// A variable of a step, with everything looked up and checked.
-struct Checked {
+#[derive(Clone, Debug)]
+pub(super) struct Checked {
     handle: Handle,
     id: ValueId,
     theta: Tensor,
@@ -49,7 +54,7 @@ impl Session {
         Ok(Answer::Done)
     }
 
-    fn optimizer(&mut self, handle: Handle) -> Result<&mut OptimizerState, Error> {
+    pub(super) fn optimizer(&mut self, handle: Handle) -> Result<&mut OptimizerState, Error> {
         match self.slots.get_mut(&handle) {
             None => Err(Error::UnknownHandle { handle }),
             Some(Slot::Optimizer(state)) => Ok(state),
@@ -68,17 +73,18 @@ impl Session {
         self.check_free(&[output])?;
         let id = if variable == 0 { None } else { Some(self.variable(variable)?.id) };
         let state = self.optimizer(handle)?;
-        let optimizer = &state.optimizer;
-        #[expect(clippy::cast_precision_loss, reason = "2^53 steps are not taken")]
-        let number = match name {
-            "iterations" => Some((DType::I64, optimizer.iterations() as f64)),
-            "learning_rate" => Some((DType::F32, optimizer.learning_rate())),
-            "loss_scale" => Some((DType::F32, optimizer.loss_scale())),
-            _ => None,
-        };
-        let tensor = if let Some((dtype, value)) = number {
-            let attrs = Full { shape: smallvec![], dtype, value }.write();
-            exec::run(&self.ledger, &FULL, &attrs, &[])?.remove(0)
+        let number = NUMBERS.iter().find(|known| known.name == name);
+        let tensor = if let Some(number) = number {
+            let value = (number.of)(&state.optimizer);
+            let aval = Aval::scalar(number.dtype);
+            if let Some(tracer) = &self.tracer {
+                let (name, dtype) = (number.name, number.dtype);
+                let moment = tracer.moment(Moment::Number { optimizer: handle, name, dtype });
+                tracer.input(aval, Source::Number { moment, index: 0 })?
+            } else {
+                let attrs = Full { shape: smallvec![], dtype: aval.dtype, value }.write();
+                self.run_op(&FULL, &attrs, &[])?.remove(0)
+            }
         } else {
             let slots = id.and_then(|id| state.states.get(&id)).map(SmallVec::as_slice);
             let slots = slots.unwrap_or_default();
@@ -107,6 +113,11 @@ impl Session {
     ) -> Result<Answer, Error> {
         let optimizer = &self.optimizer(handle)?.optimizer;
         let (adapts, learning_rate) = (optimizer.adapts(), optimizer.learning_rate());
+        if adapts && self.tracer.is_some() {
+            return Err(Error::NotInFunction {
+                what: "an optimizer whose loss scale adapts to the gradients",
+            });
+        }
         let mut skipped = false;
         if !pairs.is_empty() {
             let members = self.members(pairs)?;
@@ -115,7 +126,7 @@ impl Session {
             }
             skipped = adapts && !self.all_finite(&members)?;
             if !skipped {
-                self.step(handle, &members)?;
+                self.step(handle, members)?;
             }
             let optimizer = &mut self.optimizer(handle)?.optimizer;
             if skipped { optimizer.skip() } else { optimizer.advance() }
@@ -129,22 +140,36 @@ impl Session {
         }))
     }
 
-    fn step(&mut self, handle: Handle, members: &[Checked]) -> Result<(), Error> {
+    fn step(&mut self, handle: Handle, members: Vec<Checked>) -> Result<(), Error> {
         let state = self.optimizer(handle)?;
-        let (program, slots) = write_step(state, members)?;
+        let (program, slots) = write_step(&state.optimizer, &|id| state.states.get(&id), &members)?;
         let names: Vec<_> = members
             .iter()
             .map(|member| state.optimizer.slots(&member.theta.aval(), member.plain))
             .collect();
         let wanted: Vec<usize> = slots.iter().flatten().copied().collect();
-        let mut values =
-            exec::run_program(&self.ledger, program, &wanted, &mut Unheard)?.into_iter();
+        let (values, traced) = match &self.tracer {
+            None => (exec::run_program(&self.ledger, program, &wanted, &mut Unheard)?, None),
+            Some(tracer) => {
+                let values = tracer.step(&program, &wanted, &mut Unheard)?;
+                (values, Some((program, slots.clone()).into()))
+            }
+        };
+        let mut values = values.into_iter();
+        let mut after = Vec::new();
         for ((member, slots), names) in members.iter().zip(&slots).zip(names) {
             let mut tensors = values.by_ref().take(slots.len()).map(|value| value.tensor);
             let theta = tensors.next().ok_or_else(|| Error::bug("a step without a variable"))?;
-            let kept = names.iter().map(|slot| slot.name).zip(tensors).collect();
+            let kept: NamedTensors = names.iter().map(|slot| slot.name).zip(tensors).collect();
             self.set_variable(member.handle, theta);
+            if traced.is_some() {
+                after.push((member.id, kept.clone()));
+            }
             self.optimizer(handle)?.states.insert(member.id, kept);
+        }
+        if let (Some(tracer), Some(written)) = (&self.tracer, traced) {
+            let members = members.into();
+            tracer.moment(Moment::Step { optimizer: handle, members, written, after });
         }
         Ok(())
     }
@@ -155,7 +180,7 @@ impl Session {
         let slot = finite(members.iter().map(|member| operand(&graph, &member.gradient)))
             .map(Var::slot)
             .ok_or_else(|| Error::bug("a step without a gradient"))?;
-        let values = exec::run_program(&self.ledger, graph.finish()?, &[slot], &mut Unheard)?;
+        let values = self.compute(graph.finish()?, &[slot], &mut Unheard)?;
         let zero = |tensor: &Tensor| match tensor.array() {
             Array::F32(a) => a.iter().all(|&x| x == 0.0),
             Array::F64(a) => a.iter().all(|&x| x == 0.0),
@@ -229,14 +254,41 @@ impl Checked {
     }
 }
 
+/// A number of an optimizer that can be read.
+struct Number {
+    name: &'static str,
+    dtype: DType,
+    of: fn(&Optimizer) -> f64,
+}
+
+const NUMBERS: [Number; 3] = [
+    Number {
+        name: "iterations",
+        dtype: DType::I64,
+        #[expect(clippy::cast_precision_loss, reason = "2^53 steps are not taken")]
+        of: |optimizer| optimizer.iterations() as f64,
+    },
+    Number { name: "learning_rate", dtype: DType::F32, of: Optimizer::learning_rate },
+    Number { name: "loss_scale", dtype: DType::F32, of: Optimizer::loss_scale },
+];
+
+/// A number of an optimizer by name, as `ReadOptimizer` gives it.
+pub(super) fn number_of(optimizer: &Optimizer, name: &str) -> Option<f64> {
+    NUMBERS.iter().find(|number| number.name == name).map(|number| (number.of)(optimizer))
+}
+
 /// Where a program leaves a variable and its state.
-type StepSlots = SmallVec<[usize; 4]>;
+pub(super) type StepSlots = SmallVec<[usize; 4]>;
+
+/// What is kept for a variable.
+pub(super) type Known<'a> = &'a dyn Fn(ValueId) -> Option<&'a NamedTensors>;
 
 /// Writes the program of a step, and where it leaves each variable and its state.
-fn write_step(
-    state: &OptimizerState,
+pub(super) fn write_step(
+    optimizer: &Optimizer,
+    known: Known<'_>,
     members: &[Checked],
-) -> Result<(crate::graph::Program, Vec<StepSlots>), Error> {
+) -> Result<(Program, Vec<StepSlots>), Error> {
     let graph = Graph::default();
     let slots = {
         let written: Vec<Member> = members
@@ -249,8 +301,8 @@ fn write_step(
                     let extent = member.theta.aval().shape[0];
                     gradient = scatter_sum(gradient, operand(&graph, indices), extent);
                 }
-                let known = state.states.get(&member.id);
-                let slots = state.optimizer.slots(&member.theta.aval(), member.plain);
+                let known = known(member.id);
+                let slots = optimizer.slots(&member.theta.aval(), member.plain);
                 let kept = slots.iter().map(|slot| {
                     let named = known?.iter().find(|(name, _)| *name == slot.name)?;
                     Some(operand(&graph, &named.1))
@@ -264,7 +316,7 @@ fn write_step(
                 }
             })
             .collect();
-        let moved = state.optimizer.step(&graph, &written);
+        let moved = optimizer.step(&graph, &written);
         moved
             .iter()
             .map(|(theta, state)| {

@@ -1,35 +1,45 @@
 //! Running programs on behalf of a session, and telling its tapes.
 
+use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use super::{Session, values::Input};
+use super::{Session, tracing::Reading, values::Input};
 use crate::{
     array::Tensor,
+    attrs::Attrs,
     error::Error,
-    exec::{self, Recorder},
+    exec::{self, Recorder, Tensors},
     graph::{Application, Program, Value, ValueId},
     jvp::Ran,
+    op::OpDef,
     tape::{Applied, pair},
 };
 
 /// What ran, kept until the command has succeeded: a tape must not know of a command that failed.
 #[derive(Debug, Default)]
-pub(super) struct Log {
+pub(super) struct Log<'a> {
     /// The last identity given.
     pub(super) next_id: u64,
     wanted: bool,
     /// The applications, if they are wanted.
     pub(super) ran: Vec<Ran>,
+    /// Which slots are readings of variables.
+    readings: Option<&'a HashMap<usize, Reading>>,
 }
 
-impl Log {
+impl<'a> Log<'a> {
     /// A log that gives identities from the next one on, and remembers what ran if it is wanted.
     pub(super) fn new(next_id: u64, wanted: bool) -> Self {
-        Self { next_id, wanted, ran: Vec::new() }
+        Self { next_id, wanted, ran: Vec::new(), readings: None }
+    }
+
+    /// The log of a program that reads variables.
+    pub(super) fn with_readings(self, readings: &'a HashMap<usize, Reading>) -> Self {
+        Self { readings: Some(readings), ..self }
     }
 }
 
-impl Recorder for Log {
+impl Recorder for Log<'_> {
     fn ran(
         &mut self,
         application: &Application,
@@ -45,9 +55,15 @@ impl Recorder for Log {
             .collect();
         if self.wanted {
             let value = |(&id, tensor): (&ValueId, &Tensor)| Value { id, tensor: tensor.clone() };
+            let mut inputs: SmallVec<[Value; 3]> =
+                inputs.iter().map(|&value| value.clone()).collect();
+            let reading = self.readings.and_then(|all| all.get(&application.outputs[0]));
+            if let (Some(reading), Some(input)) = (reading, inputs.first_mut()) {
+                input.id = reading.variable;
+            }
             self.ran.push(Ran {
                 applied: Applied::Op(application.op, application.attrs.clone()),
-                inputs: inputs.iter().map(|&value| value.clone()).collect(),
+                inputs,
                 outputs: ids.iter().zip(outputs).map(value).collect(),
             });
         }
@@ -65,6 +81,37 @@ impl Recorder for Log {
 }
 
 impl Session {
+    /// Runs one application of an op that is not a composite; in the body of a function, writes it down.
+    pub(super) fn run_op(
+        &self,
+        op: &'static OpDef,
+        attrs: &Attrs,
+        inputs: &[&Tensor],
+    ) -> Result<Tensors, Error> {
+        match &self.tracer {
+            None => exec::run(&self.ledger, op, attrs, inputs),
+            Some(tracer) => tracer.run(op, attrs, inputs),
+        }
+    }
+
+    /// Runs a program; in the body of a function, writes it down.
+    pub(super) fn compute(
+        &self,
+        program: Program,
+        wanted: &[usize],
+        recorder: &mut dyn Recorder,
+    ) -> Result<Vec<Value>, Error> {
+        match &self.tracer {
+            None => exec::run_program(&self.ledger, program, wanted, recorder),
+            Some(tracer) => tracer.run_program(&program, wanted, recorder),
+        }
+    }
+
+    /// Whether a tape or an accumulator listens to a scope.
+    pub(super) fn is_heard(&self, scope: u32) -> bool {
+        self.tapes.values().any(|tape| tape.hears(scope)) || self.accumulates(scope)
+    }
+
     /// Runs a program for the given slots, after the reads that feed it. Nothing changes if it fails.
     pub(super) fn run(
         &mut self,
@@ -73,23 +120,41 @@ impl Session {
         reads: &[Input],
         scope: u32,
     ) -> Result<Vec<Value>, Error> {
-        let heard = self.tapes.values().any(|tape| tape.hears(scope)) || self.accumulates(scope);
-        let mut log = Log::new(self.next_id, heard);
-        let values = exec::run_program(&self.ledger, program, wanted, &mut log)?;
+        let mut log = Log::new(self.next_id, self.is_heard(scope));
+        let values = self.compute(program, wanted, &mut log)?;
+        self.tell(&log, &values, reads, scope)?;
+        Ok(values)
+    }
+
+    /// Tells tapes and accumulators what ran. Nothing changes if it fails.
+    pub(super) fn tell(
+        &mut self,
+        log: &Log,
+        values: &[Value],
+        reads: &[Input],
+        scope: u32,
+    ) -> Result<(), Error> {
         let pushed = self.push(reads, &log.ran, log.next_id, scope)?;
         self.reserve_nodes(log.ran.len() + reads.len() + pushed.len(), scope)?;
         self.record_reads(reads, scope);
         self.next_id = log.next_id;
+        for Reading { variable, aval, trainable } in
+            log.readings.into_iter().flat_map(HashMap::values)
+        {
+            for tape in self.tapes.values_mut().filter(|tape| tape.hears(scope)) {
+                tape.accessed(*variable, aval, *trainable);
+            }
+        }
         for ran in &log.ran {
             let inputs: SmallVec<[_; 4]> = ran.inputs.iter().map(pair).collect();
             let outputs: SmallVec<[_; 2]> = ran.outputs.iter().map(pair).collect();
             self.record(&ran.applied, &inputs, &outputs, false, scope);
         }
-        for value in &values {
+        for value in values {
             self.hold(value.id, scope);
         }
         self.settle(pushed, values.iter().map(|value| value.id), scope);
-        Ok(values)
+        Ok(())
     }
 
     /// Runs a program of which no tape hears.
@@ -99,7 +164,7 @@ impl Session {
         wanted: &[usize],
     ) -> Result<Vec<Value>, Error> {
         let mut log = Log::new(self.next_id, false);
-        let values = exec::run_program(&self.ledger, program, wanted, &mut log)?;
+        let values = self.compute(program, wanted, &mut log)?;
         self.next_id = log.next_id;
         Ok(values)
     }

@@ -6,7 +6,6 @@ use crate::{
     aval::Aval,
     command::{AbsentReason, Answer, GradientInfo, GradientOutput, GradientRequest, Handle},
     error::Error,
-    exec,
     explain::explain,
     gradient::{Found, Source, Target, gradient},
     graph::{Operand, Value, ValueId},
@@ -290,7 +289,7 @@ impl Session {
 
     pub(super) fn zeros_of(&self, aval: &Aval) -> Result<Tensor, Error> {
         let attrs = Full { shape: aval.shape.to_i64(), dtype: aval.dtype, value: 0.0 }.write();
-        Ok(exec::run(&self.ledger, &FULL, &attrs, &[])?.remove(0))
+        Ok(self.run_op(&FULL, &attrs, &[])?.remove(0))
     }
 
     pub(super) fn absent(

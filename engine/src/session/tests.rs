@@ -1,8 +1,10 @@
 //! What a session promises about its memory and its tapes, whatever the ops.
 
+mod defined;
 mod derivatives;
 mod functions;
 mod snapshots;
+mod looping;
 
 use std::sync::Arc;
 

@@ -2,21 +2,25 @@
 
 use smallvec::SmallVec;
 
-use super::{Session, Slot, Variable, forward::Pushed};
+use super::{
+    Session, Slot, Variable,
+    forward::Pushed,
+    tracing::{Reading, Source},
+};
 use crate::{
     array::{Array, Tensor},
     attrs::Attrs,
-    aval::Shape,
+    aval::{Aval, Shape},
     command::{Answer, AssignMode, Handle},
-    dtype::{DType, DTypes},
+    dtype::DType,
     error::Error,
-    exec,
     graph::{Graph, Operand, Value, ValueId},
-    half_precision::{copies, narrow, widen},
     jvp::Ran,
-    kernels::{real::Number, scatter},
     op::{Kernel, OpDef},
-    ops::{ADD, GATHER, Gather, SUBTRACT, family::positions},
+    ops::{
+        ADD, ADD_IN_ORDER, GATHER, Gather, RESHAPE, SUBTRACT, SUBTRACT_IN_ORDER,
+        TENSOR_SCATTER_ND_UPDATE, ToShape,
+    },
     tape::{Applied, pair},
 };
 
@@ -24,6 +28,7 @@ use crate::{
 const MAX_DRAWS: i64 = 1 << 40;
 
 /// An input of a command: a value, or a variable read at this moment.
+#[derive(Debug)]
 pub(super) struct Input {
     pub(super) value: Value,
     /// The variable that was read, and whether it is trainable.
@@ -33,7 +38,10 @@ pub(super) struct Input {
 impl Session {
     pub(super) fn constant(&mut self, output: Handle, tensor: &Tensor) -> Result<Answer, Error> {
         self.check_free(&[output])?;
-        let value = Value { id: self.new_id(), tensor: tensor.clone() };
+        let mut value = Value { id: self.new_id(), tensor: tensor.clone() };
+        if let Some(tracer) = &self.tracer {
+            value.tensor = tracer.constant(&value)?;
+        }
         self.bind(output, Slot::Value(value))
     }
 
@@ -61,7 +69,7 @@ impl Session {
                 inputs.iter().map(|input| &input.value.tensor).collect();
             let applied = Applied::Op(op, attrs.clone());
             self.reserve_nodes(1 + inputs.len(), scope)?;
-            let tensors = exec::run(&self.ledger, op, attrs, &tensors)?;
+            let tensors = self.run_op(op, attrs, &tensors)?;
             let values: SmallVec<[Value; 1]> =
                 tensors.into_iter().map(|tensor| Value { id: self.new_id(), tensor }).collect();
             let pushed = if self.accumulates(scope) {
@@ -119,12 +127,20 @@ impl Session {
         match self.slot(handle)? {
             Slot::Value(value) => Ok(Input { value: value.clone(), read: None }),
             Slot::Variable(variable) => {
-                let (tensor, read) =
-                    (variable.tensor.clone(), Some((variable.id, variable.trainable)));
+                let read = Some((variable.id, variable.trainable));
+                let tensor = self.reading(variable)?;
                 Ok(Input { value: Value { id: self.new_id(), tensor }, read })
             }
             other => Err(other.refuse(handle, "value")),
         }
+    }
+
+    /// The value of a variable, read at this moment.
+    fn reading(&self, variable: &Variable) -> Result<Tensor, Error> {
+        let Variable { id, tensor, trainable, .. } = variable;
+        let Some(tracer) = &self.tracer else { return Ok(tensor.clone()) };
+        let reading = Reading { variable: *id, aval: tensor.aval(), trainable: *trainable };
+        tracer.reading(tensor, reading)
     }
 
     /// Tells the tapes of the variables that a command read.
@@ -207,7 +223,8 @@ impl Session {
         scope: u32,
     ) -> Result<Answer, Error> {
         self.check_free(&[output])?;
-        let Variable { id, tensor, trainable, .. } = self.variable(handle)?.clone();
+        let variable = self.variable(handle)?;
+        let (id, trainable, tensor) = (variable.id, variable.trainable, self.reading(variable)?);
         let value = Value { id: self.new_id(), tensor };
         let input = Input { value: value.clone(), read: Some((id, trainable)) };
         let pushed = self.push(&[input], &[], self.next_id, scope)?;
@@ -256,7 +273,7 @@ impl Session {
             AssignMode::Add => &ADD,
             AssignMode::Subtract => &SUBTRACT,
         };
-        Ok(exec::run(&self.ledger, op, &Attrs::default(), &[old, new])?.remove(0))
+        Ok(self.run_op(op, &Attrs::default(), &[old, new])?.remove(0))
     }
 
     pub(super) fn scatter(
@@ -272,7 +289,7 @@ impl Session {
         let (indices, updates) = (inputs[0].value.tensor.clone(), inputs[1].value.tensor.clone());
         let gather = Gather { axis: 0, batch_dims: 0 }.write();
         // Gathering checks dtype, rank and range of the indices, and says what the updates must look like.
-        let rows = exec::run(&self.ledger, &GATHER, &gather, &[&old, &indices])?.remove(0);
+        let rows = self.run_op(&GATHER, &gather, &[&old, &indices])?.remove(0);
         if rows.aval() != updates.aval() {
             return Err(Error::VariableMismatch { given: updates.aval(), variable: rows.aval() });
         }
@@ -291,41 +308,16 @@ impl Session {
         updates: &Tensor,
         mode: AssignMode,
     ) -> Result<Tensor, Error> {
-        let aval = old.aval();
-        let places = positions(indices.array(), aval.shape[0])?;
-        let charge = self.ledger.reserve(aval.bytes())?;
-        let _copies = self.ledger.reserve(copies(&[aval.clone(), updates.aval()]))?;
-        let (old, updates) = (widen(old.array())?, widen(updates.array())?);
-        macro_rules! changed {
-            ($ty:ty) => {{
-                let combine = match mode {
-                    AssignMode::Replace => |_: $ty, new: $ty| new,
-                    AssignMode::Add => |old: $ty, new: $ty| Number::add(old, new),
-                    AssignMode::Subtract => |old: $ty, new: $ty| Number::sub(old, new),
-                };
-                let rows = (old.elements()?, updates.elements()?);
-                Array::new(&aval.shape, scatter::update(rows, &places, combine)?)?
-            }};
-        }
-        let array = match aval.dtype.widened() {
-            DType::F32 => changed!(f32),
-            DType::F64 => changed!(f64),
-            DType::I32 => changed!(i32),
-            DType::I64 => changed!(i64),
-            DType::Bool if mode == AssignMode::Replace => {
-                let rows = (old.elements()?, updates.elements()?);
-                Array::new(&aval.shape, scatter::update(rows, &places, |_: bool, new| new)?)?
-            }
-            DType::Bool => {
-                return Err(Error::UnsupportedDType {
-                    dtype: DType::Bool,
-                    accepted: DTypes::NUMERIC,
-                });
-            }
-            DType::F16 | DType::BF16 => return Err(Error::bug("a widened dtype is narrow")),
+        let op = match mode {
+            AssignMode::Replace => &TENSOR_SCATTER_ND_UPDATE,
+            AssignMode::Add => &ADD_IN_ORDER,
+            AssignMode::Subtract => &SUBTRACT_IN_ORDER,
         };
-        let array = if aval.dtype.is_half() { narrow(&array, aval.dtype)? } else { array };
-        Ok(Tensor::paid(array, charge))
+        let mut column = indices.aval().shape.to_i64();
+        column.push(1);
+        let column = ToShape { shape: column }.write();
+        let indices = self.run_op(&RESHAPE, &column, &[indices])?.remove(0);
+        Ok(self.run_op(op, &Attrs::default(), &[old, &indices, updates])?.remove(0))
     }
 
     // --- generators ---
@@ -348,15 +340,31 @@ impl Session {
                 why: "must be from 1 to 2^40".into(),
             });
         }
-        let (id, key, counter) = match self.slot(generator)? {
-            Slot::Generator { id, key, counter } => (*id, *key, *counter),
-            other => return Err(other.refuse(generator, "generator")),
-        };
-        let charge = self.ledger.reserve(16)?;
-        let tensor = Tensor::paid(Array::new(&Shape::from([2]), vec![key, counter])?, charge);
+        let (id, key, counter) = self.generator(generator)?;
+        let tensor = self.state_tensor(generator, 0)?;
         let next = Slot::Generator { id, key, counter: counter.wrapping_add(draws) };
         self.slots.insert(generator, next);
         let value = Value { id: self.new_id(), tensor };
         self.bind(output, Slot::Value(value))
+    }
+
+    /// Identity, key and counter of a generator. In the body of a function the counter counts from the beginning of a call.
+    pub(super) fn generator(&self, handle: Handle) -> Result<(ValueId, i64, i64), Error> {
+        match self.slot(handle)? {
+            Slot::Generator { id, key, counter } => Ok((*id, *key, *counter)),
+            other => Err(other.refuse(handle, "generator")),
+        }
+    }
+
+    /// The state of a generator, so many draws ahead, as the random ops take it.
+    pub(super) fn state_tensor(&self, handle: Handle, ahead: i64) -> Result<Tensor, Error> {
+        let (_, key, counter) = self.generator(handle)?;
+        let counter = counter.wrapping_add(ahead);
+        if let Some(tracer) = &self.tracer {
+            let aval = Aval::new(DType::I64, [2]);
+            return tracer.input(aval, Source::Generator { handle, ahead: counter });
+        }
+        let charge = self.ledger.reserve(16)?;
+        Ok(Tensor::paid(Array::new(&Shape::from([2]), vec![key, counter])?, charge))
     }
 }

@@ -92,6 +92,16 @@ impl TapeService for Tapes {
         let responses = kinds.map(|kind| Ok(v1::DownloadTensorResponse { kind: Some(kind) }));
         Ok(Response::new(stream::iter(responses).boxed()))
     }
+
+    async fn stop_loop(
+        &self,
+        request: Request<v1::StopLoopRequest>,
+    ) -> Result<Response<v1::StopLoopResponse>, Status> {
+        let principal = principal(&request);
+        let v1::StopLoopRequest { credentials, sequence } = request.into_inner();
+        self.0.authenticate(&principal, credentials.as_ref())?.stop_loops(sequence);
+        Ok(Response::new(v1::StopLoopResponse {}))
+    }
 }
 
 /// Takes the hello of a stream, attaches it, and lets a task read the rest.
@@ -169,6 +179,7 @@ fn respond(context: Context, deliveries: Deliveries) -> Responses<v1::StreamResp
                 server: Some(context.server_info.as_ref().clone()),
             }),
             Delivery::Batch(reply) => Kind::Batch(reply),
+            Delivery::Progress(progress) => Kind::Progress(progress),
         };
         Ok(v1::StreamResponse { kind: Some(kind) })
     });

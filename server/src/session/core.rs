@@ -1,13 +1,18 @@
 //! A session's state and the order of its commands: each takes effect exactly once.
 //!
 //! No I/O, no time, no threads: batches go in, replies come out, so that it can be simulated. Execution can pause
-//! between two commands of a batch ([`SessionCore::begin`], [`SessionCore::step`], [`Run::finish`]).
+//! between two commands of a batch ([`SessionCore::begin`], [`SessionCore::step`], [`Run::finish`]), and between two steps
+//! of a loop.
 //!
-//! Invariant: commands below `next_sequence` have taken effect, the others have not.
+//! Invariant: commands below `next_sequence` have taken effect, the others have not; of a loop that is being executed, the
+//! number is used up.
 
 use std::sync::Arc;
 
-use gradtape_engine::session::Session as Engine;
+use gradtape_engine::{
+    command::{LoopReport, Outcome},
+    session::{Progress, Session as Engine, Working},
+};
 use gradtape_proto::v1;
 use prost::Message;
 use xxhash_rust::xxh3::xxh3_64;
@@ -47,6 +52,16 @@ pub struct Run {
     sequence: u64,
     replies: Vec<v1::Reply>,
     reply_bytes: usize,
+    /// The loop that is being executed, if it is one.
+    working: Option<Loop>,
+}
+
+/// A loop on its way, and what its reply needs.
+#[derive(Debug)]
+struct Loop {
+    working: Box<Working>,
+    digest: u64,
+    tag: Box<str>,
 }
 
 impl SessionCore {
@@ -109,11 +124,22 @@ impl SessionCore {
             sequence: first_sequence,
             replies: Vec::new(),
             reply_bytes: 0,
+            working: None,
         })
     }
 
-    /// Executes or recalls the next command of a batch, and says whether there was one.
+    /// Executes or recalls the next command of a batch, or the next step of a loop, and says whether there was one.
     pub fn step(&mut self, run: &mut Run) -> Result<bool, ProtocolError> {
+        if let Some(mut working) = run.working.take() {
+            match self.engine.proceed(&mut working.working) {
+                Some(outcome) => {
+                    self.reply(run, outcome, &working.tag, working.digest);
+                    run.sequence += 1;
+                }
+                None => run.working = Some(working),
+            }
+            return Ok(true);
+        }
         let Some(command) = run.commands.next() else { return Ok(false) };
         let digest = self.digest(&command);
         if run.sequence < self.next_sequence {
@@ -121,7 +147,9 @@ impl SessionCore {
         } else {
             self.execute(run, command, digest);
         }
-        run.sequence += 1;
+        if run.working.is_none() {
+            run.sequence += 1;
+        }
         Ok(true)
     }
 
@@ -157,12 +185,24 @@ impl SessionCore {
             max_inline_bytes: self.max_inline_bytes,
         };
         let outcome = match decode::command(&context, &mut command) {
-            Ok(decoded) => self.engine.apply(sequence, decoded),
+            Ok(decoded) => match self.engine.begin(sequence, decoded) {
+                Progress::Done(outcome) => outcome,
+                Progress::Working(working) => {
+                    let tag = decode::tag(&command).into();
+                    run.working = Some(Loop { working, digest, tag });
+                    return;
+                }
+            },
             Err(rejected) => self.engine.reject(sequence, rejected),
         };
+        self.reply(run, outcome, decode::tag(&command), digest);
+    }
+
+    /// Keeps what the engine said about a command, and adds it to the answer.
+    fn reply(&mut self, run: &mut Run, outcome: Outcome, tag: &str, digest: u64) {
         let room = self.max_batch_reply_bytes.saturating_sub(run.reply_bytes);
         let max_tensor_bytes = room.min(self.max_inline_bytes);
-        let reply = encode::reply(sequence, outcome, decode::tag(&command), max_tensor_bytes);
+        let reply = encode::reply(run.sequence, outcome, tag, max_tensor_bytes);
         self.replies.record(digest, reply.as_ref());
         if let Some(reply) = reply {
             run.reply_bytes += reply.encoded_len();
@@ -187,6 +227,23 @@ impl Run {
     /// The answer to the batch, without its timing.
     pub fn finish(self) -> v1::BatchReply {
         v1::BatchReply { applied_sequence: self.sequence - 1, replies: self.replies, timing: None }
+    }
+
+    /// Sequence number of the loop that is being executed, if it is one.
+    pub fn looping(&self) -> Option<u64> {
+        self.working.as_ref().map(|_| self.sequence)
+    }
+
+    /// Lets that loop end before its next step.
+    pub fn stop_loop(&mut self) {
+        if let Some(working) = &mut self.working {
+            working.working.stop();
+        }
+    }
+
+    /// What that loop reports, if its client wants it at once.
+    pub fn take_report(&mut self) -> Option<LoopReport> {
+        self.working.as_mut().and_then(|working| working.working.take_report())
     }
 
     /// About how many bytes the answer will have.

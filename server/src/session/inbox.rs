@@ -47,6 +47,10 @@ pub struct Session {
     ended: AtomicBool,
     next_sequence: AtomicU64,
     handles: AtomicU64,
+    /// Loops up to this sequence number shall stop.
+    stopped_loops: AtomicU64,
+    /// It is in a loop that no call waits for: without a stream, its time runs all the same.
+    unattended: AtomicBool,
     /// The credit of unary calls, which together count as one more stream.
     calls: Arc<Attachment>,
 }
@@ -183,6 +187,8 @@ impl Session {
             ended: AtomicBool::new(false),
             next_sequence: AtomicU64::new(1),
             handles: AtomicU64::new(0),
+            stopped_loops: AtomicU64::new(0),
+            unattended: AtomicBool::new(false),
             calls: Attachment::new(0, usize::MAX),
         })
     }
@@ -298,6 +304,11 @@ impl Session {
         }
     }
 
+    /// Stops the loops up to a sequence number.
+    pub fn stop_loops(&self, sequence: u64) {
+        self.stopped_loops.fetch_max(sequence, Ordering::Relaxed);
+    }
+
     /// Ends the session. Its streams and calls end with `why`; its state is freed by a worker.
     pub fn end(self: &Arc<Self>, why: ProtocolError) {
         let mut inbox = self.lock();
@@ -334,7 +345,8 @@ impl Session {
     /// How long nothing has been attached or asked.
     pub fn idle(&self, now: Duration) -> Duration {
         let inbox = self.lock();
-        if inbox.attachment.is_some() || inbox.scheduled {
+        let busy = inbox.scheduled && !self.unattended.load(Ordering::Relaxed);
+        if inbox.attachment.is_some() || busy {
             return Duration::ZERO;
         }
         now.saturating_sub(inbox.last_used)
@@ -409,6 +421,39 @@ impl Session {
             inbox.backlog -= meta.cost.commands;
         }
         Next::Job(job)
+    }
+
+    /// A stream that has attached while a loop is being executed, so that it need not wait for the end: before it, nothing
+    /// may wait but what a failed stream sent.
+    pub(super) fn next_welcome(&self) -> Option<Arc<Attachment>> {
+        let mut inbox = self.lock();
+        let failed = |job: &&Job| {
+            matches!(job, Job::Batch { meta: BatchMeta { origin: Origin::Stream(stream), .. }, .. }
+                if stream.has_failed())
+        };
+        let place = inbox.jobs.iter().take_while(failed).count();
+        if !matches!(inbox.jobs.get(place), Some(Job::Welcome { .. })) {
+            return None;
+        }
+        match inbox.jobs.remove(place) {
+            Some(Job::Welcome { attachment }) => Some(attachment),
+            _ => None,
+        }
+    }
+
+    /// The stream that is attached.
+    pub(super) fn attached(&self) -> Option<Arc<Attachment>> {
+        self.lock().attachment.clone()
+    }
+
+    /// Notes whether it is in a loop that no call waits for.
+    pub(super) fn set_unattended(&self, unattended: bool) {
+        self.unattended.store(unattended, Ordering::Relaxed);
+    }
+
+    /// Whether a loop shall stop.
+    pub(super) fn stops_loop(&self, sequence: u64) -> bool {
+        sequence <= self.stopped_loops.load(Ordering::Relaxed)
     }
 
     /// Takes out everything that waits, because the session has ended, and the stream.

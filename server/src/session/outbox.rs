@@ -35,6 +35,8 @@ pub enum Delivery {
     },
     /// A batch is done.
     Batch(v1::BatchReply),
+    /// A loop reports.
+    Progress(v1::LoopProgress),
 }
 
 /// A stream that is or was attached to a session.

@@ -16,6 +16,7 @@ use std::{
 };
 
 use gradtape_proto::v1;
+use prost::Message;
 
 use super::{
     core::SessionCore,
@@ -23,7 +24,7 @@ use super::{
     inbox::{BatchMeta, Current, Job, Next, Origin, Read, Session, Wanted, Work},
     outbox::Delivery,
 };
-use crate::{clock::Clock, ids};
+use crate::{clock::Clock, ids, wire::encode};
 
 /// The sessions that have something to do, in the order in which they get a thread.
 #[derive(Debug, Default)]
@@ -211,6 +212,9 @@ fn proceed(session: &Session, work: &mut Work, clock: &dyn Clock, until: Duratio
         if session.has_ended() {
             return Progress::Done;
         }
+        if let Some(sequence) = current.run.looping() {
+            attend(session, current, sequence);
+        }
         match core.step(&mut current.run) {
             Ok(true) => {
                 // Not after the whole batch: a snapshot shows the state right after a command.
@@ -223,11 +227,37 @@ fn proceed(session: &Session, work: &mut Work, clock: &dyn Clock, until: Duratio
             Err(error) => break Err(error),
         }
     };
+    session.set_unattended(false);
     session.publish(core.next_sequence(), core.engine().handles());
     if let Some(current) = work.current.take() {
         finish(session, core, current, result, clock);
     }
     Progress::Done
+}
+
+/// Looks after a loop before its next step: whether it shall stop, what it reports, and who has attached meanwhile.
+fn attend(session: &Session, current: &mut Current, sequence: u64) {
+    let Current { run, meta, .. } = current;
+    session.set_unattended(match &meta.origin {
+        Origin::Stream(_) => true,
+        Origin::Call(caller) => caller.is_closed(),
+    });
+    if session.stops_loop(sequence) {
+        run.stop_loop();
+    }
+    if let Some(report) = run.take_report()
+        && let Some(attachment) = session.attached()
+    {
+        let report = Some(encode::loop_report(report));
+        let progress = v1::LoopProgress { sequence, report };
+        let bytes = progress.encoded_len();
+        attachment.deliver(Delivery::Progress(progress), bytes);
+    }
+    if let Some(attachment) = session.next_welcome() {
+        // The loop is not done, so its client sends it again, and what comes after it.
+        let handle_base = attachment.handle_base();
+        attachment.deliver(Delivery::Welcome { next_sequence: sequence, handle_base }, 0);
+    }
 }
 
 fn finish(

@@ -10,8 +10,9 @@ use gradtape_engine::{
     attrs::{Attr, Attrs, Doubles, Ints, MAX_INTS, MAX_TEXT},
     aval::{Aval, Shape},
     command::{
-        AssignMode, Command, CustomGradient, FunctionCall, GradientOutput, GradientPair,
-        GradientRequest, Handle, Handles, JacobianRequest, Kind, TangentRequest,
+        AssignMode, Callee, Command, CustomGradient, FunctionCall, FunctionDefinition,
+        GradientOutput, GradientPair, GradientRequest, Handle, Handles, JacobianRequest, Kind,
+        LoopRequest, TangentRequest,
     },
     dtype::DType,
     error::Error,
@@ -130,7 +131,14 @@ fn kind(context: &Context, wire: &mut Wire) -> Result<Kind, Error> {
             outputs: handles(&m.outputs, "create_placeholders.outputs")?,
         },
         Wire::RecordCustomGradient(m) => custom_gradient(m)?,
+        Wire::DefineFunction(m) => define_function(m),
+        Wire::FinishFunction(m) => Kind::FinishFunction {
+            function: m.function,
+            results: handles(&m.results, "finish_function.results")?,
+            abandon: m.abandon,
+        },
         Wire::CallFunction(m) => call_function(m)?,
+        Wire::RunLoop(m) => run_loop(m)?,
         Wire::Explain(m) => Kind::Explain { tape: m.tape, target: m.target, source: m.source },
         Wire::CreateOptimizer(m) => Kind::CreateOptimizer {
             optimizer: m.optimizer,
@@ -186,12 +194,48 @@ fn custom_gradient(message: &v1::RecordCustomGradient) -> Result<Kind, Error> {
     }))
 }
 
+fn define_function(message: &v1::DefineFunction) -> Kind {
+    let specs = bounded(message.specs.len(), MAX_HANDLES, "define_function.specs")
+        .and_then(|()| message.specs.iter().map(aval).collect());
+    let function = message.function;
+    // Whatever is wrong, what follows is a body and must not be executed.
+    let (parameters, specs) = match handles(&message.parameters, "define_function.parameters") {
+        Ok(parameters) => (parameters, specs),
+        Err(error) => (Vec::new(), Err(error)),
+    };
+    Kind::DefineFunction(FunctionDefinition { function, parameters, specs })
+}
+
 fn call_function(message: &v1::CallFunction) -> Result<Kind, Error> {
+    let parameters = handles(&message.parameters, "call_function.parameters")?;
+    let results = handles(&message.results, "call_function.results")?;
+    let callee = if message.function == 0 {
+        Callee::Shown { parameters, results }
+    } else if parameters.is_empty() && results.is_empty() {
+        Callee::Defined(message.function)
+    } else {
+        return Err(malformed("call_function.function", "excludes parameters and results"));
+    };
     Ok(Kind::CallFunction(FunctionCall {
-        parameters: handles(&message.parameters, "call_function.parameters")?,
-        results: handles(&message.results, "call_function.results")?,
+        callee,
         arguments: handles(&message.arguments, "call_function.arguments")?,
         outputs: handles(&message.outputs, "call_function.outputs")?,
+    }))
+}
+
+fn run_loop(message: &v1::RunLoop) -> Result<Kind, Error> {
+    Ok(Kind::RunLoop(LoopRequest {
+        function: message.function,
+        steps: message.steps,
+        datasets: handles(&message.datasets, "run_loop.datasets")?,
+        batch_size: message.batch_size,
+        shuffle_seed: message.shuffle_seed,
+        arguments: handles(&message.arguments, "run_loop.arguments")?,
+        carried: message.carried as usize,
+        outputs: handles(&message.outputs, "run_loop.outputs")?,
+        report_every: message.report_every,
+        stream_reports: message.stream_reports,
+        while_result: message.while_result.map(|number| number as usize),
     }))
 }
 
@@ -413,7 +457,10 @@ fn name(wire: &Wire) -> &str {
         Wire::ReadTangent(_) => "read_tangent",
         Wire::CreatePlaceholders(_) => "create_placeholders",
         Wire::RecordCustomGradient(_) => "record_custom_gradient",
+        Wire::DefineFunction(_) => "define_function",
+        Wire::FinishFunction(_) => "finish_function",
         Wire::CallFunction(_) => "call_function",
+        Wire::RunLoop(_) => "run_loop",
         Wire::Explain(_) => "explain",
         Wire::RestoreCheckpoint(_) => "restore_checkpoint",
         Wire::CreateOptimizer(_) => "create_optimizer",
@@ -449,7 +496,10 @@ fn outputs(wire: &Wire) -> Vec<Handle> {
         Wire::ReadTangent(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
         Wire::CreatePlaceholders(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
         Wire::RecordCustomGradient(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
+        Wire::DefineFunction(m) => m.parameters.iter().copied().take(MAX_HANDLES).collect(),
+        Wire::FinishFunction(m) => vec![m.function],
         Wire::CallFunction(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
+        Wire::RunLoop(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
         Wire::CreateOptimizer(m) => vec![m.optimizer],
         Wire::CreateGenerator(m) => vec![m.generator],
         Wire::NextGeneratorState(m) => vec![m.output],

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use gradtape_engine::{
     array::Tensor,
     aval::Aval,
-    command::{AbsentReason, Answer, Failure, GradientInfo, Outcome},
+    command::{AbsentReason, Answer, Failure, GradientInfo, LoopInfo, LoopReport, Outcome},
     dtype::DType,
     error::{Code, Error},
     explain::{Explanation, Hop},
@@ -125,6 +125,14 @@ fn encode_answer(answer: Answer) -> Option<Wire> {
             optimizers: count(restored.optimizers),
             generators: count(restored.generators),
         }),
+        Answer::Defined(results) => {
+            Wire::Function(v1::FunctionReply { results: results.iter().map(spec).collect() })
+        }
+        Answer::Looped(LoopInfo { steps, stopped, reports }) => Wire::Loop(v1::LoopReply {
+            steps,
+            stopped,
+            reports: reports.into_iter().map(loop_report).collect(),
+        }),
         Answer::Synced => Wire::Sync(v1::SyncReply {}),
     })
 }
@@ -132,6 +140,11 @@ fn encode_answer(answer: Answer) -> Option<Wire> {
 /// A number of things that have handles, of which there are never so many.
 pub fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// The scalars of one step of a loop.
+pub fn loop_report(report: LoopReport) -> v1::LoopReport {
+    v1::LoopReport { step: report.step, values: report.values }
 }
 
 fn explanation(found: Explanation) -> v1::ExplainReply {

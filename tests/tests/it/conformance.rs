@@ -236,9 +236,31 @@ fn check_answer(place: &str, body: &Value, answer: Option<&Answer>, names: &Name
                 assert_eq!(found, tags, "{place}");
             }
         }
+        Some(Answer::Function(actual)) => {
+            let actual: Vec<_> = actual
+                .results
+                .iter()
+                .map(|found| Spec::try_from(found.clone()).expect("a spec"))
+                .collect();
+            let expected: Vec<_> = list(expected).iter().map(spec).collect();
+            assert_eq!(actual, expected, "{place}");
+        }
+        Some(Answer::Loop(actual)) => check_loop(place, actual, expected),
         Some(Answer::Sync(_) | Answer::Restore(_) | Answer::Error(_)) | None => {
             panic!("{place}: got {answer:?}")
         }
+    }
+}
+
+fn check_loop(place: &str, actual: &proto::LoopReply, expected: &Value) {
+    assert_eq!(Some(actual.steps), expected["steps"].as_i64(), "{place}");
+    assert_eq!(actual.stopped, expected["stopped"].as_bool().unwrap_or(false), "{place}");
+    let reports = list(&expected["reports"]);
+    assert_eq!(actual.reports.len(), reports.len(), "{place}");
+    for (actual, expected) in actual.reports.iter().zip(reports) {
+        assert_eq!(Some(actual.step), expected["step"].as_i64(), "{place}");
+        let values: Vec<_> = list(&expected["values"]).iter().map(number).collect();
+        assert_eq!(actual.values, values, "{place}, step {}", actual.step);
     }
 }
 

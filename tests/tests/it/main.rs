@@ -7,6 +7,7 @@ mod bad_input;
 mod checkpoints;
 mod conformance;
 mod derivatives;
+mod functions;
 mod golden;
 mod golden_ops;
 mod golden_optimizers;

@@ -23,6 +23,7 @@ from gradtape import (
     autodiff,
     bitwise,
     checkpoints,
+    config,
     data,
     debugging,
     dtypes,
@@ -38,6 +39,7 @@ from gradtape import (
 )
 from gradtape._context import clear_errors, connect, disconnect, synchronize
 from gradtape._counting import histogram_fixed_width, histogram_fixed_width_bins
+from gradtape._context import scope as _scope
 from gradtape._execute import get_synchronous_execution, set_synchronous_execution
 from gradtape._norms import clip_by_global_norm, clip_by_norm
 from gradtape.array_ops import *
@@ -94,8 +96,8 @@ __version__ = "0.1.0"
 
 
 def executing_eagerly() -> builtins.bool:
-    """Says that operations run when they are called."""
-    return True
+    """Says that operations run when they are called, as they do outside of a `tf.function`."""
+    return _scope().graph is None
 
 
 def is_tensor(x: object) -> builtins.bool:

@@ -15,11 +15,29 @@ from gradtape._session import Session
 if TYPE_CHECKING:
     from types import CodeType
 
+    from gradtape._graph import Graph
     from gradtape.backprop import GradientTape
 
 Parts = tuple[bytes, bytes, bytes]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class CreationError(BaseException):
+    """Something that lasts was about to be made in the body of a function.
+
+    Nobody but `tf.function` may catch it: it then runs the body as it is, this once.
+    """
+
+
+def creating(what: str) -> None:
+    """Raises if the calling thread shows the body of a function.
+
+    Args:
+        what: What is about to be made, as in "the creation of variables".
+    """
+    if scope().graph is not None:
+        raise CreationError(what)
 
 
 class Site:
@@ -35,12 +53,14 @@ class Site:
 class Scope:
     """A thread's place in a session. A tape sees the commands of the scope that started it."""
 
-    __slots__ = ("_code", "_sites", "events", "number", "session", "tapes")
+    __slots__ = ("_code", "_sites", "events", "graph", "number", "session", "tapes")
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.number = session.new_scope()
         self.tapes: list[GradientTape] = []
+        # The function whose body this thread shows, if it does.
+        self.graph: Graph | None = None
         # Counts starts and stops of tapes, to tell which of two tapes saw more.
         self.events = 0
         self._sites: dict[int, dict[int, Site] | None] = {}

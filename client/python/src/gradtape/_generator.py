@@ -108,6 +108,7 @@ class Generator:
     def _start(self, key: int, counter: int) -> None:
         if not 0 <= counter <= _MOST_STEPS * _MOST_DRAWS:
             raise ValueError(f"A counter is from 0 to {_MOST_STEPS * _MOST_DRAWS}, got {counter}")
+        _context.creating("the creation of random generators")
         scope = _context.scope()
         old = getattr(self, "_handle", None)
         self._session = scope.session
@@ -183,6 +184,10 @@ class Generator:
 
     def _draw(self, count: int) -> Tensor:
         """Takes the state for `count` numbers and moves the generator on."""
+        graph = _context.scope().graph
+        if graph is not None:
+            graph.captures[-id(self)] = self
+            graph.random = generation()
         out = self._session.new_handle()
         body = _wire.handle_field(1, self._handle) + _wire.handle_field(2, out)
         command(_wire.NEXT_GENERATOR_STATE, body + _wire.number_field(3, max(count, 1)))
@@ -199,15 +204,19 @@ class _Global:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.seed: int | None = None
+        # Counts how often they were replaced: functions that draw from them are then traced anew.
+        self.generation = 0
         self._generators: dict[int | None, Generator] = {}
 
     def set_seed(self, seed: int) -> None:
         with self._lock:
             self.seed = int(seed)
+            self.generation += 1
             self._generators.clear()
 
     def replace(self, generator: Generator) -> None:
         with self._lock:
+            self.generation += 1
             self._generators[None] = generator
 
     def generator(self, seed: int | None) -> Generator:
@@ -224,6 +233,11 @@ class _Global:
 
 
 _global = _Global()
+
+
+def generation() -> int:
+    """Returns how often the generators behind the functions without one were replaced."""
+    return _global.generation
 
 
 def set_seed(seed: int) -> None:

@@ -28,8 +28,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from gradtape import _wire, errors
+from gradtape._call import Batch, Call
 from gradtape._proto import (
     command_pb2,
+    function_pb2,
     session_service_pb2,
     session_service_pb2_grpc,
     tape_service_pb2,
@@ -87,42 +89,6 @@ _CHANNEL_OPTIONS = [
 ]
 
 
-class Call(bytes):
-    """An entry whose command has a reply that somebody wants."""
-
-    reply: command_pb2.Reply | None
-    failure: Exception | None
-    done: Any
-    on_reply: Callable[[command_pb2.Reply], str | None] | None
-
-    def __new__(
-        cls, entry: bytes, on_reply: Callable[[command_pb2.Reply], str | None] | None = None
-    ) -> Call:
-        """Makes a call; with `on_reply`, the reader hands the reply to it and nobody waits."""
-        self = super().__new__(cls, entry)
-        self.reply = self.failure = None
-        self.on_reply = on_reply
-        if on_reply is None:
-            self.done = threading.Lock()
-            self.done.acquire()
-        return self
-
-    def finish(self, reply: command_pb2.Reply | None, failure: Exception | None = None) -> None:
-        """Hands over the reply and wakes who waits for it."""
-        self.reply, self.failure = reply, failure
-        self.done.release()
-
-
-class _Batch:
-    __slots__ = ("count", "data", "entries", "first")
-
-    def __init__(self, first: int, entries: list[bytes]) -> None:
-        self.first = first
-        self.entries = entries
-        self.count = len(entries)
-        self.data = b"".join(entries)
-
-
 class Session:
     """The server-side owner of everything that a program made."""
 
@@ -143,7 +109,7 @@ class Session:
         self._state = threading.Condition()
         self._next_sequence = 1
         self._applied = 0
-        self._unapplied: deque[_Batch] = deque()
+        self._unapplied: deque[Batch] = deque()
         self._unapplied_commands = 0
         self._unapplied_bytes = 0
         self._calls: dict[int, Call] = {}
@@ -202,7 +168,10 @@ class Session:
 
     def call(self, kind: int, body: bytes, tail: bytes) -> Call:
         """Sends a command at once; `wait` for its reply."""
-        call = Call(_wire.entry(kind, body, tail))
+        return self.ask(Call(_wire.entry(kind, body, tail)))
+
+    def ask(self, call: Call) -> Call:
+        """Sends a call at once; `wait` for its reply."""
         self.append(call)
         self._wake.put(_FLUSH)
         return call
@@ -279,6 +248,16 @@ class Session:
     def applied(self) -> int:
         """The number of the last command that is known to be applied."""
         return self._applied
+    def stop_loop(self, call: Call) -> None:
+        """Stops a loop, and those that were sent before it, after the step that it is at."""
+        with self._state:
+            while not call.sequence and self._fatal is None:
+                self._state.wait(1.0)
+        self._raise_if_closed()
+        request = tape_service_pb2.StopLoopRequest(
+            credentials=self._credentials, sequence=call.sequence
+        )
+        self._retry(lambda stub: stub.StopLoop(request))
 
     def download(self, handle: bytes, size: int) -> bytearray:
         """Receives the elements of a value whose existence a reply has shown."""
@@ -433,7 +412,10 @@ class Session:
                     pauses, seen = _pauses(), next_sequence
                 for response in replies:
                     pauses = _pauses()
-                    self._take_reply(response.batch)
+                    if response.HasField("progress"):
+                        self._take_progress(response.progress)
+                    else:
+                        self._take_reply(response.batch)
                 raise errors.UnavailableError("the server ended the stream")
             except Exception as error:
                 if self._closed:
@@ -500,7 +482,7 @@ class Session:
             self._pending.append(_wire.entry(_wire.RELEASE, _wire.handles_field(1, handles), b""))
             self._free.extend(handles)
 
-    def _next_batch(self, wake: SimpleQueue[int]) -> _Batch | None:
+    def _next_batch(self, wake: SimpleQueue[int]) -> Batch | None:
         """Numbers the next commands, as many as the server has credit for."""
         with self._state:
             while (
@@ -533,7 +515,8 @@ class Session:
             for number, entry in enumerate(entries, first):
                 if type(entry) is Call:
                     self._calls[number] = entry
-            batch = _Batch(first, entries)
+                    entry.sequence = number
+            batch = Batch(first, entries)
             self._next_sequence += batch.count
             self._unapplied.append(batch)
             self._unapplied_commands += batch.count
@@ -569,6 +552,12 @@ class Session:
             self._state.notify_all()
         for call, reply in finished:
             call.finish(reply)
+
+    def _take_progress(self, progress: function_pb2.LoopProgress) -> None:
+        with self._state:
+            call = self._calls.get(progress.sequence)
+        if call is not None and call.on_progress is not None:
+            call.on_progress(progress.report)
 
     def _take_error(self, error: Error, call: Call | None) -> None:
         if error.sequence in self._failures:

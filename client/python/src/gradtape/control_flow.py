@@ -1,7 +1,8 @@
 """Control flow that Python could write too (`tf.cond`, `tf.while_loop`, `tf.map_fn`, `tf.scan`).
 
 As in TensorFlow without `tf.function`, these run the branches and iterations that are taken, one
-after the other, and tapes record them like any other code. A predicate that is a tensor is fetched.
+after the other, and tapes record them like any other code. A predicate that is a tensor is fetched,
+so in a `tf.function` it must not be one that the function computes.
 """
 
 from __future__ import annotations

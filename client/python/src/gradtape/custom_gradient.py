@@ -23,6 +23,9 @@ from gradtape.variable import Variable
 class _Watcher:
     """Stands among the tapes of a scope, and sees which trainable variables are used."""
 
+    # As tapes have it: it follows whatever is asked of those that were opened after it.
+    _resumed = -1
+
     def __init__(self) -> None:
         self._signature = self
         self._serial = -1

@@ -29,6 +29,10 @@ class OpError(Exception):
         self.tag = tag
 
 
+class OperatorNotAllowedInGraphError(TypeError):
+    """Python asked for the elements of a value in the body of a `tf.function`."""
+
+
 class CancelledError(OpError):
     """The operation was cancelled."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradtape import _context, _execute, _wire, dtypes
+from gradtape import _context, _execute, _wire, dtypes, errors
 from gradtape._execute import emit, same_dtype
 from gradtape._form import Form, of_shape
 from gradtape._indexing import strided_slice
@@ -84,6 +84,12 @@ class Value:
     def _fetch(self) -> npt.NDArray[Any]:
         session = self._session
         scope = _context.scope()
+        if scope.graph is not None and (self._trainable is not None or self._is_symbolic):
+            raise NotImplementedError(
+                "numpy() is only available when eager execution is enabled: within a tf.function "
+                "this value has no elements yet. Return it, or call "
+                "tf.config.run_functions_eagerly(True)."
+            )
         tail = scope.tail()
         body = _wire.handle_field(1, self._handle)
         shape, fetched = self._form.shape, None
@@ -101,6 +107,12 @@ class Value:
             session.sync(scope.number, tail)
             data = session.download(self._handle, size)
         return np.frombuffer(data, self._dtype.as_numpy_dtype).reshape(tuple(shape))
+
+    @property
+    def _is_symbolic(self) -> builtins.bool:
+        """Whether it is computed when the function is called whose body is being shown."""
+        graph = _context.scope().graph
+        return graph is not None and graph.is_symbolic(self)
 
     def numpy(self) -> Any:
         """Returns the elements as a NumPy array, or as a NumPy scalar if there is no dimension."""
@@ -134,6 +146,12 @@ class Value:
         return int(self._scalar())
 
     def __bool__(self) -> builtins.bool:
+        if self._is_symbolic or (self._trainable is not None and _context.scope().graph):
+            raise errors.OperatorNotAllowedInGraphError(
+                "Using a symbolic `tf.Tensor` as a Python `bool` is not allowed: within a "
+                "tf.function its elements are not known when Python decides. Use `tf.where`, or "
+                "leave out the decorator."
+            )
         return builtins.bool(self._scalar())
 
     def __format__(self, spec: str) -> str:
@@ -281,11 +299,15 @@ class Tensor(Value):
         return self._elements
 
     def __repr__(self) -> str:
+        if self._is_symbolic:
+            return f"<tf.Tensor: shape={self.shape}, dtype={self._dtype.name}, symbolic>"
         array = self._fetch()
         text = repr(array) if array.ndim else str(array[()])
         return f"<tf.Tensor: shape={self.shape}, dtype={self._dtype.name}, numpy={text}>"
 
     def __str__(self) -> str:
+        if self._is_symbolic:
+            return f"tf.Tensor(symbolic, shape={self.shape}, dtype={self._dtype.name})"
         array = self._fetch()
         text = str(array if array.ndim else array[()])
         return f"tf.Tensor({text}, shape={self.shape}, dtype={self._dtype.name})"
@@ -361,7 +383,8 @@ def convert(value: Any, dtype: DType | None) -> Tensor:
     """Converts an operand that is no tensor; it adopts `dtype`. Small ones are made only once."""
     if hasattr(value, "_as_tensor"):
         return value._as_tensor()
-    session = _context.scope().session
+    scope = _context.scope()
+    session, graph = scope.session, scope.graph
     kind = type(value)
     if kind is float or kind is int:
         if not value and math.copysign(1.0, value) < 0.0:
@@ -374,12 +397,16 @@ def convert(value: Any, dtype: DType | None) -> Tensor:
             return value  # type: ignore[return-value]
         return convert_to_tensor(value, dtype)
     found = session.constants.get(key)
+    if found is None and graph is not None:
+        found = graph.constants.get(key)
     if found is None:
         array, dtype = to_numpy(value, dtype)
         found = upload(array, dtype)
-        if len(session.constants) >= _MOST_CACHED:
-            session.constants.pop(next(iter(session.constants)), None)
-        session.constants[key] = found
+        # What the body of a function makes ends with it.
+        constants = session.constants if graph is None else graph.constants
+        if len(constants) >= _MOST_CACHED:
+            constants.pop(next(iter(constants)), None)
+        constants[key] = found
     return found
 
 

@@ -54,6 +54,7 @@ class Variable(Value):
         scope = _context.scope()
         self._session = session = scope.session
         self._handle = session.new_handle()
+        _context.creating("the creation of variables")
         if initial_value is None:
             raise ValueError("The `initial_value` arg to `tf.Variable` must be given.")
         if callable(initial_value):

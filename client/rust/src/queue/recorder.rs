@@ -3,9 +3,9 @@
 use std::panic::Location;
 
 use gradtape_proto::v1::{self as proto, Command, command::Kind};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use super::{AnswerReceiver, State, Upload};
+use super::{AnswerReceiver, Reports, ScalarKey, Scalars, State, Upload};
 use crate::{DType, TensorData, scalar::Scalar};
 
 /// Most bytes of a tag, by the contract.
@@ -86,6 +86,9 @@ impl Recorder<'_> {
     pub(crate) fn scalar(&mut self, scalar: Scalar, peer: Option<DType>) -> u64 {
         let data = scalar.to_data(peer);
         let key = (data.dtype(), data.bytes().clone());
+        if self.state.bodies.contains_key(&self.scope) {
+            return self.scalar_of_body(key, data);
+        }
         if let Some(&handle) = self.state.scalars.get(&key) {
             return handle;
         }
@@ -95,6 +98,41 @@ impl Recorder<'_> {
         let handle = self.constant(data);
         self.state.scalars.insert(key, handle);
         handle
+    }
+
+    /// What the body of a function makes ends with it, so it shares its numbers with nothing else.
+    fn scalar_of_body(&mut self, key: ScalarKey, data: TensorData) -> u64 {
+        let known = |body: &Scalars| body.get(&key).copied();
+        if let Some(handle) = self.state.bodies.get(&self.scope).and_then(known) {
+            return handle;
+        }
+        let handle = self.constant(data);
+        if let Some(body) = self.state.bodies.get_mut(&self.scope) {
+            body.insert(key, handle);
+        }
+        handle
+    }
+
+    /// Begins the body of a function in this scope.
+    pub(crate) fn begin_body(&mut self, define: proto::DefineFunction) {
+        self.push(Kind::DefineFunction(define));
+        self.state.bodies.insert(self.scope, Scalars::new());
+    }
+
+    /// Ends the body of the function of this scope.
+    pub(crate) fn finish_body(&mut self, finish: proto::FinishFunction) {
+        self.push(Kind::FinishFunction(finish));
+        let scalars = self.state.bodies.remove(&self.scope).unwrap_or_default();
+        self.state.dropped.extend(scalars.into_values());
+    }
+
+    /// Enqueues a loop: says its sequence number, and where its answer and its reports will arrive.
+    pub(crate) fn run_loop(&mut self, run: proto::RunLoop) -> (u64, AnswerReceiver, Reports) {
+        let sequence = self.state.first + self.state.log.len() as u64;
+        let (sender, reports) = mpsc::unbounded_channel();
+        self.state.reports.insert(sequence, sender);
+        let answer = self.ask(Kind::RunLoop(run));
+        (sequence, answer, reports)
     }
 
     /// Ends a tape and lets its handle be used again.

@@ -7,7 +7,7 @@ use smallvec::smallvec;
 use super::{Driver, TAPE};
 use crate::{
     attrs::Attrs,
-    command::{Answer, FunctionCall, Handle, Kind},
+    command::{Answer, Callee, FunctionCall, Handle, Kind},
     error::Error,
     explain::MAX_HOPS,
     function::MAX_CAPTURED,
@@ -41,8 +41,7 @@ impl Driver {
 
     fn call(&mut self, result: Handle, output: Handle) -> Result<Answer, Error> {
         self.apply(Kind::CallFunction(FunctionCall {
-            parameters: vec![PARAMETER],
-            results: vec![result],
+            callee: Callee::Shown { parameters: vec![PARAMETER], results: vec![result] },
             arguments: vec![X],
             outputs: vec![output],
         }))

@@ -280,6 +280,128 @@ fn a_panic_ends_its_session_and_no_other() {
     assert_eq!(applied(next(&mut deliveries)), 1);
 }
 
+// === loops ===
+
+/// A batch that defines a function of no parameters and runs it in a loop, and then does one command more.
+fn loop_batch(steps: i64) -> v1::Batch {
+    let step = v1::Op {
+        name: "full".into(),
+        outputs: vec![2],
+        attributes: vec![
+            v1::Attribute {
+                name: "shape".into(),
+                value: Some(v1::attribute::Value::IntsValue(v1::IntegerList::default())),
+            },
+            v1::Attribute {
+                name: "value".into(),
+                value: Some(v1::attribute::Value::DoubleValue(3.0)),
+            },
+        ],
+        ..Default::default()
+    };
+    let run = v1::RunLoop {
+        function: 1,
+        steps,
+        outputs: vec![3],
+        report_every: 10,
+        stream_reports: true,
+        ..Default::default()
+    };
+    let kinds = [
+        Kind::DefineFunction(v1::DefineFunction { function: 1, ..Default::default() }),
+        Kind::Op(step),
+        Kind::FinishFunction(v1::FinishFunction {
+            function: 1,
+            results: vec![2],
+            ..Default::default()
+        }),
+        Kind::RunLoop(run),
+        Kind::Sync(v1::Sync {}),
+    ];
+    let command = |kind| v1::Command { kind: Some(kind), ..Default::default() };
+    let commands = kinds.into_iter().map(command).collect();
+    v1::Batch { first_sequence: 1, commands, acknowledged_sequence: 0 }
+}
+
+/// What became of the loop, from the answer to its batch.
+fn looped(delivery: Option<Result<Delivery, ProtocolError>>) -> v1::LoopReply {
+    let Some(Ok(Delivery::Batch(reply))) = delivery else { panic!("{delivery:?}") };
+    assert_eq!(reply.applied_sequence, 5);
+    let found = reply.replies.into_iter().find(|reply| reply.sequence == 4).unwrap();
+    let Some(v1::reply::Result::Loop(found)) = found.result else { panic!("{found:?}") };
+    found
+}
+
+#[test]
+fn a_loop_lets_other_sessions_run_reports_and_stops() {
+    // Each step looks at the clock, which takes a millisecond.
+    let fixture = Fixture::new(ManualClock::ticking(Duration::from_millis(1)), Limits::default());
+    let (long, short) = (fixture.session(), fixture.session());
+    let (first, mut deliveries) = long.attach().unwrap();
+    long.submit(&first, loop_batch(10_000)).unwrap();
+    let (second, mut answers) = short.attach().unwrap();
+    short.submit(&second, sync_batch(1, 1)).unwrap();
+    assert_eq!(fixture.slice(Duration::from_millis(50)), 2);
+    assert!(matches!(next(&mut answers), Some(Ok(Delivery::Welcome { .. }))));
+    assert_eq!(applied(next(&mut answers)), 1);
+    assert!(matches!(next(&mut deliveries), Some(Ok(Delivery::Welcome { .. }))));
+    let Some(Ok(Delivery::Progress(progress))) = next(&mut deliveries) else { panic!("no report") };
+    let report = v1::LoopReport { step: 10, values: vec![3.0] };
+    assert_eq!(progress, v1::LoopProgress { sequence: 4, report: Some(report) });
+    long.stop_loops(4);
+    fixture.run();
+    let done = loop {
+        match next(&mut deliveries) {
+            Some(Ok(Delivery::Progress(_))) => {}
+            delivery => break looped(delivery),
+        }
+    };
+    assert!(done.stopped);
+    assert!((20..60).contains(&done.steps), "{} steps", done.steps);
+}
+
+#[test]
+fn a_stream_that_attaches_during_a_loop_is_welcomed_at_once_and_the_loop_runs_once() {
+    let fixture = Fixture::new(ManualClock::ticking(Duration::from_millis(1)), Limits::default());
+    let session = fixture.session();
+    let (older, older_deliveries) = session.attach().unwrap();
+    session.submit(&older, loop_batch(100)).unwrap();
+    fixture.slice(Duration::from_millis(20));
+    drop(older_deliveries);
+    let (newer, mut deliveries) = session.attach().unwrap();
+    fixture.slice(Duration::from_millis(20));
+    let welcome = next(&mut deliveries);
+    assert!(matches!(welcome, Some(Ok(Delivery::Welcome { next_sequence: 4, .. }))), "{welcome:?}");
+    session.submit(&newer, loop_batch(100)).unwrap();
+    fixture.run();
+    let done = loop {
+        match next(&mut deliveries) {
+            Some(Ok(Delivery::Progress(_))) => {}
+            delivery => break looped(delivery),
+        }
+    };
+    assert_eq!((done.steps, done.stopped, done.reports.len()), (100, false, 10));
+    assert_eq!(session.position().next_sequence, 6);
+}
+
+#[test]
+fn a_loop_that_nobody_waits_for_ends_with_its_session() {
+    let fixture = Fixture::new(ManualClock::ticking(Duration::from_millis(1)), Limits::default());
+    let session = fixture.session();
+    let (attachment, deliveries) = session.attach().unwrap();
+    session.submit(&attachment, loop_batch(40_000)).unwrap();
+    fixture.slice(Duration::from_millis(20));
+    fixture.clock.advance(Duration::from_hours(1));
+    fixture.registry.sweep();
+    assert_eq!(fixture.registry.len(), 1, "somebody is attached");
+    drop(deliveries);
+    fixture.slice(Duration::from_millis(20));
+    fixture.clock.advance(Sessions::default().time_to_live + Duration::from_secs(1));
+    fixture.registry.sweep();
+    fixture.run();
+    assert!(fixture.registry.is_empty());
+}
+
 #[test]
 fn a_session_needs_its_own_token_and_owner() {
     let fixture = Fixture::new(ManualClock::default(), Limits::default());

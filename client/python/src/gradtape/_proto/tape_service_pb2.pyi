@@ -1,4 +1,5 @@
 from . import command_pb2 as _command_pb2
+from . import function_pb2 as _function_pb2
 from . import session_service_pb2 as _session_service_pb2
 from . import tensor_pb2 as _tensor_pb2
 from google.protobuf import descriptor as _descriptor
@@ -33,12 +34,14 @@ class StreamRequest(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[_command_pb2.Batch, _Mapping]] = ...) -> None: ...
 
 class StreamResponse(_message.Message):
-    __slots__ = ("welcome", "batch")
+    __slots__ = ("welcome", "batch", "progress")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     batch: _command_pb2.BatchReply
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., batch: _Optional[_Union[_command_pb2.BatchReply, _Mapping]] = ...) -> None: ...
+    progress: _function_pb2.LoopProgress
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., batch: _Optional[_Union[_command_pb2.BatchReply, _Mapping]] = ..., progress: _Optional[_Union[_function_pb2.LoopProgress, _Mapping]] = ...) -> None: ...
 
 class ExecuteRequest(_message.Message):
     __slots__ = ("credentials", "batch")
@@ -95,3 +98,15 @@ class DownloadTensorResponse(_message.Message):
     spec: _tensor_pb2.TensorSpec
     chunk: bytes
     def __init__(self, spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+
+class StopLoopRequest(_message.Message):
+    __slots__ = ("credentials", "sequence")
+    CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    credentials: _session_service_pb2.SessionCredentials
+    sequence: int
+    def __init__(self, credentials: _Optional[_Union[_session_service_pb2.SessionCredentials, _Mapping]] = ..., sequence: _Optional[int] = ...) -> None: ...
+
+class StopLoopResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

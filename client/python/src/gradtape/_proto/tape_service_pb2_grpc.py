@@ -55,6 +55,11 @@ class TapeServiceStub(object):
                 request_serializer=gradtape_dot_v1_dot_tape__service__pb2.DownloadTensorRequest.SerializeToString,
                 response_deserializer=gradtape_dot_v1_dot_tape__service__pb2.DownloadTensorResponse.FromString,
                 _registered_method=True)
+        self.StopLoop = channel.unary_unary(
+                '/gradtape.v1.TapeService/StopLoop',
+                request_serializer=gradtape_dot_v1_dot_tape__service__pb2.StopLoopRequest.SerializeToString,
+                response_deserializer=gradtape_dot_v1_dot_tape__service__pb2.StopLoopResponse.FromString,
+                _registered_method=True)
 
 
 class TapeServiceServicer(object):
@@ -91,6 +96,13 @@ class TapeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StopLoop(self, request, context):
+        """Stops loops (RunLoop) after the step that they are at; one that has not begun fails with CANCELLED. Does not wait.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TapeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +125,11 @@ def add_TapeServiceServicer_to_server(servicer, server):
                     servicer.DownloadTensor,
                     request_deserializer=gradtape_dot_v1_dot_tape__service__pb2.DownloadTensorRequest.FromString,
                     response_serializer=gradtape_dot_v1_dot_tape__service__pb2.DownloadTensorResponse.SerializeToString,
+            ),
+            'StopLoop': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopLoop,
+                    request_deserializer=gradtape_dot_v1_dot_tape__service__pb2.StopLoopRequest.FromString,
+                    response_serializer=gradtape_dot_v1_dot_tape__service__pb2.StopLoopResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -224,6 +241,33 @@ class TapeService(object):
             '/gradtape.v1.TapeService/DownloadTensor',
             gradtape_dot_v1_dot_tape__service__pb2.DownloadTensorRequest.SerializeToString,
             gradtape_dot_v1_dot_tape__service__pb2.DownloadTensorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopLoop(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradtape.v1.TapeService/StopLoop',
+            gradtape_dot_v1_dot_tape__service__pb2.StopLoopRequest.SerializeToString,
+            gradtape_dot_v1_dot_tape__service__pb2.StopLoopResponse.FromString,
             options,
             channel_credentials,
             insecure,

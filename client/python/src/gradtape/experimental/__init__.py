@@ -7,5 +7,16 @@ from gradtape.custom_gradient import (
     straight_through,
 )
 from gradtape.experimental import dlpack
+from gradtape.experimental.loop import Loop, LoopResult, Report, run_loop
 
-__all__ = ["clip_gradient", "dlpack", "reverse_gradient", "scale_gradient", "straight_through"]
+__all__ = [
+    "Loop",
+    "LoopResult",
+    "Report",
+    "clip_gradient",
+    "dlpack",
+    "reverse_gradient",
+    "run_loop",
+    "scale_gradient",
+    "straight_through",
+]

@@ -101,6 +101,7 @@ class Optimizer:
         hyperparameters: Mapping[str, Any] | None = None,
         **common: Unpack[Common],
     ) -> None:
+        _context.creating("the creation of optimizers")
         unknown = common.keys() - _DEFAULTS.keys()
         if unknown:
             raise ValueError(f"Argument(s) not recognized: {', '.join(sorted(unknown))}")
@@ -255,6 +256,8 @@ class Optimizer:
             self._send_rate()
         self._calls += 1
         scope = _context.scope()
+        if scope.graph is not None:
+            scope.graph.captures[-id(self)] = self
         fields, held = [_wire.handle_field(1, self._handle)], []
         for gradient, variable in kept:
             if isinstance(gradient, IndexedSlices):

@@ -1,0 +1,363 @@
+//! Calling functions: a call looks up what its program begins with, runs it, and changes the session's state at the end.
+//!
+//! A body is traced again when an optimizer writes another step than before: a variable's first, or the last of those that
+//! accumulate. The programs of the last few are kept.
+//!
+//! Invariant: a call that fails changes nothing.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use smallvec::{SmallVec, smallvec};
+
+use super::{
+    NamedTensors, Session, Slot,
+    defining::Body,
+    functions::{check_count, fits},
+    optimizing::{number_of, write_step},
+    program::Log,
+    tracing::{Moment, Reading, Source, Traced, numbers},
+    values::Input,
+};
+use crate::{
+    array::Tensor,
+    aval::Aval,
+    command::{Answer, Handle},
+    dtype::DType,
+    error::Error,
+    exec::{MAX_FLOPS, Prepared},
+    graph::{Value, ValueId},
+    ledger::Charge,
+    ops::{FULL, Full},
+    optimizers::Optimizer,
+};
+
+/// Programs of one function that are kept. An optimizer that accumulates gradients writes two in turn, after a first one.
+const MAX_VARIANTS: usize = 4;
+
+/// Most arithmetic operations of one call: it cannot be interrupted, so it is no longer than ten of the longest ops.
+const MAX_FUNCTION_FLOPS: u64 = 10 * MAX_FLOPS;
+
+/// A function of a session.
+#[derive(Debug)]
+pub(super) struct Defined {
+    pub(super) body: Arc<Body>,
+    /// Its programs, the one used last at the end.
+    pub(super) variants: Vec<Arc<Variant>>,
+}
+
+/// A program of a function, for steps of its optimizers that are written alike.
+#[derive(Debug)]
+pub(super) struct Variant {
+    /// It leaves the results first, then the variables, then what optimizers keep.
+    pub(super) prepared: Prepared,
+    pub(super) inputs: Vec<(usize, Source)>,
+    pub(super) readings: HashMap<usize, Reading>,
+    pub(super) moments: Vec<Moment>,
+    pub(super) results: usize,
+    /// The variables that it changes.
+    pub(super) variables: Vec<Handle>,
+    /// What it changes of an optimizer: for which variable, and which slots.
+    pub(super) states: Vec<(Handle, ValueId, SmallVec<[&'static str; 4]>)>,
+    /// By how much it moves generators on.
+    pub(super) draws: Vec<(Handle, i64)>,
+    /// Whether some of it has a gradient of the client's own.
+    pub(super) own_gradient: bool,
+    pub(super) _charges: Vec<Charge>,
+}
+
+/// What the optimizers of a body are after a call, and the numbers that they gave on the way, by moment.
+#[derive(Debug, Default)]
+struct Advanced {
+    optimizers: HashMap<Handle, Optimizer>,
+    numbers: Vec<Vec<(DType, f64)>>,
+}
+
+impl Session {
+    /// Calls a function that was defined.
+    pub(super) fn call_defined(
+        &mut self,
+        function: Handle,
+        arguments: &[Handle],
+        outputs: &[Handle],
+        scope: u32,
+    ) -> Result<Answer, Error> {
+        let body = match self.slot(function)? {
+            Slot::Function(defined) => Arc::clone(&defined.body),
+            other => return Err(other.refuse(function, "function")),
+        };
+        check_count("arguments", body.parameters.len(), arguments.len())?;
+        check_count("outputs", body.results.len(), outputs.len())?;
+        for ((_, expected), &argument) in body.parameters.iter().zip(arguments) {
+            fits("arguments", argument, &self.describe(argument)?, expected)?;
+        }
+        let inputs = self.inputs(arguments)?;
+        let values = self.invoke(function, &body, &inputs, scope)?;
+        for (&output, value) in outputs.iter().zip(values) {
+            self.slots.insert(output, Slot::Value(value));
+        }
+        Ok(Answer::Done)
+    }
+
+    /// Runs a function on arguments and changes the session's state. Gives the results.
+    pub(super) fn invoke(
+        &mut self,
+        function: Handle,
+        body: &Arc<Body>,
+        arguments: &[Input],
+        scope: u32,
+    ) -> Result<Vec<Value>, Error> {
+        self.check_references(body)?;
+        let (variant, advanced) = self.variant(function, body)?;
+        let heard = self.is_heard(scope);
+        if heard && variant.own_gradient {
+            return Err(Error::NotInFunction {
+                what: "a custom gradient that a tape outside of the function hears of",
+            });
+        }
+        if let (Some(tracer), true) = (&self.tracer, variant.own_gradient) {
+            tracer.note_own_gradient();
+        }
+        let inputs = self.inputs_of(&variant, arguments, &advanced)?;
+        let mut log = Log::new(self.next_id, heard).with_readings(&variant.readings);
+        let mut values = self.run_variant(&variant, inputs, &mut log)?;
+        let changed = values.split_off(variant.results);
+        self.tell(&log, &values, arguments, scope)?;
+        self.change(&variant, changed, advanced)?;
+        Ok(values)
+    }
+
+    /// The one place that runs a function's program.
+    fn run_variant(
+        &self,
+        variant: &Variant,
+        inputs: Vec<(usize, Value)>,
+        log: &mut Log,
+    ) -> Result<Vec<Value>, Error> {
+        let Variant { prepared, readings, .. } = variant;
+        match &self.tracer {
+            None => prepared.run(&self.ledger, inputs, log),
+            Some(tracer) => {
+                tracer.call(prepared.program(), (&inputs, readings), prepared.wanted(), log)
+            }
+        }
+    }
+
+    /// The program that fits the optimizers as they are, and what becomes of them.
+    fn variant(
+        &mut self,
+        function: Handle,
+        body: &Arc<Body>,
+    ) -> Result<(Arc<Variant>, Advanced), Error> {
+        let known = match self.slot(function)? {
+            Slot::Function(defined) => &defined.variants,
+            other => return Err(other.refuse(function, "function")),
+        };
+        for (position, variant) in known.iter().enumerate().rev() {
+            if let Some(advanced) = self.advance(variant)? {
+                let variant = Arc::clone(variant);
+                self.keep(function, Some(position), &variant);
+                return Ok((variant, advanced));
+            }
+        }
+        let variant = Arc::new(self.trace_body(body)?);
+        let advanced = self.advance(&variant)?;
+        let advanced =
+            advanced.ok_or_else(|| Error::bug("a function does not fit its own trace"))?;
+        self.keep(function, None, &variant);
+        Ok((variant, advanced))
+    }
+
+    fn keep(&mut self, function: Handle, position: Option<usize>, variant: &Arc<Variant>) {
+        let Some(Slot::Function(defined)) = self.slots.get_mut(&function) else { return };
+        let variants = &mut defined.variants;
+        match position {
+            Some(position) if position + 1 == variants.len() => return,
+            Some(position) => drop(variants.remove(position)),
+            None if variants.len() >= MAX_VARIANTS => drop(variants.remove(0)),
+            None => {}
+        }
+        variants.push(Arc::clone(variant));
+    }
+
+    /// Lets the optimizers go through the moments of a program; nothing, if one of them writes another step now.
+    fn advance(&self, variant: &Variant) -> Result<Option<Advanced>, Error> {
+        let mut advanced = Advanced::default();
+        let mut left: HashMap<(Handle, ValueId), &NamedTensors> = HashMap::new();
+        for moment in &variant.moments {
+            let (Moment::Step { optimizer: handle, .. } | Moment::Number { optimizer: handle, .. }) =
+                moment;
+            let state = match self.slot(*handle)? {
+                Slot::Optimizer(state) => state,
+                other => return Err(other.refuse(*handle, "optimizer")),
+            };
+            let optimizer =
+                advanced.optimizers.entry(*handle).or_insert_with(|| state.optimizer.clone());
+            match moment {
+                Moment::Number { name, dtype, .. } => {
+                    let number = number_of(optimizer, name);
+                    let number = number.ok_or_else(|| Error::bug("an unknown number"))?;
+                    advanced.numbers.push(vec![(*dtype, number)]);
+                }
+                Moment::Step { members, written, after, .. } => {
+                    let known =
+                        |id| left.get(&(*handle, id)).copied().or_else(|| state.states.get(&id));
+                    if optimizer.adapts() {
+                        return Ok(None);
+                    }
+                    let step = write_step(optimizer, &known, members)?;
+                    let Some(found) = numbers(&step, written) else { return Ok(None) };
+                    advanced.numbers.push(found);
+                    optimizer.advance();
+                    left.extend(after.iter().map(|(id, kept)| ((*handle, *id), kept)));
+                }
+            }
+        }
+        Ok(Some(advanced))
+    }
+
+    /// What the slots of a program begin with.
+    fn inputs_of(
+        &self,
+        variant: &Variant,
+        arguments: &[Input],
+        advanced: &Advanced,
+    ) -> Result<Vec<(usize, Value)>, Error> {
+        let moments: Vec<usize> = match &self.tracer {
+            None => Vec::new(),
+            Some(tracer) => {
+                variant.moments.iter().map(|moment| tracer.moment(moment.clone())).collect()
+            }
+        };
+        let mut inputs = Vec::with_capacity(variant.inputs.len());
+        for &(slot, source) in &variant.inputs {
+            let unknown = |tensor| Value { id: ValueId(0), tensor };
+            let value = match source {
+                Source::Argument(position) => arguments[position].value.clone(),
+                Source::Variable { handle, .. } => unknown(self.peek(handle)?),
+                Source::Generator { handle, ahead } => unknown(self.state_tensor(handle, ahead)?),
+                Source::State { optimizer, variable, name } => {
+                    unknown(self.state_of(optimizer, variable, name)?)
+                }
+                Source::Number { moment, index } => {
+                    let (dtype, value) = advanced.numbers[moment][index];
+                    unknown(if let Some(tracer) = &self.tracer {
+                        let source = Source::Number { moment: moments[moment], index };
+                        tracer.input(Aval::scalar(dtype), source)?
+                    } else {
+                        let attrs = Full { shape: smallvec![], dtype, value }.write();
+                        self.run_op(&FULL, &attrs, &[])?.remove(0)
+                    })
+                }
+            };
+            inputs.push((slot, value));
+        }
+        Ok(inputs)
+    }
+
+    fn state_of(
+        &self,
+        optimizer: Handle,
+        variable: ValueId,
+        name: &'static str,
+    ) -> Result<Tensor, Error> {
+        let state = match self.slot(optimizer)? {
+            Slot::Optimizer(state) => state.states.get(&variable),
+            other => return Err(other.refuse(optimizer, "optimizer")),
+        };
+        let found = state.and_then(|state| state.iter().find(|(known, _)| *known == name));
+        found
+            .map(|(_, tensor)| tensor.clone())
+            .ok_or_else(|| Error::bug("an optimizer's state is gone"))
+    }
+
+    /// Changes the session's state to what a program left. It cannot fail half-way: everything has been looked up before.
+    fn change(
+        &mut self,
+        variant: &Variant,
+        changed: Vec<Value>,
+        advanced: Advanced,
+    ) -> Result<(), Error> {
+        let mut tensors = changed.into_iter().map(|value| value.tensor);
+        for (&handle, tensor) in variant.variables.iter().zip(tensors.by_ref()) {
+            self.set_variable(handle, tensor);
+        }
+        for (handle, optimizer) in advanced.optimizers {
+            self.optimizer(handle)?.optimizer = optimizer;
+        }
+        for (handle, variable, names) in &variant.states {
+            let kept = names.iter().copied().zip(tensors.by_ref()).collect();
+            self.optimizer(*handle)?.states.insert(*variable, kept);
+        }
+        for &(handle, draws) in &variant.draws {
+            let (id, key, counter) = self.generator(handle)?;
+            let next = Slot::Generator { id, key, counter: counter.wrapping_add(draws) };
+            self.slots.insert(handle, next);
+        }
+        Ok(())
+    }
+
+    /// The program of a body that was shown, and dtype and shape of its results.
+    pub(super) fn conclude(mut self, results: &[Handle]) -> Result<(Variant, Vec<Aval>), Error> {
+        let inputs = self.inputs(results)?;
+        let slots = std::mem::take(&mut self.slots);
+        let tracer = self.tracer.take().ok_or_else(|| Error::bug("nothing is traced"))?;
+        let mut wanted: Vec<Tensor> = Vec::new();
+        for input in &inputs {
+            // A result is a value of its own, so that tapes can tell it from others.
+            wanted.push(tracer.copy(&input.value.tensor)?);
+        }
+        let specs = wanted.iter().map(Tensor::aval).collect();
+        let (mut variables, mut states, mut draws) = (Vec::new(), Vec::new(), Vec::new());
+        let mut kept: Vec<Tensor> = Vec::new();
+        let mut known: Vec<(&Handle, &Slot)> = slots.iter().collect();
+        known.sort_unstable_by_key(|(handle, _)| **handle);
+        for (&handle, slot) in known {
+            match slot {
+                Slot::Variable(variable) => {
+                    let before = Source::Variable { handle, id: variable.id };
+                    if tracer.source(&variable.tensor) != Some(before) {
+                        variables.push(handle);
+                        wanted.push(variable.tensor.clone());
+                    }
+                }
+                Slot::Optimizer(state) => {
+                    for (&variable, tensors) in &state.states {
+                        let before = |name| Source::State { optimizer: handle, variable, name };
+                        if tensors.iter().any(|(name, t)| tracer.source(t) != Some(before(name))) {
+                            states.push((
+                                handle,
+                                variable,
+                                tensors.iter().map(|(name, _)| *name).collect(),
+                            ));
+                            kept.extend(tensors.iter().map(|(_, tensor)| tensor.clone()));
+                        }
+                    }
+                }
+                &Slot::Generator { counter, .. } if counter != 0 => draws.push((handle, counter)),
+                _ => {}
+            }
+        }
+        wanted.extend(kept);
+        let (traced, places) = tracer.finish(&wanted)?;
+        let Traced { program, inputs, readings, moments, own_gradient, charges } = traced;
+        let prepared = Prepared::new(program, places);
+        let flops = prepared.flops();
+        if flops > MAX_FUNCTION_FLOPS {
+            return Err(Error::CostTooHigh { flops, limit: MAX_FUNCTION_FLOPS });
+        }
+        let variant = Variant {
+            prepared,
+            inputs,
+            readings,
+            moments,
+            results: results.len(),
+            variables,
+            states,
+            draws,
+            own_gradient,
+            _charges: charges,
+        };
+        Ok((variant, specs))
+    }
+}

@@ -1,0 +1,454 @@
+//! Defining functions: the commands between `DefineFunction` and `FinishFunction` in one scope are the body.
+//!
+//! They are executed by a session of their own, whose tensors have no elements, so the client is told at once of what is
+//! wrong, of shapes, and of gradients that are absent. What a body names and does not make is captured: values as they are,
+//! and variables, optimizers and generators by reference.
+//!
+//! The commands are kept, since the body is traced again when an optimizer writes another kind of step.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{
+    NamedTensors, OptimizerState, Poison, Session, Slot, Variable,
+    calling::{Defined, Variant},
+    functions::check_count,
+    tracing::{Source, Tracer},
+};
+use crate::{
+    aval::Aval,
+    command::{
+        AbsentReason, Answer, Callee, Command, Failure, FunctionCall, FunctionDefinition, Handle,
+        Kind, Outcome,
+    },
+    error::Error,
+    graph::{Value, ValueId},
+    ledger::Charge,
+};
+
+/// Most commands in a body.
+pub(super) const MAX_BODY: usize = 1 << 16;
+
+/// Most functions of a session that are defined at a time or being defined.
+pub(super) const MAX_FUNCTIONS: usize = 1024;
+
+/// Functions that call functions that call functions: most levels.
+pub(super) const MAX_DEPTH: usize = 16;
+
+/// What a command of a body costs besides its tensors, in bytes, and what each handle in it does.
+const COMMAND_BYTES: u64 = 512;
+const HANDLE_BYTES: u64 = 64;
+
+/// Identities of a body's own values, far from those of any session's.
+const FIRST_ID: u64 = 1 << 62;
+
+/// A function whose body is being shown.
+#[derive(Debug)]
+pub(super) struct Definition {
+    session: Session,
+    body: Body,
+    failed: Option<Arc<Poison>>,
+}
+
+/// What a function is: parameters, commands, results.
+#[derive(Debug, Default)]
+pub(super) struct Body {
+    pub(super) parameters: Vec<(Handle, Aval)>,
+    steps: Vec<Step>,
+    pub(super) results: Vec<Handle>,
+    /// Dtype and shape of each result.
+    pub(super) specs: Vec<Aval>,
+    /// What the results need of what is outside.
+    last: Vec<(Handle, Capture)>,
+    /// The things outside that it refers to.
+    references: Vec<(Handle, ValueId)>,
+    depth: usize,
+    charges: Vec<Charge>,
+}
+
+/// A command of a body, and what it is the first to name of what is outside.
+#[derive(Debug)]
+struct Step {
+    captures: SmallVec<[(Handle, Capture); 1]>,
+    command: Command,
+}
+
+/// Something outside that a body names.
+#[derive(Clone, Debug)]
+enum Capture {
+    /// A value, as it is.
+    Value(Value),
+    /// A gradient that is absent.
+    Absent(AbsentReason),
+    /// A variable, an optimizer or a generator.
+    Reference(ValueId),
+    /// Another function.
+    Function(Arc<Body>),
+}
+
+impl Session {
+    /// Begins a function.
+    pub(super) fn define_function(
+        &mut self,
+        request: &FunctionDefinition,
+        scope: u32,
+    ) -> Result<Answer, Error> {
+        let FunctionDefinition { function, parameters, specs } = request;
+        let defined = self.slots.values().filter(|slot| matches!(slot, Slot::Function(_))).count();
+        if defined + self.definitions.len() >= MAX_FUNCTIONS {
+            return Err(Error::TooMany { what: "functions", limit: MAX_FUNCTIONS });
+        }
+        self.check_free(&[*function])?;
+        self.check_free(parameters)?;
+        let specs = specs.as_ref().map_err(Clone::clone)?;
+        check_count("specs", parameters.len(), specs.len())?;
+        for aval in specs {
+            aval.shape.check()?;
+        }
+        let parameters = parameters.iter().copied().zip(specs.iter().cloned()).collect();
+        let body = Body { parameters, ..Body::default() };
+        let session = self.apart(&body)?;
+        let definition = Definition { session, body, failed: None };
+        self.definitions.insert(scope, Box::new(definition));
+        Ok(Answer::Done)
+    }
+
+    /// After a definition that failed: what follows is its body all the same, and fails with it.
+    pub(super) fn begin_failed(&mut self, failure: &Failure, scope: u32) {
+        if self.definitions.len() >= MAX_FUNCTIONS {
+            return;
+        }
+        if let Ok(session) = self.apart(&Body::default()) {
+            let (sequence, tag) = (failure.root_sequence, failure.root_tag.clone());
+            let poison = Poison { sequence, tag, reason: failure.error.classify().1 };
+            let (body, failed) = (Body::default(), Some(Arc::new(poison)));
+            self.definitions.insert(scope, Box::new(Definition { session, body, failed }));
+        }
+    }
+
+    /// A session that writes down what it is told, knowing nothing but parameters.
+    fn apart(&self, body: &Body) -> Result<Session, Error> {
+        let mut session = Session::new(Arc::clone(&self.ledger));
+        let tracer = Tracer::new(Arc::clone(&self.ledger));
+        session.next_id = FIRST_ID;
+        for (position, (handle, aval)) in body.parameters.iter().enumerate() {
+            let tensor = tracer.input(aval.clone(), Source::Argument(position))?;
+            let value = Value { id: session.new_id(), tensor };
+            session.slots.insert(*handle, Slot::Value(value));
+        }
+        session.tracer = Some(tracer);
+        Ok(session)
+    }
+
+    /// Executes a command while functions are being defined: in its scope it belongs to the body.
+    pub(super) fn show(&mut self, sequence: u64, command: Command) -> Outcome {
+        // Clients forget things from any scope, and a handle that is free again may be used anywhere.
+        if let Kind::Release { handles } = &command.kind {
+            for definition in self.definitions.values_mut() {
+                definition.release(handles);
+            }
+            return self.perform(sequence, &command);
+        }
+        if let Kind::CloseTape { tape } = command.kind {
+            let known = |one: &&mut Box<Definition>| one.session.slots.contains_key(&tape);
+            return match self.definitions.values_mut().find(known) {
+                Some(definition) => definition.close(sequence, command),
+                None => self.perform(sequence, &command),
+            };
+        }
+        let finishes = matches!(command.kind, Kind::FinishFunction { .. });
+        let Some(mut definition) =
+            (!finishes).then(|| self.definitions.remove(&command.scope)).flatten()
+        else {
+            return self.perform(sequence, &command);
+        };
+        let scope = command.scope;
+        let outcome = definition.show(self, sequence, command);
+        self.definitions.insert(scope, definition);
+        outcome
+    }
+
+    /// Ends the body that is shown in a scope, and binds the function.
+    pub(super) fn finish_function(
+        &mut self,
+        function: Handle,
+        results: &[Handle],
+        abandon: bool,
+        scope: u32,
+    ) -> Result<Answer, Error> {
+        let definition = self.definitions.remove(&scope).ok_or(Error::NoFunctionOpen)?;
+        if abandon {
+            return Ok(Answer::Done);
+        }
+        self.check_free(&[function])?;
+        let Definition { mut session, mut body, failed } = *definition;
+        if let Some(poison) = failed {
+            let (root, why) = (poison.sequence, poison.reason.into());
+            self.slots.insert(function, Slot::Poisoned(poison));
+            return Err(Error::Poisoned { handle: function, root, why });
+        }
+        body.last = self.take_in(&mut session, &mut body.references, results)?;
+        body.results = results.to_vec();
+        let (variant, specs) = session.conclude(results)?;
+        body.specs.clone_from(&specs);
+        let defined = Defined { body: Arc::new(body), variants: vec![Arc::new(variant)] };
+        self.slots.insert(function, Slot::Function(Box::new(defined)));
+        Ok(Answer::Defined(specs))
+    }
+
+    /// Traces a body again.
+    pub(super) fn trace_body(&self, body: &Body) -> Result<Variant, Error> {
+        let mut session = self.apart(body)?;
+        for Step { captures, command } in &body.steps {
+            self.import(&mut session, captures)?;
+            session.perform(0, command).result.map_err(|failure| failure.error)?;
+        }
+        self.import(&mut session, &body.last)?;
+        Ok(session.conclude(&body.results)?.0)
+    }
+
+    /// Checks that what a function refers to is still what it was defined with.
+    pub(super) fn check_references(&self, body: &Body) -> Result<(), Error> {
+        let stale = |&&(handle, id): &&(Handle, ValueId)| self.reference(handle) != Some(id);
+        match body.references.iter().find(stale) {
+            Some(&(handle, _)) => Err(Error::StaleFunction { handle }),
+            None => Ok(()),
+        }
+    }
+
+    fn reference(&self, handle: Handle) -> Option<ValueId> {
+        match self.slots.get(&handle)? {
+            Slot::Variable(variable) => Some(variable.id),
+            Slot::Optimizer(state) => Some(state.id),
+            Slot::Generator { id, .. } => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// Captures what a body names, does not know, and is there outside.
+    fn take_in(
+        &self,
+        inside: &mut Session,
+        references: &mut Vec<(Handle, ValueId)>,
+        names: &[Handle],
+    ) -> Result<Vec<(Handle, Capture)>, Error> {
+        let mut captures = Vec::new();
+        for &handle in names {
+            if inside.slots.contains_key(&handle) {
+                continue;
+            }
+            let Some(slot) = self.slots.get(&handle) else { continue };
+            let capture = match slot {
+                Slot::Value(value) => Capture::Value(value.clone()),
+                Slot::Absent(reason) => Capture::Absent(*reason),
+                Slot::Variable(Variable { id, .. }) | Slot::Generator { id, .. } => {
+                    references.push((handle, *id));
+                    Capture::Reference(*id)
+                }
+                Slot::Optimizer(state) => {
+                    references.push((handle, state.id));
+                    Capture::Reference(state.id)
+                }
+                Slot::Function(defined) => {
+                    self.check_references(&defined.body)?;
+                    let inner = &defined.body.references;
+                    let new = inner.iter().filter(|one| !references.contains(one)).copied();
+                    let new: Vec<_> = new.collect();
+                    references.extend(new);
+                    Capture::Function(Arc::clone(&defined.body))
+                }
+                Slot::Poisoned(poison) => {
+                    // What uses it fails, and so does the function; it is never traced again.
+                    inside.slots.insert(handle, Slot::Poisoned(Arc::clone(poison)));
+                    continue;
+                }
+                Slot::Tape | Slot::Accumulator | Slot::Placeholder { .. } => {
+                    return Err(Error::NotInFunction {
+                        what: "a tape, accumulator or placeholder of outside",
+                    });
+                }
+            };
+            let capture = [(handle, capture)];
+            self.import(inside, &capture)?;
+            captures.extend(capture);
+        }
+        Ok(captures)
+    }
+
+    /// Lets a body's session know what the body captured.
+    fn import(&self, inside: &mut Session, captures: &[(Handle, Capture)]) -> Result<(), Error> {
+        for (handle, capture) in captures {
+            let handle = *handle;
+            let tracer = inside.tracer.as_ref().ok_or_else(|| Error::bug("nothing is traced"))?;
+            let slot = match capture {
+                Capture::Value(value) => {
+                    Slot::Value(Value { id: value.id, tensor: tracer.constant(value)? })
+                }
+                Capture::Absent(reason) => Slot::Absent(*reason),
+                Capture::Reference(id) if self.reference(handle) != Some(*id) => {
+                    return Err(Error::StaleFunction { handle });
+                }
+                Capture::Reference(_) => self.referred(tracer, handle)?,
+                Capture::Function(body) => {
+                    let known = |handle: &Handle| inside.slots.contains_key(handle);
+                    let inner = body.references.iter().filter(|(handle, _)| !known(handle));
+                    let inner: Vec<(Handle, Capture)> =
+                        inner.map(|&(handle, id)| (handle, Capture::Reference(id))).collect();
+                    // Of references only, so this goes no deeper.
+                    self.import(inside, &inner)?;
+                    let variants = Vec::new();
+                    Slot::Function(Box::new(Defined { body: Arc::clone(body), variants }))
+                }
+            };
+            inside.slots.insert(handle, slot);
+        }
+        Ok(())
+    }
+
+    /// A variable, optimizer or generator as a body knows it.
+    fn referred(&self, tracer: &Tracer, handle: Handle) -> Result<Slot, Error> {
+        Ok(match self.slot(handle)? {
+            Slot::Variable(variable) => {
+                let source = Source::Variable { handle, id: variable.id };
+                let tensor = tracer.input(variable.tensor.aval(), source)?;
+                Slot::Variable(Variable { tensor, ..variable.clone() })
+            }
+            Slot::Optimizer(state) => {
+                let mut known = OptimizerState {
+                    id: state.id,
+                    optimizer: state.optimizer.clone(),
+                    states: hashbrown::HashMap::new(),
+                };
+                for (&variable, kept) in &state.states {
+                    let traced = kept.iter().map(|(name, tensor)| {
+                        let source = Source::State { optimizer: handle, variable, name };
+                        Ok((*name, tracer.input(tensor.aval(), source)?))
+                    });
+                    known.states.insert(variable, traced.collect::<Result<NamedTensors, Error>>()?);
+                }
+                Slot::Optimizer(Box::new(known))
+            }
+            Slot::Generator { id, .. } => Slot::Generator { id: *id, key: 0, counter: 0 },
+            other => return Err(other.refuse(handle, "variable, optimizer or generator")),
+        })
+    }
+}
+
+impl Definition {
+    /// Executes a command of the body.
+    fn show(&mut self, outside: &Session, sequence: u64, command: Command) -> Outcome {
+        if let Kind::Fetch { value } = command.kind
+            && let Ok(tensor) = outside.peek(value)
+        {
+            return Outcome { result: Ok(Answer::Tensor(tensor)), warnings: Vec::new() };
+        }
+        let captures = match self.accept(outside, &command.kind) {
+            Ok(captures) => captures,
+            Err(error) => return self.refuse(sequence, &command, error),
+        };
+        let outcome = self.session.perform(sequence, &command);
+        if asks(&command.kind) {
+            // What a question is about may be captured by it, and used after it.
+            if captures.is_empty() {
+                return outcome;
+            }
+        } else if let Err(failure) = &outcome.result {
+            self.fail(sequence, &command.tag, failure);
+        }
+        self.body.steps.push(Step { captures: captures.into(), command });
+        outcome
+    }
+
+    /// Checks that a command can be part of a body, and captures what it names.
+    fn accept(&mut self, outside: &Session, kind: &Kind) -> Result<Vec<(Handle, Capture)>, Error> {
+        if let Some(what) = excluded(kind) {
+            return Err(Error::NotInFunction { what });
+        }
+        if let Kind::Fetch { value } = kind {
+            return Err(Error::NoElementsYet { handle: *value });
+        }
+        if self.body.steps.len() >= MAX_BODY {
+            return Err(Error::TooMany { what: "commands in the function", limit: MAX_BODY });
+        }
+        let (outputs, mentions) = (kind.outputs(), kind.mentions());
+        if let Some(&handle) = outputs.iter().find(|out| outside.slots.contains_key(*out)) {
+            return Err(Error::HandleInUse { handle });
+        }
+        let handles = (outputs.len() + mentions.len()) as u64;
+        let bytes = COMMAND_BYTES + handles * HANDLE_BYTES;
+        self.body.charges.push(outside.ledger.reserve(bytes)?);
+        let references = &mut self.body.references;
+        let captures = outside.take_in(&mut self.session, references, &mentions)?;
+        if let Kind::CallFunction(FunctionCall { callee: Callee::Defined(function), .. }) = kind
+            && let Some(Slot::Function(called)) = self.session.slots.get(function)
+        {
+            self.body.depth = self.body.depth.max(called.body.depth + 1);
+            if self.body.depth > MAX_DEPTH {
+                return Err(Error::TooMany { what: "levels of functions", limit: MAX_DEPTH });
+            }
+        }
+        Ok(captures)
+    }
+
+    fn refuse(&mut self, sequence: u64, command: &Command, error: Error) -> Outcome {
+        let Command { kind, tag, .. } = command;
+        let (op, outputs) = (kind.verb().into(), kind.outputs());
+        let failure = self.session.fail(sequence, tag, error, op, &outputs, Vec::new());
+        if !asks(kind) {
+            self.fail(sequence, tag, &failure);
+        }
+        Outcome { result: Err(failure), warnings: Vec::new() }
+    }
+
+    /// The first failure is that of the function.
+    fn fail(&mut self, sequence: u64, tag: &str, failure: &Failure) {
+        let reason = failure.error.classify().1;
+        self.failed.get_or_insert_with(|| Arc::new(Poison { sequence, tag: tag.into(), reason }));
+    }
+
+    /// Ends a tape of the body.
+    fn close(&mut self, sequence: u64, command: Command) -> Outcome {
+        let outcome = self.session.perform(sequence, &command);
+        self.body.steps.push(Step { captures: SmallVec::new(), command });
+        outcome
+    }
+
+    /// Releases what the body knows of some handles.
+    fn release(&mut self, handles: &[Handle]) {
+        let known = handles.iter().copied().filter(|one| self.session.slots.contains_key(one));
+        let handles: Vec<Handle> = known.collect();
+        if handles.is_empty() || self.body.steps.len() >= MAX_BODY {
+            return;
+        }
+        let command = Command { kind: Kind::Release { handles }, tag: "".into(), scope: 0 };
+        if self.session.perform(0, &command).result.is_ok() {
+            self.body.steps.push(Step { captures: SmallVec::new(), command });
+        }
+    }
+}
+
+/// Whether a command changes nothing.
+fn asks(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Fetch { .. }
+            | Kind::Describe { .. }
+            | Kind::Explain { .. }
+            | Kind::ListWatchedVariables { .. }
+            | Kind::Sync
+    )
+}
+
+/// What a command that no body may have would do there.
+fn excluded(kind: &Kind) -> Option<&'static str> {
+    match kind {
+        Kind::CreateVariable { .. } => Some("the creation of a variable"),
+        Kind::CreateOptimizer { .. } => Some("the creation of an optimizer"),
+        Kind::CreateGenerator { .. } => Some("the creation of a generator"),
+        Kind::SetOptimizer { .. } => Some("the change of an optimizer's hyperparameters"),
+        Kind::DefineFunction(_) => Some("the definition of another function"),
+        Kind::RunLoop(_) => Some("a loop that the server runs"),
+        _ => None,
+    }
+}

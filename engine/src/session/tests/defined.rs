@@ -1,0 +1,581 @@
+//! A function is what its commands are: the same bits as without it, whatever the body, and nothing of a call that fails.
+
+use smallvec::smallvec;
+
+use super::Driver;
+use crate::{
+    array::{Array, Tensor},
+    attrs::{Attr, Attrs},
+    aval::{Aval, Shape},
+    command::{
+        Answer, AssignMode, Callee, CustomGradient, FunctionCall, FunctionDefinition,
+        GradientOutput, GradientPair, GradientRequest, Handle, JacobianRequest, Kind,
+    },
+    dtype::DType,
+    error::Error,
+    jacobian::Layout,
+    ops,
+    optimizers::{Given, schedules::Schedule},
+    session::Slot,
+};
+
+pub(super) const W: Handle = 1;
+pub(super) const B: Handle = 2;
+const OPTIMIZER: Handle = 3;
+const GENERATOR: Handle = 4;
+const CAPTURED: Handle = 5;
+pub(super) const FUNCTION: Handle = 6;
+const INNER: Handle = 7;
+pub(super) const X: Handle = 10;
+const TAPE: Handle = 11;
+pub(super) const PARAMETER: Handle = 50;
+pub(super) const FIRST: Handle = 1000;
+
+/// Writes commands, with a new handle for each result.
+pub(super) struct Writer<'a> {
+    pub(super) driver: &'a mut Driver,
+    pub(super) next: Handle,
+}
+
+impl Writer<'_> {
+    fn fresh(&mut self) -> Handle {
+        self.next += 1;
+        self.next
+    }
+
+    pub(super) fn tell(&mut self, kind: Kind) {
+        self.driver.apply(kind).unwrap();
+    }
+
+    pub(super) fn op(&mut self, name: &str, inputs: &[Handle], attrs: &[(&str, Attr)]) -> Handle {
+        let op = ops::find(name).unwrap();
+        let given = attrs.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let attrs = Attrs::check(op.attrs, given.collect()).unwrap();
+        let output = self.fresh();
+        let (inputs, outputs) = (inputs.into(), smallvec![output]);
+        self.tell(Kind::Op { op, attrs, inputs, outputs });
+        output
+    }
+
+    pub(super) fn tape(&mut self, persistent: bool) -> Handle {
+        let tape = self.fresh();
+        let watch_accessed_variables = true;
+        self.tell(Kind::OpenTape { tape, persistent, watch_accessed_variables, paused: false });
+        tape
+    }
+
+    fn gradients(&mut self, tape: Handle, target: Handle, sources: &[Handle]) -> Vec<Handle> {
+        let outputs: Vec<Handle> = sources.iter().map(|_| self.fresh()).collect();
+        self.tell(Kind::Gradient(GradientRequest {
+            tape,
+            targets: vec![target],
+            sources: sources.to_vec(),
+            outputs: outputs
+                .iter()
+                .map(|&gradient| GradientOutput { gradient, indices: 0 })
+                .collect(),
+            seeds: Vec::new(),
+            zero_unconnected: false,
+        }));
+        self.tell(Kind::StopTape { tape, require_recording: false });
+        outputs
+    }
+
+    fn minimize(&mut self, gradients: &[Handle]) {
+        let pair = |(&variable, &gradient)| GradientPair {
+            variable,
+            gradient,
+            indices: 0,
+            exclude_from_weight_decay: false,
+            exclude_from_orthogonalization: false,
+        };
+        let pairs = [W, B].iter().zip(gradients).map(pair).collect();
+        self.tell(Kind::ApplyOptimizer { optimizer: OPTIMIZER, pairs });
+    }
+
+    /// The mean of the squares of x w + b.
+    fn loss(&mut self, x: Handle) -> Handle {
+        let product = self.op("matmul", &[x, W], &[]);
+        let sum = self.op("add", &[product, B], &[]);
+        let curved = self.op("tanh", &[sum], &[]);
+        let square = self.op("square", &[curved], &[]);
+        self.op("reduce_mean", &[square], &[])
+    }
+
+    pub(super) fn step(&mut self, x: Handle) -> Handle {
+        let tape = self.tape(false);
+        let loss = self.loss(x);
+        let gradients = self.gradients(tape, loss, &[W, B]);
+        self.minimize(&gradients);
+        loss
+    }
+}
+
+/// A body: from the argument to the results.
+pub(super) type Show = fn(&mut Writer, Handle) -> Vec<Handle>;
+
+/// Bodies, each with an idea of its own.
+const BODIES: &[(&str, Show)] = &[
+    ("identity", |_, x| vec![x]),
+    ("the same result twice", |w, x| {
+        let y = w.op("exp", &[x], &[]);
+        vec![y, y]
+    }),
+    ("a captured value", |w, x| vec![w.op("multiply", &[x, CAPTURED], &[])]),
+    ("a variable is a result", |_, _| vec![W]),
+    ("reads between assignments", |w, x| {
+        let before = w.op("multiply", &[B, B], &[]);
+        let half = w.op("multiply", &[before, B], &[]);
+        w.tell(Kind::Assign { variable: B, value: half, mode: AssignMode::Add });
+        let after = w.op("multiply", &[B, before], &[]);
+        let sum = w.op("add", &[after, half], &[]);
+        w.tell(Kind::Assign { variable: B, value: sum, mode: AssignMode::Subtract });
+        let all = w.op("add", &[sum, B], &[]);
+        let scaled = w.op("reduce_mean", &[x], &[]);
+        vec![w.op("multiply", &[all, scaled], &[])]
+    }),
+    ("rows of a variable", |w, x| {
+        let rows = w.op(
+            "reduce_sum",
+            &[x],
+            &[("axis", Attr::Ints(smallvec![0])), ("keepdims", Attr::Bool(true))],
+        );
+        let rows = w.op("transpose", &[rows], &[("perm", Attr::Ints(smallvec![1, 0]))]);
+        let rows = w.op("concat", &[rows, rows], &[("axis", Attr::Int(1))]);
+        let indices = w.fresh();
+        let array = Array::new(&[3].into(), vec![1_i64, 0, 1]).unwrap();
+        w.tell(Kind::Constant { output: indices, value: Tensor::unpaid(array) });
+        for mode in [AssignMode::Add, AssignMode::Subtract, AssignMode::Replace] {
+            w.tell(Kind::Scatter { variable: W, indices, updates: rows, mode });
+        }
+        vec![w.op("exp", &[W], &[])]
+    }),
+    ("a training step", |w, x| vec![w.step(x)]),
+    ("two training steps", |w, x| vec![w.step(x), w.step(x)]),
+    ("numbers of the optimizer", |w, x| {
+        let mut numbers = Vec::new();
+        for name in ["iterations", "learning_rate"] {
+            let output = w.fresh();
+            let (optimizer, name, variable) = (OPTIMIZER, name.into(), 0);
+            w.tell(Kind::ReadOptimizer { optimizer, name, variable, output });
+            numbers.push(output);
+        }
+        numbers.push(w.step(x));
+        numbers
+    }),
+    ("dropout", |w, x| {
+        let state = w.fresh();
+        w.tell(Kind::NextGeneratorState { generator: GENERATOR, output: state, draws: 6 });
+        let again = w.fresh();
+        w.tell(Kind::NextGeneratorState { generator: GENERATOR, output: again, draws: 1 });
+        let shape = ("shape", Attr::Ints(smallvec![2, 3]));
+        let kept = w.op("random_uniform", &[state], std::slice::from_ref(&shape));
+        let more = w.op("random_uniform", &[again], &[shape]);
+        let kept = w.op("multiply", &[kept, more], &[]);
+        let dropped = w.op("multiply", &[x, kept], &[]);
+        vec![w.step(dropped), kept]
+    }),
+    ("nested tapes", |w, x| {
+        let outer = w.tape(false);
+        w.tell(Kind::WatchTape { tape: outer, values: vec![x] });
+        let inner = w.tape(false);
+        w.tell(Kind::WatchTape { tape: inner, values: vec![x] });
+        let loss = w.loss(x);
+        let first = w.gradients(inner, loss, &[x]).remove(0);
+        let second = w.gradients(outer, first, &[x, W]);
+        [vec![first], second].concat()
+    }),
+    ("a persistent tape", |w, x| {
+        let tape = w.tape(true);
+        let loss = w.loss(x);
+        let more = w.op("multiply", &[loss, loss], &[]);
+        let all = [w.gradients(tape, loss, &[W]), w.gradients(tape, more, &[W, B])].concat();
+        w.tell(Kind::CloseTape { tape });
+        all
+    }),
+    ("a Jacobian", |w, x| {
+        let tape = w.tape(false);
+        let product = w.op("matmul", &[x, W], &[]);
+        let curved = w.op("sin", &[product], &[]);
+        let output = w.fresh();
+        w.tell(Kind::Jacobian(JacobianRequest {
+            tape,
+            target: curved,
+            sources: vec![W],
+            outputs: vec![output],
+            layout: Layout::Full,
+            zero_unconnected: false,
+        }));
+        vec![output]
+    }),
+    ("a custom gradient", |w, x| {
+        let tape = w.tape(false);
+        let loss = w.loss(x);
+        let upstream = w.fresh();
+        w.tell(Kind::CreatePlaceholders { like: vec![loss], outputs: vec![upstream] });
+        let gradient = w.op("multiply", &[upstream, CAPTURED], &[]);
+        let gradient = w.op("reduce_sum", &[gradient], &[]);
+        let gradient = w.op("multiply", &[gradient, B], &[]);
+        let output = w.fresh();
+        w.tell(Kind::RecordCustomGradient(CustomGradient {
+            inputs: vec![B],
+            results: vec![loss],
+            outputs: vec![output],
+            upstream: vec![upstream],
+            gradients: vec![gradient],
+        }));
+        w.gradients(tape, output, &[B])
+    }),
+];
+
+/// Name, hyperparameters and schedule of an optimizer.
+type Recipe = (&'static str, Given, Option<Schedule>);
+
+/// Optimizers, each with something that changes from step to step.
+pub(super) fn optimizers() -> Vec<Recipe> {
+    let given = |given: &[(&str, Attr)]| -> Given {
+        given.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+    };
+    let decay = given(&[
+        ("initial_learning_rate", Attr::Double(0.1)),
+        ("decay_steps", Attr::Int(2)),
+        ("decay_rate", Attr::Double(0.5)),
+    ]);
+    let schedule = Schedule::new("exponential_decay", decay).unwrap();
+    vec![
+        ("sgd", given(&[("momentum", Attr::Double(0.9)), ("nesterov", Attr::Bool(true))]), None),
+        ("adam", given(&[("global_clipnorm", Attr::Double(0.01))]), Some(schedule)),
+        ("nadam", given(&[("gradient_accumulation_steps", Attr::Int(3))]), None),
+        (
+            "adamw",
+            given(&[("use_ema", Attr::Bool(true)), ("ema_overwrite_frequency", Attr::Int(2))]),
+            None,
+        ),
+    ]
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a few elements")]
+pub(super) fn tensor(shape: &[usize], from: f32) -> Tensor {
+    let count: usize = shape.iter().product();
+    let values: Vec<f32> = (0..count).map(|i| (i as f32 * 0.37 + from).sin()).collect();
+    Tensor::unpaid(Array::new(&Shape::from(shape), values).unwrap())
+}
+
+/// A session with variables, an optimizer and a generator.
+pub(super) fn furnished(optimizer: usize) -> Driver {
+    let mut driver = Driver::new(1 << 30);
+    let (name, hyperparameters, schedule) = optimizers().swap_remove(optimizer);
+    for (variable, shape, from) in [(W, &[3, 2][..], 1.5), (B, &[2], 2.5)] {
+        let value = tensor(shape, from);
+        driver.apply(Kind::Constant { output: variable + 100, value }).unwrap();
+        let (initial, name) = (variable + 100, "v".into());
+        let kind = Kind::CreateVariable { variable, name, initial, trainable: true };
+        driver.apply(kind).unwrap();
+    }
+    let name = name.into();
+    let kind = Kind::CreateOptimizer { optimizer: OPTIMIZER, name, hyperparameters, schedule };
+    driver.apply(kind).unwrap();
+    driver.apply(Kind::CreateGenerator { generator: GENERATOR, seed: 5 }).unwrap();
+    driver.apply(Kind::Constant { output: CAPTURED, value: tensor(&[2, 3], 0.2) }).unwrap();
+    driver
+}
+
+impl Driver {
+    pub(super) fn define(&mut self, function: Handle, show: Show) -> Result<Answer, Error> {
+        let specs = Ok(vec![Aval::new(DType::F32, [2, 3])]);
+        let parameters = vec![PARAMETER];
+        self.apply(Kind::DefineFunction(FunctionDefinition { function, parameters, specs }))?;
+        let results = show(&mut Writer { driver: self, next: FIRST }, PARAMETER);
+        self.apply(Kind::FinishFunction { function, results, abandon: false })
+    }
+
+    pub(super) fn call_defined(&mut self, x: Handle, outputs: &[Handle]) -> Result<Answer, Error> {
+        self.apply(Kind::CallFunction(FunctionCall {
+            callee: Callee::Defined(FUNCTION),
+            arguments: vec![x],
+            outputs: outputs.to_vec(),
+        }))
+    }
+
+    pub(super) fn bits(&mut self, handle: Handle) -> (Aval, Vec<u8>) {
+        let tensor = self.session.peek(handle).unwrap();
+        (tensor.aval(), tensor.array().as_bytes().unwrap().to_vec())
+    }
+
+    /// All of the state that bodies change.
+    pub(super) fn state(&mut self) -> Vec<(Aval, Vec<u8>)> {
+        let generator = FIRST - 1;
+        let kind = Kind::NextGeneratorState { generator: GENERATOR, output: generator, draws: 1 };
+        self.apply(kind).unwrap();
+        let state = [W, B, generator].map(|handle| self.bits(handle)).to_vec();
+        self.apply(Kind::Release { handles: vec![generator] }).unwrap();
+        state
+    }
+}
+
+/// Calls a function five times, or shows its body as often, and gives all that can be seen of it.
+fn calls(optimizer: usize, show: Show, defined: bool, watched: bool) -> Vec<(Aval, Vec<u8>)> {
+    let mut driver = furnished(optimizer);
+    if defined {
+        driver.define(FUNCTION, show).unwrap();
+    }
+    let mut seen = Vec::new();
+    let mut next = 10 * FIRST;
+    for i in 0..5_u8 {
+        driver.apply(Kind::Constant { output: X, value: tensor(&[2, 3], f32::from(i)) }).unwrap();
+        if watched {
+            driver.open(TAPE, true);
+            driver.apply(Kind::WatchTape { tape: TAPE, values: vec![X, CAPTURED] }).unwrap();
+        }
+        let results = if defined {
+            let count = match &driver.session.slots[&FUNCTION] {
+                Slot::Function(defined) => defined.body.results.len(),
+                other => panic!("{other:?} is no function"),
+            };
+            let results: Vec<Handle> = (next + 500..).take(count).collect();
+            driver.call_defined(X, &results).unwrap();
+            results
+        } else {
+            show(&mut Writer { driver: &mut driver, next }, X)
+        };
+        seen.extend(results.iter().map(|&result| driver.bits(result)));
+        if watched {
+            let mut writer = Writer { driver: &mut driver, next: next + 700 };
+            for &result in &results {
+                let sources = [X, W, B, CAPTURED];
+                for gradient in writer.gradients(TAPE, result, &sources) {
+                    if writer.driver.session.peek(gradient).is_ok() {
+                        seen.push(writer.driver.bits(gradient));
+                    } else {
+                        seen.push((Aval::scalar(DType::Bool), Vec::new()));
+                    }
+                }
+            }
+            driver.apply(Kind::CloseTape { tape: TAPE }).unwrap();
+        }
+        driver.apply(Kind::Release { handles: vec![X] }).unwrap();
+        seen.extend(driver.state());
+        next += FIRST;
+    }
+    seen
+}
+
+#[test]
+fn a_function_gives_the_bits_that_its_commands_give() {
+    for optimizer in 0..optimizers().len() {
+        for &(name, show) in BODIES {
+            let eager = calls(optimizer, show, false, false);
+            let defined = calls(optimizer, show, true, false);
+            assert_eq!(defined, eager, "{name} with {}", optimizers()[optimizer].0);
+        }
+    }
+}
+
+#[test]
+fn a_tape_outside_hears_what_the_body_computes() {
+    for &(name, show) in BODIES.iter().filter(|(name, _)| *name != "a custom gradient") {
+        let eager = calls(0, show, false, true);
+        let defined = calls(0, show, true, true);
+        assert_eq!(defined, eager, "{name}");
+    }
+}
+
+#[test]
+fn a_tape_outside_cannot_hear_of_a_custom_gradient() {
+    let mut driver = furnished(0);
+    let (_, show) = *BODIES.iter().find(|(name, _)| *name == "a custom gradient").unwrap();
+    driver.define(FUNCTION, show).unwrap();
+    driver.apply(Kind::Constant { output: X, value: tensor(&[2, 3], 0.0) }).unwrap();
+    driver.open(TAPE, true);
+    let error = driver.call_defined(X, &[FIRST]).unwrap_err();
+    assert!(matches!(error, Error::NotInFunction { .. }), "{error}");
+}
+
+#[test]
+fn a_function_calls_a_function() {
+    let inner: Show = |w, x| vec![w.step(x)];
+    let outer: Show = |w, x| {
+        let outputs = vec![w.fresh()];
+        let (callee, arguments) = (Callee::Defined(INNER), vec![x]);
+        let result = outputs[0];
+        w.tell(Kind::CallFunction(FunctionCall { callee, arguments, outputs }));
+        let tape = w.tape(false);
+        let more = w.op("multiply", &[result, CAPTURED], &[]);
+        let loss = w.loss(more);
+        let gradients = w.gradients(tape, loss, &[W, B]);
+        w.minimize(&gradients);
+        vec![result, loss]
+    };
+    let flat: Show = |w, x| {
+        let result = w.step(x);
+        let tape = w.tape(false);
+        let more = w.op("multiply", &[result, CAPTURED], &[]);
+        let loss = w.loss(more);
+        let gradients = w.gradients(tape, loss, &[W, B]);
+        w.minimize(&gradients);
+        vec![result, loss]
+    };
+    for optimizer in 0..optimizers().len() {
+        let mut nested = furnished(optimizer);
+        nested.define(INNER, inner).unwrap();
+        nested.define(FUNCTION, outer).unwrap();
+        let mut plain = furnished(optimizer);
+        for i in 0..5_u8 {
+            for driver in [&mut nested, &mut plain] {
+                let value = tensor(&[2, 3], f32::from(i));
+                driver.apply(Kind::Constant { output: X, value }).unwrap();
+            }
+            nested.call_defined(X, &[20, 21]).unwrap();
+            let next = 10 * FIRST * (Handle::from(i) + 1);
+            let results = flat(&mut Writer { driver: &mut plain, next }, X);
+            for (one, other) in [20, 21].into_iter().zip(results) {
+                assert_eq!(nested.bits(one), plain.bits(other), "step {i}");
+            }
+            assert_eq!(nested.state(), plain.state(), "step {i}");
+            nested.apply(Kind::Release { handles: vec![20, 21, X] }).unwrap();
+            plain.apply(Kind::Release { handles: vec![X] }).unwrap();
+        }
+    }
+}
+
+/// Divides integers after a step: fails where the argument has a zero.
+pub(super) const FAILING: Show = |w, x| {
+    let loss = w.step(x);
+    let state = w.fresh();
+    w.tell(Kind::NextGeneratorState { generator: GENERATOR, output: state, draws: 3 });
+    let integers = w.op("cast", &[x], &[("dtype", Attr::DType(DType::I32))]);
+    vec![loss, w.op("floordiv", &[integers, integers], &[])]
+};
+
+#[test]
+fn a_call_that_fails_changes_nothing() {
+    let mut driver = furnished(1);
+    driver.define(FUNCTION, FAILING).unwrap();
+    let array = Array::new(&[2, 3].into(), vec![3.0_f32; 6]).unwrap();
+    driver.apply(Kind::Constant { output: X, value: Tensor::unpaid(array) }).unwrap();
+    driver.call_defined(X, &[20, 21]).unwrap();
+    let array = Array::new(&[2, 3].into(), vec![0.0_f32; 6]).unwrap();
+    driver.apply(Kind::Constant { output: X + 1, value: Tensor::unpaid(array) }).unwrap();
+    let iterations = |driver: &mut Driver| {
+        let (optimizer, name, variable) = (OPTIMIZER, "iterations".into(), 0);
+        driver.apply(Kind::ReadOptimizer { optimizer, name, variable, output: 30 }).unwrap();
+        let found = driver.bits(30);
+        driver.apply(Kind::Release { handles: vec![30] }).unwrap();
+        found
+    };
+    let before = ([W, B].map(|handle| driver.bits(handle)), iterations(&mut driver));
+    let error = driver.call_defined(X + 1, &[22, 23]).unwrap_err();
+    assert!(matches!(error, Error::DivisionByZero { .. }), "{error}");
+    let after = ([W, B].map(|handle| driver.bits(handle)), iterations(&mut driver));
+    assert_eq!(after, before);
+    let error = driver.apply(Kind::Fetch { value: 22 }).unwrap_err();
+    assert!(matches!(error, Error::Poisoned { .. }), "{error}");
+}
+
+#[test]
+fn what_a_body_did_wrong_is_the_functions_failure() {
+    let mut driver = furnished(0);
+    let specs = Ok(vec![Aval::new(DType::F32, [2, 3])]);
+    let parameters = vec![PARAMETER];
+    let begin = |function| FunctionDefinition {
+        function,
+        parameters: parameters.clone(),
+        specs: specs.clone(),
+    };
+    driver.apply(Kind::DefineFunction(begin(FUNCTION))).unwrap();
+    let wrong = driver.multiply(PARAMETER, W, FIRST).unwrap_err();
+    assert!(matches!(wrong, Error::ShapeMismatch { .. }), "{wrong}");
+    let root = driver.sequence;
+    let finish = |results| Kind::FinishFunction { function: FUNCTION, results, abandon: false };
+    let error = driver.apply(finish(vec![PARAMETER])).unwrap_err();
+    assert!(matches!(error, Error::Poisoned { root: found, .. } if found == root), "{error}");
+    let error = driver.apply(finish(vec![])).unwrap_err();
+    assert!(matches!(error, Error::NoFunctionOpen), "{error}");
+    driver.apply(Kind::Release { handles: vec![FUNCTION] }).unwrap();
+
+    driver.apply(Kind::DefineFunction(begin(FUNCTION))).unwrap();
+    let error = driver.apply(Kind::Fetch { value: PARAMETER }).unwrap_err();
+    assert!(matches!(error, Error::NoElementsYet { .. }), "{error}");
+    // A question changes nothing, so the function can be finished all the same.
+    driver.apply(finish(vec![PARAMETER])).unwrap();
+    driver.apply(Kind::Release { handles: vec![FUNCTION] }).unwrap();
+
+    let made = [
+        Kind::CreateGenerator { generator: FIRST, seed: 1 },
+        Kind::CreateVariable {
+            variable: FIRST,
+            name: "v".into(),
+            initial: PARAMETER,
+            trainable: true,
+        },
+        Kind::DefineFunction(begin(INNER)),
+    ];
+    for kind in made {
+        driver.apply(Kind::DefineFunction(begin(FUNCTION))).unwrap();
+        let error = driver.apply(kind).unwrap_err();
+        assert!(matches!(error, Error::NotInFunction { .. }), "{error}");
+        driver
+            .apply(Kind::FinishFunction { function: FUNCTION, results: vec![], abandon: true })
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_function_whose_variable_is_gone_is_stale() {
+    let mut driver = furnished(0);
+    driver.define(FUNCTION, |w, x| vec![w.loss(x)]).unwrap();
+    driver.apply(Kind::Constant { output: X, value: tensor(&[2, 3], 0.0) }).unwrap();
+    driver.apply(Kind::Release { handles: vec![B] }).unwrap();
+    let error = driver.call_defined(X, &[20]).unwrap_err();
+    assert!(matches!(error, Error::StaleFunction { handle: B }), "{error}");
+    // Another variable with the same handle is another variable.
+    let (initial, name) = (B + 100, "v".into());
+    driver.apply(Kind::CreateVariable { variable: B, name, initial, trainable: true }).unwrap();
+    let error = driver.call_defined(X, &[21]).unwrap_err();
+    assert!(matches!(error, Error::StaleFunction { handle: B }), "{error}");
+}
+
+#[test]
+fn released_functions_give_their_memory_back() {
+    let mut driver = furnished(1);
+    driver.define(FUNCTION, |w, x| vec![w.step(x)]).unwrap();
+    driver.apply(Kind::Release { handles: vec![FUNCTION] }).unwrap();
+    let before = driver.ledger.used();
+    for _ in 0..20 {
+        driver.define(FUNCTION, |w, x| vec![w.step(x)]).unwrap();
+        driver.apply(Kind::Release { handles: vec![FUNCTION] }).unwrap();
+    }
+    assert_eq!(driver.ledger.used(), before);
+}
+
+#[test]
+fn functions_of_functions_are_only_so_deep() {
+    let mut driver = furnished(0);
+    let first = FIRST * 20;
+    let specs = Ok(vec![Aval::new(DType::F32, [2, 3])]);
+    let mut depth = 0;
+    let error = loop {
+        let (function, parameters, specs) = (first + depth, vec![PARAMETER], specs.clone());
+        driver
+            .apply(Kind::DefineFunction(FunctionDefinition { function, parameters, specs }))
+            .unwrap();
+        let called = if depth == 0 {
+            driver.multiply(PARAMETER, PARAMETER, FIRST)
+        } else {
+            driver.apply(Kind::CallFunction(FunctionCall {
+                callee: Callee::Defined(function - 1),
+                arguments: vec![PARAMETER],
+                outputs: vec![FIRST],
+            }))
+        };
+        if let Err(error) = called {
+            break error;
+        }
+        driver
+            .apply(Kind::FinishFunction { function, results: vec![FIRST], abandon: false })
+            .unwrap();
+        depth += 1;
+    };
+    assert!(matches!(error, Error::TooMany { .. }), "{error}");
+    assert_eq!(depth, 17);
+}

@@ -1,0 +1,339 @@
+//! Writing down what a session computes instead of computing it.
+//!
+//! The session that shows the body of a function is a session like any other: tapes record, gradients are swept, optimizers
+//! step. But its tensors have no elements, and what would run is appended to a program. So a function means exactly what its
+//! commands mean outside of it, since the same code reads them.
+//!
+//! Invariant: every tensor of such a session stands for a slot of the program, or is a constant.
+
+use std::{cell::RefCell, sync::Arc};
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use super::{
+    NamedTensors,
+    optimizing::{Checked, StepSlots},
+};
+use crate::{
+    array::Tensor,
+    attrs::Attrs,
+    aval::{Aval, Shape},
+    command::Handle,
+    dtype::DType,
+    error::Error,
+    exec::{self, Recorder, Tensors},
+    graph::{Application, Graph, Operand, Program, Value, ValueId, Var},
+    ledger::{Charge, Ledger},
+    op::OpDef,
+    ops::{FULL, Full, IDENTITY},
+};
+
+/// Most ops in the program of a function.
+pub(super) const MAX_TRACED: usize = 1 << 18;
+
+/// What an application costs besides the tensors that it names, in bytes; charged in blocks.
+const APPLICATION_BYTES: u64 = 256;
+const BLOCK_APPLICATIONS: usize = 64;
+
+/// Where a call finds what a slot of a program begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Source {
+    /// An argument.
+    Argument(usize),
+    /// A variable's value before the call.
+    Variable { handle: Handle, id: ValueId },
+    /// What an optimizer keeps for a variable.
+    State { optimizer: Handle, variable: ValueId, name: &'static str },
+    /// A number that an optimizer gives at some moment of the body.
+    Number { moment: usize, index: usize },
+    /// A generator's state, so many draws after the beginning.
+    Generator { handle: Handle, ahead: i64 },
+}
+
+/// A variable that a body reads.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    pub(super) variable: ValueId,
+    pub(super) aval: Aval,
+    pub(super) trainable: bool,
+}
+
+/// A moment of a body in which numbers of an optimizer matter. They change from call to call, so they are inputs of the
+/// program; everything else that the optimizer writes must stay the same.
+#[derive(Clone, Debug)]
+pub(super) enum Moment {
+    /// A step.
+    Step {
+        optimizer: Handle,
+        members: Arc<[Checked]>,
+        /// What the optimizer wrote when the body was traced, and where it left the results.
+        written: Arc<(Program, Vec<StepSlots>)>,
+        /// The state that it left for each variable.
+        after: Vec<(ValueId, NamedTensors)>,
+    },
+    /// A number that was asked for.
+    Number { optimizer: Handle, name: &'static str, dtype: DType },
+}
+
+/// The program that a session writes.
+#[derive(Debug)]
+pub(super) struct Tracer {
+    ledger: Arc<Ledger>,
+    graph: Graph,
+    written: RefCell<Written>,
+}
+
+/// What is known of the program beside its applications.
+#[derive(Debug, Default)]
+struct Written {
+    inputs: Vec<(usize, Source)>,
+    sources: HashMap<usize, Source>,
+    readings: HashMap<usize, Reading>,
+    moments: Vec<Moment>,
+    own_gradient: bool,
+    charges: Vec<Charge>,
+}
+
+/// A finished program, and what a call must know about it.
+#[derive(Debug)]
+pub(super) struct Traced {
+    pub(super) program: Program,
+    pub(super) inputs: Vec<(usize, Source)>,
+    /// Which slots are readings of variables: tapes hear of them as such.
+    pub(super) readings: HashMap<usize, Reading>,
+    pub(super) moments: Vec<Moment>,
+    /// Whether some of it has a gradient of the client's own, of which the program does not speak.
+    pub(super) own_gradient: bool,
+    pub(super) charges: Vec<Charge>,
+}
+
+impl Tracer {
+    /// An empty program, paid for by `ledger`.
+    pub(super) fn new(ledger: Arc<Ledger>) -> Self {
+        Self { ledger, graph: Graph::default(), written: RefCell::default() }
+    }
+
+    /// A slot that a call fills. The same source has one slot.
+    pub(super) fn input(&self, aval: Aval, source: Source) -> Result<Tensor, Error> {
+        let mut written = self.written.borrow_mut();
+        if let Some(&(slot, _)) = written.inputs.iter().find(|(_, known)| *known == source) {
+            return Tensor::traced(aval, slot);
+        }
+        let slot = self.graph.parameter(aval.clone()).slot();
+        written.inputs.push((slot, source));
+        written.sources.insert(slot, source);
+        Tensor::traced(aval, slot)
+    }
+
+    /// What a slot begins with, if a call fills it.
+    pub(super) fn source(&self, tensor: &Tensor) -> Option<Source> {
+        self.written.borrow().sources.get(&tensor.slot()?).copied()
+    }
+
+    /// A value from outside, which belongs to the program as it is.
+    pub(super) fn constant(&self, value: &Value) -> Result<Tensor, Error> {
+        if value.tensor.slot().is_some() {
+            return Ok(value.tensor.clone());
+        }
+        let operand = Operand { id: value.id, tensor: Some(value.tensor.clone()) };
+        let aval = value.tensor.aval();
+        Tensor::traced(aval.clone(), self.graph.operand(aval, operand).slot())
+    }
+
+    /// A reading of a variable, as a value of its own: a tape that hears of the call links it to the variable.
+    pub(super) fn reading(&self, tensor: &Tensor, reading: Reading) -> Result<Tensor, Error> {
+        let read = self.copy(tensor)?;
+        if let Some(slot) = read.slot() {
+            self.written.borrow_mut().readings.insert(slot, reading);
+        }
+        Ok(read)
+    }
+
+    /// The same elements in a slot of their own.
+    pub(super) fn copy(&self, tensor: &Tensor) -> Result<Tensor, Error> {
+        Ok(self.run(&IDENTITY, &Attrs::default(), &[tensor])?.remove(0))
+    }
+
+    /// Appends one application of an op that is not a composite.
+    pub(super) fn run(
+        &self,
+        op: &'static OpDef,
+        attrs: &Attrs,
+        inputs: &[&Tensor],
+    ) -> Result<Tensors, Error> {
+        self.pay()?;
+        let vars: SmallVec<[Var<'_>; 4]> =
+            inputs.iter().map(|tensor| self.var(tensor)).collect::<Result<_, _>>()?;
+        let outputs = self.graph.apply(op, attrs.clone(), &vars)?;
+        outputs.iter().map(|var| Tensor::traced(var.aval(), var.slot())).collect()
+    }
+
+    fn var(&self, tensor: &Tensor) -> Result<Var<'_>, Error> {
+        let traced = self.constant(&Value { id: ValueId(0), tensor: tensor.clone() })?;
+        let slot = traced.slot().ok_or_else(|| Error::bug("a traced tensor without a slot"))?;
+        Ok(self.graph.var(slot))
+    }
+
+    fn pay(&self) -> Result<(), Error> {
+        let applications = self.graph.len();
+        if applications >= MAX_TRACED {
+            return Err(Error::TooMany { what: "ops in the function", limit: MAX_TRACED });
+        }
+        let mut written = self.written.borrow_mut();
+        if written.charges.len() * BLOCK_APPLICATIONS <= applications {
+            let charge = self.ledger.reserve(BLOCK_APPLICATIONS as u64 * APPLICATION_BYTES)?;
+            written.charges.push(charge);
+        }
+        Ok(())
+    }
+
+    /// Appends what a program needs for the given slots.
+    pub(super) fn run_program(
+        &self,
+        program: &Program,
+        wanted: &[usize],
+        recorder: &mut dyn Recorder,
+    ) -> Result<Vec<Value>, Error> {
+        self.call(program, (&[], &HashMap::new()), wanted, recorder)
+    }
+
+    /// Appends the program of a function that is called. Its readings of variables stay readings.
+    pub(super) fn call(
+        &self,
+        program: &Program,
+        given: (&[(usize, Value)], &HashMap<usize, Reading>),
+        wanted: &[usize],
+        recorder: &mut dyn Recorder,
+    ) -> Result<Vec<Value>, Error> {
+        self.append(program, given, wanted, recorder, |application, inputs| {
+            self.run(application.op, &application.attrs, inputs)
+        })
+    }
+
+    /// Appends an optimizer step. Its scalar constants become inputs, since they are those of this step only.
+    pub(super) fn step(
+        &self,
+        program: &Program,
+        wanted: &[usize],
+        recorder: &mut dyn Recorder,
+    ) -> Result<Vec<Value>, Error> {
+        let moment = self.written.borrow().moments.len();
+        let scalars = program.applications.iter().filter(|one| number(program, one).is_some());
+        let places: HashMap<usize, usize> =
+            scalars.enumerate().map(|(index, one)| (one.outputs[0], index)).collect();
+        let given = (&[][..], &HashMap::new());
+        self.append(program, given, wanted, recorder, |application, inputs| {
+            let slot = application.outputs[0];
+            let Some(&index) = places.get(&slot) else {
+                return self.run(application.op, &application.attrs, inputs);
+            };
+            let aval = program.avals[slot].clone();
+            Ok([self.input(aval, Source::Number { moment, index })?].into())
+        })
+    }
+
+    /// Notes that something has a gradient of the client's own.
+    pub(super) fn note_own_gradient(&self) {
+        self.written.borrow_mut().own_gradient = true;
+    }
+
+    /// Remembers a moment. Gives its number.
+    pub(super) fn moment(&self, moment: Moment) -> usize {
+        let moments = &mut self.written.borrow_mut().moments;
+        moments.push(moment);
+        moments.len() - 1
+    }
+
+    fn append(
+        &self,
+        program: &Program,
+        (inputs, readings): (&[(usize, Value)], &HashMap<usize, Reading>),
+        wanted: &[usize],
+        recorder: &mut dyn Recorder,
+        mut run: impl FnMut(&Application, &[&Tensor]) -> Result<Tensors, Error>,
+    ) -> Result<Vec<Value>, Error> {
+        let mut values: Vec<Option<Value>> = vec![None; program.avals.len()];
+        for (slot, Operand { id, tensor }) in &program.operands {
+            if let Some(tensor) = tensor {
+                let value = Value { id: *id, tensor: tensor.clone() };
+                values[*slot] = Some(Value { id: *id, tensor: self.constant(&value)? });
+            }
+        }
+        for (slot, value) in inputs {
+            values[*slot] = Some(value.clone());
+        }
+        let missing = || Error::bug("a program reads a value that nothing fills");
+        let needed = exec::needed(program, wanted);
+        for (application, _) in program.applications.iter().zip(needed).filter(|&(_, n)| n) {
+            let (outputs, ids) = {
+                let read = |&slot: &usize| values[slot].as_ref().ok_or_else(missing);
+                let inputs: SmallVec<[&Value; 3]> =
+                    application.inputs.iter().map(read).collect::<Result<_, _>>()?;
+                let tensors: SmallVec<[&Tensor; 3]> =
+                    inputs.iter().map(|value| &value.tensor).collect();
+                let outputs = match readings.get(&application.outputs[0]) {
+                    Some(reading) => [self.reading(tensors[0], reading.clone())?].into(),
+                    None => run(application, &tensors)?,
+                };
+                let ids = recorder.ran(application, &inputs, &outputs);
+                (outputs, ids)
+            };
+            for ((&slot, id), tensor) in application.outputs.iter().zip(ids).zip(outputs) {
+                values[slot] = Some(Value { id, tensor });
+            }
+        }
+        wanted.iter().map(|&slot| values[slot].clone().ok_or_else(missing)).collect()
+    }
+
+    /// The program for the given tensors, and the slots where it leaves them.
+    pub(super) fn finish(self, wanted: &[Tensor]) -> Result<(Traced, Vec<usize>), Error> {
+        let slots = wanted.iter().map(|tensor| self.var(tensor).map(Var::slot));
+        let slots: Vec<usize> = slots.collect::<Result<_, _>>()?;
+        self.graph.check()?;
+        let program = self.graph.part(&slots);
+        let written = self.written.into_inner();
+        let Written { mut inputs, readings, moments, own_gradient, charges, .. } = written;
+        let mut used = vec![false; program.avals.len()];
+        program.unfilled(&slots).into_iter().for_each(|slot| used[slot] = true);
+        inputs.retain(|&(slot, _)| used[slot]);
+        Ok((Traced { program, inputs, readings, moments, own_gradient, charges }, slots))
+    }
+}
+
+/// The number that an application of an optimizer's program makes, if it is one.
+pub(super) fn number(program: &Program, application: &Application) -> Option<(DType, f64)> {
+    let aval = &program.avals[application.outputs[0]];
+    let scalar = std::ptr::eq(application.op, &raw const FULL) && aval.shape == Shape::default();
+    scalar.then(|| (aval.dtype, Full::read(&application.attrs).value))
+}
+
+/// Whether two steps differ in nothing but their numbers. Gives those of the first.
+pub(super) fn numbers(
+    (program, left): &(Program, Vec<StepSlots>),
+    (like, also_left): &(Program, Vec<StepSlots>),
+) -> Option<Vec<(DType, f64)>> {
+    let slots = |program: &Program| -> Vec<usize> {
+        program.operands.iter().map(|&(slot, _)| slot).collect()
+    };
+    if program.avals != like.avals
+        || program.applications.len() != like.applications.len()
+        || slots(program) != slots(like)
+        || left != also_left
+    {
+        return None;
+    }
+    let mut numbers = Vec::new();
+    for (one, other) in program.applications.iter().zip(&like.applications) {
+        let same = std::ptr::eq(one.op, other.op)
+            && one.inputs == other.inputs
+            && one.outputs == other.outputs;
+        match number(program, one) {
+            _ if !same => return None,
+            Some(found) => numbers.push(found),
+            None if one.attrs == other.attrs => {}
+            None => return None,
+        }
+    }
+    Some(numbers)
+}
