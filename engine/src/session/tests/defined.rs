@@ -381,6 +381,28 @@ fn a_tape_outside_hears_what_the_body_computes() {
 }
 
 #[test]
+fn a_tape_outside_hears_nothing_of_assignments_and_steps() {
+    let nodes = |defined: bool| {
+        let mut driver = furnished(0);
+        let show: Show = |w, x| vec![w.step(x)];
+        if defined {
+            driver.define(FUNCTION, show).unwrap();
+        }
+        driver.apply(Kind::Constant { output: X, value: tensor(&[2, 3], 0.5) }).unwrap();
+        driver.open(TAPE, true);
+        driver.apply(Kind::WatchTape { tape: TAPE, values: vec![X] }).unwrap();
+        if defined {
+            driver.call_defined(X, &[20]).unwrap();
+        } else {
+            show(&mut Writer { driver: &mut driver, next: 10 * FIRST }, X);
+        }
+        driver.session.trace(TAPE).len()
+    };
+    // One more: the result of a function is a value of its own.
+    assert!(nodes(true) <= nodes(false) + 1, "{} and {}", nodes(true), nodes(false));
+}
+
+#[test]
 fn a_tape_outside_cannot_hear_of_a_custom_gradient() {
     let mut driver = furnished(0);
     let (_, show) = *BODIES.iter().find(|(name, _)| *name == "a custom gradient").unwrap();
