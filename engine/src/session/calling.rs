@@ -16,7 +16,7 @@ use super::{
     functions::{check_count, fits},
     optimizing::{number_of, write_step},
     program::Log,
-    tracing::{Moment, Reading, Source, Traced, numbers},
+    tracing::{Hearing, Moment, Source, Traced, numbers},
     values::Input,
 };
 use crate::{
@@ -52,7 +52,7 @@ pub(super) struct Variant {
     /// It leaves the results first, then the variables, then what optimizers keep.
     pub(super) prepared: Prepared,
     pub(super) inputs: Vec<(usize, Source)>,
-    pub(super) readings: HashMap<usize, Reading>,
+    pub(super) hearing: Hearing,
     pub(super) moments: Vec<Moment>,
     pub(super) results: usize,
     /// The variables that it changes.
@@ -119,7 +119,7 @@ impl Session {
             tracer.note_own_gradient();
         }
         let inputs = self.inputs_of(&variant, arguments, &advanced)?;
-        let mut log = Log::new(self.next_id, heard).with_readings(&variant.readings);
+        let mut log = Log::new(self.next_id, heard).of(&variant.hearing);
         let mut values = self.run_variant(&variant, inputs, &mut log)?;
         let changed = values.split_off(variant.results);
         self.tell(&log, &values, arguments, scope)?;
@@ -134,11 +134,11 @@ impl Session {
         inputs: Vec<(usize, Value)>,
         log: &mut Log,
     ) -> Result<Vec<Value>, Error> {
-        let Variant { prepared, readings, .. } = variant;
+        let Variant { prepared, hearing, .. } = variant;
         match &self.tracer {
             None => prepared.run(&self.ledger, inputs, log),
             Some(tracer) => {
-                tracer.call(prepared.program(), (&inputs, readings), prepared.wanted(), log)
+                tracer.call(prepared.program(), (&inputs, hearing), prepared.wanted(), log)
             }
         }
     }
@@ -246,7 +246,7 @@ impl Session {
                         tracer.input(Aval::scalar(dtype), source)?
                     } else {
                         let attrs = Full { shape: smallvec![], dtype, value }.write();
-                        self.run_op(&FULL, &attrs, &[])?.remove(0)
+                        self.run_op_unheard(&FULL, &attrs, &[])?.remove(0)
                     })
                 }
             };
@@ -340,7 +340,7 @@ impl Session {
         }
         wanted.extend(kept);
         let (traced, places) = tracer.finish(&wanted)?;
-        let Traced { program, inputs, readings, moments, own_gradient, charges } = traced;
+        let Traced { program, inputs, hearing, moments, own_gradient, charges } = traced;
         let prepared = Prepared::new(program, places);
         let flops = prepared.flops();
         if flops > MAX_FUNCTION_FLOPS {
@@ -349,7 +349,7 @@ impl Session {
         let variant = Variant {
             prepared,
             inputs,
-            readings,
+            hearing,
             moments,
             results: results.len(),
             variables,

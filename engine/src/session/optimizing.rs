@@ -83,7 +83,7 @@ impl Session {
                 tracer.input(aval, Source::Number { moment, index: 0 })?
             } else {
                 let attrs = Full { shape: smallvec![], dtype: aval.dtype, value }.write();
-                self.run_op(&FULL, &attrs, &[])?.remove(0)
+                self.run_op_unheard(&FULL, &attrs, &[])?.remove(0)
             }
         } else {
             let slots = id.and_then(|id| state.states.get(&id)).map(SmallVec::as_slice);

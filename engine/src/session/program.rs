@@ -1,9 +1,12 @@
 //! Running programs on behalf of a session, and telling its tapes.
 
-use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use super::{Session, tracing::Reading, values::Input};
+use super::{
+    Session,
+    tracing::{Hearing, Reading},
+    values::Input,
+};
 use crate::{
     array::Tensor,
     attrs::Attrs,
@@ -23,19 +26,19 @@ pub(super) struct Log<'a> {
     wanted: bool,
     /// The applications, if they are wanted.
     pub(super) ran: Vec<Ran>,
-    /// Which slots are readings of variables.
-    readings: Option<&'a HashMap<usize, Reading>>,
+    /// What is to be heard of the program, if it is not all of it.
+    hearing: Option<&'a Hearing>,
 }
 
 impl<'a> Log<'a> {
     /// A log that gives identities from the next one on, and remembers what ran if it is wanted.
     pub(super) fn new(next_id: u64, wanted: bool) -> Self {
-        Self { next_id, wanted, ran: Vec::new(), readings: None }
+        Self { next_id, wanted, ran: Vec::new(), hearing: None }
     }
 
-    /// The log of a program that reads variables.
-    pub(super) fn with_readings(self, readings: &'a HashMap<usize, Reading>) -> Self {
-        Self { readings: Some(readings), ..self }
+    /// The log of a function's program.
+    pub(super) fn of(self, hearing: &'a Hearing) -> Self {
+        Self { hearing: Some(hearing), ..self }
     }
 }
 
@@ -53,11 +56,12 @@ impl Recorder for Log<'_> {
                 ValueId(self.next_id)
             })
             .collect();
-        if self.wanted {
+        let slot = application.outputs[0];
+        if self.wanted && self.hearing.is_none_or(|hearing| !hearing.silent.contains(&slot)) {
             let value = |(&id, tensor): (&ValueId, &Tensor)| Value { id, tensor: tensor.clone() };
             let mut inputs: SmallVec<[Value; 3]> =
                 inputs.iter().map(|&value| value.clone()).collect();
-            let reading = self.readings.and_then(|all| all.get(&application.outputs[0]));
+            let reading = self.hearing.and_then(|hearing| hearing.readings.get(&slot));
             if let (Some(reading), Some(input)) = (reading, inputs.first_mut()) {
                 input.id = reading.variable;
             }
@@ -91,6 +95,19 @@ impl Session {
         match &self.tracer {
             None => exec::run(&self.ledger, op, attrs, inputs),
             Some(tracer) => tracer.run(op, attrs, inputs),
+        }
+    }
+
+    /// The same for an application of which no tape hears.
+    pub(super) fn run_op_unheard(
+        &self,
+        op: &'static OpDef,
+        attrs: &Attrs,
+        inputs: &[&Tensor],
+    ) -> Result<Tensors, Error> {
+        match &self.tracer {
+            None => exec::run(&self.ledger, op, attrs, inputs),
+            Some(tracer) => tracer.run_silently(op, attrs, inputs),
         }
     }
 
@@ -139,7 +156,7 @@ impl Session {
         self.record_reads(reads, scope);
         self.next_id = log.next_id;
         for Reading { variable, aval, trainable } in
-            log.readings.into_iter().flat_map(HashMap::values)
+            log.hearing.into_iter().flat_map(|hearing| hearing.readings.values())
         {
             for tape in self.tapes.values_mut().filter(|tape| tape.hears(scope)) {
                 tape.accessed(*variable, aval, *trainable);

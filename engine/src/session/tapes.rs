@@ -289,7 +289,7 @@ impl Session {
 
     pub(super) fn zeros_of(&self, aval: &Aval) -> Result<Tensor, Error> {
         let attrs = Full { shape: aval.shape.to_i64(), dtype: aval.dtype, value: 0.0 }.write();
-        Ok(self.run_op(&FULL, &attrs, &[])?.remove(0))
+        Ok(self.run_op_unheard(&FULL, &attrs, &[])?.remove(0))
     }
 
     pub(super) fn absent(

@@ -1,5 +1,6 @@
 //! What a session promises about its memory and its tapes, whatever the ops.
 
+mod bodies;
 mod defined;
 mod derivatives;
 mod functions;

@@ -8,7 +8,7 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
 use super::{
@@ -59,6 +59,15 @@ pub(super) struct Reading {
     pub(super) trainable: bool,
 }
 
+/// What tapes and accumulators outside of a function must know of its program.
+#[derive(Debug, Default)]
+pub(super) struct Hearing {
+    /// Slots that are readings of variables.
+    pub(super) readings: HashMap<usize, Reading>,
+    /// Slots of which nobody hears: assignments and steps of optimizers are not differentiable.
+    pub(super) silent: HashSet<usize>,
+}
+
 /// A moment of a body in which numbers of an optimizer matter. They change from call to call, so they are inputs of the
 /// program; everything else that the optimizer writes must stay the same.
 #[derive(Clone, Debug)]
@@ -89,7 +98,7 @@ pub(super) struct Tracer {
 struct Written {
     inputs: Vec<(usize, Source)>,
     sources: HashMap<usize, Source>,
-    readings: HashMap<usize, Reading>,
+    hearing: Hearing,
     moments: Vec<Moment>,
     own_gradient: bool,
     charges: Vec<Charge>,
@@ -100,8 +109,7 @@ struct Written {
 pub(super) struct Traced {
     pub(super) program: Program,
     pub(super) inputs: Vec<(usize, Source)>,
-    /// Which slots are readings of variables: tapes hear of them as such.
-    pub(super) readings: HashMap<usize, Reading>,
+    pub(super) hearing: Hearing,
     pub(super) moments: Vec<Moment>,
     /// Whether some of it has a gradient of the client's own, of which the program does not speak.
     pub(super) own_gradient: bool,
@@ -145,7 +153,7 @@ impl Tracer {
     pub(super) fn reading(&self, tensor: &Tensor, reading: Reading) -> Result<Tensor, Error> {
         let read = self.copy(tensor)?;
         if let Some(slot) = read.slot() {
-            self.written.borrow_mut().readings.insert(slot, reading);
+            self.written.borrow_mut().hearing.readings.insert(slot, reading);
         }
         Ok(read)
     }
@@ -167,6 +175,19 @@ impl Tracer {
             inputs.iter().map(|tensor| self.var(tensor)).collect::<Result<_, _>>()?;
         let outputs = self.graph.apply(op, attrs.clone(), &vars)?;
         outputs.iter().map(|var| Tensor::traced(var.aval(), var.slot())).collect()
+    }
+
+    /// The same, for what tapes do not hear of.
+    pub(super) fn run_silently(
+        &self,
+        op: &'static OpDef,
+        attrs: &Attrs,
+        inputs: &[&Tensor],
+    ) -> Result<Tensors, Error> {
+        let outputs = self.run(op, attrs, inputs)?;
+        let slots = outputs.iter().filter_map(Tensor::slot);
+        self.written.borrow_mut().hearing.silent.extend(slots);
+        Ok(outputs)
     }
 
     fn var(&self, tensor: &Tensor) -> Result<Var<'_>, Error> {
@@ -195,19 +216,27 @@ impl Tracer {
         wanted: &[usize],
         recorder: &mut dyn Recorder,
     ) -> Result<Vec<Value>, Error> {
-        self.call(program, (&[], &HashMap::new()), wanted, recorder)
+        self.call(program, (&[], &Hearing::default()), wanted, recorder)
     }
 
-    /// Appends the program of a function that is called. Its readings of variables stay readings.
+    /// Appends the program of a function that is called. What is heard of it stays so.
     pub(super) fn call(
         &self,
         program: &Program,
-        given: (&[(usize, Value)], &HashMap<usize, Reading>),
+        (inputs, hearing): (&[(usize, Value)], &Hearing),
         wanted: &[usize],
         recorder: &mut dyn Recorder,
     ) -> Result<Vec<Value>, Error> {
-        self.append(program, given, wanted, recorder, |application, inputs| {
-            self.run(application.op, &application.attrs, inputs)
+        self.append(program, inputs, wanted, recorder, |application, inputs| {
+            let slot = application.outputs[0];
+            if let Some(reading) = hearing.readings.get(&slot) {
+                return Ok([self.reading(inputs[0], reading.clone())?].into());
+            }
+            let (op, attrs) = (application.op, &application.attrs);
+            if hearing.silent.contains(&slot) {
+                return self.run_silently(op, attrs, inputs);
+            }
+            self.run(op, attrs, inputs)
         })
     }
 
@@ -222,11 +251,10 @@ impl Tracer {
         let scalars = program.applications.iter().filter(|one| number(program, one).is_some());
         let places: HashMap<usize, usize> =
             scalars.enumerate().map(|(index, one)| (one.outputs[0], index)).collect();
-        let given = (&[][..], &HashMap::new());
-        self.append(program, given, wanted, recorder, |application, inputs| {
+        self.append(program, &[], wanted, recorder, |application, inputs| {
             let slot = application.outputs[0];
             let Some(&index) = places.get(&slot) else {
-                return self.run(application.op, &application.attrs, inputs);
+                return self.run_silently(application.op, &application.attrs, inputs);
             };
             let aval = program.avals[slot].clone();
             Ok([self.input(aval, Source::Number { moment, index })?].into())
@@ -248,7 +276,7 @@ impl Tracer {
     fn append(
         &self,
         program: &Program,
-        (inputs, readings): (&[(usize, Value)], &HashMap<usize, Reading>),
+        inputs: &[(usize, Value)],
         wanted: &[usize],
         recorder: &mut dyn Recorder,
         mut run: impl FnMut(&Application, &[&Tensor]) -> Result<Tensors, Error>,
@@ -272,10 +300,7 @@ impl Tracer {
                     application.inputs.iter().map(read).collect::<Result<_, _>>()?;
                 let tensors: SmallVec<[&Tensor; 3]> =
                     inputs.iter().map(|value| &value.tensor).collect();
-                let outputs = match readings.get(&application.outputs[0]) {
-                    Some(reading) => [self.reading(tensors[0], reading.clone())?].into(),
-                    None => run(application, &tensors)?,
-                };
+                let outputs = run(application, &tensors)?;
                 let ids = recorder.ran(application, &inputs, &outputs);
                 (outputs, ids)
             };
@@ -293,11 +318,11 @@ impl Tracer {
         self.graph.check()?;
         let program = self.graph.part(&slots);
         let written = self.written.into_inner();
-        let Written { mut inputs, readings, moments, own_gradient, charges, .. } = written;
+        let Written { mut inputs, hearing, moments, own_gradient, charges, .. } = written;
         let mut used = vec![false; program.avals.len()];
         program.unfilled(&slots).into_iter().for_each(|slot| used[slot] = true);
         inputs.retain(|&(slot, _)| used[slot]);
-        Ok((Traced { program, inputs, readings, moments, own_gradient, charges }, slots))
+        Ok((Traced { program, inputs, hearing, moments, own_gradient, charges }, slots))
     }
 }
 

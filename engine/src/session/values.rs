@@ -273,7 +273,7 @@ impl Session {
             AssignMode::Add => &ADD,
             AssignMode::Subtract => &SUBTRACT,
         };
-        Ok(self.run_op(op, &Attrs::default(), &[old, new])?.remove(0))
+        Ok(self.run_op_unheard(op, &Attrs::default(), &[old, new])?.remove(0))
     }
 
     pub(super) fn scatter(
@@ -289,7 +289,7 @@ impl Session {
         let (indices, updates) = (inputs[0].value.tensor.clone(), inputs[1].value.tensor.clone());
         let gather = Gather { axis: 0, batch_dims: 0 }.write();
         // Gathering checks dtype, rank and range of the indices, and says what the updates must look like.
-        let rows = self.run_op(&GATHER, &gather, &[&old, &indices])?.remove(0);
+        let rows = self.run_op_unheard(&GATHER, &gather, &[&old, &indices])?.remove(0);
         if rows.aval() != updates.aval() {
             return Err(Error::VariableMismatch { given: updates.aval(), variable: rows.aval() });
         }
@@ -316,8 +316,8 @@ impl Session {
         let mut column = indices.aval().shape.to_i64();
         column.push(1);
         let column = ToShape { shape: column }.write();
-        let indices = self.run_op(&RESHAPE, &column, &[indices])?.remove(0);
-        Ok(self.run_op(op, &Attrs::default(), &[old, &indices, updates])?.remove(0))
+        let indices = self.run_op_unheard(&RESHAPE, &column, &[indices])?.remove(0);
+        Ok(self.run_op_unheard(op, &Attrs::default(), &[old, &indices, updates])?.remove(0))
     }
 
     // --- generators ---
