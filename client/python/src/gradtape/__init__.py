@@ -38,8 +38,8 @@ from gradtape import (
     train,
 )
 from gradtape._context import clear_errors, connect, disconnect, synchronize
-from gradtape._counting import histogram_fixed_width, histogram_fixed_width_bins
 from gradtape._context import scope as _scope
+from gradtape._counting import histogram_fixed_width, histogram_fixed_width_bins
 from gradtape._execute import get_synchronous_execution, set_synchronous_execution
 from gradtape._norms import clip_by_global_norm, clip_by_norm
 from gradtape.array_ops import *

@@ -248,6 +248,7 @@ class Session:
     def applied(self) -> int:
         """The number of the last command that is known to be applied."""
         return self._applied
+
     def stop_loop(self, call: Call) -> None:
         """Stops a loop, and those that were sent before it, after the step that it is at."""
         with self._state:

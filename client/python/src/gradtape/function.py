@@ -22,10 +22,10 @@ from gradtape import _context, _wire, errors, nest
 from gradtape._context import CreationError, Scope
 from gradtape._execute import same_session
 from gradtape._form import of_shape
+from gradtape._generator import generation
 from gradtape._graph import Graph
 from gradtape.dtypes import BY_NUMBER
 from gradtape.indexed_slices import IndexedSlices
-from gradtape._generator import generation
 from gradtape.tensor import Tensor, Value, convert_to_tensor
 from gradtape.tensor_shape import TensorShape, TensorSpec
 from gradtape.variable import Variable
