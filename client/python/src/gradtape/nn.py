@@ -250,7 +250,9 @@ def ctc_loss(
             the end.
         name: Ignored.
     """
-    logits = logits if logits_time_major else move_axis(logits, 0, 1)
+    logits = _value(logits) if logits_time_major else move_axis(logits, 0, 1)
+    # Lists of numbers must not take the dtype of the logits.
+    labels, label_length, logit_length = map(_value, (labels, label_length, logit_length))
     return _ops.ctc_loss(labels, logits, label_length, logit_length, blank_index=blank_index or 0)
 
 

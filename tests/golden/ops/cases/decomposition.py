@@ -50,8 +50,9 @@ def svd(x):
 def cofactor(x):
     """Cofactors by their definition."""
     n = x.shape[-1]
-    minors = [[np.linalg.det(np.delete(np.delete(x, i, 0), j, 1)) for j in range(n)] for i in range(n)]
-    return np.array(minors) * (-1.0) ** np.add.outer(np.arange(n), np.arange(n))
+    wide = x.astype("float64")
+    minors = [[np.linalg.det(np.delete(np.delete(wide, i, 0), j, 1)) for j in range(n)] for i in range(n)]
+    return (np.array(minors) * (-1.0) ** np.add.outer(np.arange(n), np.arange(n))).astype(x.dtype)
 
 
 CASES = [
