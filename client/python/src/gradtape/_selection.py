@@ -91,6 +91,29 @@ def scatter_nd(
     return _ops.scatter_nd(indices, updates, shape=integers(shape))
 
 
+def _scatter(op: Any, doc: str) -> Any:
+    def wrapper(
+        tensor: Any,
+        indices: Any,
+        updates: Any,
+        bad_indices_policy: str = "",
+        name: str | None = None,
+    ) -> Tensor:
+        _check_policy(bad_indices_policy)
+        return op(tensor, indices, updates)  # type: ignore[no-any-return]
+
+    wrapper.__name__ = wrapper.__qualname__ = op.__name__
+    wrapper.__doc__ = doc
+    return wrapper
+
+
+_WHERE = " where tuples of positions say; a position outside is an error."
+tensor_scatter_nd_add = _scatter(_ops.tensor_scatter_nd_add, "Adds slices" + _WHERE)
+tensor_scatter_nd_sub = _scatter(_ops.tensor_scatter_nd_sub, "Subtracts slices" + _WHERE)
+tensor_scatter_nd_max = _scatter(_ops.tensor_scatter_nd_max, "Takes larger elements" + _WHERE)
+tensor_scatter_nd_min = _scatter(_ops.tensor_scatter_nd_min, "Takes smaller elements" + _WHERE)
+
+
 def _check_policy(policy: str) -> None:
     if policy not in ("", "DEFAULT", "ERROR"):
         raise ValueError(f"`bad_indices_policy` must be empty, 'DEFAULT' or 'ERROR', got {policy}")

@@ -41,6 +41,10 @@ from gradtape._selection import (
     searchsorted,
     sequence_mask,
     sort,
+    tensor_scatter_nd_add,
+    tensor_scatter_nd_max,
+    tensor_scatter_nd_min,
+    tensor_scatter_nd_sub,
     unique,
     unique_with_counts,
     where,
@@ -374,14 +378,14 @@ def strided_slice(
 # === Asking ===
 
 
-def shape(input: Any, out_type: Any = dtypes.int32, name: str | None = None) -> Tensor:
-    """Returns the extents as a tensor."""
-    return constant(list(_value(input).shape), out_type)
+def shape(input: Any, out_type: Any = None, name: str | None = None) -> Tensor:
+    """Returns the extents as a tensor, of int32 by default."""
+    return constant(list(_value(input).shape), out_type or dtypes.int32)
 
 
-def size(input: Any, out_type: Any = dtypes.int32, name: str | None = None) -> Tensor:
-    """Returns the number of elements as a tensor."""
-    return constant(math.prod(_value(input).shape), out_type)
+def size(input: Any, out_type: Any = None, name: str | None = None) -> Tensor:
+    """Returns the number of elements as a tensor, of int32 by default."""
+    return constant(math.prod(_value(input).shape), out_type or dtypes.int32)
 
 
 def rank(input: Any, name: str | None = None) -> Tensor:
@@ -418,7 +422,9 @@ __all__ = [
     "gather_nd", "identity_n", "linspace", "meshgrid", "ones", "parallel_stack", "range",
     "rank", "repeat", "required_space_to_batch_paddings", "reverse", "reverse_sequence", "roll",
     "saturate_cast", "scatter_nd", "searchsorted", "sequence_mask", "shape", "shape_n", "size",
-    "sort", "space_to_batch", "space_to_batch_nd", "tuple", "unique", "unique_with_counts",
+    "sort", "space_to_batch", "space_to_batch_nd",
+    "tensor_scatter_nd_add", "tensor_scatter_nd_max", "tensor_scatter_nd_min",
+    "tensor_scatter_nd_sub", "tuple", "unique", "unique_with_counts",
     "unravel_index", "unstack", "where", "zeros",
 ]  # fmt: skip
 __all__ += _export.export(globals(), "array")
