@@ -22,6 +22,7 @@
 //! ```
 
 pub mod accept;
+pub mod checkpoints;
 pub mod clock;
 pub mod config;
 pub mod ids;

@@ -5,8 +5,9 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use gradtape_proto::{
     DESCRIPTORS,
     v1::{
-        catalog_service_server::CatalogServiceServer, session_service_server::SessionServiceServer,
-        tape_service_server::TapeServiceServer,
+        catalog_service_server::CatalogServiceServer,
+        checkpoint_service_server::CheckpointServiceServer,
+        session_service_server::SessionServiceServer, tape_service_server::TapeServiceServer,
     },
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -15,13 +16,16 @@ use tonic_health::server::{HealthReporter, health_reporter};
 
 use crate::{
     accept,
+    checkpoints::store::{Store, StoreError},
     clock::{Clock, SystemClock},
     config::{Config, Transport},
     ids,
     layers::{
         self, codes::CodesLayer, deadline::DeadlineLayer, principal::PrincipalLayer, request_id,
     },
-    services::{Context, catalog::Catalog, session::Sessions, tape::Tapes},
+    services::{
+        Context, catalog::Catalog, checkpoint::Checkpoints, session::Sessions, tape::Tapes,
+    },
     session::{
         registry::Registry,
         worker::{Pool, ReadyQueue},
@@ -38,6 +42,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     config: Arc<Config>,
+    checkpoints: Option<Arc<Store>>,
 }
 
 /// Why a server cannot start or go on.
@@ -55,6 +60,9 @@ pub enum Error {
     /// There are no threads left.
     #[error("cannot start compute threads")]
     Threads(#[source] std::io::Error),
+    /// There is no place for checkpoints.
+    #[error("cannot keep checkpoints")]
+    Checkpoints(#[from] StoreError),
     /// The descriptors of the schema are broken.
     #[error("cannot serve reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -64,7 +72,7 @@ pub enum Error {
 }
 
 impl Server {
-    /// Takes the configured address.
+    /// Takes the configured address, and opens the store of checkpoints.
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let wanted = config.listen.address;
         if !wanted.ip().is_loopback() && !config.listen.insecure {
@@ -73,7 +81,8 @@ impl Server {
         let bind_error = |source| Error::Bind(wanted, source);
         let listener = TcpListener::bind(wanted).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
-        Ok(Self { listener, address, config: Arc::new(config) })
+        let checkpoints = Store::open(&config.checkpoints)?.map(Arc::new);
+        Ok(Self { listener, address, config: Arc::new(config), checkpoints })
     }
 
     /// The address, with the port that was taken.
@@ -84,7 +93,7 @@ impl Server {
     /// Serves until `shutdown` completes, then drains: readiness goes first, then nothing new is accepted, streams end
     /// after what they have sent, and what is not finished when the time is over is dropped.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { listener, address, config } = self;
+        let Self { listener, address, config, checkpoints } = self;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let ready = Arc::new(ReadyQueue::default());
         let threads = config.compute.thread_count();
@@ -96,6 +105,7 @@ impl Server {
             (!address.ip().is_loopback()).then(|| Background(tokio::spawn(warn_insecure(address))));
 
         let context = Context {
+            checkpoints,
             registry: Arc::clone(&registry),
             server_info: Arc::new(server_info(&config)),
             config: Arc::clone(&config),
@@ -150,12 +160,16 @@ async fn routes(context: Context) -> Result<(HealthReporter, Routes), Error> {
     health.set_serving::<SessionServiceServer<Sessions>>().await;
     health.set_serving::<TapeServiceServer<Tapes>>().await;
     health.set_serving::<CatalogServiceServer<Catalog>>().await;
+    health.set_serving::<CheckpointServiceServer<Checkpoints>>().await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let sessions = SessionServiceServer::new(Sessions(context.clone()))
+        .max_decoding_message_size(limit)
+        .max_encoding_message_size(limit);
+    let checkpoints = CheckpointServiceServer::new(Checkpoints(context.clone()))
         .max_decoding_message_size(limit)
         .max_encoding_message_size(limit);
     let tapes = TapeServiceServer::new(Tapes(context))
@@ -167,6 +181,7 @@ async fn routes(context: Context) -> Result<(HealthReporter, Routes), Error> {
     let routes = Routes::new(sessions)
         .add_service(tapes)
         .add_service(catalog)
+        .add_service(checkpoints)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
@@ -179,6 +194,7 @@ async fn set_not_serving(health: &HealthReporter) {
     health.set_not_serving::<SessionServiceServer<Sessions>>().await;
     health.set_not_serving::<TapeServiceServer<Tapes>>().await;
     health.set_not_serving::<CatalogServiceServer<Catalog>>().await;
+    health.set_not_serving::<CheckpointServiceServer<Checkpoints>>().await;
 }
 
 /// Every setting of the transport, named: several of tonic's defaults mean "no limit".

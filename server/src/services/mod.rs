@@ -1,6 +1,7 @@
 //! The gRPC services. Each method decodes, authenticates, delegates and encodes, and does nothing else.
 
 pub mod catalog;
+pub mod checkpoint;
 pub mod session;
 pub mod tape;
 
@@ -9,7 +10,8 @@ use std::sync::Arc;
 use gradtape_proto::v1;
 
 use crate::{
-    config::Config,
+    checkpoints::store::Store,
+    config::{Config, Limits},
     principal::Principal,
     session::{error::ProtocolError, inbox::Session, registry::Registry},
 };
@@ -19,6 +21,8 @@ use crate::{
 pub struct Context {
     /// All sessions.
     pub registry: Arc<Registry>,
+    /// All checkpoints, if the server keeps any.
+    pub checkpoints: Option<Arc<Store>>,
     /// Limits of the transport.
     pub config: Arc<Config>,
     /// What handshakes say about the server.
@@ -40,6 +44,15 @@ impl Context {
 /// A field that must be given.
 fn required<T>(field: &'static str, value: Option<T>) -> Result<T, ProtocolError> {
     value.ok_or_else(|| ProtocolError::malformed(field, "must be given"))
+}
+
+/// Checks the size of a part of an upload.
+fn check_chunk(chunk: &[u8], limits: &Limits) -> Result<(), ProtocolError> {
+    if chunk.is_empty() || chunk.len() > limits.max_chunk_bytes {
+        let why = format!("has {} bytes; 1 to {}", chunk.len(), limits.max_chunk_bytes);
+        return Err(ProtocolError::malformed("chunk", why));
+    }
+    Ok(())
 }
 
 /// Who sent a request.

@@ -117,6 +117,11 @@ impl Registry {
         session.end(ProtocolError::SessionEnded);
     }
 
+    /// The memory of the whole server.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
     /// Number of sessions.
     pub fn len(&self) -> usize {
         self.lock().len()

@@ -30,7 +30,12 @@ impl From<ProtocolError> for Status {
         if let ProtocolError::Malformed { field, why } = &error {
             details.add_bad_request_violation(*field, why.clone());
         }
-        if matches!(error, ProtocolError::Draining | ProtocolError::TooManySessions { .. }) {
+        if matches!(
+            error,
+            ProtocolError::Draining
+                | ProtocolError::TooManySessions { .. }
+                | ProtocolError::TooManyCheckpointUploads { .. }
+        ) {
             details.set_retry_info(Some(RETRY_DELAY));
         }
         Status::with_error_details(code, error.to_string(), details)
@@ -64,6 +69,22 @@ pub fn classify(error: &ProtocolError) -> (Code, &'static str) {
         ProtocolError::UploadReplaced => (Code::Aborted, "UPLOAD_REPLACED"),
         ProtocolError::TooManyDownloads { .. } => (Code::ResourceExhausted, "TOO_MANY_DOWNLOADS"),
         ProtocolError::NotApplied { .. } => (Code::FailedPrecondition, "NOT_APPLIED"),
+        ProtocolError::CheckpointsDisabled => (Code::FailedPrecondition, "CHECKPOINTS_DISABLED"),
+        ProtocolError::UnknownCheckpoint { .. } => (Code::NotFound, "UNKNOWN_CHECKPOINT"),
+        ProtocolError::CheckpointExists { .. } => (Code::AlreadyExists, "CHECKPOINT_EXISTS"),
+        ProtocolError::InvalidCheckpoint { .. } => (Code::InvalidArgument, "INVALID_CHECKPOINT"),
+        ProtocolError::CheckpointCorrupted { .. } => (Code::DataLoss, "CHECKPOINT_CORRUPTED"),
+        ProtocolError::CheckpointTooLarge { .. } => {
+            (Code::ResourceExhausted, "CHECKPOINT_TOO_LARGE")
+        }
+        ProtocolError::TooManyCheckpoints { .. } => {
+            (Code::ResourceExhausted, "TOO_MANY_CHECKPOINTS")
+        }
+        ProtocolError::CheckpointSpace { .. } => (Code::ResourceExhausted, "CHECKPOINT_SPACE"),
+        ProtocolError::TooManyCheckpointUploads { .. } => {
+            (Code::ResourceExhausted, "TOO_MANY_CHECKPOINT_UPLOADS")
+        }
+        ProtocolError::StoreFailed { .. } => (Code::Internal, "STORE_FAILED"),
         ProtocolError::Draining => (Code::Unavailable, "DRAINING"),
         ProtocolError::Command(error) => {
             let (code, reason, _) = error.classify();
@@ -106,7 +127,9 @@ fn metadata(error: &ProtocolError) -> HashMap<String, String> {
         ProtocolError::VersionUnsupported { server, .. } => {
             vec![("server_protocol_version", server.to_string())]
         }
-        ProtocolError::SessionBroken { incident } => vec![("incident", incident.clone())],
+        ProtocolError::SessionBroken { incident } | ProtocolError::StoreFailed { incident } => {
+            vec![("incident", incident.clone())]
+        }
         _ => Vec::new(),
     };
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()

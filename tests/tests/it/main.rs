@@ -2,7 +2,9 @@
 
 #![allow(clippy::float_cmp, reason = "equal means equal: the promises are about bits")]
 
+mod attacks;
 mod bad_input;
+mod checkpoints;
 mod conformance;
 mod derivatives;
 mod golden;

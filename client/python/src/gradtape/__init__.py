@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from gradtape import (
     autodiff,
     bitwise,
+    checkpoints,
     data,
     debugging,
     dtypes,

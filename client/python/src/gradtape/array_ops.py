@@ -25,6 +25,7 @@ from gradtape._blocks import (
     space_to_batch_nd,
 )
 from gradtape._blocks import tuple_ as tuple
+from gradtape._partition import dynamic_partition, dynamic_stitch
 from gradtape._export import integers
 from gradtape._indexing import strided_slice as _take
 from gradtape._selection import (
@@ -418,7 +419,7 @@ def stop_gradient(input: Any, name: str | None = None) -> Tensor:
 
 __all__ = [
     "argsort", "batch_to_space", "bitcast", "boolean_mask", "broadcast_dynamic_shape",
-    "broadcast_static_shape", "ensure_shape", "extract_volume_patches", "eye", "fill", "gather",
+    "broadcast_static_shape", "dynamic_partition", "dynamic_stitch", "ensure_shape", "extract_volume_patches", "eye", "fill", "gather",
     "gather_nd", "identity_n", "linspace", "meshgrid", "ones", "parallel_stack", "range",
     "rank", "repeat", "required_space_to_batch_paddings", "reverse", "reverse_sequence", "roll",
     "saturate_cast", "scatter_nd", "searchsorted", "sequence_mask", "shape", "shape_n", "size",

@@ -7,6 +7,19 @@ import string
 from typing import TYPE_CHECKING, Any
 
 from gradtape import _execute, _export, _ops
+from gradtape._decompositions import (
+    cholesky_solve,
+    eigh,
+    eigvalsh,
+    expm,
+    logdet,
+    lstsq,
+    matrix_rank,
+    pinv,
+    qr,
+    slogdet,
+    svd,
+)
 from gradtape._diagonals import band_part, diag, diag_part, set_diag, tensor_diag, tensor_diag_part
 from gradtape._norms import global_norm, l2_normalize, norm, normalize
 from gradtape.array_ops import expand_dims, eye, pad, squeeze
@@ -170,8 +183,9 @@ def tridiagonal_matmul(
 
 
 __all__ = [
-    "adjoint", "band_part", "cross", "diag", "diag_part", "einsum", "eye", "global_norm",
-    "l2_normalize", "matrix_transpose", "matvec", "norm", "normalize", "set_diag",
+    "adjoint", "band_part", "cholesky_solve", "cross", "diag", "diag_part", "eigh", "eigvalsh",
+    "einsum", "expm", "eye", "global_norm", "l2_normalize", "logdet", "lstsq", "matrix_rank",
+    "matrix_transpose", "matvec", "norm", "normalize", "pinv", "qr", "set_diag", "slogdet", "svd",
     "tensor_diag", "tensor_diag_part", "tensordot", "tridiagonal_matmul",
 ]  # fmt: skip
 __all__ += _export.export(globals(), "linalg")

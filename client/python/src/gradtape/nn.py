@@ -225,6 +225,35 @@ def embedding_lookup(
     return _ops.multiply(rows, max_norm) / _ops.maximum(norms, max_norm)
 
 
+def ctc_loss(
+    labels: Any,
+    logits: Any,
+    label_length: Any,
+    logit_length: Any,
+    logits_time_major: bool = True,
+    unique: Any = None,
+    blank_index: int | None = None,
+    name: str | None = None,
+) -> Tensor:
+    """Loss of label sequences whose places in the frames are not known.
+
+    It is infinite where there are fewer frames than the labels need.
+
+    Args:
+        labels: Class numbers, batch x positions.
+        logits: Frames x batch x classes.
+        label_length: How many labels each sequence has.
+        logit_length: How many frames each sequence has.
+        logits_time_major: Whether frames come before the batch in `logits`.
+        unique: Ignored.
+        blank_index: The class that stands for no label; 0 by default, and negative ones count from
+            the end.
+        name: Ignored.
+    """
+    logits = logits if logits_time_major else move_axis(logits, 0, 1)
+    return _ops.ctc_loss(labels, logits, label_length, logit_length, blank_index=blank_index or 0)
+
+
 def crelu(features: Any, axis: int = -1, name: str | None = None) -> Tensor:
     """Rectifiers of `features` and of `-features`, joined along an axis."""
     features = _value(features)
@@ -294,7 +323,7 @@ __all__ = [
     "avg_pool3d", "batch_norm_with_global_normalization", "batch_normalization", "bias_add",
     "collapse_repeated", "compute_average_loss", "conv1d", "conv1d_transpose", "conv2d",
     "conv2d_backprop_filter_v2", "conv2d_backprop_input_v2", "conv2d_transpose", "conv3d",
-    "conv3d_transpose", "conv_transpose", "convolution", "crelu", "depthwise_conv2d",
+    "conv3d_transpose", "conv_transpose", "convolution", "crelu", "ctc_loss", "depthwise_conv2d",
     "depthwise_conv2d_backprop_filter", "depthwise_conv2d_backprop_input", "dilation2d",
     "dropout", "embedding_lookup", "erosion2d", "in_top_k", "l2_loss", "l2_normalize",
     "local_response_normalization", "log_poisson_loss", "log_softmax", "lrn", "max_pool",
