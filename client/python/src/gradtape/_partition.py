@@ -59,9 +59,7 @@ def dynamic_partition(
     ]
 
 
-def dynamic_stitch(
-    indices: Sequence[Any], data: Sequence[Any], name: str | None = None
-) -> Tensor:
+def dynamic_stitch(indices: Sequence[Any], data: Sequence[Any], name: str | None = None) -> Tensor:
     """Puts slices to places of a tensor; of several for one place the last one counts.
 
     Args:

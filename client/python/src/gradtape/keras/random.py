@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import gradtape as tf
-from gradtape import _ops, dtypes, random
+from gradtape import _distributions, _generator, _ops, dtypes
 from gradtape._export import integers
 from gradtape.keras import backend
 from gradtape.keras._configured import Configured
@@ -36,7 +36,7 @@ class SeedGenerator(Configured):
             raise ValueError(f"Argument `seed` must be an integer. Received: seed={seed}")
         self.name = name or "seed_generator"
         self._seed = secrets.randbits(31) if seed is None else seed
-        self._generator = random.Generator(random._mix(self._seed, 0))
+        self._generator = _generator.Generator.from_seed(_generator.mix(self._seed, 0))
 
     def next(self, ordered: bool = True) -> Any:
         """Returns a seed: two integers that no other call returns."""
@@ -47,13 +47,13 @@ class SeedGenerator(Configured):
         return {"seed": self._seed}
 
 
-def draw_of(seed: Any) -> random.Draw:
+def draw_of(seed: Any) -> _distributions.Draw:
     """Returns the function that says from which state a number of numbers is drawn."""
     if seed is None:
-        return random.get_global_generator()._draw
+        return _generator.get_global_generator()._draw
     if isinstance(seed, SeedGenerator):
         return seed._generator._draw
-    return random._state((int(seed), 0))
+    return _generator.stateless((int(seed), 0))
 
 
 def _dtype(dtype: Any) -> dtypes.DType:
@@ -64,28 +64,28 @@ def normal(
     shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None
 ) -> Any:
     """Returns normal numbers."""
-    return random._normal(draw_of(seed), shape, mean, stddev, _dtype(dtype))
+    return _distributions.normal(draw_of(seed), shape, mean, stddev, _dtype(dtype))
 
 
 def uniform(
     shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: Any = None
 ) -> Any:
     """Returns numbers from `minval` up to `maxval`, which is left out."""
-    return random._uniform(draw_of(seed), shape, minval, maxval, _dtype(dtype))
+    return _distributions.uniform(draw_of(seed), shape, minval, maxval, _dtype(dtype))
 
 
 def randint(shape: Any, minval: int, maxval: int, dtype: Any = "int32", seed: Any = None) -> Any:
     """Returns integers from `minval` up to `maxval`, which is left out."""
     if not tf.as_dtype(dtype).is_integer:
         raise ValueError(f"`keras.random.randint` requires an integer `dtype`, got {dtype}")
-    return random._uniform(draw_of(seed), shape, minval, maxval, tf.as_dtype(dtype))
+    return _distributions.uniform(draw_of(seed), shape, minval, maxval, tf.as_dtype(dtype))
 
 
 def truncated_normal(
     shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None
 ) -> Any:
     """Returns normal numbers within two standard deviations of the mean."""
-    shares = random._uniform(draw_of(seed), shape, _BELOW, _UP_TO, tf.float32)
+    shares = _distributions.uniform(draw_of(seed), shape, _BELOW, _UP_TO, tf.float32)
     numbers = tf.clip_by_value(_ops.ndtri(shares), -2.0, 2.0) * stddev + mean
     return tf.cast(numbers, _dtype(dtype))
 
@@ -107,7 +107,7 @@ def gamma(shape: Any, alpha: Any, dtype: Any = None, seed: Any = None) -> Any:
 def beta(shape: Any, alpha: Any, beta: Any, dtype: Any = None, seed: Any = None) -> Any:
     """Returns beta variables."""
     # Two independent gamma variables: a number that is a seed gives two sequences.
-    first = seed if seed is None or isinstance(seed, SeedGenerator) else random._mix(seed, 1)
+    first = seed if seed is None or isinstance(seed, SeedGenerator) else _generator.mix(seed, 1)
     x = gamma(shape, alpha, dtype, first)
     return x / (x + gamma(shape, beta, dtype, seed))
 
@@ -120,7 +120,7 @@ def binomial(
     most = int(np.max(np.asarray(counts), initial=0))
     number = tf.cast(tf.convert_to_tensor(counts), tf.float32)
     chances = tf.cast(tf.convert_to_tensor(probabilities), tf.float32)
-    trials = random._uniform(draw_of(seed), (*shape, most), 0.0, 1.0, tf.float32)
+    trials = _distributions.uniform(draw_of(seed), (*shape, most), 0.0, 1.0, tf.float32)
     made = tf.range(most, dtype=tf.float32) < tf.expand_dims(tf.broadcast_to(number, shape), -1)
     hits = trials < tf.expand_dims(tf.broadcast_to(chances, shape), -1)
     both = tf.cast(tf.logical_and(made, hits), _dtype(dtype))
@@ -141,7 +141,7 @@ def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None)
         return inputs
     pairs = zip(noise_shape or inputs.shape, inputs.shape, strict=True)
     shape = [extent if given is None else given for given, extent in pairs]
-    kept = random._uniform(draw_of(seed), shape, 0.0, 1.0, tf.float32) >= rate
+    kept = _distributions.uniform(draw_of(seed), shape, 0.0, 1.0, tf.float32) >= rate
     return tf.where(kept, inputs / (1.0 - rate), tf.zeros_like(inputs))
 
 
