@@ -33,6 +33,7 @@ A parameter that it takes has the same name, place and default, but for those un
 | namespace | here | of |
 |---|---|---|
 """
+ABSENT = object()
 # What means nothing here: accepted where programs pass it.
 IGNORED = {"name", "layout", "use_locking", "**kwargs", "*args"}
 
@@ -43,12 +44,12 @@ def load(name: str) -> Any:
 
 
 def find(path: str) -> Any:
-    """Our counterpart of a dotted name, or None."""
+    """Our counterpart of a dotted name, or `ABSENT`; `tf.newaxis` is None."""
     found: Any = gradtape
     for part in path.split(".")[1:]:
-        found = getattr(found, part, None)
-        if found is None:
-            return None
+        found = getattr(found, part, ABSENT)
+        if found is ABSENT:
+            return ABSENT
     return found
 
 
@@ -86,6 +87,8 @@ def same(mine: str | None, theirs: str) -> bool:
         a, b = ast.literal_eval(mine or ""), ast.literal_eval(theirs)
     except (ValueError, SyntaxError):
         return False
+    # A tuple does what a list does, and is never changed by mistake.
+    a, b = (tuple(x) if isinstance(x, list) else x for x in (a, b))
     while isinstance(b, tuple) and b and not isinstance(a, tuple) and all(x == b[0] for x in b):
         b = b[0]
     return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
@@ -129,7 +132,7 @@ def page() -> tuple[str, list[str]]:
         rows, missing = [], {}
         for name, entry in names:
             ours = find(name)
-            if ours is not None:
+            if ours is not ABSENT:
                 lacks, differs = compare(entry, ours)
                 notes = [f"without {', '.join(f'`{lack}`' for lack in lacks)}"] if lacks else []
                 notes += [f"differs: `{difference}`" for difference in differs]

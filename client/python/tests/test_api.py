@@ -34,7 +34,7 @@ def test_a_parameter_of_a_name_that_is_here_has_tensorflows_place_and_default(
     differing: dict[str, Any] = {}
     for name, entry in generator.load("tensorflow.json")["names"].items():
         ours = generator.find(name)
-        if ours is not None:
+        if ours is not generator.ABSENT:
             _, differs = generator.compare(entry, ours)
             if differs:
                 differing[name] = differs

@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING
 
 # The ops hide built-in functions of the same names (`abs`, `range`): nothing below may need those.
 from gradtape import (
+    array_ops as _array_ops,
     autodiff,
     bitwise,
     checkpoints,
     config,
+    control_flow as _control_flow,
     data,
     debugging,
     dtypes,
@@ -37,8 +39,7 @@ from gradtape import (
     random,
     train,
 )
-from gradtape._context import clear_errors, connect, disconnect, synchronize
-from gradtape._context import scope as _scope
+from gradtape._context import clear_errors, connect, disconnect, scope as _scope, synchronize
 from gradtape._counting import histogram_fixed_width, histogram_fixed_width_bins
 from gradtape._execute import get_synchronous_execution, set_synchronous_execution
 from gradtape._norms import clip_by_global_norm, clip_by_norm
@@ -72,8 +73,7 @@ from gradtape.linalg import einsum, matmul, norm, tensordot
 from gradtape.math import *
 from gradtape.module import Module
 from gradtape.nn import *
-from gradtape.tensor import Tensor, constant, convert_to_tensor
-from gradtape.tensor import Value as _Value
+from gradtape.tensor import Tensor, Value as _Value, constant, convert_to_tensor
 from gradtape.tensor_shape import TensorShape, TensorSpec
 from gradtape.variable import Variable
 
@@ -83,7 +83,10 @@ from gradtape.keras import initializers, losses, metrics, optimizers
 
 if TYPE_CHECKING:
     # The names of the ops come from their table.
-    def __getattr__(name): ...
+    from gradtape import _ops
+
+    def __getattr__(name):
+        return getattr(_ops, name)
 
 
 newaxis = None
@@ -103,3 +106,24 @@ def executing_eagerly() -> builtins.bool:
 def is_tensor(x: object) -> builtins.bool:
     """Says whether `x` is a tensor or a variable."""
     return isinstance(x, (_Value, IndexedSlices))
+
+
+# Written out for type checkers, which see a re-exported name only here.
+__all__ = [
+    "Assert", "DType", "GradientTape", "IndexedSlices", "Module", "Tensor", "TensorShape",
+    "TensorSpec", "UnconnectedGradients", "Variable", "__version__", "as_dtype", "assert_equal",
+    "assert_greater", "assert_less", "assert_rank", "autodiff", "bfloat16", "bitwise", "bool",
+    "checkpoints", "clear_errors", "clip_by_global_norm", "clip_by_norm", "connect", "constant",
+    "constant_initializer", "convert_to_tensor", "custom_gradient", "data", "debugging",
+    "disconnect", "double", "dtypes", "einsum", "errors", "executing_eagerly", "experimental",
+    "float16", "float32", "float64", "function", "get_synchronous_execution",
+    "grad_pass_through", "half", "histogram_fixed_width", "histogram_fixed_width_bins", "image",
+    "initializers", "int32", "int64", "is_tensor", "keras", "linalg", "losses", "math",
+    "matmul", "metrics", "nest", "newaxis", "nn", "norm", "ones_initializer", "optimizers",
+    "random", "random_normal_initializer", "random_uniform_initializer", "recompute_grad",
+    "set_synchronous_execution", "synchronize", "tensordot", "train", "zeros_initializer",
+]  # fmt: skip
+__all__ += _array_ops.__all__
+__all__ += _control_flow.__all__
+__all__ += math.__all__
+__all__ += nn.__all__

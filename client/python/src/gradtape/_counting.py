@@ -95,7 +95,7 @@ def bincount(
         )
     if binary_output and weights is not None:
         raise ValueError("Arguments `binary_output` and `weights` are mutually exclusive.")
-    length = minlength
+    length = minlength or 0
     if minlength is None or minlength != maxlength:
         length = max(int(np.max(np.asarray(arr), initial=-1)) + 1, minlength or 0)
         length = length if maxlength is None else min(length, maxlength)

@@ -273,5 +273,6 @@ def _pad(leaves: Any, shape: Any, value: Any) -> Any:
     fill = 0 if value is None else np.asarray(convert_to_tensor(value))
     joined = np.full((len(arrays), *to), fill, arrays[0].dtype)
     for i, a in enumerate(arrays):
-        joined[(i, *(slice(n) for n in a.shape))] = a
+        place: tuple[Any, ...] = (i, *(slice(n) for n in a.shape))
+        joined[place] = a
     return joined

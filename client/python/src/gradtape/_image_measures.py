@@ -77,7 +77,8 @@ def ssim_multiscale(
     k2: float = 0.03,
 ) -> Tensor:
     """Structural similarity at several scales (Wang et al. 2003), each half of the one before."""
-    x, y = convert_image_dtype(img1, dtypes.float32), convert_image_dtype(img2, dtypes.float32)
+    x: Value = convert_image_dtype(img1, dtypes.float32)
+    y: Value = convert_image_dtype(img2, dtypes.float32)
     means = []
     for scale in range(len(power_factors)):
         if scale:

@@ -19,7 +19,8 @@ def moments(
     if not axes:
         x = _ops.identity(x)
         return x, _ops.zeros_like(x)
-    return _ops.moments(x, axis=axes, keepdims=keepdims)  # type: ignore[no-any-return]
+    mean, variance = _ops.moments(x, axis=axes, keepdims=keepdims)
+    return mean, variance
 
 
 def weighted_moments(

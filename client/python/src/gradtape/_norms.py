@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -116,7 +115,7 @@ def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = No
 
 def clip_by_global_norm(
     t_list: Sequence[Any], clip_norm: Any, use_norm: Any = None, name: str | None = None
-) -> tuple[list[Any], Tensor | None]:
+) -> tuple[list[Any], Value | None]:
     """Scales tensors down together, so that `global_norm` of them is at most `clip_norm`.
 
     Args:
@@ -145,7 +144,7 @@ def _values(t: Any) -> Value:
     return t if isinstance(t, Value) else convert_to_tensor(t)
 
 
-def _like(t: Any, values: builtins.object) -> Any:
+def _like(t: Any, values: Any) -> Any:
     return (
         IndexedSlices(values, t.indices, t.dense_shape) if isinstance(t, IndexedSlices) else values
     )

@@ -29,7 +29,7 @@ class UniqueWithCounts(NamedTuple):
 
     y: Tensor
     idx: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]
 
 
 # === Picking ===
@@ -89,6 +89,29 @@ def scatter_nd(
     """Adds slices into zeros of a shape, where tuples of positions say."""
     _check_policy(bad_indices_policy)
     return _ops.scatter_nd(indices, updates, shape=integers(shape))
+
+
+def _scatter(op: Any, doc: str) -> Any:
+    def wrapper(
+        tensor: Any,
+        indices: Any,
+        updates: Any,
+        bad_indices_policy: str = "",
+        name: str | None = None,
+    ) -> Tensor:
+        _check_policy(bad_indices_policy)
+        return op(tensor, indices, updates)  # type: ignore[no-any-return]
+
+    wrapper.__name__ = wrapper.__qualname__ = op.__name__
+    wrapper.__doc__ = doc
+    return wrapper
+
+
+_WHERE = " where tuples of positions say; a position outside is an error."
+tensor_scatter_nd_add = _scatter(_ops.tensor_scatter_nd_add, "Adds slices" + _WHERE)
+tensor_scatter_nd_sub = _scatter(_ops.tensor_scatter_nd_sub, "Subtracts slices" + _WHERE)
+tensor_scatter_nd_max = _scatter(_ops.tensor_scatter_nd_max, "Takes larger elements" + _WHERE)
+tensor_scatter_nd_min = _scatter(_ops.tensor_scatter_nd_min, "Takes smaller elements" + _WHERE)
 
 
 def _check_policy(policy: str) -> None:

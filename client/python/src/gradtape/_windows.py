@@ -414,7 +414,7 @@ def _sliding(
 ) -> dict[str, Any]:
     """The server's attributes for a window over `rank` spatial axes."""
     first = _is_first(data_format)
-    attributes = {
+    attributes: dict[str, Any] = {
         "strides": _per_axis(rank, 1 if strides is None else strides, "strides", first),
         "dilations": _per_axis(rank, 1 if dilations is None else dilations, "dilations", first),
         "data_format": "channels_first" if first else "channels_last",

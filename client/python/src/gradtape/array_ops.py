@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-import math
+import math as _math
 import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,8 +23,8 @@ from gradtape._blocks import (
     shape_n,
     space_to_batch,
     space_to_batch_nd,
+    tuple_ as tuple,
 )
-from gradtape._blocks import tuple_ as tuple
 from gradtape._export import integers
 from gradtape._indexing import strided_slice as _take
 from gradtape._partition import dynamic_partition, dynamic_stitch
@@ -42,6 +42,10 @@ from gradtape._selection import (
     searchsorted,
     sequence_mask,
     sort,
+    tensor_scatter_nd_add,
+    tensor_scatter_nd_max,
+    tensor_scatter_nd_min,
+    tensor_scatter_nd_sub,
     unique,
     unique_with_counts,
     where,
@@ -50,7 +54,8 @@ from gradtape.tensor import Tensor, Value, cast, constant, convert_to_tensor, to
 
 if TYPE_CHECKING:
 
-    def __getattr__(name): ...
+    def __getattr__(name):
+        return getattr(_ops, name)
 
 
 _WIDTHS = (
@@ -375,14 +380,14 @@ def strided_slice(
 # === Asking ===
 
 
-def shape(input: Any, out_type: Any = dtypes.int32, name: str | None = None) -> Tensor:
-    """Returns the extents as a tensor."""
-    return constant(list(_value(input).shape), out_type)
+def shape(input: Any, out_type: Any = None, name: str | None = None) -> Tensor:
+    """Returns the extents as a tensor, of int32 by default."""
+    return constant(list(_value(input).shape), out_type or dtypes.int32)
 
 
-def size(input: Any, out_type: Any = dtypes.int32, name: str | None = None) -> Tensor:
-    """Returns the number of elements as a tensor."""
-    return constant(math.prod(_value(input).shape), out_type)
+def size(input: Any, out_type: Any = None, name: str | None = None) -> Tensor:
+    """Returns the number of elements as a tensor, of int32 by default."""
+    return constant(_math.prod(_value(input).shape), out_type or dtypes.int32)
 
 
 def rank(input: Any, name: str | None = None) -> Tensor:
@@ -420,7 +425,8 @@ __all__ = [
     "meshgrid", "ones", "parallel_stack", "range", "rank", "repeat",
     "required_space_to_batch_paddings", "reverse", "reverse_sequence", "roll", "saturate_cast",
     "scatter_nd", "searchsorted", "sequence_mask", "shape", "shape_n", "size", "sort",
-    "space_to_batch", "space_to_batch_nd", "tuple", "unique", "unique_with_counts", "unravel_index",
-    "unstack", "where", "zeros",
+    "space_to_batch", "space_to_batch_nd", "tensor_scatter_nd_add", "tensor_scatter_nd_max",
+    "tensor_scatter_nd_min", "tensor_scatter_nd_sub", "tuple", "unique", "unique_with_counts",
+    "unravel_index", "unstack", "where", "zeros",
 ]  # fmt: skip
 __all__ += _export.export(globals(), "array")

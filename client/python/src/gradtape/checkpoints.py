@@ -21,8 +21,12 @@ from typing import Any
 import grpc
 
 from gradtape import _context, _wire
-from gradtape._proto import checkpoint_service_pb2 as proto
-from gradtape._proto import checkpoint_service_pb2_grpc, command_pb2, tensor_pb2
+from gradtape._proto import (
+    checkpoint_service_pb2 as proto,
+    checkpoint_service_pb2_grpc,
+    command_pb2,
+    tensor_pb2,
+)
 from gradtape._session import Session, from_status
 from gradtape.module import Module
 from gradtape.random import Generator

@@ -6,8 +6,7 @@ import builtins
 import itertools
 import os
 import types
-from collections.abc import Callable, Iterable
-from collections.abc import Iterator as Elements
+from collections.abc import Callable, Iterable, Iterator as Elements
 from typing import Any
 
 import numpy as np

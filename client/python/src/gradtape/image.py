@@ -6,9 +6,7 @@ import math as _math
 from collections.abc import Callable
 from typing import Any
 
-from gradtape import _export, _image_filters, _ops, array_ops, dtypes
-from gradtape import linalg as _linalg
-from gradtape import math as _m
+from gradtape import _export, _image_filters, _ops, array_ops, dtypes, linalg as _linalg, math as _m
 from gradtape._image_boxes import (
     combined_non_max_suppression,
     draw_bounding_boxes,
@@ -67,11 +65,11 @@ def _float(x: Any) -> Value:
     return x if x.dtype.is_floating else cast(x, dtypes.float32)
 
 
-def _batched(image: Any, change: Callable[[Value], Value]) -> Tensor:
+def _batched(image: Any, change: Callable[[Value], Any]) -> Tensor:
     """Applies a function of a batch to a batch or to one image."""
     image = _value(image)
     if image.ndim == 4:
-        return change(image)
+        return change(image)  # type: ignore[no-any-return]
     if image.ndim != 3:
         raise ValueError(f"'image' must have 3 or 4 axes, got shape {image.shape}")
     return _ops.squeeze(change(_ops.expand_dims(image, axis=0)), axis=(0,))

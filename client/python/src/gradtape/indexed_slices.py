@@ -60,6 +60,9 @@ class IndexedSlices:
         dense = _execute.apply("matmul", (one_hot, flat), {"transpose_a": True}, 0)
         return _execute.apply("reshape", (dense,), {"shape": self.shape}, 0)
 
+    def __neg__(self) -> IndexedSlices:
+        return IndexedSlices(-self._values, self._indices, self._dense_shape)
+
     def __repr__(self) -> str:
         return (
             f"IndexedSlices(indices={self._indices!r}, values={self._values!r}, "

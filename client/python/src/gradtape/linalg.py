@@ -27,7 +27,8 @@ from gradtape.tensor import Tensor, Value, cast, convert_to_tensor
 
 if TYPE_CHECKING:
 
-    def __getattr__(name): ...
+    def __getattr__(name):
+        return getattr(_ops, name)
 
 
 def matmul(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import math as _math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,8 @@ from gradtape.tensor import (
 
 if TYPE_CHECKING:
 
-    def __getattr__(name): ...
+    def __getattr__(name):
+        return getattr(_ops, name)
 
 
 def divide(x: Any, y: Any, name: str | None = None) -> Tensor:
@@ -155,7 +156,7 @@ def reciprocal_no_nan(x: Any, name: str | None = None) -> Tensor:
 
 def erfcinv(x: Any, name: str | None = None) -> Tensor:
     """Inverse of `erfc`."""
-    return _ops.multiply(_ops.ndtri(_ops.multiply(x, 0.5)), -math.sqrt(0.5))
+    return _ops.multiply(_ops.ndtri(_ops.multiply(x, 0.5)), -_math.sqrt(0.5))
 
 
 def lbeta(x: Any, name: str | None = None) -> Tensor:

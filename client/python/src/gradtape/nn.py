@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import math as _math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,7 +69,8 @@ from gradtape.tensor import Tensor, Value, constant, convert, convert_to_tensor
 
 if TYPE_CHECKING:
 
-    def __getattr__(name): ...
+    def __getattr__(name):
+        return getattr(_ops, name)
 
 
 def relu(features: Any, name: str | None = None) -> Tensor:
@@ -259,7 +260,7 @@ def ctc_loss(
 def crelu(features: Any, axis: int = -1, name: str | None = None) -> Tensor:
     """Rectifiers of `features` and of `-features`, joined along an axis."""
     features = _value(features)
-    return _ops.relu(_ops.concat(features, _ops.negative(features), axis=axis))
+    return _ops.relu(_ops.concat([features, _ops.negative(features)], axis=axis))
 
 
 def weighted_cross_entropy_with_logits(
@@ -279,7 +280,7 @@ def log_poisson_loss(
     loss = _ops.exp(log_input) - log_input * targets
     if not compute_full_loss:
         return loss
-    stirling = targets * _ops.log(targets) - targets + 0.5 * _ops.log(2.0 * math.pi * targets)
+    stirling = targets * _ops.log(targets) - targets + 0.5 * _ops.log(2.0 * _math.pi * targets)
     between = _ops.logical_and(targets >= 0.0, targets <= 1.0)
     return loss + _ops.where(between, _ops.zeros_like(targets), stirling)
 

@@ -203,17 +203,18 @@ class Variable(Value):
         """Picks rows by their numbers."""
         return _ops.gather(self, _indices(indices))  # type: ignore[no-any-return]
 
-    def __getitem__(self, key: Any) -> Tensor:
+    def __getitem__(self, key: Any) -> VariableSlice:
+        """Takes a part, to which can be assigned too, unless truth values choose it."""
         result = super().__getitem__(key)
         if isinstance(key, (Value, np.ndarray)) and key.dtype == np.bool_:
-            return result
+            return result  # type: ignore[return-value]
         return self._sliced(result, window(key if isinstance(key, tuple) else (key,)))
 
-    def _sliced(self, result: Tensor, attributes: dict[str, Any]) -> Tensor:
+    def _sliced(self, result: Tensor, attributes: dict[str, Any]) -> VariableSlice:
         """Lets a slice be assigned to."""
         result.__class__ = VariableSlice
         result._place = (self, attributes)
-        return result
+        return result  # type: ignore[return-value]
 
     def _combine(self, op: Any, rows: IndexedSlices) -> Variable:
         indices = _ops.expand_dims(_indices(rows.indices), axis=-1)
@@ -296,33 +297,6 @@ class VariableSlice(Tensor):
             value = _ops.broadcast_to(value, shape=self.shape)
         updated = _ops.tensor_strided_slice_update(variable, value, **attributes)
         return variable.assign(updated)  # type: ignore[no-any-return]
-
-    def assign_add(
-        self,
-        delta: Any,
-        use_locking: builtins.bool = False,
-        name: str | None = None,
-        read_value: builtins.bool = True,
-    ) -> Variable:
-        """Adds to this part of the variable, and returns the variable. Not differentiable."""
-        variable, attributes = self._place
-        return self.assign(_part(variable, attributes) + delta)
-
-    def assign_sub(
-        self,
-        delta: Any,
-        use_locking: builtins.bool = False,
-        name: str | None = None,
-        read_value: builtins.bool = True,
-    ) -> Variable:
-        """Subtracts from this part of the variable, and returns the variable."""
-        variable, attributes = self._place
-        return self.assign(_part(variable, attributes) - delta)
-
-
-def _part(x: Value, attributes: dict[str, Any]) -> Tensor:
-    """Takes the part of now."""
-    return _ops.strided_slice(x, **attributes)  # type: ignore[no-any-return]
 
 
 def _indices(value: Any) -> Value:

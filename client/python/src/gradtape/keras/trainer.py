@@ -16,8 +16,7 @@ import numpy as np
 
 import gradtape as tf
 from gradtape import nest
-from gradtape.keras import callbacks as callbacks_module
-from gradtape.keras import data_adapter, metrics, optimizers
+from gradtape.keras import callbacks as callbacks_module, data_adapter, metrics, optimizers
 from gradtape.keras.compiled import CompiledLoss, CompiledMetrics
 from gradtape.keras.layers.base import Layer
 from gradtape.keras.serialization import deserialize_keras_object, serialize_keras_object

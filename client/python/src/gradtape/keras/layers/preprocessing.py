@@ -145,7 +145,7 @@ class Discretization(Layer):
             raise ValueError("Give `bin_boundaries`, or call `adapt()` first.")
         inputs = tf.cast(inputs, tf.float32)
         bounds = tf.constant(self.bin_boundaries, tf.float32)
-        flat = tf.searchsorted(bounds, tf.reshape(inputs, (-1,)), right=True)
+        flat = tf.searchsorted(bounds, tf.reshape(inputs, (-1,)), side="right")
         numbers = tf.reshape(flat, inputs.shape)
         return encoded(numbers, self.output_mode, len(self.bin_boundaries) + 1, self.output_dtype)
 

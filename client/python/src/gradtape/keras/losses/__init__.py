@@ -7,11 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import gradtape as tf
-from gradtape import nest
-from gradtape.keras import _registry, _wrapping, serialization
-from gradtape.keras._configured import Configured
+from gradtape import nest as nest
+from gradtape.keras import (
+    _registry,
+    _wrapping,
+    serialization as serialization,
+)
+from gradtape.keras._configured import Configured as Configured
 from gradtape.keras.losses.functions import *
-from gradtape.keras.losses.functions import same_rank
+from gradtape.keras.losses.functions import same_rank as same_rank
 
 
 class Loss(Configured):

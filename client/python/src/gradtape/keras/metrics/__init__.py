@@ -8,32 +8,44 @@ from typing import Any
 import numpy as np
 
 import gradtape as tf
-from gradtape.keras import _registry, serialization
-from gradtape.keras import losses as _losses
+from gradtape.keras import (
+    _registry,
+    losses as _losses,
+    serialization as serialization,
+)
 from gradtape.keras.losses.functions import *
 from gradtape.keras.losses.functions import pair as _pair
 from gradtape.keras.metrics import functions as _functions
 from gradtape.keras.metrics.base import (
     FunctionMetric as _FunctionMetric,
+    Mean as Mean,
+    MeanMetricWrapper as MeanMetricWrapper,
+    Metric as Metric,
+    Sum as Sum,
 )
-from gradtape.keras.metrics.base import Mean, MeanMetricWrapper, Metric, Sum
 from gradtape.keras.metrics.confusion import (
-    F1Score,
-    FalseNegatives,
-    FalsePositives,
-    FBetaScore,
-    Precision,
-    PrecisionAtRecall,
-    Recall,
-    RecallAtPrecision,
-    SensitivityAtSpecificity,
-    SpecificityAtSensitivity,
-    TrueNegatives,
-    TruePositives,
+    F1Score as F1Score,
+    FalseNegatives as FalseNegatives,
+    FalsePositives as FalsePositives,
+    FBetaScore as FBetaScore,
+    Precision as Precision,
+    PrecisionAtRecall as PrecisionAtRecall,
+    Recall as Recall,
+    RecallAtPrecision as RecallAtPrecision,
+    SensitivityAtSpecificity as SensitivityAtSpecificity,
+    SpecificityAtSensitivity as SpecificityAtSensitivity,
+    TrueNegatives as TrueNegatives,
+    TruePositives as TruePositives,
 )
-from gradtape.keras.metrics.curves import AUC
+from gradtape.keras.metrics.curves import AUC as AUC
 from gradtape.keras.metrics.functions import *
-from gradtape.keras.metrics.overlap import BinaryIoU, IoU, MeanIoU, OneHotIoU, OneHotMeanIoU
+from gradtape.keras.metrics.overlap import (
+    BinaryIoU as BinaryIoU,
+    IoU as IoU,
+    MeanIoU as MeanIoU,
+    OneHotIoU as OneHotIoU,
+    OneHotMeanIoU as OneHotMeanIoU,
+)
 
 
 class Accuracy(_FunctionMetric, function=_functions.accuracy):

@@ -5,7 +5,10 @@ Numbers of different dtypes meet at one that holds both, as in Keras and unlike 
 
 from typing import TYPE_CHECKING
 
-from gradtape.keras.ops import nn, numpy
+from gradtape.keras.ops import (
+    nn as nn,
+    numpy as numpy,
+)
 from gradtape.keras.ops.arrays import *
 from gradtape.keras.ops.core import *
 from gradtape.keras.ops.creation import *

@@ -6,25 +6,29 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradtape.keras import _registry
-from gradtape.keras.optimizers import schedules
-from gradtape.keras.optimizers.optimizer import Optimizer
+from gradtape.keras.optimizers import schedules as schedules
+from gradtape.keras.optimizers.optimizer import Optimizer as Optimizer
 from gradtape.keras.optimizers.rules import (
-    SGD,
-    Adadelta,
-    Adafactor,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    Ftrl,
-    Lamb,
-    Lion,
-    Muon,
-    Nadam,
-    RMSprop,
-    ScheduleFreeAdamW,
+    SGD as SGD,
+    Adadelta as Adadelta,
+    Adafactor as Adafactor,
+    Adagrad as Adagrad,
+    Adam as Adam,
+    Adamax as Adamax,
+    AdamW as AdamW,
+    Ftrl as Ftrl,
+    Lamb as Lamb,
+    Lion as Lion,
+    Muon as Muon,
+    Nadam as Nadam,
+    RMSprop as RMSprop,
+    ScheduleFreeAdamW as ScheduleFreeAdamW,
 )
-from gradtape.keras.optimizers.wrappers import LossScaleOptimizer, MultiOptimizer, OptimizerMap
+from gradtape.keras.optimizers.wrappers import (
+    LossScaleOptimizer as LossScaleOptimizer,
+    MultiOptimizer as MultiOptimizer,
+    OptimizerMap as OptimizerMap,
+)
 
 _BY_NAME: dict[str, Any] = {
     optimizer.__name__.lower(): optimizer
