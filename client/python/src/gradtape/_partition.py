@@ -79,8 +79,8 @@ def dynamic_stitch(indices: Sequence[Any], data: Sequence[Any], name: str | None
         for each, value in zip(places, values, strict=True)
     ):
         raise ValueError(
-            "each of 'data' must have the shape of its 'indices', and then a shape that is common to "
-            "all"
+            "each of 'data' must have the shape of its 'indices', and then one that is common to "
+            "all of them"
         )
     (tail,) = tails
     flat = np.concatenate([each.ravel() for each in places])
