@@ -4,8 +4,8 @@ mod bodies;
 mod defined;
 mod derivatives;
 mod functions;
-mod snapshots;
 mod looping;
+mod snapshots;
 
 use std::sync::Arc;
 
