@@ -118,9 +118,7 @@ def lstsq(
     return _ops.matmul(matrix, cholesky_solve(chol, rhs), transpose_a=True)
 
 
-def pinv(
-    a: Any, rcond: Any = None, validate_args: bool = False, name: str | None = None
-) -> Tensor:
+def pinv(a: Any, rcond: Any = None, validate_args: bool = False, name: str | None = None) -> Tensor:
     """Pseudoinverses, by singular values.
 
     Args:
@@ -163,9 +161,7 @@ def matrix_rank(
 
 # Coefficients of the approximation of exp by a quotient of polynomials, and the norm up to which it
 # is good to double precision (Higham 2005).
-_PADE = [
-    math.comb(13, k) * math.factorial(26 - k) / math.factorial(26) for k in range(14)
-]
+_PADE = [math.comb(13, k) * math.factorial(26 - k) / math.factorial(26) for k in range(14)]
 _PADE_NORM = 5.371920351148152
 # So many squarings serve norms up to five million.
 _SQUARINGS = 20

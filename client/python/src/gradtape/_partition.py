@@ -1,6 +1,7 @@
 """Taking tensors apart by numbers, and joining them again.
 
-The results' shapes depend on those numbers, so they are read here, once; everything else is the server's.
+The results' shapes depend on those numbers, so they are read here, once; everything else is the
+server's.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def dynamic_partition(
 
     Args:
         data: The slices.
-        partitions: For each slice the number of the part that it belongs to; its shape is that of the
-            first axes of `data`.
+        partitions: For each slice the number of the part that it belongs to; its shape is that of
+            the first axes of `data`.
         num_partitions: How many parts there are.
         name: Ignored.
 
@@ -47,10 +48,10 @@ def dynamic_partition(
     lead = tuple(data.shape[: numbers.ndim])
     if lead != numbers.shape:
         raise ValueError(
-            f"'partitions' must have the shape of the first axes of 'data', got {numbers.shape} and "
-            f"{data.shape}"
+            f"'partitions' must have the shape of the first axes of 'data', got {numbers.shape} "
+            f"and {data.shape}"
         )
-    if numbers.size and not (0 <= numbers.min() and numbers.max() < num_partitions):
+    if numbers.size and not (numbers.min() >= 0 and numbers.max() < num_partitions):
         raise ValueError(f"'partitions' must be in [0, {num_partitions}), got {numbers.tolist()}")
     rows = _ops.reshape(data, shape=(numbers.size, *data.shape[numbers.ndim :]))
     return [
@@ -59,9 +60,7 @@ def dynamic_partition(
     ]
 
 
-def dynamic_stitch(
-    indices: Sequence[Any], data: Sequence[Any], name: str | None = None
-) -> Tensor:
+def dynamic_stitch(indices: Sequence[Any], data: Sequence[Any], name: str | None = None) -> Tensor:
     """Puts slices to places of a tensor; of several for one place the last one counts.
 
     Args:
@@ -80,7 +79,7 @@ def dynamic_stitch(
         for each, value in zip(places, values, strict=True)
     ):
         raise ValueError(
-            "each of 'data' must have the shape of its 'indices', and then one that is common to all"
+            "each of 'data' must have the shape of its 'indices', and then one common to all"
         )
     (tail,) = tails
     flat = np.concatenate([each.ravel() for each in places])

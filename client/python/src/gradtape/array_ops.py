@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradtape import _export, _ops, dtypes
-from gradtape._partition import dynamic_partition, dynamic_stitch
 from gradtape._export import integers
 from gradtape._indexing import strided_slice as _take
+from gradtape._partition import dynamic_partition, dynamic_stitch
 from gradtape.tensor import Tensor, Value, cast, constant, convert, convert_to_tensor, to_numpy
 
 if TYPE_CHECKING:
