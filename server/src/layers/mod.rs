@@ -1,9 +1,11 @@
-//! What concerns every call: who asks, under which request id, how it is logged, and codes that tonic gets wrong.
+//! What concerns every call: who asks, under which request id, how it is logged and counted, and codes that tonic gets
+//! wrong.
 //!
 //! Layers never look into messages.
 
 pub mod codes;
 pub mod deadline;
+pub mod metrics;
 pub mod principal;
 pub mod request_id;
 

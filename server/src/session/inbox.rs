@@ -24,7 +24,7 @@ use super::{
     uploads::Uploads,
     worker::ReadyQueue,
 };
-use crate::{clock::Clock, config::Limits};
+use crate::{clock::Clock, config::Limits, metrics::Metrics};
 
 /// A session.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub struct Session {
     id: SessionId,
     clock: Arc<dyn Clock>,
     ready: Arc<ReadyQueue>,
+    metrics: Arc<Metrics>,
     limits: Limits,
     ledger: Arc<Ledger>,
     uploads: Arc<Uploads>,
@@ -151,6 +152,7 @@ impl Session {
         limits: &Limits,
         clock: Arc<dyn Clock>,
         ready: Arc<ReadyQueue>,
+        metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let uploads = Uploads::new(limits.max_uploads);
         let core = SessionCore::new(Engine::new(Arc::clone(&ledger)), Arc::clone(&uploads), limits);
@@ -159,6 +161,7 @@ impl Session {
             id,
             clock,
             ready,
+            metrics,
             limits: limits.clone(),
             ledger,
             uploads,
@@ -398,6 +401,11 @@ impl Session {
     pub(super) fn publish(&self, next_sequence: u64, handles: usize) {
         self.handles.store(handles as u64, Ordering::Relaxed);
         self.next_sequence.store(next_sequence, Ordering::Release);
+    }
+
+    /// Where its work is counted.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The limits that hold for it.

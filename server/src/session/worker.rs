@@ -23,7 +23,7 @@ use super::{
     inbox::{BatchMeta, Current, Job, Next, Origin, Read, Session, Work},
     outbox::Delivery,
 };
-use crate::{clock::Clock, ids};
+use crate::{clock::Clock, ids, metrics::Metrics};
 
 /// The sessions that have something to do, in the order in which they get a thread.
 #[derive(Debug, Default)]
@@ -90,12 +90,18 @@ impl Pool {
         slice: Duration,
         ready: Arc<ReadyQueue>,
         clock: &Arc<dyn Clock>,
+        metrics: &Arc<Metrics>,
     ) -> std::io::Result<Self> {
         for i in 0..threads {
             let (ready, clock) = (Arc::clone(&ready), Arc::clone(clock));
+            let metrics = Arc::clone(metrics);
             thread::Builder::new().name(format!("compute-{i}")).spawn(move || {
                 while let Some(session) = ready.pop() {
-                    if run_slice(&session, clock.as_ref(), slice) == After::Requeue {
+                    let started = clock.now();
+                    let after = run_slice(&session, clock.as_ref(), slice);
+                    let busy = clock.now().saturating_sub(started);
+                    metrics.compute_seconds.inc_by(busy.as_secs_f64());
+                    if after == After::Requeue {
                         ready.push(session);
                     }
                 }
@@ -131,6 +137,7 @@ pub fn run_slice(session: &Arc<Session>, clock: &dyn Clock, slice: Duration) -> 
             let incident = ids::incident();
             let what = panic_message(panic.as_ref());
             tracing::error!(session = %session.id(), incident, what, "end session after panic");
+            session.metrics().panics.inc();
             let broken = ProtocolError::SessionBroken { incident };
             session.end(broken.clone());
             take_down(session, &mut work, &broken);
@@ -239,10 +246,13 @@ fn finish(
 ) {
     let Current { run, meta, started } = current;
     let reply_bytes = run.reply_bytes();
+    let queue = started.saturating_sub(meta.arrived);
+    let execution = clock.now().saturating_sub(started);
+    session.metrics().batch(meta.cost.commands, queue, execution);
     let reply = result.map(|()| v1::BatchReply {
         timing: Some(v1::Timing {
-            queue_ns: nanoseconds(started.saturating_sub(meta.arrived)),
-            execution_ns: nanoseconds(clock.now().saturating_sub(started)),
+            queue_ns: nanoseconds(queue),
+            execution_ns: nanoseconds(execution),
             request_bytes: meta.cost.bytes as u64,
             backlog_commands: session.backlog() as u64,
             memory_bytes: core.engine().ledger().used(),
