@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from gradtape import _wire, errors
+from gradtape._channel import Target
 from gradtape._proto import (
     command_pb2,
     session_service_pb2,
@@ -75,17 +76,6 @@ _SOME, _FLUSH, _STOP = range(3)
 _FIRST_HANDLE = 1 << 28
 _HANDLES_AT_ONCE = 1_024
 
-_CHANNEL_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    # The session attaches again by itself, with its own pauses.
-    ("grpc.enable_retries", 0),
-    ("grpc.initial_reconnect_backoff_ms", 10),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-]
-
 
 class Call(bytes):
     """An entry whose command has a reply that somebody wants."""
@@ -126,8 +116,9 @@ class _Batch:
 class Session:
     """The server-side owner of everything that a program made."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    def __init__(self, target: Target | str) -> None:
+        self._target = Target(target) if isinstance(target, str) else target
+        self.address = self._target.address
         self.handle_width = 0
         self.dead: list[bytes] = []
         self.variables: weakref.WeakValueDictionary[bytes, Variable] = weakref.WeakValueDictionary()
@@ -338,7 +329,7 @@ class Session:
     # === Attaching ===
 
     def _connect(self) -> None:
-        self._channel = grpc.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
+        self._channel = self._target.channel()
         stub = session_service_pb2_grpc.SessionServiceStub(self._channel)
         try:
             response = stub.CreateSession(
