@@ -30,7 +30,9 @@ impl From<ProtocolError> for Status {
         if let ProtocolError::Malformed { field, why } = &error {
             details.add_bad_request_violation(*field, why.clone());
         }
-        details.set_retry_info(retry_delay(&error));
+        if let Some(delay) = retry_delay(&error) {
+            details.set_retry_info(Some(delay));
+        }
         if let ProtocolError::QuotaExceeded { .. } = &error {
             details.add_quota_failure_violation("principal", error.to_string());
         }

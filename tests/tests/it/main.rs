@@ -2,12 +2,16 @@
 
 #![allow(clippy::float_cmp, reason = "equal means equal: the promises are about bits")]
 
+mod access;
+mod admin;
 mod bad_input;
 mod conformance;
 mod derivatives;
+mod encryption;
 mod golden;
 mod golden_ops;
 mod golden_optimizers;
+mod oversight;
 mod promises;
 mod resume;
 mod services;
