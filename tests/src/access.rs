@@ -168,17 +168,17 @@ impl Authority {
 
     /// A certificate of a server on this machine.
     pub fn server(&self) -> Identity {
-        self.sign(CertificateParams::new(names(&["localhost", "127.0.0.1"])).expect("names"))
+        self.sign(&CertificateParams::new(names(&["localhost", "127.0.0.1"])).expect("names"))
     }
 
     /// A certificate of a client: alternative names, which may be none, and a common name.
     pub fn client(&self, alternatives: &[&str], common: &str) -> Identity {
         let mut params = CertificateParams::new(names(alternatives)).expect("names");
         params.distinguished_name.push(DnType::CommonName, common);
-        self.sign(params)
+        self.sign(&params)
     }
 
-    fn sign(&self, params: CertificateParams) -> Identity {
+    fn sign(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
         Identity { certificate: certificate.pem(), key: key.serialize_pem() }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use gradtape_engine::session::Session as Engine;
+use gradtape_engine::{error::Code, session::Session as Engine};
 use gradtape_proto::v1;
 use prost::Message;
 use xxhash_rust::xxh3::xxh3_64;
@@ -47,6 +47,8 @@ pub struct Run {
     sequence: u64,
     replies: Vec<v1::Reply>,
     reply_bytes: usize,
+    /// Reasons of the limits that its commands ran into.
+    refusals: Vec<&'static str>,
 }
 
 impl SessionCore {
@@ -109,6 +111,7 @@ impl SessionCore {
             sequence: first_sequence,
             replies: Vec::new(),
             reply_bytes: 0,
+            refusals: Vec::new(),
         })
     }
 
@@ -160,6 +163,12 @@ impl SessionCore {
             Ok(decoded) => self.engine.apply(sequence, decoded),
             Err(rejected) => self.engine.reject(sequence, rejected),
         };
+        if let Err(failure) = &outcome.result {
+            let (code, reason, _) = failure.error.classify();
+            if code == Code::ResourceExhausted {
+                run.refusals.push(reason);
+            }
+        }
         let room = self.max_batch_reply_bytes.saturating_sub(run.reply_bytes);
         let max_tensor_bytes = room.min(self.max_inline_bytes);
         let reply = encode::reply(sequence, outcome, decode::tag(&command), max_tensor_bytes);
@@ -187,6 +196,11 @@ impl Run {
     /// The answer to the batch, without its timing.
     pub fn finish(self) -> v1::BatchReply {
         v1::BatchReply { applied_sequence: self.sequence - 1, replies: self.replies, timing: None }
+    }
+
+    /// Reasons of the limits that its commands ran into.
+    pub fn refusals(&self) -> &[&'static str] {
+        &self.refusals
     }
 
     /// About how many bytes the answer will have.

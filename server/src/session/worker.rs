@@ -249,6 +249,7 @@ fn finish(
     let queue = started.saturating_sub(meta.arrived);
     let execution = clock.now().saturating_sub(started);
     session.metrics().batch(meta.cost.commands, queue, execution);
+    run.refusals().iter().for_each(|reason| session.metrics().refuse(reason));
     let reply = result.map(|()| v1::BatchReply {
         timing: Some(v1::Timing {
             queue_ns: nanoseconds(queue),

@@ -1,6 +1,9 @@
 //! What operators see and set: limits of principals, the audit log, metrics.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use gradtape_client::proto::{
     DeleteSessionRequest, EndSessionRequest, admin_service_client::AdminServiceClient,
@@ -10,6 +13,7 @@ use gradtape_server::principal::Role;
 use gradtape_tests::{
     Server,
     access::{Folder, holder},
+    folder,
     raw::{Raw, channel, command, connection, constant, reason},
 };
 use tokio::{
@@ -212,6 +216,54 @@ async fn metrics_count_what_happened_and_name_nobody() {
     }
     for secret in [&raw.credentials.session_id[..], "ada", &token] {
         assert!(!text.contains(secret), "{secret} in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_beyond_the_memory_limit_is_counted() {
+    let server = Server::start_with(|config| {
+        config.sessions.session_memory_bytes = 1 << 20;
+        config.access.metrics_address = Some(([127, 0, 0, 1], 0).into());
+    })
+    .await;
+    let session = server.session().await;
+    // A million products of two thousand numbers.
+    let numbers = session.constant(vec![1.0f32; 1000]);
+    let expand = |axis: i64| session.op("expand_dims", [&numbers], [("axis", axis.into())]);
+    let products = &expand(0) * &expand(1);
+    let error = products.value::<f32>().await.expect_err("too much");
+    let cause = error.failure().and_then(|failure| failure.cause.as_ref()).expect("a cause");
+    assert_eq!(cause.reason, "MEMORY_LIMIT");
+    let (text, numbers) = scrape(&server).await;
+    let name = "gradtape_refusals_total{reason=\"MEMORY_LIMIT\"}";
+    assert_eq!(numbers.get(name), Some(&1.0), "{text}");
+}
+
+/// Names of metrics in a text.
+fn metrics_in(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    words.filter(|word| word.starts_with("gradtape_")).collect()
+}
+
+#[tokio::test]
+async fn the_dashboard_and_the_manual_ask_only_for_metrics_that_there_are() {
+    let server = Server::start_with(|config| {
+        config.sessions.max_sessions = 1;
+        config.access.metrics_address = Some(([127, 0, 0, 1], 0).into());
+    })
+    .await;
+    // Metrics with labels are there once something was counted.
+    let raw = Raw::connect(&server).await;
+    raw.execute(1, vec![constant(1, &[1.0])]).await.expect("a command");
+    Raw::over(connection(channel(&server).await, None)).await.expect_err("a second session");
+    let (text, _) = scrape(&server).await;
+    let served = metrics_in(&text);
+    for path in ["../deploy/grafana/dashboards/gradtape.json", "../docs/operations.md"] {
+        let page = std::fs::read_to_string(folder(path)).expect("a file of the repository");
+        let asked = metrics_in(&page);
+        assert!(asked.len() >= 8, "{path} asks for {asked:?}");
+        let missing: Vec<_> = asked.difference(&served).collect();
+        assert!(missing.is_empty(), "{path} asks for {missing:?}");
     }
 }
 
