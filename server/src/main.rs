@@ -117,6 +117,9 @@ struct Serve {
     /// What to log: a level, or a list as in `info,gradtape_server=debug`.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     log: String,
+    /// Where to send traces by OTLP over gRPC, as in `http://localhost:4317`. The client's `traceparent` is carried through.
+    #[arg(long, env = "GRADTAPE_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
 }
 
 impl Serve {
@@ -156,7 +159,9 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(options: &Serve) -> anyhow::Result<()> {
-    telemetry::init(options.log_format, &options.log).context("start the log")?;
+    let collector = options.otlp_endpoint.as_deref();
+    let traces =
+        telemetry::init(options.log_format, &options.log, collector).context("start the log")?;
     let server = Server::bind(options.config()?).await?;
     // Before anybody can know that we are here, and send a signal.
     let stop = shutdown(options.exit_with_parent)?;
@@ -166,7 +171,10 @@ async fn serve(options: &Serve) -> anyhow::Result<()> {
         writeln!(stdout, "metrics on http://{address}/metrics")?;
     }
     stdout.flush()?;
-    Ok(server.run(stop).await?)
+    let served = server.run(stop).await;
+    // It blocks, and what it waits for runs on these threads.
+    tokio::task::spawn_blocking(|| traces.finish()).await?;
+    Ok(served?)
 }
 
 /// Completes when the server should stop.

@@ -16,6 +16,9 @@ use tower_http::{
     trace::{DefaultOnFailure, DefaultOnRequest, DefaultOnResponse, MakeSpan, TraceLayer},
 };
 use tracing::{Level, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::telemetry;
 
 /// Opens a span for each call, with its method and request id, and logs its end.
 pub fn trace() -> TraceLayer<
@@ -44,6 +47,17 @@ pub struct CallSpan;
 impl<B> MakeSpan<B> for CallSpan {
     fn make_span(&mut self, request: &Request<B>) -> Span {
         let id = request_id::of(request).unwrap_or_default();
-        tracing::info_span!("call", method = request.uri().path(), request_id = id)
+        let method = request.uri().path();
+        let span = tracing::info_span!(
+            "call",
+            otel.name = method,
+            otel.kind = "server",
+            rpc.system = "grpc",
+            method,
+            request_id = id
+        );
+        // Without a collector there is nothing to belong to.
+        let _ = span.set_parent(telemetry::parent(request.headers()));
+        span
     }
 }

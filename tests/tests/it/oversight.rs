@@ -242,7 +242,8 @@ async fn a_command_beyond_the_memory_limit_is_counted() {
 /// Names of metrics in a text.
 fn metrics_in(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-    words.filter(|word| word.starts_with("gradtape_")).collect()
+    // The manual also names a crate, for the log.
+    words.filter(|word| word.starts_with("gradtape_") && *word != "gradtape_server").collect()
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ def target(
     wants = scheme in ("grpcs", "https") or ca is not None or identity is not None
     if tls is None:
         tls = wants and scheme not in ("grpc", "http")
-    if wants and not tls or (tls and scheme in ("grpc", "http")):
+    if (wants and not tls) or (tls and scheme in ("grpc", "http")):
         raise errors.InvalidArgumentError(
             f"{address!r} asks for encryption and for none: use https:// or leave the scheme out"
         )
