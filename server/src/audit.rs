@@ -132,7 +132,7 @@ impl<'a> Event<'a> {
         self
     }
 
-    /// More about it, in fixed words.
+    /// More about it: the reason of an error, or the name of an incident.
     pub fn detail(mut self, detail: &'a str) -> Self {
         self.detail = Some(detail);
         self

@@ -112,6 +112,27 @@ fn a_health_check_goes_over_tls_and_trusts_whom_it_is_told_to() {
 }
 
 #[test]
+fn an_open_address_is_warned_of() {
+    let mut server = gradtape()
+        .args(["serve", "--listen", "0.0.0.0:0", "--insecure-bind", "--exit-with-parent"])
+        .args(["--log-format", "json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(server.stderr.take().unwrap()).lines();
+    let warned = log.map(Result::unwrap).any(|line| {
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let message = line["message"].as_str().unwrap_or_default();
+        line["level"] == "WARN" && message.contains("can be reached by others")
+    });
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(warned);
+}
+
+#[test]
 fn an_address_of_the_network_is_refused_with_the_way_out() {
     let output = gradtape().args(["serve", "--listen", "0.0.0.0:0"]).output().unwrap();
     let message = text(&output.stderr);

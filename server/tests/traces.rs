@@ -37,12 +37,8 @@ impl TraceService for Collector {
 }
 
 /// The example of the W3C's recommendation "Trace Context", section 3.2.2.
-const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-const PARENT_ID: &str = "00f067aa0ba902b7";
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
+const TRACE_ID: u128 = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
+const PARENT_ID: u64 = 0x00f0_67aa_0ba9_02b7;
 
 #[tokio::test]
 async fn a_call_belongs_to_its_clients_trace() {
@@ -67,7 +63,7 @@ async fn a_call_belongs_to_its_clients_trace() {
 
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await;
     let mut request = Request::new(HealthCheckRequest::default());
-    let traceparent = format!("00-{TRACE_ID}-{PARENT_ID}-01").parse().unwrap();
+    let traceparent = format!("00-{TRACE_ID:032x}-{PARENT_ID:016x}-01").parse().unwrap();
     request.metadata_mut().insert("traceparent", traceparent);
     HealthClient::new(channel.unwrap()).check(request).await.unwrap();
     // The end of its input stops the server, which sends what is left.
@@ -75,9 +71,7 @@ async fn a_call_belongs_to_its_clients_trace() {
 
     let span = spans.recv().await.unwrap();
     assert_eq!(span.name, "/grpc.health.v1.Health/Check");
-    assert_eq!(
-        (hex(&span.trace_id), hex(&span.parent_span_id)),
-        (TRACE_ID.into(), PARENT_ID.into())
-    );
+    assert_eq!(u128::from_be_bytes(span.trace_id.try_into().unwrap()), TRACE_ID);
+    assert_eq!(u64::from_be_bytes(span.parent_span_id.try_into().unwrap()), PARENT_ID);
     tokio::task::spawn_blocking(move || server.wait()).await.unwrap().unwrap();
 }

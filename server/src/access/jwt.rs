@@ -188,3 +188,80 @@ fn principal(claims: Claims) -> Option<Principal> {
     let end = UNIX_EPOCH.checked_add(Duration::from_secs(exp))?.checked_add(LEEWAY)?;
     Some(Principal::new(format!("jwt:{sub}"), role, class, Some(end)))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The RSA key of RFC 7517, appendix A.1.
+    fn rsa() -> Value {
+        json!({
+            "kty": "RSA",
+            "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjB\
+                  ZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8\
+                  KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_\
+                  xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
+            "e": "AQAB",
+        })
+    }
+
+    /// The P-256 key there, without its use.
+    fn p256() -> Value {
+        json!({
+            "kty": "EC",
+            "crv": "P-256",
+            "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+            "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
+        })
+    }
+
+    fn with(mut key: Value, name: &str, value: &str) -> Value {
+        key[name] = json!(value);
+        key
+    }
+
+    fn allowed(key: &Value) -> Option<Vec<Algorithm>> {
+        let document = json!({ "keys": [key] }).to_string();
+        Some(Keys::parse(document.as_bytes()).ok()?.0.remove(0).allowed)
+    }
+
+    #[test]
+    fn a_key_is_used_with_its_own_algorithms_only() {
+        let shared = json!({ "kty": "oct", "k": "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ" });
+        let table = [
+            (rsa(), Some(RSA.to_vec())),
+            (with(rsa(), "alg", "RS256"), Some(vec![Algorithm::RS256])),
+            (with(rsa(), "use", "sig"), Some(RSA.to_vec())),
+            (with(rsa(), "use", "enc"), None),
+            (with(rsa(), "alg", "RSA-OAEP"), None),
+            (with(rsa(), "alg", "HS256"), None),
+            (with(rsa(), "alg", "ES256"), None),
+            (with(rsa(), "alg", "none"), None),
+            (p256(), Some(vec![Algorithm::ES256])),
+            (with(p256(), "alg", "ES384"), None),
+            (with(p256(), "crv", "P-521"), None),
+            (shared.clone(), None),
+            (with(shared, "alg", "HS256"), None),
+        ];
+        for (key, expected) in table {
+            assert_eq!(allowed(&key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_token_without_a_key_id_means_the_only_key() {
+        let named = |key, id| with(key, "kid", id);
+        let parse = |keys: Value| Keys::parse(json!({ "keys": keys }).to_string().as_bytes());
+        let one = parse(json!([named(rsa(), "a")])).unwrap();
+        let two = parse(json!([named(rsa(), "a"), named(p256(), "b")])).unwrap();
+        let found = |keys: &Keys, id| keys.find(id).map(|key| key.id.clone().unwrap());
+        assert_eq!(found(&one, None).as_deref(), Some("a"));
+        assert_eq!(found(&two, None), None);
+        assert_eq!(found(&two, Some("b")).as_deref(), Some("b"));
+        assert_eq!(found(&two, Some("c")), None);
+        assert!(matches!(parse(json!([])), Err(Error::Empty)));
+        assert!(matches!(Keys::parse(b"<html>"), Err(Error::Malformed(_))));
+    }
+}

@@ -24,7 +24,7 @@ use super::{
     uploads::Uploads,
     worker::ReadyQueue,
 };
-use crate::{clock::Clock, config::Limits, metrics::Metrics};
+use crate::{clock::Clock, config::Limits, oversight::Oversight};
 
 /// A session.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Session {
     id: SessionId,
     clock: Arc<dyn Clock>,
     ready: Arc<ReadyQueue>,
-    metrics: Arc<Metrics>,
+    oversight: Arc<Oversight>,
     limits: Limits,
     ledger: Arc<Ledger>,
     uploads: Arc<Uploads>,
@@ -152,7 +152,7 @@ impl Session {
         limits: &Limits,
         clock: Arc<dyn Clock>,
         ready: Arc<ReadyQueue>,
-        metrics: Arc<Metrics>,
+        oversight: Arc<Oversight>,
     ) -> Arc<Self> {
         let uploads = Uploads::new(limits.max_uploads);
         let core = SessionCore::new(Engine::new(Arc::clone(&ledger)), Arc::clone(&uploads), limits);
@@ -161,7 +161,7 @@ impl Session {
             id,
             clock,
             ready,
-            metrics,
+            oversight,
             limits: limits.clone(),
             ledger,
             uploads,
@@ -403,9 +403,9 @@ impl Session {
         self.next_sequence.store(next_sequence, Ordering::Release);
     }
 
-    /// Where its work is counted.
-    pub(super) fn metrics(&self) -> &Metrics {
-        &self.metrics
+    /// Where its work is counted and its end is noted.
+    pub(super) fn oversight(&self) -> &Oversight {
+        &self.oversight
     }
 
     /// The limits that hold for it.

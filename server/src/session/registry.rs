@@ -110,8 +110,8 @@ impl Registry {
             return Err(refused(ProtocolError::TooManySessions { limit }));
         }
         let (clock, ready) = (Arc::clone(&self.clock), Arc::clone(&self.ready));
-        let metrics = Arc::clone(&self.oversight.metrics);
-        let session = Session::new(id, ledger, &self.limits, clock, ready, metrics);
+        let oversight = Arc::clone(&self.oversight);
+        let session = Session::new(id, ledger, &self.limits, clock, ready, oversight);
         let entry = Entry {
             token: token.clone(),
             owner: owner.clone(),

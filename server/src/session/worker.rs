@@ -23,7 +23,13 @@ use super::{
     inbox::{BatchMeta, Current, Job, Next, Origin, Read, Session, Work},
     outbox::Delivery,
 };
-use crate::{clock::Clock, ids, metrics::Metrics};
+use crate::{
+    audit::{Event, Outcome},
+    clock::Clock,
+    ids,
+    metrics::Metrics,
+    oversight::Oversight,
+};
 
 /// The sessions that have something to do, in the order in which they get a thread.
 #[derive(Debug, Default)]
@@ -137,7 +143,10 @@ pub fn run_slice(session: &Arc<Session>, clock: &dyn Clock, slice: Duration) -> 
             let incident = ids::incident();
             let what = panic_message(panic.as_ref());
             tracing::error!(session = %session.id(), incident, what, "end session after panic");
-            session.metrics().panics.inc();
+            let Oversight { metrics, audit, .. } = session.oversight();
+            metrics.panics.inc();
+            let event = Event::new("panic", Outcome::Failed).session(session.id());
+            audit.record(&event.detail(&incident));
             let broken = ProtocolError::SessionBroken { incident };
             session.end(broken.clone());
             take_down(session, &mut work, &broken);
@@ -248,8 +257,9 @@ fn finish(
     let reply_bytes = run.reply_bytes();
     let queue = started.saturating_sub(meta.arrived);
     let execution = clock.now().saturating_sub(started);
-    session.metrics().batch(meta.cost.commands, queue, execution);
-    run.refusals().iter().for_each(|reason| session.metrics().refuse(reason));
+    let metrics = &session.oversight().metrics;
+    metrics.batch(meta.cost.commands, queue, execution);
+    run.refusals().iter().for_each(|reason| metrics.refuse(reason));
     let reply = result.map(|()| v1::BatchReply {
         timing: Some(v1::Timing {
             queue_ns: nanoseconds(queue),
