@@ -48,14 +48,9 @@ impl<B> MakeSpan<B> for CallSpan {
     fn make_span(&mut self, request: &Request<B>) -> Span {
         let id = request_id::of(request).unwrap_or_default();
         let method = request.uri().path();
-        let span = tracing::info_span!(
-            "call",
-            otel.name = method,
-            otel.kind = "server",
-            rpc.system = "grpc",
-            method,
-            request_id = id
-        );
+        // The field's name makes it the name of the span where traces are sent.
+        let span = tracing::info_span!("call", otel.name = method, request_id = id);
+        span.set_attribute("rpc.system", "grpc");
         // Without a collector there is nothing to belong to.
         let _ = span.set_parent(telemetry::parent(request.headers()));
         span
