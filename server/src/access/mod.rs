@@ -2,7 +2,10 @@
 //!
 //! Whatever is wrong with a credential, the answer is the same; the log says no more, and never the credential.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tonic::codegen::http::{HeaderMap, header::AUTHORIZATION};
 
@@ -38,6 +41,8 @@ pub struct Access {
     config: Config,
     tokens: Option<Tokens>,
     verifier: Option<Arc<Verifier>>,
+    /// Until somebody runs it.
+    fetcher: Mutex<Option<Fetcher>>,
     tls: Option<Arc<Acceptor>>,
     failures: Failures,
     audit: Audit,
@@ -68,11 +73,16 @@ impl Access {
         if let (Some(verifier), Some(path)) = (&verifier, key_file(config)) {
             verifier.set_keys(jwks::read(path)?);
         }
+        let fetcher = match config.jwt.as_ref().map(|jwt| &jwt.keys) {
+            Some(Source::Url(uri)) => Some(Fetcher::new(uri.clone())?),
+            Some(Source::File(_)) | None => None,
+        };
         let others = tokens.is_some() || verifier.is_some();
         let tls = config.tls.as_ref().map(|files| Acceptor::open(files, others)).transpose()?;
         Ok(Arc::new(Self {
             tokens,
             verifier,
+            fetcher: Mutex::new(fetcher),
             tls: tls.map(Arc::new),
             failures: Failures::new(config.max_failures_per_minute),
             audit,
@@ -124,19 +134,10 @@ impl Access {
 
     /// Follows changes of files and keys for as long as somebody runs it.
     pub async fn follow(self: Arc<Self>) {
-        let url = match (&self.config.jwt, &self.verifier) {
-            (Some(jwt), Some(verifier)) => match &jwt.keys {
-                Source::Url(uri) => Some((uri.clone(), Arc::clone(verifier))),
-                Source::File(_) => None,
-            },
-            _ => None,
-        };
+        let fetcher = self.fetcher.lock().unwrap_or_else(PoisonError::into_inner).take();
         let fetching = async {
-            if let Some((uri, verifier)) = url {
-                match Fetcher::new(uri) {
-                    Ok(fetcher) => fetcher.run(verifier).await,
-                    Err(error) => tracing::error!(%error, "fetch no keys"),
-                }
+            if let (Some(fetcher), Some(verifier)) = (fetcher, &self.verifier) {
+                fetcher.run(Arc::clone(verifier)).await;
             }
         };
         tokio::join!(fetching, self.reload_forever());
