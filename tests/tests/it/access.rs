@@ -9,7 +9,7 @@ use gradtape_server::{access::tokens::Holder, config::access::Access, principal:
 use gradtape_tests::{
     Server,
     access::{Folder, Provider, claims, holder, jwt, now},
-    raw::{Raw, channel, connection, constant, fetch, reason},
+    raw::{Raw, Stream, channel, connection, constant, fetch, reason},
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -23,6 +23,12 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 fn unauthenticated(status: &Status) {
     let got = (status.code(), &reason(status)[..]);
     assert_eq!(got, (Code::Unauthenticated, "UNAUTHENTICATED"), "{status:?}");
+}
+
+/// How a stream ends that must not go on.
+async fn end(mut stream: Stream) -> Status {
+    let end = tokio::time::timeout(Duration::from_secs(30), stream.failure()).await;
+    end.expect("the stream goes on")
 }
 
 // === tokens ===
@@ -86,7 +92,7 @@ async fn a_revoked_token_ends_its_open_stream_and_no_other() {
     silent.execute(1, vec![constant(1, &[1.0])]).await.expect("a batch before the end");
     folder.revoke("ada");
     // It says nothing and is ended all the same.
-    unauthenticated(&silent.failure().await);
+    unauthenticated(&end(silent).await);
     unauthenticated(&ada.position().await.unwrap_err());
     other.execute(1, vec![constant(1, &[1.0])]).await.expect("a batch of somebody else");
 }
@@ -98,8 +104,8 @@ async fn a_token_that_expires_ends_its_open_stream() {
     let token = folder.token_of(Holder { lifetime, ..holder("ada", Role::User, None) });
     let server = Server::start_with(|config| folder.protect(config)).await;
     let raw = Raw::connect_as(&server, &token).await.expect("a session in time");
-    let mut stream = raw.stream().await.expect("a stream in time");
-    unauthenticated(&stream.failure().await);
+    let stream = raw.stream().await.expect("a stream in time");
+    unauthenticated(&end(stream).await);
 }
 
 #[tokio::test]
@@ -306,8 +312,8 @@ async fn a_jwt_that_expires_ends_its_open_stream() {
     // The leeway of 60 s is over in three seconds.
     let token = provider.sign(&changed("ada", |claims| claims["exp"] = json!(now() - 57)));
     let raw = Raw::connect_as(&server, &token).await.expect("a session in time");
-    let mut stream = raw.stream().await.expect("a stream in time");
-    unauthenticated(&stream.failure().await);
+    let stream = raw.stream().await.expect("a stream in time");
+    unauthenticated(&end(stream).await);
 }
 
 #[tokio::test]
