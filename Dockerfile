@@ -18,6 +18,8 @@ RUN groupadd --system --gid 65532 gradtape \
     && useradd --system --uid 65532 --gid gradtape --no-create-home --shell /usr/sbin/nologin gradtape \
     && install --directory --owner=gradtape --group=gradtape --mode=0700 /var/lib/gradtape
 COPY --from=build /src/target/release/gradtape /usr/local/bin/gradtape
+# On the volume below.
+ENV GRADTAPE_CHECKPOINT_STORE=/var/lib/gradtape/checkpoints
 USER 65532:65532
 WORKDIR /var/lib/gradtape
 VOLUME /var/lib/gradtape

@@ -7,6 +7,7 @@ use prost::Message;
 const FILES: &[&str] = &[
     "gradtape/v1/admin_service.proto",
     "gradtape/v1/catalog_service.proto",
+    "gradtape/v1/checkpoint_service.proto",
     "gradtape/v1/session_service.proto",
     "gradtape/v1/tape_service.proto",
 ];

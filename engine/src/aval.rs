@@ -13,8 +13,15 @@ pub const MAX_RANK: usize = 8;
 pub const MAX_ELEMENTS: usize = 64 << 20;
 
 /// The extents of a tensor, outermost first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct Shape(SmallVec<[usize; 4]>);
+
+/// By one copy of memory: shapes are cloned for every value of every op, and a derived clone goes axis by axis.
+impl Clone for Shape {
+    fn clone(&self) -> Self {
+        Self(SmallVec::from_slice(&self.0))
+    }
+}
 
 impl Shape {
     /// The shape of a scalar.

@@ -15,6 +15,7 @@ use crate::{
     jacobian::Layout,
     op::OpDef,
     optimizers::{Given, schedules::Schedule},
+    snapshot::{RestoreRequest, Restored},
 };
 
 /// A client-chosen name of something in a session. Zero names nothing.
@@ -154,6 +155,7 @@ pub enum Kind {
     Describe {
         value: Handle,
     },
+    Restore(Box<RestoreRequest>),
     Sync,
 }
 
@@ -293,6 +295,8 @@ pub enum Answer {
     Variables(Vec<Handle>),
     /// To `Explain`.
     Explanation(Explanation),
+    /// To `Restore`.
+    Restored(Restored),
     /// To `Sync`.
     Synced,
 }

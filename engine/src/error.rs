@@ -50,6 +50,14 @@ pub enum Error {
     DivisionByZero { position: usize },
     #[error("{message}: element {position} is {found}")]
     NotFinite { message: Box<str>, found: &'static str, position: usize },
+    #[error("matrix {position} is not invertible")]
+    NotInvertible { position: usize },
+    #[error(
+        "the Cholesky decomposition was not successful: matrix {position} is not positive definite"
+    )]
+    NotPositiveDefinite { position: usize },
+    #[error("the decomposition of matrix {position} was not successful")]
+    NotDecomposed { position: usize },
     #[error("{what} is malformed: {why}")]
     Malformed { what: Box<str>, why: Box<str> },
     #[error("there is no such command in this version")]
@@ -98,6 +106,8 @@ pub enum Error {
     AllGradientsAbsent,
     #[error("the value is {given}, but the variable is {variable}")]
     VariableMismatch { given: Aval, variable: Aval },
+    #[error("the checkpoint differs from the session in {count} places: {details}")]
+    CheckpointMismatch { count: usize, details: Box<str> },
 
     // Limits.
     #[error("shape {shape} has more than {limit} elements")]
@@ -196,6 +206,13 @@ impl Error {
             Self::IndexOutOfRange { .. } => (OutOfRange, "INDEX_OUT_OF_RANGE", ""),
             Self::DivisionByZero { .. } => (InvalidArgument, "DIVISION_BY_ZERO", ""),
             Self::NotFinite { .. } => (InvalidArgument, "NOT_FINITE", ""),
+            Self::NotInvertible { .. } => (InvalidArgument, "NOT_INVERTIBLE", ""),
+            Self::NotPositiveDefinite { .. } => {
+                (InvalidArgument, "NOT_POSITIVE_DEFINITE", "add a small multiple of the identity")
+            }
+            Self::NotDecomposed { .. } => {
+                (InvalidArgument, "NOT_DECOMPOSED", "does it hold NaN or infinity?")
+            }
             Self::Malformed { .. } => (InvalidArgument, "MALFORMED", ""),
             Self::UnknownCommand => {
                 (Unimplemented, "UNKNOWN_COMMAND", "the client may be newer than the server")
@@ -208,7 +225,9 @@ impl Error {
             }
             Self::ZeroHandle => (InvalidArgument, "ZERO_HANDLE", "choose handles from 1 on"),
             Self::WrongKind { .. } => (InvalidArgument, "WRONG_KIND", ""),
-            Self::UnknownUpload { .. } => (NotFound, "UNKNOWN_UPLOAD", "finish UploadTensor first"),
+            Self::UnknownUpload { .. } => {
+                (NotFound, "UNKNOWN_UPLOAD", "finish UploadTensor or LoadCheckpoint first")
+            }
             Self::Poisoned { .. } => (Aborted, "POISONED", "see the first failure"),
             Self::GradientAbsent { .. } => {
                 (FailedPrecondition, "GRADIENT_ABSENT", "ask for zeros with unconnected_gradients")
@@ -237,6 +256,11 @@ impl Error {
             Self::VariableMismatch { .. } => {
                 (InvalidArgument, "VARIABLE_MISMATCH", "assignments do not broadcast")
             }
+            Self::CheckpointMismatch { .. } => (
+                FailedPrecondition,
+                "CHECKPOINT_MISMATCH",
+                "nothing was changed; a partial restore leaves alone what only one side has",
+            ),
             Self::TensorTooLarge { .. } => (ResourceExhausted, "TENSOR_TOO_LARGE", ""),
             Self::FetchTooLarge { .. } => {
                 (ResourceExhausted, "FETCH_TOO_LARGE", "use TapeService.DownloadTensor")

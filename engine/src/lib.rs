@@ -8,7 +8,8 @@
 //! - [`graph`]: programs of ops that derivative rules write; [`exec`]: pricing and running them.
 //! - [`tape`], [`gradient`], [`jvp`]: recording and both derivative modes; [`batching`], [`jacobian`]: many sweeps as one.
 //! - [`optimizers`], [`random`]: tables of update rules, counter-based generators.
-//! - [`command`], [`session`], [`error`]: the contract, the state it acts on, and what can go wrong.
+//! - [`command`], [`session`], [`error`]: the contract, the state it acts on, and what can go wrong; [`snapshot`]: that state
+//!   without its handles, as checkpoints hold it.
 
 pub mod array;
 pub mod attrs;
@@ -32,6 +33,7 @@ pub mod ops;
 pub mod optimizers;
 pub mod random;
 pub mod session;
+pub mod snapshot;
 #[cfg(test)]
 mod table_tests;
 pub mod tape;

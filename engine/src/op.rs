@@ -229,7 +229,7 @@ pub struct Input {
 }
 
 /// What a sample's input holds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fill {
     /// Random numbers between the two, of each dtype that the op takes.
     Uniform(f64, f64),
@@ -237,6 +237,19 @@ pub enum Fill {
     Index(i64, i64),
     /// Random truth values.
     Bool,
+    /// Matrices with a dominant diagonal, of each dtype that the op takes: far from singular, and with singular values, or
+    /// eigenvalues, that are far from each other.
+    Matrix {
+        /// Whether they are symmetric, and so positive definite, and stay it when a derivative's direction is followed.
+        symmetric: bool,
+    },
+}
+
+impl Fill {
+    /// Whether it holds numbers of each dtype that the op takes.
+    pub const fn is_real(self) -> bool {
+        matches!(self, Self::Uniform(..) | Self::Matrix { .. })
+    }
 }
 
 /// All of an op.

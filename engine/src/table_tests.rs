@@ -3,16 +3,19 @@
 //! Each op is applied to each of its samples in each dtype that it takes, under a persistent tape of a session, so that
 //! recording, saving, sweeping and running are the real ones.
 
+mod samples;
+
 use std::sync::Arc;
 
-use half::{bf16, f16};
 use hashbrown::HashSet;
 use smallvec::smallvec;
 
+use self::samples::direction;
+pub(crate) use self::samples::{Values, attrs, dtype_of, each_sample, fill, numbers, tensor};
 use crate::{
-    array::{Array, Tensor},
+    array::Tensor,
     attrs::Attrs,
-    aval::{Aval, Shape},
+    aval::Aval,
     command::{Answer, Command, GradientInfo, GradientOutput, GradientRequest, Handle, Kind},
     dtype::DType,
     error::Error,
@@ -27,9 +30,6 @@ use crate::{
     session::Session,
 };
 
-/// The input values of a sample, as doubles.
-pub(crate) type Values = Vec<Vec<f64>>;
-
 const TAPE: Handle = 1_000_000;
 
 /// A session with one application of an op under a tape.
@@ -39,69 +39,6 @@ struct Applied {
     next: Handle,
     inputs: Vec<Handle>,
     outputs: Vec<Handle>,
-}
-
-pub(crate) fn attrs(op: &OpDef, sample: &Sample) -> Attrs {
-    let given =
-        (sample.attrs)().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Attrs::check(op.attrs, given).unwrap_or_else(|error| panic!("{}: {error}", op.name))
-}
-
-/// The dtype of input `i` when the floating-point inputs have `dtype`.
-pub(crate) fn dtype_of(sample: &Sample, i: usize, dtype: DType) -> DType {
-    match sample.inputs[i].fill {
-        Fill::Uniform(..) => dtype,
-        Fill::Index(..) => DType::I64,
-        Fill::Bool => DType::Bool,
-    }
-}
-
-pub(crate) fn fill(sample: &Sample, seed: i64) -> Values {
-    let values = |(i, input): (usize, &crate::op::Input)| {
-        let numbers = State::new(seed, i64::try_from(i).unwrap() << 20);
-        let count = input.shape.iter().product::<usize>() as u64;
-        let number = |n| match input.fill {
-            Fill::Uniform(low, high) => low + (high - low) * numbers.uniform(n),
-            #[expect(clippy::cast_precision_loss, reason = "sample indices are small")]
-            Fill::Index(low, high) => {
-                (low as f64 + (high - low) as f64 * numbers.uniform(n)).floor()
-            }
-            Fill::Bool => numbers.uniform(n).round(),
-        };
-        (0..count).map(number).collect()
-    };
-    sample.inputs.iter().enumerate().map(values).collect()
-}
-
-/// Integers are rounded up, so that a sample of positive numbers has no zeros.
-#[expect(clippy::cast_possible_truncation, reason = "samples are small numbers")]
-pub(crate) fn tensor(dtype: DType, shape: &[usize], values: &[f64]) -> Tensor {
-    let shape = Shape::from(shape);
-    Tensor::unpaid(
-        match dtype {
-            DType::F32 => Array::new(&shape, values.iter().map(|&v| v as f32).collect()),
-            DType::F64 => Array::new(&shape, values.to_vec()),
-            DType::I32 => Array::new(&shape, values.iter().map(|&v| v.ceil() as i32).collect()),
-            DType::I64 => Array::new(&shape, values.iter().map(|&v| v.ceil() as i64).collect()),
-            DType::Bool => Array::new(&shape, values.iter().map(|&v| v != 0.0).collect()),
-            DType::F16 => Array::new(&shape, values.iter().map(|&v| f16::from_f64(v)).collect()),
-            DType::BF16 => Array::new(&shape, values.iter().map(|&v| bf16::from_f64(v)).collect()),
-        }
-        .unwrap(),
-    )
-}
-
-#[expect(clippy::cast_precision_loss, reason = "samples are small numbers")]
-pub(crate) fn numbers(tensor: &Tensor) -> Vec<f64> {
-    match tensor.array() {
-        Array::F32(a) => a.iter().map(|&v| f64::from(v)).collect(),
-        Array::F64(a) => a.iter().copied().collect(),
-        Array::I32(a) => a.iter().map(|&v| f64::from(v)).collect(),
-        Array::I64(a) => a.iter().map(|&v| v as f64).collect(),
-        Array::Bool(a) => a.iter().map(|&v| f64::from(u8::from(v))).collect(),
-        Array::F16(a) => a.iter().map(|&v| f64::from(v)).collect(),
-        Array::BF16(a) => a.iter().map(|&v| f64::from(v)).collect(),
-    }
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -253,24 +190,6 @@ fn close(a: f64, b: f64, tolerance: f64) -> bool {
     (a - b).abs() <= tolerance * (1.0 + a.abs().max(b.abs()))
 }
 
-/// A direction in which only the differentiable inputs move.
-fn direction(sample: &Sample) -> Values {
-    let values = |(i, input): (usize, &crate::op::Input)| {
-        let numbers = State::new(3, i64::try_from(i).unwrap() << 20);
-        let moves = f64::from(u8::from(matches!(input.fill, Fill::Uniform(..))));
-        (0..input.shape.iter().product::<usize>() as u64)
-            .map(|n| moves * (numbers.uniform(n) - 0.4))
-            .collect()
-    };
-    sample.inputs.iter().enumerate().map(values).collect()
-}
-
-pub(crate) fn each_sample(mut check: impl FnMut(&'static OpDef, &'static Sample)) {
-    for &op in ops::ALL.iter() {
-        op.samples.iter().for_each(|sample| check(op, sample));
-    }
-}
-
 #[test]
 fn every_op_is_documented_sampled_and_uniquely_named() {
     let mut names = HashSet::new();
@@ -293,7 +212,7 @@ fn every_op_is_documented_sampled_and_uniquely_named() {
 fn inference_agrees_with_kernels_in_every_dtype() {
     each_sample(|op, sample| {
         let dtypes: Vec<DType> = match sample.inputs.first().map(|input| input.fill) {
-            Some(Fill::Uniform(..)) => op.dtypes.iter().collect(),
+            Some(Fill::Uniform(..) | Fill::Matrix { .. }) => op.dtypes.iter().collect(),
             _ => vec![DType::F32, DType::F64],
         };
         for dtype in dtypes {
@@ -400,7 +319,7 @@ fn derivatives_in_every_dtype_agree_with_those_in_float64() {
     each_sample(|op, sample| {
         let dx = direction(sample);
         for (dtype, tolerance) in [(DType::F32, 1e-4), (DType::F16, 3e-2), (DType::BF16, 0.2)] {
-            if sample.inputs.first().is_some_and(|input| matches!(input.fill, Fill::Uniform(..)))
+            if sample.inputs.first().is_some_and(|input| input.fill.is_real())
                 && !op.dtypes.contains(dtype)
             {
                 continue;

@@ -22,6 +22,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// What one session may hold and send.
     pub limits: Limits,
+    /// The checkpoints.
+    pub checkpoints: Checkpoints,
     /// The threads that compute.
     pub compute: Compute,
     /// How the server stops.
@@ -177,6 +179,46 @@ impl Default for Limits {
             upload_progress_timeout: Duration::from_mins(1),
             download_wait: Duration::from_secs(30),
             max_waiting_downloads: 16,
+        }
+    }
+}
+
+/// Where checkpoints are and how much room they have.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    /// URL of the store, or path of a folder, which is created. Without one there are no checkpoints: a server that is a part
+    /// of another program should not write files without being told where.
+    pub store: Option<String>,
+    /// Size of one checkpoint: twice a session's memory, and less than the 5 GiB that S3 takes in one request.
+    pub max_checkpoint_bytes: u64,
+    /// Checkpoints of one principal: as many as a listing can show at a time.
+    pub max_checkpoints: usize,
+    /// Bytes of all checkpoints of one principal: a disk has room for several.
+    pub max_principal_bytes: u64,
+    /// Saves that write at one time; others wait. More would not make a disk faster.
+    pub max_concurrent_saves: usize,
+    /// Uploads in progress, which hold their bytes in memory; others are refused.
+    pub max_concurrent_uploads: usize,
+    /// The caller's own remarks on a checkpoint.
+    pub max_remarks: usize,
+    /// Longest key of a remark, in bytes.
+    pub max_remark_key_bytes: usize,
+    /// Longest remark, in bytes: room for a small configuration. All remarks together fit in a header.
+    pub max_remark_bytes: usize,
+}
+
+impl Default for Checkpoints {
+    fn default() -> Self {
+        Self {
+            store: None,
+            max_checkpoint_bytes: 2 << 30,
+            max_checkpoints: 1000,
+            max_principal_bytes: 16 << 30,
+            max_concurrent_saves: 4,
+            max_concurrent_uploads: 4,
+            max_remarks: 64,
+            max_remark_key_bytes: 128,
+            max_remark_bytes: 4096,
         }
     }
 }

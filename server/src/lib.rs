@@ -26,6 +26,7 @@
 pub mod accept;
 pub mod access;
 pub mod audit;
+pub mod checkpoints;
 pub mod clock;
 pub mod config;
 pub mod ids;

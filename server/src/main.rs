@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use etcetera::BaseStrategy;
 use gradtape_server::{
     config::{self, Config},
     server::Server,
@@ -23,6 +24,9 @@ use tonic_health::pb::{
 mod options;
 mod settings;
 mod token;
+/// Eager programs allocate several small tensors a command; see the dependency's line in the workspace.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How long a health check may take: below the interval of every orchestrator's probe.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -51,6 +55,7 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         gradtape serve\n  \
         gradtape serve --listen 127.0.0.1:0 --session-memory 256MiB\n  \
+        gradtape serve --checkpoint-store /srv/checkpoints\n  \
         gradtape serve --log info,gradtape_server=debug --log-format json\n\n\
         The first line on standard output is `listening on ADDRESS:PORT`. The log goes to standard error.\n\
         SIGTERM and SIGINT drain: open streams finish what they have sent.")]
@@ -102,6 +107,10 @@ struct Serve {
     /// Seconds that a session without a connection is kept.
     #[arg(long, value_name = "SECONDS", default_value_t = config::Sessions::default().time_to_live.as_secs())]
     session_ttl: u64,
+    /// Where checkpoints are: a folder, or the URL of a store, as in `s3://bucket/folder` if the build has the feature
+    /// aws [default: gradtape/checkpoints in the user's data folder].
+    #[arg(long, env = "GRADTAPE_CHECKPOINT_STORE", value_name = "URL")]
+    checkpoint_store: Option<String>,
     /// Threads that compute; 0 takes one for each core.
     #[arg(long, value_name = "COUNT", default_value_t = config::Compute::default().threads)]
     threads: usize,
@@ -134,11 +143,21 @@ impl Serve {
                 server_memory_bytes: self.server_memory,
                 session_memory_bytes: self.session_memory,
             },
+            checkpoints: config::Checkpoints {
+                store: self.checkpoint_store.clone().or_else(default_store),
+                ..Default::default()
+            },
             compute: config::Compute { threads: self.threads, ..Default::default() },
             drain: config::Drain { timeout: Duration::from_secs(self.drain_timeout) },
             ..Config::default()
         })
     }
+}
+
+/// The folder for checkpoints, if the user has one for data.
+fn default_store() -> Option<String> {
+    let folder = etcetera::choose_base_strategy().ok()?.data_dir().join("gradtape/checkpoints");
+    folder.to_str().map(str::to_owned)
 }
 
 #[tokio::main]

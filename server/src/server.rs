@@ -6,6 +6,7 @@ use gradtape_proto::{
     DESCRIPTORS,
     v1::{
         admin_service_server::AdminServiceServer, catalog_service_server::CatalogServiceServer,
+        checkpoint_service_server::CheckpointServiceServer,
         session_service_server::SessionServiceServer, tape_service_server::TapeServiceServer,
     },
 };
@@ -17,6 +18,7 @@ use crate::{
     accept,
     access::{self, Access},
     audit::{Audit, Event, Outcome},
+    checkpoints::store::{Store, StoreError},
     clock::{Clock, SystemClock},
     config::{Config, Transport, access::Reflection},
     ids,
@@ -26,7 +28,10 @@ use crate::{
     },
     metrics::page,
     oversight::Oversight,
-    services::{Context, admin::Admin, catalog::Catalog, session::Sessions, tape::Tapes},
+    services::{
+        Context, admin::Admin, catalog::Catalog, checkpoint::Checkpoints, session::Sessions,
+        tape::Tapes,
+    },
     session::{
         registry::Registry,
         worker::{Pool, ReadyQueue},
@@ -43,6 +48,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     config: Arc<Config>,
+    checkpoints: Option<Arc<Store>>,
     access: Arc<Access>,
     oversight: Arc<Oversight>,
     metrics: Option<TcpListener>,
@@ -69,6 +75,9 @@ pub enum Error {
     /// There are no threads left.
     #[error("cannot start compute threads")]
     Threads(#[source] std::io::Error),
+    /// There is no place for checkpoints.
+    #[error("cannot keep checkpoints")]
+    Checkpoints(#[from] StoreError),
     /// The descriptors of the schema are broken.
     #[error("cannot serve reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -78,7 +87,7 @@ pub enum Error {
 }
 
 impl Server {
-    /// Takes the configured address.
+    /// Takes the configured address, and opens the store of checkpoints.
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let wanted = config.listen.address;
         let fit = wanted.ip().is_loopback() || config.access.is_fit_for_the_network();
@@ -98,7 +107,9 @@ impl Server {
                 Some(bound.map_err(|source| Error::Bind(wanted, source))?)
             }
         };
-        Ok(Self { listener, address, config: Arc::new(config), access, oversight, metrics })
+        let checkpoints = Store::open(&config.checkpoints)?.map(Arc::new);
+        let config = Arc::new(config);
+        Ok(Self { listener, address, config, checkpoints, access, oversight, metrics })
     }
 
     /// The address of the metrics, if they are served.
@@ -114,7 +125,8 @@ impl Server {
     /// Serves until `shutdown` completes, then drains: readiness goes first, then nothing new is accepted, streams end
     /// after what they have sent, and what is not finished when the time is over is dropped.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { listener, address, config, access, oversight, metrics: page } = self;
+        let Self { listener, address, config, checkpoints, access, oversight, metrics: page } =
+            self;
         let metrics = Arc::clone(&oversight.metrics);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let ready = Arc::new(ReadyQueue::default());
@@ -142,6 +154,7 @@ impl Server {
         });
 
         let context = Context {
+            checkpoints,
             registry: Arc::clone(&registry),
             server_info: Arc::new(server_info(&config)),
             config: Arc::clone(&config),
@@ -201,6 +214,7 @@ async fn routes(context: Context) -> Result<(HealthReporter, Routes), Error> {
     health.set_serving::<TapeServiceServer<Tapes>>().await;
     health.set_serving::<CatalogServiceServer<Catalog>>().await;
     health.set_serving::<AdminServiceServer<Admin>>().await;
+    health.set_serving::<CheckpointServiceServer<Checkpoints>>().await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -210,6 +224,9 @@ async fn routes(context: Context) -> Result<(HealthReporter, Routes), Error> {
         .max_decoding_message_size(limit)
         .max_encoding_message_size(limit);
     let reflected = context.config.access.reflection != Reflection::Off;
+    let checkpoints = CheckpointServiceServer::new(Checkpoints(context.clone()))
+        .max_decoding_message_size(limit)
+        .max_encoding_message_size(limit);
     let admin = AdminServiceServer::new(Admin(context.clone()))
         .max_decoding_message_size(limit)
         .max_encoding_message_size(limit);
@@ -223,6 +240,7 @@ async fn routes(context: Context) -> Result<(HealthReporter, Routes), Error> {
         .add_service(tapes)
         .add_service(catalog)
         .add_service(admin)
+        .add_service(checkpoints)
         .add_service(health_service);
     if reflected {
         routes =
@@ -238,6 +256,7 @@ async fn set_not_serving(health: &HealthReporter) {
     health.set_not_serving::<TapeServiceServer<Tapes>>().await;
     health.set_not_serving::<CatalogServiceServer<Catalog>>().await;
     health.set_not_serving::<AdminServiceServer<Admin>>().await;
+    health.set_not_serving::<CheckpointServiceServer<Checkpoints>>().await;
 }
 
 /// Every setting of the transport, named: several of tonic's defaults mean "no limit".

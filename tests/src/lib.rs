@@ -5,7 +5,9 @@
 #![allow(clippy::missing_panics_doc, reason = "in a test's harness, panicking is how to fail")]
 
 pub mod access;
+pub mod canary;
 pub mod case;
+pub mod frames;
 pub mod proxy;
 pub mod raw;
 

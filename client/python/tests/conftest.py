@@ -13,13 +13,17 @@ from gradtape._session import Session
 
 
 @pytest.fixture(scope="session")
-def address() -> Iterator[str]:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server: GRADTAPE_ADDRESS, or one that is started here."""
     named = os.environ.get("GRADTAPE_ADDRESS")
     if named:
         yield named
         return
-    server = _server.LocalServer()
+    with pytest.MonkeyPatch.context() as environment:
+        # Not where the user's own checkpoints are.
+        store = tmp_path_factory.mktemp("checkpoints")
+        environment.setenv("GRADTAPE_CHECKPOINT_STORE", str(store))
+        server = _server.LocalServer()
     yield server.address
     server.stop()
 

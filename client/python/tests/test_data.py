@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import gradtape as tf
 
 Dataset = tf.data.Dataset
+EXPECTED = json.loads((Path(__file__).parent / "datasets.json").read_text())
 
 
 def numbers(dataset: Any) -> list[Any]:
@@ -102,3 +105,81 @@ def test_what_elements_are_like() -> None:
         return tf.reduce_sum(x)
 
     assert float(total(tf.ones((5, 2)))) == 10.0
+
+
+@pytest.mark.parametrize("expression", EXPECTED)
+def test_elements_are_tensorflows(expression: str) -> None:
+    dataset = eval(expression, {"np": np, "tf": tf, "Dataset": Dataset})
+    assert plain(dataset) == EXPECTED[expression]
+    assert plain(dataset) == EXPECTED[expression]  # Each pass starts anew.
+
+
+def plain(element: Any) -> Any:
+    if isinstance(element, dict):
+        return {name: plain(part) for name, part in element.items()}
+    if isinstance(element, (Dataset, tuple, list)):
+        return [plain(part) for part in element]
+    return np.asarray(element).tolist()
+
+
+def test_samples_come_as_often_as_their_weights_say_and_the_same_for_a_seed() -> None:
+    def drawn(seed: int) -> list[int]:
+        parts = [Dataset.from_tensors(i).repeat() for i in range(3)]
+        mixed = Dataset.sample_from_datasets(
+            parts, [0.5, 0.2, 0.3], seed, rerandomize_each_iteration=False
+        )
+        return numbers(mixed.take(2_000))
+
+    counts = np.bincount(drawn(3))
+    # Six standard deviations of a binomial number at 1 / 2 are 134.
+    assert np.abs(counts - [1_000, 400, 600]).max() < 134
+    assert drawn(3) == drawn(3) != drawn(4)
+
+
+def test_resampling_changes_the_shares_of_classes() -> None:
+    source = Dataset.range(1_600).map(lambda n: n % 4 // 3)  # Three zeros to each one.
+    for initial in ([0.75, 0.25], None):
+        pairs = source.rejection_resample(lambda n: n, [0.5, 0.5], initial, seed=1)
+        classes = np.array([int(c) for c, _ in pairs])
+        # All of 400 ones are left, and as many zeros.
+        assert 680 < len(classes) < 920
+        assert abs(classes.mean() - 0.5) < 0.1
+
+
+def test_random_numbers_follow_their_seed() -> None:
+    assert numbers(Dataset.random(seed=4).take(3)) == numbers(Dataset.random(seed=4).take(3))
+    other = Dataset.random(seed=4, rerandomize_each_iteration=True).take(3)
+    assert numbers(other) != numbers(other)
+    assert all(0 <= n < 2**32 for n in numbers(Dataset.random().take(9)))
+
+
+def test_a_cache_in_a_file_holds_what_was_gone_through_once(tmp_path: Path) -> None:
+    calls = []
+
+    def made() -> Any:
+        calls.append(1)
+        for i in range(3):
+            yield {"a": np.int32(i), "b": (np.full([i], 0.5), tf.constant([i], tf.bfloat16))}
+
+    path = tmp_path / "cache"
+    cached = Dataset.from_generator(made).cache(str(path))
+    next(iter(cached))
+    assert not path.exists()
+    first = [plain(element) for element in cached]
+    assert path.exists()
+    assert [plain(e) for e in Dataset.from_generator(made).cache(str(path))] == first
+    assert len(calls) == 2
+    element = next(iter(cached))
+    assert element["b"][1].dtype is tf.bfloat16
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache"]
+
+
+def test_an_iterator_has_a_next_and_an_end() -> None:
+    elements = iter(Dataset.range(2))
+    assert [int(elements.get_next()), int(next(elements))] == [0, 1]
+    with pytest.raises(tf.errors.OutOfRangeError):
+        elements.get_next()
+    assert isinstance(elements, tf.data.Iterator)
+    options = tf.data.Options()
+    options.deterministic = False
+    assert Dataset.range(2).with_options(options).options() is options

@@ -181,7 +181,7 @@ def test_weights_go_to_a_file_and_back(tmp_path: Path) -> None:
         other.load_weights(path, skip_mismatch=True)
     assert np.array_equal(other.get_weights()[0], before)
     with pytest.raises(ValueError, match="safetensors"):
-        one.save_weights(tmp_path / "model.weights.h5")
+        one.save_weights(tmp_path / "model.h5")
     with pytest.raises(FileExistsError):
         one.save_weights(path, overwrite=False)
 

@@ -15,6 +15,7 @@ import gradtape as tf
 GOLDEN = Path(__file__).parent / "keras_golden"
 sys.path.insert(0, str(GOLDEN))
 import cases  # noqa: E402
+import op_cases  # noqa: E402
 
 keras = tf.keras
 
@@ -125,3 +126,20 @@ def test_training(row: Any, expected: Any) -> None:
     sums = [float(value.sum()) for value in model.get_weights()]
     assert sums == pytest.approx(expected["sums"], rel=1e-4, abs=1e-5)
     assert_close(model.predict(x[:3], verbose=0), expected["predictions"], rtol=1e-4)
+
+
+# Counts of bits that nobody relies on: places and numbers of elements are int32 or int64.
+_PLACES = {"int32", "int64"}
+
+
+@pytest.mark.parametrize(("row", "expected"), rows("ops", op_cases.OPS))
+def test_ops(row: Any, expected: Any) -> None:
+    expression, inputs = row
+    names = dict(zip("xyz", map(tf.constant, inputs), strict=False))
+    found = tf.nest.flatten(eval(expression, {"O": keras.ops} | names))
+    assert expression == expected["op"]
+    assert len(found) == len(expected["outputs"])
+    for leaf, numbers, dtype in zip(found, expected["outputs"], expected["dtypes"], strict=True):
+        tensor = tf.convert_to_tensor(leaf)
+        assert tensor.dtype.name == dtype or {tensor.dtype.name, dtype} == _PLACES
+        assert_close(tensor, numbers)

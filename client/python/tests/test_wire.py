@@ -175,6 +175,8 @@ def test_every_kind_that_the_package_sends(
     assert optimizer.iterations == 1
     generator = tf.random.Generator.from_seed(3)
     generator.normal([2])
+    tf.checkpoints.save("wire", {"v": v}, overwrite=True)
+    tf.checkpoints.restore("wire", {"v": v})
     tf.synchronize()
     del tape
     x = y = None

@@ -24,6 +24,10 @@ impl Generator {
         Self { handle }
     }
 
+    pub(crate) fn id(&self) -> u64 {
+        self.handle.id
+    }
+
     /// Takes the state for so many draws, the input of the random ops, and moves on.
     #[track_caller]
     pub fn next(&self, draws: i64) -> Tensor {

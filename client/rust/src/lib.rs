@@ -3,7 +3,7 @@
 //! # The way through this crate
 //!
 //! [`Session`] makes everything: [`Tensor`]s, [`Variable`]s, [`Tape`]s, [`Accumulator`]s, [`Generator`]s.
-//! [`Tape::gradient`] gives [`Gradient`]s, which an [`Optimizer`] applies. What can go wrong is in [`Error`].
+//! [`Tape::gradient`] gives [`Gradient`]s, which an [`Optimizer`] applies; [`Checkpoints`] keep all of it. What can go wrong is in [`Error`].
 //!
 //! Inside, `queue` holds the commands on their way, `link` sends them, `worker` keeps the connection, `remote` makes
 //! the other calls. `ops` is generated from the server's table of ops.
@@ -11,6 +11,7 @@
 mod accumulator;
 mod attribute;
 mod backoff;
+mod checkpoints;
 mod core;
 mod data;
 mod error;
@@ -39,6 +40,9 @@ mod worker;
 pub use crate::{
     accumulator::Accumulator,
     attribute::Attribute,
+    checkpoints::{
+        Checkpoint, Checkpoints, RestoreOptions, Restored, SaveOptions, SavedCheckpoint, Stateful,
+    },
     data::{DType, Element, Spec, TensorData},
     error::{Error, Failure, Refusal, Result},
     function::{Explanation, Hop},

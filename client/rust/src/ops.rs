@@ -28,6 +28,7 @@ pub(crate) fn result_type(op: &str) -> ResultType {
         "where"
         | "scatter_nd"
         | "sparse_softmax_cross_entropy_with_logits"
+        | "ctc_loss"
         | "random_gamma"
         | "random_poisson" => ResultType::Input(1),
         _ => ResultType::Input(0),
@@ -1920,6 +1921,113 @@ impl Tensor {
         )
     }
 
+    /// Solves equations with triangular matrices; the other triangle is not read. A zero on the diagonal gives infinities or NaN. `matrix y = rhs, or matrix^T y = rhs`
+    #[track_caller]
+    pub fn triangular_solve(&self, rhs: impl Operand) -> Tensor {
+        self.apply("triangular_solve", &[&rhs], vec![])
+    }
+
+    /// [`Tensor::triangular_solve`](Tensor::triangular_solve()) with attributes.
+    #[track_caller]
+    pub fn triangular_solve_with(&self, rhs: impl Operand, options: TriangularSolve) -> Tensor {
+        self.apply(
+            "triangular_solve",
+            &[&rhs],
+            vec![
+                ("lower", Attribute::Bool(options.lower)),
+                ("adjoint", Attribute::Bool(options.adjoint)),
+            ],
+        )
+    }
+
+    /// Solves equations with square matrices, which must be invertible. `matrix y = rhs, or matrix^T y = rhs`
+    #[track_caller]
+    pub fn solve(&self, rhs: impl Operand) -> Tensor {
+        self.apply("solve", &[&rhs], vec![])
+    }
+
+    /// [`Tensor::solve`](Tensor::solve()) with attributes.
+    #[track_caller]
+    pub fn solve_with(&self, rhs: impl Operand, options: Solve) -> Tensor {
+        self.apply("solve", &[&rhs], vec![("adjoint", Attribute::Bool(options.adjoint))])
+    }
+
+    /// Inverses of square matrices, or of their transposes. `input y = 1`
+    #[track_caller]
+    pub fn inv(&self) -> Tensor {
+        self.apply("inv", &[], vec![])
+    }
+
+    /// [`Tensor::inv`](Tensor::inv()) with attributes.
+    #[track_caller]
+    pub fn inv_with(&self, options: Inv) -> Tensor {
+        self.apply("inv", &[], vec![("adjoint", Attribute::Bool(options.adjoint))])
+    }
+
+    /// Determinants of square matrices. The gradient is right for singular matrices, too; the second derivative needs an invertible one. `y = det(input)`
+    #[track_caller]
+    pub fn det(&self) -> Tensor {
+        self.apply("det", &[], vec![])
+    }
+
+    /// Matrices of cofactors: the derivative of the determinant. Their own derivative needs an invertible matrix. `y = det(input) input^-T`
+    #[track_caller]
+    pub fn cofactor(&self) -> Tensor {
+        self.apply("cofactor", &[], vec![])
+    }
+
+    /// Signs of determinants, and logarithms of their absolute values; 0 and minus infinity for singular matrices. The gradient needs an invertible one. `sign exp(log_abs_determinant) = det(input)`
+    #[track_caller]
+    pub fn slogdet(&self) -> Vec<Tensor> {
+        self.apply_many("slogdet", &[], 2, vec![])
+    }
+
+    /// Lower triangular factor of symmetric positive definite matrices, with a positive diagonal. The lower triangle is read; the gradient is symmetric. `y y^T = input`
+    #[track_caller]
+    pub fn cholesky(&self) -> Tensor {
+        self.apply("cholesky", &[], vec![])
+    }
+
+    /// Eigenvalues of symmetric matrices from the smallest up, and unit eigenvectors as columns, whose component of largest magnitude is positive. The lower triangle is read, and gets the gradient. `tensor = eigenvectors diag(eigenvalues) eigenvectors^T`
+    #[track_caller]
+    pub fn eigh(&self) -> Vec<Tensor> {
+        self.apply_many("eigh", &[], 2, vec![])
+    }
+
+    /// Orthonormal columns and upper triangular matrices, with LAPACK's signs. `input = q r`
+    #[track_caller]
+    pub fn qr(&self) -> Vec<Tensor> {
+        self.apply_many("qr", &[], 2, vec![])
+    }
+
+    /// [`Tensor::qr`](Tensor::qr()) with attributes.
+    #[track_caller]
+    pub fn qr_with(&self, options: Qr) -> Vec<Tensor> {
+        self.apply_many(
+            "qr",
+            &[],
+            2,
+            vec![("full_matrices", Attribute::Bool(options.full_matrices))],
+        )
+    }
+
+    /// Singular values from the largest down, and left and right singular vectors as columns; in each right one the component of largest magnitude is positive, or in a left one if the matrix is wide. All are NaN where an element is not finite. `tensor = u diag(s) v^T`
+    #[track_caller]
+    pub fn svd(&self) -> Vec<Tensor> {
+        self.apply_many("svd", &[], 3, vec![])
+    }
+
+    /// [`Tensor::svd`](Tensor::svd()) with attributes.
+    #[track_caller]
+    pub fn svd_with(&self, options: Svd) -> Vec<Tensor> {
+        self.apply_many(
+            "svd",
+            &[],
+            3,
+            vec![("full_matrices", Attribute::Bool(options.full_matrices))],
+        )
+    }
+
     /// Images in another size, bilinear or bicubic. `y[i, j] = sum of weights[i, p] * weights[j, q] * x[p, q]`
     ///
     /// - `size`: Height and width of the result.
@@ -2189,6 +2297,33 @@ impl Tensor {
     #[track_caller]
     pub fn sigmoid_cross_entropy_with_logits(&self, logits: impl Operand) -> Tensor {
         self.apply("sigmoid_cross_entropy_with_logits", &[&logits], vec![])
+    }
+
+    /// Connectionist temporal classification loss of label sequences, summed over all alignments. Logits are frames x batch x classes; what is behind a length is ignored. Infinite where the frames are too few. `loss = -ln(sum over alignments of product of softmax(logits)[t, label at t])`
+    #[track_caller]
+    pub fn ctc_loss(
+        &self,
+        logits: impl Operand,
+        label_length: impl Operand,
+        logit_length: impl Operand,
+    ) -> Tensor {
+        self.apply("ctc_loss", &[&logits, &label_length, &logit_length], vec![])
+    }
+
+    /// [`Tensor::ctc_loss`](Tensor::ctc_loss()) with attributes.
+    #[track_caller]
+    pub fn ctc_loss_with(
+        &self,
+        logits: impl Operand,
+        label_length: impl Operand,
+        logit_length: impl Operand,
+        options: CtcLoss,
+    ) -> Tensor {
+        self.apply(
+            "ctc_loss",
+            &[&logits, &label_length, &logit_length],
+            vec![("blank_index", Attribute::Integer(options.blank_index))],
+        )
     }
 
     /// Correlation with a filter of shape [window, inputs, outputs] over one to three spatial axes; with as many groups as the filter's inputs go into the channels. `y[n, i, k] = sum_{j, c} x[n, i strides + j dilations, c] filter[j, c, k]`
@@ -3452,6 +3587,73 @@ impl Default for Matmul {
     }
 }
 
+/// Attributes of [`Tensor::triangular_solve_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct TriangularSolve {
+    /// Whether the lower triangle of the matrix is read, else the upper one. Default `true`.
+    pub lower: bool,
+    /// Whether the triangle is transposed. Default `false`.
+    pub adjoint: bool,
+}
+
+impl Default for TriangularSolve {
+    fn default() -> Self {
+        Self { lower: true, adjoint: false }
+    }
+}
+
+/// Attributes of [`Tensor::solve_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Solve {
+    /// Whether the matrix is transposed. Default `false`.
+    pub adjoint: bool,
+}
+
+impl Default for Solve {
+    fn default() -> Self {
+        Self { adjoint: false }
+    }
+}
+
+/// Attributes of [`Tensor::inv_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inv {
+    /// Whether the matrix is transposed. Default `false`.
+    pub adjoint: bool,
+}
+
+impl Default for Inv {
+    fn default() -> Self {
+        Self { adjoint: false }
+    }
+}
+
+/// Attributes of [`Tensor::qr_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Qr {
+    /// Whether the orthogonal factors are square, and not only as large as the shorter side. Default `false`.
+    pub full_matrices: bool,
+}
+
+impl Default for Qr {
+    fn default() -> Self {
+        Self { full_matrices: false }
+    }
+}
+
+/// Attributes of [`Tensor::svd_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Svd {
+    /// Whether the orthogonal factors are square, and not only as large as the shorter side. Default `false`.
+    pub full_matrices: bool,
+}
+
+impl Default for Svd {
+    fn default() -> Self {
+        Self { full_matrices: false }
+    }
+}
+
 /// Attributes of [`Tensor::resize_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resize {
@@ -3583,6 +3785,19 @@ pub struct LogSoftmax {
 impl Default for LogSoftmax {
     fn default() -> Self {
         Self { axis: -1 }
+    }
+}
+
+/// Attributes of [`Tensor::ctc_loss_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct CtcLoss {
+    /// The class that stands for no label; negative ones count from the end. Default `0`.
+    pub blank_index: i64,
+}
+
+impl Default for CtcLoss {
+    fn default() -> Self {
+        Self { blank_index: 0 }
     }
 }
 

@@ -100,6 +100,10 @@ impl Optimizer {
         optimizer.create()
     }
 
+    pub(crate) fn id(&self) -> u64 {
+        self.handle.id
+    }
+
     /// Takes a step: for all variables or, if anything is wrong, for none. Absent gradients are skipped.
     ///
     /// Takes pairs as `gradients.iter().zip(&variables)` makes them.

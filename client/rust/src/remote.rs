@@ -6,7 +6,8 @@ use bytes::{Bytes, BytesMut};
 use futures::stream;
 use gradtape_proto::v1::{
     self as proto, CreateSessionRequest, DeleteSessionRequest, DownloadTensorRequest,
-    SessionCredentials, UploadHeader, UploadTensorRequest, download_tensor_response,
+    SessionCredentials, UploadHeader, UploadTensorRequest,
+    checkpoint_service_client::CheckpointServiceClient, download_tensor_response,
     session_service_client::SessionServiceClient, tape_service_client::TapeServiceClient,
     upload_tensor_request,
 };
@@ -41,6 +42,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) struct Remote {
     pub(crate) tapes: TapeServiceClient<Connection>,
     sessions: SessionServiceClient<Connection>,
+    pub(crate) checkpoints: CheckpointServiceClient<Connection>,
     pub(crate) credentials: SessionCredentials,
     pub(crate) chunk_bytes: usize,
     pub(crate) patience: Duration,
@@ -78,6 +80,8 @@ impl Remote {
     ) -> Self {
         Self {
             tapes: TapeServiceClient::new(channel.clone())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+            checkpoints: CheckpointServiceClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
             sessions: SessionServiceClient::new(channel),
             credentials,

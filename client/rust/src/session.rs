@@ -6,8 +6,8 @@ use gradtape_proto::v1::{self as proto, command::Kind};
 use tokio::sync::watch;
 
 use crate::{
-    Accumulator, Attribute, DType, Error, Generator, Result, Tape, TapeOptions, Tensor, TensorData,
-    Variable, VariableOptions,
+    Accumulator, Attribute, Checkpoints, DType, Error, Generator, Result, Tape, TapeOptions,
+    Tensor, TensorData, Variable, VariableOptions,
     core::{Core, Handle},
     infer,
     limits::Limits,
@@ -246,6 +246,11 @@ impl Session {
     #[track_caller]
     pub fn generator(&self, seed: i64) -> Generator {
         Generator::create(&self.core, self.scope, seed)
+    }
+
+    /// The checkpoints on the server: saved from this session, to be restored in any.
+    pub fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::of(self)
     }
 
     /// Applies an op with one result by its name in the catalogue, whether this client knows it or not.

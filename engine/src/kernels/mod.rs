@@ -6,6 +6,7 @@ pub(crate) mod convolution;
 pub(crate) mod elementwise;
 pub(crate) mod gamma;
 pub(crate) mod matmul;
+pub(crate) mod matrix;
 pub(crate) mod order;
 pub(crate) mod pool;
 pub(crate) mod real;

@@ -128,6 +128,16 @@ pub(crate) const fn uniform(shape: &'static [usize], low: f64, high: f64) -> Inp
     Input { shape, fill: Fill::Uniform(low, high) }
 }
 
+/// An input of matrices that are safe to decompose.
+pub(crate) const fn matrix(shape: &'static [usize]) -> Input {
+    Input { shape, fill: Fill::Matrix { symmetric: false } }
+}
+
+/// The same, symmetric.
+pub(crate) const fn symmetric(shape: &'static [usize]) -> Input {
+    Input { shape, fill: Fill::Matrix { symmetric: true } }
+}
+
 /// An input of random indices.
 pub(crate) const fn index(shape: &'static [usize], low: i64, high: i64) -> Input {
     Input { shape, fill: Fill::Index(low, high) }

@@ -10,14 +10,19 @@ mod bitwise;
 mod blocks;
 mod compare;
 mod convolution;
+mod ctc;
+mod decomposition;
+mod decomposition_rules;
 mod diagonal;
 mod einsum;
+mod equations;
 pub(crate) mod family;
 mod image;
 mod indexing;
 mod linalg;
 mod losses;
 mod math;
+mod matrices;
 mod nn;
 mod normalization;
 mod order;
@@ -42,10 +47,10 @@ use hashbrown::HashMap;
 
 pub use self::{
     along_axis::*, array::*, attention::*, bitwise::*, blocks::*, compare::*, convolution::*,
-    diagonal::*, einsum::*, image::*, indexing::*, linalg::*, losses::*, math::*, nn::*,
-    normalization::*, order::*, padding::*, pool::*, random::*, rearrange::*, reduce::*,
-    rounding::*, scan::*, scatter::*, segment::*, shape::*, slicing::*, special::*,
-    trigonometry::*, window::*,
+    ctc::*, decomposition::*, diagonal::*, einsum::*, equations::*, image::*, indexing::*,
+    linalg::*, losses::*, math::*, nn::*, normalization::*, order::*, padding::*, pool::*,
+    random::*, rearrange::*, reduce::*, rounding::*, scan::*, scatter::*, segment::*, shape::*,
+    slicing::*, special::*, trigonometry::*, window::*,
 };
 use crate::op::OpDef;
 
@@ -73,11 +78,14 @@ pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
         diagonal::ALL,
         along_axis::ALL,
         linalg::ALL,
+        equations::ALL,
+        decomposition::ALL,
         image::ALL,
         einsum::ALL,
         nn::ALL,
         attention::ALL,
         losses::ALL,
+        ctc::ALL,
         convolution::ALL,
         pool::ALL,
         normalization::ALL,

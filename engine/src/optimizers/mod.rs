@@ -15,7 +15,7 @@ mod tests;
 use smallvec::SmallVec;
 
 pub(crate) use self::stages::finite;
-pub use self::stages::{Common, Member, Moved, Optimizer};
+pub use self::stages::{Common, Counters, Member, Moved, Optimizer};
 use crate::{
     attrs::{Attr, AttrSpec, Attrs},
     aval::{Aval, Shape},

@@ -63,6 +63,17 @@ pub struct Optimizer {
     finite_steps: i64,
 }
 
+/// How far an optimizer is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Counters {
+    /// Steps taken, accumulating ones included.
+    pub iterations: i64,
+    /// The adapting loss scale.
+    pub loss_scale: f64,
+    /// Finite steps in a row since the loss scale last changed.
+    pub finite_steps: i64,
+}
+
 /// A variable in a step, before it.
 #[derive(Debug)]
 pub struct Member<'g> {
@@ -127,6 +138,40 @@ impl Optimizer {
     /// Its record.
     pub fn def(&self) -> &'static OptimizerDef {
         self.def
+    }
+
+    /// Every hyperparameter that has a value.
+    pub fn hyperparameters(&self) -> impl Iterator<Item = (&'static str, &Attr)> {
+        let specs = self.def.attrs.iter().chain(Common::SPECS).map(|spec| spec.name);
+        let values = self.own.values().iter().chain(self.common.values());
+        specs.zip(values).filter(|(_, value)| **value != Attr::Unset)
+    }
+
+    /// Where the learning rate comes from, if not from the hyperparameter.
+    pub fn schedule(&self) -> Option<&Schedule> {
+        self.schedule.as_ref()
+    }
+
+    /// How far it is.
+    pub fn counters(&self) -> Counters {
+        let Self { iterations, loss_scale, finite_steps, .. } = *self;
+        Counters { iterations, loss_scale, finite_steps }
+    }
+
+    /// The same optimizer at another point of its way.
+    pub fn resumed(self, counters: Counters) -> Result<Self, Error> {
+        let Counters { iterations, loss_scale, finite_steps } = counters;
+        let scale = f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX);
+        let scale_fits = scale.contains(&loss_scale)
+            || loss_scale.to_bits() == Common::read(&self.common).initial_scale.to_bits();
+        if iterations < 0 || finite_steps < 0 || !scale_fits {
+            let why = format!(
+                "{iterations} iterations, {finite_steps} finite steps and the loss scale \
+                 {loss_scale} cannot be"
+            );
+            return Err(Error::Malformed { what: "optimizer".into(), why: why.into() });
+        }
+        Ok(Self { iterations, loss_scale, finite_steps, ..self })
     }
 
     /// Steps taken, accumulating ones included.

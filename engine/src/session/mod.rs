@@ -1,8 +1,8 @@
 //! The state of a session and what each command does to it.
 //!
 //! A command that fails changes nothing but to poison the handles that its results would have had: what uses them fails too
-//! and names the first failure. One file a kind of thing: `values`, `tapes`, `jacobian`, `forward`, `optimizing`; `program` runs what
-//! they write.
+//! and names the first failure. One file a kind of thing: `values`, `tapes`, `jacobian`, `forward`, `optimizing`,
+//! `snapshots`; `program` runs what they write.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -14,6 +14,7 @@ mod functions;
 mod jacobian;
 mod optimizing;
 mod program;
+mod snapshots;
 mod tapes;
 #[cfg(test)]
 mod tests;
@@ -69,7 +70,7 @@ enum Slot {
     Tape,
     Accumulator,
     Optimizer(Box<OptimizerState>),
-    Generator { key: i64, counter: i64 },
+    Generator { id: ValueId, key: i64, counter: i64 },
     Placeholder { capture: u64, slot: usize },
     Poisoned(Arc<Poison>),
 }
@@ -86,6 +87,8 @@ struct Variable {
 /// An optimizer and the state that it keeps for each variable, by name.
 #[derive(Debug)]
 struct OptimizerState {
+    /// Which it is, in the order of creation.
+    id: ValueId,
     optimizer: Optimizer,
     states: HashMap<ValueId, NamedTensors>,
 }
@@ -220,9 +223,7 @@ impl Session {
             Kind::ReadOptimizer { optimizer, name, variable, output } => {
                 self.read_optimizer(*optimizer, name, *variable, *output)
             }
-            Kind::CreateGenerator { generator, seed } => {
-                self.bind(*generator, Slot::Generator { key: *seed, counter: 0 })
-            }
+            Kind::CreateGenerator { generator, seed } => self.create_generator(*generator, *seed),
             Kind::NextGeneratorState { generator, output, draws } => {
                 self.next_state(*generator, *output, *draws)
             }
@@ -232,6 +233,7 @@ impl Session {
             Kind::RecordCustomGradient(request) => self.record_custom_gradient(request, scope),
             Kind::CallFunction(request) => self.call_function(request, scope),
             Kind::Explain { tape, target, source } => self.explain(*tape, *target, *source),
+            Kind::Restore(request) => self.restore(request),
             Kind::Sync => Ok(Answer::Synced),
         }
     }
@@ -369,6 +371,7 @@ impl Kind {
             Self::RecordCustomGradient(_) => "record_custom_gradient",
             Self::CallFunction(_) => "call_function",
             Self::Explain { .. } => "explain",
+            Self::Restore(_) => "restore_checkpoint",
             Self::Sync => "sync",
         }
     }
@@ -410,6 +413,7 @@ impl Kind {
             | Self::Fetch { .. }
             | Self::Describe { .. }
             | Self::Explain { .. }
+            | Self::Restore(_)
             | Self::Sync => Vec::new(),
         }
     }
@@ -449,6 +453,7 @@ impl Kind {
             | Self::NextGeneratorState { .. }
             | Self::Fetch { .. }
             | Self::Describe { .. }
+            | Self::Restore(_)
             | Self::Sync => Vec::new(),
         }
     }

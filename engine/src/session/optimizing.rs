@@ -35,10 +35,8 @@ impl Session {
         schedule: Option<Schedule>,
     ) -> Result<Answer, Error> {
         let optimizer = Optimizer::new(name, given, schedule)?;
-        self.bind(
-            handle,
-            Slot::Optimizer(Box::new(OptimizerState { optimizer, states: HashMap::new() })),
-        )
+        let state = OptimizerState { id: self.new_id(), optimizer, states: HashMap::new() };
+        self.bind(handle, Slot::Optimizer(Box::new(state)))
     }
 
     pub(super) fn set_optimizer(

@@ -2,6 +2,7 @@
 
 mod derivatives;
 mod functions;
+mod snapshots;
 
 use std::sync::Arc;
 

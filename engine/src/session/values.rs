@@ -330,6 +330,11 @@ impl Session {
 
     // --- generators ---
 
+    pub(super) fn create_generator(&mut self, handle: Handle, key: i64) -> Result<Answer, Error> {
+        let id = self.new_id();
+        self.bind(handle, Slot::Generator { id, key, counter: 0 })
+    }
+
     pub(super) fn next_state(
         &mut self,
         generator: Handle,
@@ -343,13 +348,13 @@ impl Session {
                 why: "must be from 1 to 2^40".into(),
             });
         }
-        let (key, counter) = match self.slot(generator)? {
-            Slot::Generator { key, counter } => (*key, *counter),
+        let (id, key, counter) = match self.slot(generator)? {
+            Slot::Generator { id, key, counter } => (*id, *key, *counter),
             other => return Err(other.refuse(generator, "generator")),
         };
         let charge = self.ledger.reserve(16)?;
         let tensor = Tensor::paid(Array::new(&Shape::from([2]), vec![key, counter])?, charge);
-        let next = Slot::Generator { key, counter: counter.wrapping_add(draws) };
+        let next = Slot::Generator { id, key, counter: counter.wrapping_add(draws) };
         self.slots.insert(generator, next);
         let value = Value { id: self.new_id(), tensor };
         self.bind(output, Slot::Value(value))

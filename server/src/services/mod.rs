@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod catalog;
+pub mod checkpoint;
 pub mod session;
 pub mod tape;
 
@@ -12,7 +13,8 @@ use gradtape_proto::v1;
 use crate::{
     accept::Peer,
     audit::{Event, Outcome},
-    config::Config,
+    checkpoints::store::Store,
+    config::{Config, Limits},
     oversight::Oversight,
     principal::Principal,
     session::{error::ProtocolError, inbox::Session, registry::Registry},
@@ -23,6 +25,8 @@ use crate::{
 pub struct Context {
     /// All sessions.
     pub registry: Arc<Registry>,
+    /// All checkpoints, if the server keeps any.
+    pub checkpoints: Option<Arc<Store>>,
     /// Limits of the transport.
     pub config: Arc<Config>,
     /// What handshakes say about the server.
@@ -68,6 +72,15 @@ impl Caller {
 /// A field that must be given.
 fn required<T>(field: &'static str, value: Option<T>) -> Result<T, ProtocolError> {
     value.ok_or_else(|| ProtocolError::malformed(field, "must be given"))
+}
+
+/// Checks the size of a part of an upload.
+fn check_chunk(chunk: &[u8], limits: &Limits) -> Result<(), ProtocolError> {
+    if chunk.is_empty() || chunk.len() > limits.max_chunk_bytes {
+        let why = format!("has {} bytes; 1 to {}", chunk.len(), limits.max_chunk_bytes);
+        return Err(ProtocolError::malformed("chunk", why));
+    }
+    Ok(())
 }
 
 /// Who sent a request.

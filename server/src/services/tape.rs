@@ -15,7 +15,7 @@ use gradtape_proto::v1::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Caller, Context, principal, required};
+use super::{Caller, Context, check_chunk, principal, required};
 use crate::{
     principal::Principal,
     session::{
@@ -188,7 +188,6 @@ async fn receive(
     mut requests: Streaming<v1::UploadTensorRequest>,
 ) -> Result<u64, ProtocolError> {
     use upload_tensor_request::Kind;
-    let limits = &context.config.limits;
     let Some(Kind::Header(header)) = next_part(context, &mut requests).await? else {
         return Err(ProtocolError::malformed("kind", "the first message must be a header"));
     };
@@ -203,11 +202,10 @@ async fn receive(
         match part {
             _ if !principal.is_valid() => return Err(ProtocolError::Unauthenticated),
             Kind::Header(_) => return Err(ProtocolError::malformed("kind", "a second header")),
-            Kind::Chunk(chunk) if chunk.is_empty() || chunk.len() > limits.max_chunk_bytes => {
-                let why = format!("has {} bytes; 1 to {}", chunk.len(), limits.max_chunk_bytes);
-                return Err(ProtocolError::malformed("chunk", why));
+            Kind::Chunk(chunk) => {
+                check_chunk(&chunk, &context.config.limits)?;
+                staging.append(&chunk)?;
             }
-            Kind::Chunk(chunk) => staging.append(&chunk)?,
         }
     }
     ticket.finish(staging)

@@ -77,6 +77,28 @@ pub enum ProtocolError {
     #[error("command {sequence} has not been applied")]
     NotApplied { sequence: u64 },
 
+    // Checkpoints.
+    #[error("this server keeps no checkpoints")]
+    CheckpointsDisabled,
+    #[error("there is no checkpoint named {name:?}")]
+    UnknownCheckpoint { name: String },
+    #[error("there is a checkpoint named {name:?} already")]
+    CheckpointExists { name: String },
+    #[error("the checkpoint is invalid: {why}")]
+    InvalidCheckpoint { why: String },
+    #[error("checkpoint {name:?} is not as it was written: {why}")]
+    CheckpointCorrupted { name: String, why: String },
+    #[error("the checkpoint has {bytes} bytes, {limit} are allowed")]
+    CheckpointTooLarge { bytes: u64, limit: u64 },
+    #[error("there are {limit} checkpoints already")]
+    TooManyCheckpoints { limit: usize },
+    #[error("{bytes} bytes more would exceed the {limit} that all checkpoints together may have")]
+    CheckpointSpace { bytes: u64, limit: u64 },
+    #[error("{limit} checkpoints are being uploaded already")]
+    TooManyCheckpointUploads { limit: usize },
+    #[error("the store of checkpoints failed, incident {incident}")]
+    StoreFailed { incident: String },
+
     // The server.
     #[error("the server is shutting down")]
     Draining,

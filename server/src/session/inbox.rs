@@ -12,7 +12,12 @@ use std::{
     time::Duration,
 };
 
-use gradtape_engine::{array::Tensor, ledger::Ledger, session::Session as Engine};
+use gradtape_engine::{
+    array::Tensor,
+    ledger::Ledger,
+    session::Session as Engine,
+    snapshot::{KeyedHandle, Snapshot},
+};
 use gradtape_proto::v1;
 use tokio::sync::oneshot;
 
@@ -110,13 +115,24 @@ pub(super) enum Origin {
     Call(oneshot::Sender<Result<v1::BatchReply, ProtocolError>>),
 }
 
-/// A wish to read a value when a command has been applied.
+/// A wish to read something when a command has been applied.
 #[derive(Debug)]
 pub(super) struct Read {
-    pub(super) handle: u64,
     pub(super) after_sequence: u64,
-    pub(super) answer: oneshot::Sender<Result<Tensor, ProtocolError>>,
+    pub(super) wanted: Wanted,
 }
+
+/// What to read, and the way for the answer.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// A value or variable.
+    Value { handle: u64, answer: Answer<Tensor> },
+    /// The state of these things or, without any, of the session; and the last command that it shows.
+    Snapshot { entries: Vec<KeyedHandle>, answer: Answer<(Snapshot, u64)> },
+}
+
+/// Takes the answer to a read.
+pub(super) type Answer<T> = oneshot::Sender<Result<T, ProtocolError>>;
 
 /// What the worker does next.
 #[derive(Debug)]
@@ -258,8 +274,27 @@ impl Session {
         handle: u64,
         after_sequence: u64,
     ) -> Result<Tensor, ProtocolError> {
+        self.ask(after_sequence, |answer| Wanted::Value { handle, answer }).await
+    }
+
+    /// The state of these things or, without any, of all, once a command has been applied; and the number of the last command
+    /// whose effect it shows.
+    pub async fn snapshot(
+        self: &Arc<Self>,
+        entries: Vec<KeyedHandle>,
+        after_sequence: u64,
+    ) -> Result<(Snapshot, u64), ProtocolError> {
+        self.ask(after_sequence, |answer| Wanted::Snapshot { entries, answer }).await
+    }
+
+    async fn ask<T>(
+        self: &Arc<Self>,
+        after_sequence: u64,
+        wanted: impl FnOnce(Answer<T>) -> Wanted,
+    ) -> Result<T, ProtocolError> {
         let (answer, receiver) = oneshot::channel();
-        self.push(&mut self.lock(), Job::Read(Read { handle, after_sequence, answer }))?;
+        let read = Read { after_sequence, wanted: wanted(answer) };
+        self.push(&mut self.lock(), Job::Read(read))?;
         match tokio::time::timeout(self.limits.download_wait, receiver).await {
             Ok(answer) => answer.unwrap_or(Err(ProtocolError::SessionEnded)),
             Err(_) => Err(ProtocolError::NotApplied { sequence: after_sequence }),

@@ -185,15 +185,15 @@ impl Registry {
         seen
     }
 
-    /// The memory of all sessions.
-    pub fn ledger(&self) -> &Arc<Ledger> {
-        &self.ledger
-    }
-
     /// Ends a session.
     pub fn delete(&self, session: &Arc<Session>) {
         self.lock().remove(&session.id());
         session.end(ProtocolError::SessionEnded);
+    }
+
+    /// The memory of the whole server.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
     }
 
     /// Number of sessions.

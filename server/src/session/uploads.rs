@@ -1,7 +1,7 @@
-//! Large tensors that have been sent and wait for the command that names them.
+//! Large tensors and checkpoints that wait for the command that names them.
 //!
-//! Staging is no part of a session's ordered state: bytes wait here, paid for, until a `Constant` takes them. A resent
-//! `Constant` never looks here, because its stored reply answers it.
+//! Staging is no part of a session's ordered state: bytes wait here, paid for, until a `Constant` or `RestoreCheckpoint` takes
+//! them. A command that is sent again never looks here, because its stored reply answers it.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -13,6 +13,7 @@ use gradtape_engine::{
     aval::Aval,
     error::Error,
     ledger::{Charge, Ledger},
+    snapshot::Snapshot,
 };
 
 use super::error::ProtocolError;
@@ -30,7 +31,14 @@ struct Slot {
     upload: u64,
     /// Which sending of the same number holds the slot: the newest wins.
     attempt: u64,
-    staged: Option<Staging>,
+    staged: Option<Staged>,
+}
+
+/// What waits to be used.
+#[derive(Debug)]
+enum Staged {
+    Tensor(Staging),
+    Checkpoint(Box<Snapshot>),
 }
 
 /// A tensor on its way, with its memory reserved and allocated.
@@ -69,17 +77,26 @@ impl Uploads {
 
     /// Takes a finished upload out and makes a tensor of it.
     pub fn consume(&self, upload: u64, ledger: &Arc<Ledger>) -> Result<Tensor, Error> {
+        match self.take(upload, |staged| matches!(staged, Staged::Tensor(_))) {
+            Some(Staged::Tensor(staging)) => staging.decode(ledger),
+            Some(Staged::Checkpoint(_)) | None => Err(Error::UnknownUpload { upload }),
+        }
+    }
+
+    /// Takes a staged checkpoint out.
+    pub fn consume_checkpoint(&self, upload: u64) -> Result<Snapshot, Error> {
+        match self.take(upload, |staged| matches!(staged, Staged::Checkpoint(_))) {
+            Some(Staged::Checkpoint(snapshot)) => Ok(*snapshot),
+            Some(Staged::Tensor(_)) | None => Err(Error::UnknownUpload { upload }),
+        }
+    }
+
+    fn take(&self, upload: u64, wanted: impl Fn(&Staged) -> bool) -> Option<Staged> {
         let mut slots = self.lock();
         let position = slots
             .iter()
-            .position(|slot| slot.upload == upload && slot.staged.is_some())
-            .ok_or(Error::UnknownUpload { upload })?;
-        let staged = slots.swap_remove(position).staged;
-        drop(slots);
-        let Staging { aval, bytes, charge } = staged.ok_or(Error::UnknownUpload { upload })?;
-        // The reservation moves to the tensor; both are there only while the bytes are decoded.
-        drop(charge);
-        Tensor::from_bytes(ledger, &aval, &bytes)
+            .position(|slot| slot.upload == upload && slot.staged.as_ref().is_some_and(&wanted))?;
+        slots.swap_remove(position).staged
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Slot>> {
@@ -111,6 +128,24 @@ impl Staging {
         Ok(())
     }
 
+    /// Whether all bytes are there.
+    pub fn is_complete(&self) -> bool {
+        self.missing() == 0
+    }
+
+    /// How many bytes are not there yet.
+    pub fn missing(&self) -> u64 {
+        self.aval.bytes().saturating_sub(self.bytes.len() as u64)
+    }
+
+    /// Makes a tensor of the bytes.
+    pub fn decode(self, ledger: &Arc<Ledger>) -> Result<Tensor, Error> {
+        let Self { aval, bytes, charge } = self;
+        // The reservation moves to the tensor; both are there only while the bytes are decoded.
+        drop(charge);
+        Tensor::from_bytes(ledger, &aval, &bytes)
+    }
+
     fn wrong_length(&self, given: u64) -> Error {
         Error::DataLength { aval: self.aval.clone(), expected: self.aval.bytes(), given }
     }
@@ -125,10 +160,20 @@ impl Ticket {
         if received != staging.aval.bytes() {
             return Err(staging.wrong_length(received).into());
         }
+        self.stage(Staged::Tensor(staging))?;
+        Ok(received)
+    }
+
+    /// Puts a checkpoint where a command finds it.
+    pub fn finish_checkpoint(self, snapshot: Snapshot) -> Result<(), ProtocolError> {
+        self.stage(Staged::Checkpoint(Box::new(snapshot)))
+    }
+
+    fn stage(&self, staged: Staged) -> Result<(), ProtocolError> {
         let mut slots = self.uploads.lock();
         let slot = slots.iter_mut().find(|slot| self.holds(slot));
-        slot.ok_or(ProtocolError::UploadReplaced)?.staged = Some(staging);
-        Ok(received)
+        slot.ok_or(ProtocolError::UploadReplaced)?.staged = Some(staged);
+        Ok(())
     }
 
     fn holds(&self, slot: &Slot) -> bool {

@@ -20,7 +20,7 @@ use gradtape_proto::v1;
 use super::{
     core::SessionCore,
     error::ProtocolError,
-    inbox::{BatchMeta, Current, Job, Next, Origin, Read, Session, Work},
+    inbox::{BatchMeta, Current, Job, Next, Origin, Read, Session, Wanted, Work},
     outbox::Delivery,
 };
 use crate::{
@@ -197,15 +197,14 @@ fn start(session: &Session, work: &mut Work, clock: &dyn Clock, job: Job) {
             session.detach(&attachment);
         }
         Job::Read(read) => {
-            work.waiting.retain(|read| !read.answer.is_closed());
+            work.waiting.retain(|read| !read.is_forgotten());
             let limit = session.limits().max_waiting_downloads;
             if read.after_sequence < core.next_sequence() {
-                answer_read(core, read);
+                read.answer(core);
             } else if work.waiting.len() < limit {
                 work.waiting.push(read);
             } else {
-                // The other end may be gone; then nobody misses the answer.
-                let _ = read.answer.send(Err(ProtocolError::TooManyDownloads { limit }));
+                read.refuse(ProtocolError::TooManyDownloads { limit });
             }
         }
     }
@@ -221,7 +220,7 @@ enum Progress {
 
 /// Executes commands of the current batch.
 fn proceed(session: &Session, work: &mut Work, clock: &dyn Clock, until: Duration) -> Progress {
-    let (Some(core), Some(current)) = (&mut work.core, &mut work.current) else {
+    let Work { core: Some(core), current: Some(current), waiting } = work else {
         return Progress::Done;
     };
     let result = loop {
@@ -229,8 +228,13 @@ fn proceed(session: &Session, work: &mut Work, clock: &dyn Clock, until: Duratio
             return Progress::Done;
         }
         match core.step(&mut current.run) {
-            Ok(true) if clock.now() >= until => return Progress::TimeIsOver,
-            Ok(true) => {}
+            Ok(true) => {
+                // Not after the whole batch: a snapshot shows the state right after a command.
+                answer_due(waiting, core);
+                if clock.now() >= until {
+                    return Progress::TimeIsOver;
+                }
+            }
             Ok(false) => break Ok(()),
             Err(error) => break Err(error),
         }
@@ -238,10 +242,6 @@ fn proceed(session: &Session, work: &mut Work, clock: &dyn Clock, until: Duratio
     session.publish(core.next_sequence(), core.engine().handles());
     if let Some(current) = work.current.take() {
         finish(session, core, current, result, clock);
-    }
-    let due = |read: &mut Read| read.after_sequence < core.next_sequence();
-    for read in work.waiting.extract_if(.., due) {
-        answer_read(core, read);
     }
     Progress::Done
 }
@@ -298,10 +298,41 @@ fn origin_failed(meta: &BatchMeta) -> bool {
     matches!(&meta.origin, Origin::Stream(attachment) if attachment.has_failed())
 }
 
-fn answer_read(core: &SessionCore, read: Read) {
-    let value = core.engine().peek(read.handle).map_err(ProtocolError::from);
-    // The other end may be gone; then nobody misses the answer.
-    let _ = read.answer.send(value);
+/// Answers the reads whose command has been applied.
+fn answer_due(waiting: &mut Vec<Read>, core: &SessionCore) {
+    for read in waiting.extract_if(.., |read| read.after_sequence < core.next_sequence()) {
+        read.answer(core);
+    }
+}
+
+/// The other end of an answer may be gone; then nobody misses it.
+impl Read {
+    fn is_forgotten(&self) -> bool {
+        match &self.wanted {
+            Wanted::Value { answer, .. } => answer.is_closed(),
+            Wanted::Snapshot { answer, .. } => answer.is_closed(),
+        }
+    }
+
+    fn answer(self, core: &SessionCore) {
+        match self.wanted {
+            Wanted::Value { handle, answer } => {
+                drop(answer.send(core.engine().peek(handle).map_err(ProtocolError::from)));
+            }
+            Wanted::Snapshot { entries, answer } => {
+                let snapshot = core.engine().snapshot(&entries).map_err(ProtocolError::from);
+                let sequence = core.next_sequence() - 1;
+                drop(answer.send(snapshot.map(|snapshot| (snapshot, sequence))));
+            }
+        }
+    }
+
+    fn refuse(self, why: ProtocolError) {
+        match self.wanted {
+            Wanted::Value { answer, .. } => drop(answer.send(Err(why))),
+            Wanted::Snapshot { answer, .. } => drop(answer.send(Err(why))),
+        }
+    }
 }
 
 /// Frees a session's state and answers everybody who waits.
@@ -312,7 +343,7 @@ fn take_down(session: &Session, work: &mut Work, why: &ProtocolError) {
         answer(session, meta, Err(why.clone()), 0);
     }
     for read in work.waiting.drain(..) {
-        let _ = read.answer.send(Err(why.clone()));
+        read.refuse(why.clone());
     }
     if let Some(attachment) = attachment {
         attachment.end(Err(why.clone()));
@@ -331,7 +362,7 @@ fn refuse(job: Job, why: &ProtocolError) -> Option<BatchMeta> {
         Job::Welcome { attachment } | Job::Close { attachment, .. } => {
             attachment.end(Err(why.clone()));
         }
-        Job::Read(read) => drop(read.answer.send(Err(why.clone()))),
+        Job::Read(read) => read.refuse(why.clone()),
     }
     None
 }

@@ -20,6 +20,7 @@ use gradtape_engine::{
     ops,
     optimizers::schedules::Schedule,
     session::Rejected,
+    snapshot::{KeyedHandle, RestoreRequest},
 };
 use gradtape_proto::v1::{self, command::Kind as Wire};
 
@@ -155,8 +156,24 @@ fn kind(context: &Context, wire: &mut Wire) -> Result<Kind, Error> {
         }
         Wire::Fetch(m) => Kind::Fetch { value: m.value },
         Wire::Describe(m) => Kind::Describe { value: m.value },
+        Wire::RestoreCheckpoint(m) => restore(context, m)?,
         Wire::Sync(v1::Sync {}) => Kind::Sync,
     })
+}
+
+/// Which key each handle has in a checkpoint. The keys themselves are the engine's to check.
+pub fn checkpoint_entries(messages: Vec<v1::CheckpointEntry>) -> Result<Vec<KeyedHandle>, Error> {
+    bounded(messages.len(), MAX_HANDLES, "entries")?;
+    let entry = |m: v1::CheckpointEntry| KeyedHandle { handle: m.handle, key: m.key.into() };
+    Ok(messages.into_iter().map(entry).collect())
+}
+
+fn restore(context: &Context, message: &mut v1::RestoreCheckpoint) -> Result<Kind, Error> {
+    // Taken first, so that the memory is free whatever else is wrong.
+    let snapshot = context.uploads.consume_checkpoint(message.upload)?;
+    let entries = checkpoint_entries(std::mem::take(&mut message.entries))?;
+    let (weights_only, partial) = (message.weights_only, message.partial);
+    Ok(Kind::Restore(Box::new(RestoreRequest { snapshot, entries, weights_only, partial })))
 }
 
 fn custom_gradient(message: &v1::RecordCustomGradient) -> Result<Kind, Error> {
@@ -398,6 +415,7 @@ fn name(wire: &Wire) -> &str {
         Wire::RecordCustomGradient(_) => "record_custom_gradient",
         Wire::CallFunction(_) => "call_function",
         Wire::Explain(_) => "explain",
+        Wire::RestoreCheckpoint(_) => "restore_checkpoint",
         Wire::CreateOptimizer(_) => "create_optimizer",
         Wire::ApplyOptimizer(_) => "apply_optimizer",
         Wire::SetOptimizer(_) => "set_optimizer",
@@ -450,6 +468,7 @@ fn outputs(wire: &Wire) -> Vec<Handle> {
         | Wire::Fetch(_)
         | Wire::Describe(_)
         | Wire::Explain(_)
+        | Wire::RestoreCheckpoint(_)
         | Wire::Sync(_) => Vec::new(),
     }
 }

@@ -13,8 +13,8 @@ use gradtape_proto::v1::{self, reply::Result as Wire};
 
 use super::truncated;
 
-/// Longest message of an error, in bytes.
-const MAX_MESSAGE: usize = 512;
+/// Longest message of an error, in bytes: the differences between a checkpoint and a session are a list.
+const MAX_MESSAGE: usize = 4096;
 /// Most inputs that an error describes: enough for any op but a long concat.
 const MAX_INPUTS: usize = 16;
 /// Below this size a tensor's elements are copied into the reply; above, the reply shares the tensor's memory.
@@ -120,8 +120,18 @@ fn encode_answer(answer: Answer) -> Option<Wire> {
         }),
         Answer::Variables(variables) => Wire::Variables(v1::VariablesReply { variables }),
         Answer::Explanation(found) => Wire::Explanation(explanation(found)),
+        Answer::Restored(restored) => Wire::Restore(v1::RestoreReply {
+            variables: count(restored.variables),
+            optimizers: count(restored.optimizers),
+            generators: count(restored.generators),
+        }),
         Answer::Synced => Wire::Sync(v1::SyncReply {}),
     })
+}
+
+/// A number of things that have handles, of which there are never so many.
+pub fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 fn explanation(found: Explanation) -> v1::ExplainReply {

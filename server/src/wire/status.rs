@@ -44,7 +44,9 @@ impl From<ProtocolError> for Status {
 #[expect(clippy::wildcard_enum_match_arm, reason = "waiting does not change the others")]
 fn retry_delay(error: &ProtocolError) -> Option<Duration> {
     match error {
-        ProtocolError::Draining | ProtocolError::TooManySessions { .. } => Some(RETRY_DELAY),
+        ProtocolError::Draining
+        | ProtocolError::TooManySessions { .. }
+        | ProtocolError::TooManyCheckpointUploads { .. } => Some(RETRY_DELAY),
         ProtocolError::AuthenticationBlocked { wait }
         | ProtocolError::QuotaExceeded { wait, .. } => Some(*wait),
         _ => None,
@@ -84,6 +86,22 @@ pub fn classify(error: &ProtocolError) -> (Code, &'static str) {
         ProtocolError::UploadReplaced => (Code::Aborted, "UPLOAD_REPLACED"),
         ProtocolError::TooManyDownloads { .. } => (Code::ResourceExhausted, "TOO_MANY_DOWNLOADS"),
         ProtocolError::NotApplied { .. } => (Code::FailedPrecondition, "NOT_APPLIED"),
+        ProtocolError::CheckpointsDisabled => (Code::FailedPrecondition, "CHECKPOINTS_DISABLED"),
+        ProtocolError::UnknownCheckpoint { .. } => (Code::NotFound, "UNKNOWN_CHECKPOINT"),
+        ProtocolError::CheckpointExists { .. } => (Code::AlreadyExists, "CHECKPOINT_EXISTS"),
+        ProtocolError::InvalidCheckpoint { .. } => (Code::InvalidArgument, "INVALID_CHECKPOINT"),
+        ProtocolError::CheckpointCorrupted { .. } => (Code::DataLoss, "CHECKPOINT_CORRUPTED"),
+        ProtocolError::CheckpointTooLarge { .. } => {
+            (Code::ResourceExhausted, "CHECKPOINT_TOO_LARGE")
+        }
+        ProtocolError::TooManyCheckpoints { .. } => {
+            (Code::ResourceExhausted, "TOO_MANY_CHECKPOINTS")
+        }
+        ProtocolError::CheckpointSpace { .. } => (Code::ResourceExhausted, "CHECKPOINT_SPACE"),
+        ProtocolError::TooManyCheckpointUploads { .. } => {
+            (Code::ResourceExhausted, "TOO_MANY_CHECKPOINT_UPLOADS")
+        }
+        ProtocolError::StoreFailed { .. } => (Code::Internal, "STORE_FAILED"),
         ProtocolError::Draining => (Code::Unavailable, "DRAINING"),
         ProtocolError::Command(error) => {
             let (code, reason, _) = error.classify();
@@ -126,7 +144,9 @@ fn metadata(error: &ProtocolError) -> HashMap<String, String> {
         ProtocolError::VersionUnsupported { server, .. } => {
             vec![("server_protocol_version", server.to_string())]
         }
-        ProtocolError::SessionBroken { incident } => vec![("incident", incident.clone())],
+        ProtocolError::SessionBroken { incident } | ProtocolError::StoreFailed { incident } => {
+            vec![("incident", incident.clone())]
+        }
         ProtocolError::QuotaExceeded { used, limit, .. } => {
             vec![("used", used.to_string()), ("limit", limit.to_string())]
         }

@@ -236,7 +236,9 @@ fn check_answer(place: &str, body: &Value, answer: Option<&Answer>, names: &Name
                 assert_eq!(found, tags, "{place}");
             }
         }
-        Some(Answer::Sync(_) | Answer::Error(_)) | None => panic!("{place}: got {answer:?}"),
+        Some(Answer::Sync(_) | Answer::Restore(_) | Answer::Error(_)) | None => {
+            panic!("{place}: got {answer:?}")
+        }
     }
 }
 

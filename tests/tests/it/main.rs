@@ -4,7 +4,9 @@
 
 mod access;
 mod admin;
+mod attacks;
 mod bad_input;
+mod checkpoints;
 mod conformance;
 mod derivatives;
 mod encryption;

@@ -21,8 +21,11 @@ from typing import TYPE_CHECKING
 # The ops hide built-in functions of the same names (`abs`, `range`): nothing below may need those.
 from gradtape import (
     autodiff,
+    bitwise,
+    checkpoints,
     data,
     debugging,
+    dtypes,
     errors,
     experimental,
     image,
@@ -31,9 +34,12 @@ from gradtape import (
     nest,
     nn,
     random,
+    train,
 )
 from gradtape._context import clear_errors, connect, disconnect, synchronize
+from gradtape._counting import histogram_fixed_width, histogram_fixed_width_bins
 from gradtape._execute import get_synchronous_execution, set_synchronous_execution
+from gradtape._norms import clip_by_global_norm, clip_by_norm
 from gradtape.array_ops import *
 from gradtape.backprop import GradientTape, UnconnectedGradients
 from gradtape.control_flow import *
@@ -71,12 +77,19 @@ from gradtape.variable import Variable
 
 from gradtape import keras  # isort: skip - it uses all of the above by the name `tf`
 
+from gradtape.keras import initializers, losses, metrics, optimizers
+
 if TYPE_CHECKING:
     # The names of the ops come from their table.
     def __getattr__(name): ...
 
 
 newaxis = None
+constant_initializer = initializers.Constant
+ones_initializer = initializers.Ones
+random_normal_initializer = initializers.RandomNormal
+random_uniform_initializer = initializers.RandomUniform
+zeros_initializer = initializers.Zeros
 __version__ = "0.1.0"
 
 

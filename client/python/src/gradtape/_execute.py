@@ -21,6 +21,20 @@ value_types: tuple[type[Value], ...] = ()
 
 _synchronous = False
 
+# Inputs that are numbers of places: their dtype has nothing to do with that of the others.
+_INDEX_INPUTS = {
+    "gather": 1,
+    "gather_nd": 1,
+    "in_top_k": 0,
+    "reverse_sequence": 1,
+    "scatter_nd": 0,
+    "sparse_softmax_cross_entropy_with_logits": 0,
+    "take_along_axis": 1,
+    **{f"tensor_scatter_nd_{how}": 1 for how in ("update", "add", "sub", "max", "min")},
+    **{f"segment_{how}": 1 for how in ("sum", "prod", "max", "min", "mean")},
+    **{f"unsorted_segment_{how}": 1 for how in ("sum", "prod", "max", "min", "mean", "sqrt_n")},
+}
+
 
 def set_synchronous_execution(enable: bool) -> None:
     """Makes every operation wait for the server, so that errors are raised where they happen."""
@@ -106,7 +120,8 @@ def apply(
         result: Where the result's dtype comes from: the number of an input, the name of a dtype, or
             "attribute" for the attribute `dtype`.
     """
-    values = as_values(inputs)
+    indices = _INDEX_INPUTS.get(name)
+    values = as_values(inputs) if indices is None else _with_indices(inputs, indices)
     dtype = _result_dtype(values, attributes, result)
     return emit(_wire.template(name, attributes, len(values)), values, dtype)
 
@@ -141,6 +156,13 @@ def as_values(inputs: Sequence[Any]) -> list[Any]:
             value = convert(value, hint)
             hint = hint or value._dtype
         values.append(value)
+    return values
+
+
+def _with_indices(inputs: Sequence[Any], at: int) -> list[Any]:
+    values = as_values([value for i, value in enumerate(inputs) if i != at])
+    indices = inputs[at]
+    values.insert(at, indices if isinstance(indices, value_types) else convert(indices, None))
     return values
 
 

@@ -17,6 +17,7 @@ from gradtape.tensor import Value
 _INTERNAL = frozenset(
     (
         "avg_pool_gradient",
+        "cofactor",
         "convolution_filter_gradient",
         "convolution_input_gradient",
         "full",

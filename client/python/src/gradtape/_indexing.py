@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 def strided_slice(x: Value, keys: tuple[Any, ...]) -> Tensor:
     """Takes what `x[keys]` names: integers, slices, an ellipsis, new axes."""
+    return emit(_wire.template("strided_slice", window(keys), 1), (x,), x._dtype)
+
+
+def window(keys: tuple[Any, ...]) -> dict[str, Any]:
+    """Returns the attributes of `strided_slice` and its relatives for what `x[keys]` names."""
     begin, end, strides = [], [], []
     begin_mask = end_mask = ellipsis_mask = shrink_mask = new_axis_mask = 0
     for i, key in enumerate(keys):
@@ -50,10 +55,9 @@ def strided_slice(x: Value, keys: tuple[Any, ...]) -> Tensor:
         "shrink_axis_mask": shrink_mask,
         "new_axis_mask": new_axis_mask,
     }
-    attributes: dict[str, Any] = {
+    return {
         "begin": tuple(begin),
         "end": tuple(end),
         "strides": tuple(strides),
         **{name: mask for name, mask in masks.items() if mask},
     }
-    return emit(_wire.template("strided_slice", attributes, 1), (x,), x._dtype)

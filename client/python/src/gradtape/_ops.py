@@ -2672,6 +2672,159 @@ def matmul(
     return _apply("matmul", [a, b], attributes, 0)
 
 
+def triangular_solve(
+    matrix: Any,
+    rhs: Any,
+    *,
+    lower: bool = True,
+    adjoint: bool = False,
+) -> Any:
+    """Solves equations with triangular matrices; the other triangle is not read. A zero on the diagonal gives infinities or NaN.
+
+    Computes `matrix y = rhs, or matrix^T y = rhs`.
+
+    Args:
+        matrix: A tensor.
+        rhs: A tensor.
+        lower: Whether the lower triangle of the matrix is read, else the upper one.
+        adjoint: Whether the triangle is transposed.
+    """
+    attributes: dict[str, Any] = {}
+    if not lower:
+        attributes["lower"] = bool(lower)
+    if adjoint:
+        attributes["adjoint"] = bool(adjoint)
+    return _apply("triangular_solve", [matrix, rhs], attributes, 0)
+
+
+def solve(
+    matrix: Any,
+    rhs: Any,
+    *,
+    adjoint: bool = False,
+) -> Any:
+    """Solves equations with square matrices, which must be invertible.
+
+    Computes `matrix y = rhs, or matrix^T y = rhs`.
+
+    Args:
+        matrix: A tensor.
+        rhs: A tensor.
+        adjoint: Whether the matrix is transposed.
+    """
+    attributes: dict[str, Any] = {}
+    if adjoint:
+        attributes["adjoint"] = bool(adjoint)
+    return _apply("solve", [matrix, rhs], attributes, 0)
+
+
+def inv(
+    input: Any,
+    *,
+    adjoint: bool = False,
+) -> Any:
+    """Inverses of square matrices, or of their transposes.
+
+    Computes `input y = 1`.
+
+    Args:
+        input: A tensor.
+        adjoint: Whether the matrix is transposed.
+    """
+    attributes: dict[str, Any] = {}
+    if adjoint:
+        attributes["adjoint"] = bool(adjoint)
+    return _apply("inv", [input], attributes, 0)
+
+
+def det(
+    input: Any,
+) -> Any:
+    """Determinants of square matrices. The gradient is right for singular matrices, too; the second derivative needs an invertible one.
+
+    Computes `y = det(input)`.
+    """
+    return _apply("det", [input], {}, 0)
+
+
+def cofactor(
+    input: Any,
+) -> Any:
+    """Matrices of cofactors: the derivative of the determinant. Their own derivative needs an invertible matrix.
+
+    Computes `y = det(input) input^-T`.
+    """
+    return _apply("cofactor", [input], {}, 0)
+
+
+def slogdet(
+    input: Any,
+) -> list[Any]:
+    """Signs of determinants, and logarithms of their absolute values; 0 and minus infinity for singular matrices. The gradient needs an invertible one.
+
+    Computes `sign exp(log_abs_determinant) = det(input)`.
+    """
+    return _apply_many("slogdet", [input], {}, 0, 2)
+
+
+def cholesky(
+    input: Any,
+) -> Any:
+    """Lower triangular factor of symmetric positive definite matrices, with a positive diagonal. The lower triangle is read; the gradient is symmetric.
+
+    Computes `y y^T = input`.
+    """
+    return _apply("cholesky", [input], {}, 0)
+
+
+def eigh(
+    tensor: Any,
+) -> list[Any]:
+    """Eigenvalues of symmetric matrices from the smallest up, and unit eigenvectors as columns, whose component of largest magnitude is positive. The lower triangle is read, and gets the gradient.
+
+    Computes `tensor = eigenvectors diag(eigenvalues) eigenvectors^T`.
+    """
+    return _apply_many("eigh", [tensor], {}, 0, 2)
+
+
+def qr(
+    input: Any,
+    *,
+    full_matrices: bool = False,
+) -> list[Any]:
+    """Orthonormal columns and upper triangular matrices, with LAPACK's signs.
+
+    Computes `input = q r`.
+
+    Args:
+        input: A tensor.
+        full_matrices: Whether the orthogonal factors are square, and not only as large as the shorter side.
+    """
+    attributes: dict[str, Any] = {}
+    if full_matrices:
+        attributes["full_matrices"] = bool(full_matrices)
+    return _apply_many("qr", [input], attributes, 0, 2)
+
+
+def svd(
+    tensor: Any,
+    *,
+    full_matrices: bool = False,
+) -> list[Any]:
+    """Singular values from the largest down, and left and right singular vectors as columns; in each right one the component of largest magnitude is positive, or in a left one if the matrix is wide. All are NaN where an element is not finite.
+
+    Computes `tensor = u diag(s) v^T`.
+
+    Args:
+        tensor: A tensor.
+        full_matrices: Whether the orthogonal factors are square, and not only as large as the shorter side.
+    """
+    attributes: dict[str, Any] = {}
+    if full_matrices:
+        attributes["full_matrices"] = bool(full_matrices)
+    return _apply_many("svd", [tensor], attributes, 0, 3)
+
+
 def resize(
     x: Any,
     *,
@@ -3058,6 +3211,31 @@ def sigmoid_cross_entropy_with_logits(
     Computes `loss = softplus(logits) - labels logits`.
     """
     return _apply("sigmoid_cross_entropy_with_logits", [labels, logits], {}, 0)
+
+
+def ctc_loss(
+    labels: Any,
+    logits: Any,
+    label_length: Any,
+    logit_length: Any,
+    *,
+    blank_index: int = 0,
+) -> Any:
+    """Connectionist temporal classification loss of label sequences, summed over all alignments. Logits are frames x batch x classes; what is behind a length is ignored. Infinite where the frames are too few.
+
+    Computes `loss = -ln(sum over alignments of product of softmax(logits)[t, label at t])`.
+
+    Args:
+        labels: A tensor.
+        logits: A tensor.
+        label_length: A tensor.
+        logit_length: A tensor.
+        blank_index: The class that stands for no label; negative ones count from the end.
+    """
+    attributes: dict[str, Any] = {}
+    if blank_index != 0:
+        attributes["blank_index"] = int(blank_index)
+    return _apply("ctc_loss", [labels, logits, label_length, logit_length], attributes, 1)
 
 
 def convolution(
@@ -3792,6 +3970,16 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "tensor_diag_part",
         "trace",
         "matmul",
+        "triangular_solve",
+        "solve",
+        "inv",
+        "det",
+        "cofactor",
+        "slogdet",
+        "cholesky",
+        "eigh",
+        "qr",
+        "svd",
         "einsum",
     ),
     "math": (
@@ -3931,6 +4119,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "softmax_cross_entropy_with_logits",
         "sparse_softmax_cross_entropy_with_logits",
         "sigmoid_cross_entropy_with_logits",
+        "ctc_loss",
         "convolution",
         "convolution_input_gradient",
         "convolution_filter_gradient",

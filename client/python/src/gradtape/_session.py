@@ -236,7 +236,7 @@ class Session:
 
     def upload(self, dtype_shape: bytes, data: memoryview) -> int:
         """Sends a tensor's elements in chunks and returns the number of the upload."""
-        upload = next(self._uploads)
+        upload = self.new_upload()
         header = tape_service_pb2.UploadHeader(
             credentials=self._credentials,
             upload=upload,
@@ -251,6 +251,25 @@ class Session:
 
         self._retry(lambda stub: stub.UploadTensor(requests()))
         return upload
+
+    def new_upload(self) -> int:
+        """Returns a number for an upload that no other has."""
+        return next(self._uploads)
+
+    @property
+    def credentials(self) -> session_service_pb2.SessionCredentials:
+        """The right to use the session."""
+        return self._credentials
+
+    @property
+    def channel(self) -> grpc.Channel:
+        """The connection, for calls that are not the session's."""
+        return self._channel
+
+    @property
+    def applied(self) -> int:
+        """The number of the last command that is known to be applied."""
+        return self._applied
 
     def download(self, handle: bytes, size: int) -> bytearray:
         """Receives the elements of a value whose existence a reply has shown."""
@@ -322,7 +341,7 @@ class Session:
                 return send(tape_service_pb2_grpc.TapeServiceStub(self._channel))
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                    raise _from_status(error) from None
+                    raise from_status(error) from None
                 time.sleep(pause)
         raise errors.UnavailableError(f"lost the connection to {self.address}")
 
@@ -341,7 +360,7 @@ class Session:
             )
         except grpc.RpcError as error:
             self._channel.close()
-            raise _from_status(error, f"cannot open a session at {self.address}: ") from None
+            raise from_status(error, f"cannot open a session at {self.address}: ") from None
         self._credentials = response.credentials
         limits = response.server.limits
         self._batch_commands = min(limits.max_batch_commands or 1_024, 1_024)
@@ -415,7 +434,7 @@ class Session:
                 )
                 pause = next(pauses, None)
                 if not lost or pause is None:
-                    self._fail(_from_status(error) if isinstance(error, grpc.RpcError) else error)
+                    self._fail(from_status(error) if isinstance(error, grpc.RpcError) else error)
                     break
                 _log.debug("lost the connection, attaching again in %.3f s: %s", pause, error)
                 time.sleep(pause)
@@ -571,7 +590,8 @@ _LOST = {
 _BY_STATUS = {status: status.value[0] for status in grpc.StatusCode}
 
 
-def _from_status(error: grpc.RpcError, context: str = "") -> errors.OpError:
+def from_status(error: grpc.RpcError, context: str = "") -> errors.OpError:
+    """Makes the exception for a status that ended a call."""
     cls = errors.exception_type(_BY_STATUS[error.code()])
     return cls(f"{context}{error.details()}")
 

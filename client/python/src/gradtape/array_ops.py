@@ -11,9 +11,42 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradtape import _export, _ops, dtypes
+from gradtape._blocks import (
+    batch_to_space,
+    bitcast,
+    broadcast_dynamic_shape,
+    broadcast_static_shape,
+    ensure_shape,
+    extract_volume_patches,
+    identity_n,
+    required_space_to_batch_paddings,
+    shape_n,
+    space_to_batch,
+    space_to_batch_nd,
+)
+from gradtape._blocks import tuple_ as tuple
+from gradtape._partition import dynamic_partition, dynamic_stitch
 from gradtape._export import integers
 from gradtape._indexing import strided_slice as _take
-from gradtape.tensor import Tensor, Value, cast, constant, convert, convert_to_tensor, to_numpy
+from gradtape._selection import (
+    argsort,
+    boolean_mask,
+    gather,
+    gather_nd,
+    meshgrid,
+    repeat,
+    reverse,
+    reverse_sequence,
+    roll,
+    scatter_nd,
+    searchsorted,
+    sequence_mask,
+    sort,
+    unique,
+    unique_with_counts,
+    where,
+)
+from gradtape.tensor import Tensor, Value, cast, constant, convert_to_tensor, to_numpy
 
 if TYPE_CHECKING:
 
@@ -101,13 +134,10 @@ def range(
     return constant(np.arange(*numbers).astype(dtype.as_numpy_dtype))
 
 
-def linspace(start: float, stop: float, num: int, name: str | None = None, axis: int = 0) -> Tensor:
-    """Returns evenly spaced numbers from `start` to `stop`, both included.
-
-    The ends are numbers of the program: no gradient flows to them.
-    """
+def linspace(start: Any, stop: Any, num: int, name: str | None = None, axis: int = 0) -> Tensor:
+    """Returns evenly spaced numbers from `start` to `stop`, both included."""
     if isinstance(start, Value) or isinstance(stop, Value):
-        raise TypeError("tf.linspace takes Python numbers or NumPy arrays here, not tensors.")
+        return _ops.linspace(start, stop, num=int(num), axis=axis)
     dtype = to_numpy(start, None)[1]
     if not dtype.is_floating:
         dtype = dtypes.float64
@@ -214,10 +244,21 @@ def pad(
     constant_values: float = 0,
     name: str | None = None,
 ) -> Tensor:
-    """Surrounds a tensor with a constant: for each axis a pair says how much before and behind."""
-    if mode.upper() != "CONSTANT":
-        raise NotImplementedError(f"tf.pad has no mode {mode!r} here yet.")
-    amounts = integers(np.asarray(paddings).reshape(-1))
+    """Surrounds a tensor: for each axis a pair says how much before and behind.
+
+    Args:
+        tensor: The tensor.
+        paddings: The pairs.
+        mode: "CONSTANT", or "REFLECT" for the mirror image without the edge, or "SYMMETRIC" for
+            the mirror image with it.
+        constant_values: The constant.
+        name: Ignored.
+    """
+    mode, amounts = mode.upper(), integers(np.asarray(paddings).reshape(-1))
+    if mode in ("REFLECT", "SYMMETRIC"):
+        return _ops.mirror_pad(tensor, paddings=amounts, mode=mode)
+    if mode != "CONSTANT":
+        raise ValueError(f"Unknown padding mode: {mode}")
     return _ops.pad(tensor, paddings=amounts, constant=float(constant_values))
 
 
@@ -234,6 +275,11 @@ def concat(values: Any, axis: int, name: str = "concat") -> Tensor:
 def stack(values: Sequence[Any], axis: int = 0, name: str = "stack") -> Tensor:
     """Joins tensors of one shape along a new axis."""
     return _ops.stack(values, axis=axis)
+
+
+def parallel_stack(values: Sequence[Any], name: str = "parallel_stack") -> Tensor:
+    """Joins tensors of one shape along a new first axis."""
+    return _ops.stack(values, axis=0)
 
 
 def unstack(
@@ -308,60 +354,22 @@ def strided_slice(
         ellipsis_mask: Bit of the entry that stands for all axes not named.
         new_axis_mask: Bits of the entries that insert an axis.
         shrink_axis_mask: Bits of the entries that remove the axis.
-        var: Not supported.
+        var: The variable behind `input_`: the result then has `assign`.
         name: Ignored.
     """
-    if var is not None:
-        raise NotImplementedError("tf.strided_slice cannot assign to a variable here yet.")
     begin = integers(begin)
-    return _ops.strided_slice(
-        input_,
-        begin=begin,
-        end=integers(end),
-        strides=(1,) * len(begin) if strides is None else integers(strides),
-        begin_mask=begin_mask,
-        end_mask=end_mask,
-        ellipsis_mask=ellipsis_mask,
-        new_axis_mask=new_axis_mask,
-        shrink_axis_mask=shrink_axis_mask,
-    )
-
-
-def gather(
-    params: Any,
-    indices: Any,
-    validate_indices: Any = None,
-    axis: int | None = None,
-    batch_dims: int = 0,
-    name: str | None = None,
-) -> Tensor:
-    """Picks slices of `params` along an axis by their numbers."""
-    if batch_dims:
-        raise NotImplementedError("tf.gather has no batch_dims here yet.")
-    params, axis = _value(params), axis or 0
-    if axis < 0:
-        # Only along the first axis the gradient is sparse, so which axis it is must be said.
-        axis += params.ndim
-    return _ops.gather(params, _value(indices), axis=axis)
-
-
-def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
-    """Chooses elements of `x` where the condition holds, else of `y`; all three broadcast."""
-    if x is None or y is None:
-        raise NotImplementedError(
-            "tf.where needs x and y here: the positions of true elements, which it returns "
-            "without them, have a shape that depends on numbers."
-        )
-    condition = _value(condition)
-    # The condition's dtype must not decide what numbers become.
-    if isinstance(x, Value):
-        y = convert(y, x._dtype)
-    elif isinstance(y, Value):
-        x = convert(x, y._dtype)
-    else:
-        x = convert_to_tensor(x)
-        y = convert_to_tensor(y, dtype_hint=x._dtype)
-    return _ops.where(condition, x, y)
+    window = {
+        "begin": begin,
+        "end": integers(end),
+        "strides": (1,) * len(begin) if strides is None else integers(strides),
+        "begin_mask": begin_mask,
+        "end_mask": end_mask,
+        "ellipsis_mask": ellipsis_mask,
+        "new_axis_mask": new_axis_mask,
+        "shrink_axis_mask": shrink_axis_mask,
+    }
+    result = _ops.strided_slice(input_, **window)
+    return result if var is None else var._sliced(result, window)
 
 
 # === Asking ===
@@ -382,6 +390,16 @@ def rank(input: Any, name: str | None = None) -> Tensor:
     return constant(_value(input).ndim)
 
 
+def unravel_index(indices: Any, dims: Any, name: str | None = None) -> Tensor:
+    """Coordinates of positions in a flattened array: a row for each axis of the shape `dims`."""
+    rest, extents = _value(indices), integers(dims)
+    rows = []
+    for extent in reversed(extents):
+        rows.append(_ops.floormod(rest, extent))
+        rest = _ops.floordiv(rest, extent)
+    return _ops.stack(rows[::-1], axis=0)
+
+
 # === The same values ===
 
 
@@ -396,16 +414,12 @@ def stop_gradient(input: Any, name: str | None = None) -> Tensor:
 
 
 __all__ = [
-    "eye",
-    "fill",
-    "linspace",
-    "ones",
-    "range",
-    "rank",
-    "saturate_cast",
-    "shape",
-    "size",
-    "unstack",
-    "zeros",
-]
+    "argsort", "batch_to_space", "bitcast", "boolean_mask", "broadcast_dynamic_shape",
+    "broadcast_static_shape", "dynamic_partition", "dynamic_stitch", "ensure_shape", "extract_volume_patches", "eye", "fill", "gather",
+    "gather_nd", "identity_n", "linspace", "meshgrid", "ones", "parallel_stack", "range",
+    "rank", "repeat", "required_space_to_batch_paddings", "reverse", "reverse_sequence", "roll",
+    "saturate_cast", "scatter_nd", "searchsorted", "sequence_mask", "shape", "shape_n", "size",
+    "sort", "space_to_batch", "space_to_batch_nd", "tuple", "unique", "unique_with_counts",
+    "unravel_index", "unstack", "where", "zeros",
+]  # fmt: skip
 __all__ += _export.export(globals(), "array")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import builtins
 import itertools
-import math
-from collections.abc import Callable, Iterable, Iterator
+import os
+import types
+from collections.abc import Callable, Iterable
+from collections.abc import Iterator as Elements
 from typing import Any
 
 import numpy as np
 
-from gradtape import nest
-from gradtape.tensor import Value, constant, convert_to_tensor
+from gradtape import _data_files, errors, nest
+from gradtape._data_batching import Batching
+from gradtape._data_elements import array, array_of, as_nest, call, tensors
+from gradtape._data_mixing import Mixing
+from gradtape.tensor import constant, convert_to_tensor
 from gradtape.tensor_shape import TensorSpec
 
 AUTOTUNE = -1
@@ -19,7 +24,50 @@ INFINITE_CARDINALITY = -1
 UNKNOWN_CARDINALITY = -2
 
 
-class Dataset:
+class Iterator:
+    """Goes through a dataset once (`tf.data.Iterator`)."""
+
+    def __init__(self, elements: Elements[Any]) -> None:
+        self._elements = elements
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._elements)
+
+    def get_next(self) -> Any:
+        """Returns the next element, or raises OutOfRangeError if there is none."""
+        for element in self._elements:
+            return element
+        raise errors.OutOfRangeError("End of sequence", reason="END_OF_SEQUENCE")
+
+
+class NumpyIterator(Iterator):
+    """Goes through a dataset once, with NumPy arrays as elements."""
+
+
+class ThreadingOptions:
+    """How many threads a dataset may use. Has no effect: there are none."""
+
+    max_intra_op_parallelism: int | None = None
+    private_threadpool_size: int | None = None
+
+
+class Options:
+    """What `Dataset.with_options` takes. Has no effect: the order is always the same."""
+
+    def __init__(self) -> None:
+        self.deterministic: bool | None = None
+        self.autotune = types.SimpleNamespace()
+        self.distribute_options = types.SimpleNamespace()
+        self.experimental_distribute = types.SimpleNamespace()
+        self.experimental_optimization = types.SimpleNamespace()
+        self.experimental_deterministic: bool | None = None
+        self.threading = ThreadingOptions()
+
+
+class Dataset(Batching, Mixing):
     """A sequence of elements: nests of NumPy arrays until an op touches them, then of tensors.
 
     A program goes through it with `for`, as often as it likes, and gets tensors.
@@ -29,22 +77,20 @@ class Dataset:
         length: Number of elements, INFINITE_CARDINALITY or UNKNOWN_CARDINALITY.
     """
 
-    def __init__(self, make: Callable[[], Iterator[Any]], length: int) -> None:
-        self._make = make
-        self._length = length
+    _options: Options | None = None
 
     # === Sources ===
 
     @staticmethod
     def from_tensor_slices(tensors: Any, name: str | None = None) -> Dataset:
         """The slices of arrays along their first axis."""
-        arrays = nest.map_structure(np.asarray, _as_nest(tensors))
+        arrays = nest.map_structure(np.asarray, as_nest(tensors))
         counts = {len(array) for array in nest.flatten(arrays)}
         if len(counts) != 1:
             raise ValueError(f"Dimensions {sorted(counts)} are not compatible")
         count = counts.pop()
 
-        def make() -> Iterator[Any]:
+        def make() -> Elements[Any]:
             return (nest.map_structure(lambda a, i=i: a[i], arrays) for i in builtins.range(count))
 
         return Dataset(make, count)
@@ -52,7 +98,7 @@ class Dataset:
     @staticmethod
     def from_tensors(tensors: Any, name: str | None = None) -> Dataset:
         """One element."""
-        element = nest.map_structure(np.asarray, _as_nest(tensors))
+        element = nest.map_structure(np.asarray, as_nest(tensors))
         return Dataset(lambda: iter([element]), 1)
 
     @staticmethod
@@ -78,12 +124,12 @@ class Dataset:
         if output_signature is not None:
             dtypes = nest.map_structure(lambda spec: spec.dtype, output_signature)
 
-        def make() -> Iterator[Any]:
+        def make() -> Elements[Any]:
             for element in generator(*(args or ())):
                 if dtypes is None:
-                    yield nest.map_structure(_array, _as_nest(element))
+                    yield nest.map_structure(array, as_nest(element))
                 else:
-                    yield nest.map_structure(_array_of, _as_nest(element), dtypes)
+                    yield nest.map_structure(array_of, as_nest(element), dtypes)
 
         return Dataset(make, UNKNOWN_CARDINALITY)
 
@@ -104,44 +150,7 @@ class Dataset:
         length = min(lengths, default=INFINITE_CARDINALITY)
         return Dataset(lambda: builtins.zip(*(d._make() for d in given), strict=False), length)
 
-    @staticmethod
-    def _of_elements(elements: list[Any]) -> Dataset:
-        return Dataset(lambda: iter(elements), len(elements))
-
     # === What makes other datasets ===
-
-    def batch(
-        self,
-        batch_size: int,
-        drop_remainder: bool = False,
-        num_parallel_calls: int | None = None,
-        deterministic: bool | None = None,
-        name: str | None = None,
-    ) -> Dataset:
-        """Joins so many elements each along a new first axis; the last batch may be smaller."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be positive, got {batch_size}")
-
-        def make() -> Iterator[Any]:
-            elements = self._make()
-            while rows := list(itertools.islice(elements, int(batch_size))):
-                if drop_remainder and len(rows) < batch_size:
-                    return
-                yield nest.map_structure(lambda *parts: _stack(parts), *rows)
-
-        count = self._length / batch_size
-        return Dataset(make, self._known(math.floor(count) if drop_remainder else math.ceil(count)))
-
-    def unbatch(self, name: str | None = None) -> Dataset:
-        """Takes the elements apart along their first axis."""
-
-        def make() -> Iterator[Any]:
-            for element in self._make():
-                count = len(nest.flatten(element)[0])
-                for i in builtins.range(count):
-                    yield nest.map_structure(lambda leaf, i=i: leaf[i], element)
-
-        return Dataset(make, UNKNOWN_CARDINALITY)
 
     def shuffle(
         self,
@@ -161,7 +170,7 @@ class Dataset:
         passes = np.random.SeedSequence(seed if seed is not None else np.random.randint(2**31))
         first = passes.spawn(1)[0]
 
-        def make() -> Iterator[Any]:
+        def make() -> Elements[Any]:
             child = passes.spawn(1)[0] if reshuffle_each_iteration else first
             choose = np.random.default_rng(child)
             elements = self._make()
@@ -186,33 +195,33 @@ class Dataset:
     ) -> Dataset:
         """Applies a function to each element, which gets tensors; of a tuple, one each."""
 
-        def make() -> Iterator[Any]:
-            return (_as_nest(_call(map_func, element)) for element in self._make())
+        def make() -> Elements[Any]:
+            return (as_nest(call(map_func, element)) for element in self._make())
 
         return Dataset(make, self._length)
 
     def flat_map(self, map_func: Callable[..., Dataset], name: str | None = None) -> Dataset:
         """Joins the datasets that a function makes of each element."""
 
-        def make() -> Iterator[Any]:
+        def make() -> Elements[Any]:
             for element in self._make():
-                yield from _call(map_func, element)._make()
+                yield from call(map_func, element)._make()
 
         return Dataset(make, UNKNOWN_CARDINALITY)
 
     def filter(self, predicate: Callable[..., Any], name: str | None = None) -> Dataset:
         """Keeps the elements for which a function returns true, which waits for each."""
 
-        def make() -> Iterator[Any]:
-            return (element for element in self._make() if bool(_call(predicate, element)))
+        def make() -> Elements[Any]:
+            return (element for element in self._make() if bool(call(predicate, element)))
 
         return Dataset(make, UNKNOWN_CARDINALITY)
 
     def take_while(self, predicate: Callable[..., Any], name: str | None = None) -> Dataset:
         """Keeps the elements before the first for which a function returns false."""
 
-        def make() -> Iterator[Any]:
-            return itertools.takewhile(lambda e: bool(_call(predicate, e)), self._make())
+        def make() -> Elements[Any]:
+            return itertools.takewhile(lambda e: bool(call(predicate, e)), self._make())
 
         return Dataset(make, UNKNOWN_CARDINALITY)
 
@@ -220,7 +229,7 @@ class Dataset:
         """Begins again at the end: so many times in all, or without end."""
         endless = count is None or count < 0
 
-        def make() -> Iterator[Any]:
+        def make() -> Elements[Any]:
             for _ in itertools.count() if endless else builtins.range(count or 0):
                 empty = True
                 for element in self._make():
@@ -255,7 +264,7 @@ class Dataset:
     def enumerate(self, start: int = 0, name: str | None = None) -> Dataset:
         """Pairs of a number and an element."""
 
-        def make() -> Iterator[Any]:
+        def make() -> Elements[Any]:
             return (
                 (np.int64(i), element) for i, element in builtins.enumerate(self._make(), start)
             )
@@ -269,17 +278,17 @@ class Dataset:
         return Dataset(lambda: itertools.chain(self._make(), dataset._make()), length)
 
     def cache(self, filename: str = "", name: str | None = None) -> Dataset:
-        """Keeps the elements in memory once they were all gone through.
+        """Keeps the elements once they were all gone through.
 
         Args:
-            filename: Must be empty: there are no caches in files.
+            filename: A file to keep them in; in memory by default. Tensors are fetched for it.
             name: Ignored.
         """
         if filename:
-            raise NotImplementedError("Dataset.cache keeps elements in memory only.")
+            return self._cached(os.fspath(filename))
         kept: list[list[Any]] = []
 
-        def make() -> Iterator[Any]:
+        def make() -> Elements[Any]:
             if kept:
                 yield from kept[0]
                 return
@@ -291,13 +300,27 @@ class Dataset:
 
         return Dataset(make, self._length)
 
+    def _cached(self, path: str) -> Dataset:
+        def make() -> Elements[Any]:
+            if os.path.exists(path):
+                return _data_files.read(path)
+            return _data_files.write(path, self._make())
+
+        return Dataset(make, self._length)
+
     def prefetch(self, buffer_size: int, name: str | None = None) -> Dataset:
         """Returns the dataset: operations do not wait, so there is nothing to hide."""
         return self
 
-    def with_options(self, options: Any, name: str | None = None) -> Dataset:
-        """Returns the dataset: there is nothing to choose."""
-        return self
+    def with_options(self, options: Options, name: str | None = None) -> Dataset:
+        """Returns the dataset with options, which are kept and change nothing."""
+        dataset = Dataset(self._make, self._length)
+        dataset._options = options
+        return dataset
+
+    def options(self) -> Options:
+        """Returns the options that were given last."""
+        return self._options or Options()
 
     def apply(self, transformation_func: Callable[[Dataset], Dataset]) -> Dataset:
         """Returns what a function makes of the dataset."""
@@ -305,8 +328,8 @@ class Dataset:
 
     # === What ends in values ===
 
-    def __iter__(self) -> Iterator[Any]:
-        return (nest.map_structure(convert_to_tensor, element) for element in self._make())
+    def __iter__(self) -> Iterator:
+        return Iterator(tensors(element) for element in self._make())
 
     def __len__(self) -> int:
         if self._length < 0:
@@ -320,14 +343,14 @@ class Dataset:
         """Returns the number of elements; negative where there is no end or nobody knows."""
         return constant(np.int64(self._length))
 
-    def as_numpy_iterator(self) -> Iterator[Any]:
+    def as_numpy_iterator(self) -> NumpyIterator:
         """Returns an iterator over the elements as NumPy arrays."""
-        return (nest.map_structure(_array, element) for element in self._make())
+        return NumpyIterator(nest.map_structure(array, element) for element in self._make())
 
     @property
     def element_spec(self) -> Any:
         """What the first element is like, which it takes to tell."""
-        return nest.map_structure(TensorSpec.from_tensor, next(iter(self)))
+        return nest.map_structure(_spec, next(iter(self)))
 
     def reduce(
         self, initial_state: Any, reduce_func: Callable[[Any, Any], Any], name: str | None = None
@@ -345,44 +368,21 @@ class Dataset:
             raise ValueError("The dataset does not have exactly one element.")
         return elements[0]
 
-    def _known(self, length: int) -> int:
-        """Returns a length that was computed from this dataset's, if that is known."""
-        return length if self._length >= 0 else self._length
+
+def _spec(leaf: Any) -> Any:
+    return leaf.element_spec if isinstance(leaf, Dataset) else TensorSpec.from_tensor(leaf)
 
 
-def _call(function: Callable[..., Any], element: Any) -> Any:
-    tensors = nest.map_structure(convert_to_tensor, element)
-    return function(*tensors) if isinstance(tensors, tuple) else function(tensors)
+__all__ = [
+    "AUTOTUNE",
+    "INFINITE_CARDINALITY",
+    "UNKNOWN_CARDINALITY",
+    "Dataset",
+    "Iterator",
+    "NumpyIterator",
+    "Options",
+    "ThreadingOptions",
+    "experimental",
+]
 
-
-def _as_nest(element: Any) -> Any:
-    """Returns an element in which lists are arrays, as TensorFlow takes them."""
-    if isinstance(element, list):
-        return convert_to_tensor(element) if _has_tensors(element) else np.asarray(element)
-    if isinstance(element, tuple):
-        parts = [_as_nest(part) for part in element]
-        return type(element)(*parts) if hasattr(element, "_fields") else tuple(parts)
-    if isinstance(element, dict):
-        return {name: _as_nest(part) for name, part in element.items()}
-    return element
-
-
-def _has_tensors(items: list[Any]) -> bool:
-    return any(_has_tensors(x) if isinstance(x, list) else isinstance(x, Value) for x in items)
-
-
-def _array(leaf: Any) -> Any:
-    return np.asarray(leaf)
-
-
-def _array_of(leaf: Any, dtype: Any) -> Any:
-    return np.asarray(leaf, dtype.as_numpy_dtype)
-
-
-def _stack(parts: tuple[Any, ...]) -> Any:
-    if any(isinstance(part, Value) for part in parts):
-        return convert_to_tensor(list(parts))
-    return np.stack(parts)
-
-
-__all__ = ["AUTOTUNE", "INFINITE_CARDINALITY", "UNKNOWN_CARDINALITY", "Dataset"]
+from gradtape import _data_experimental as experimental  # noqa: E402 - it uses this module

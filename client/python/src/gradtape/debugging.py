@@ -24,7 +24,11 @@ def _fail(message: str | None, found: str) -> None:
 
 def _pairwise(compare: Callable[[Any, Any], Any], sign: str) -> Callable[..., None]:
     def check(
-        x: Any, y: Any, message: str | None = None, summarize: int = 3, name: str | None = None
+        x: Any,
+        y: Any,
+        message: str | None = None,
+        summarize: int | None = None,
+        name: str | None = None,
     ) -> None:
         left, right = _array(x), _array(y)
         wrong = ~np.asarray(compare(left, right))

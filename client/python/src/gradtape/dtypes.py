@@ -108,6 +108,20 @@ def as_dtype(type_value: Any) -> DType:
     return found
 
 
+def cast(x: Any, dtype: Any, name: str | None = None) -> Any:
+    """Converts the elements of a tensor to another dtype."""
+    from gradtape import tensor  # It uses this module.
+
+    return tensor.cast(x, dtype)
+
+
+def saturate_cast(value: Any, dtype: Any, name: str | None = None) -> Any:
+    """Converts elements to another dtype; what does not fit becomes the nearest that does."""
+    from gradtape import array_ops
+
+    return array_ops.saturate_cast(value, dtype)
+
+
 def spec_text(spec: TensorSpecProto) -> str:
     """Writes dtype and shape as in `float32[2,3]`."""
     dtype = BY_NUMBER.get(spec.dtype)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math as _math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from gradtape import _export, _ops, array_ops, dtypes, nn, random
+from gradtape import _export, _image_filters, _ops, array_ops, dtypes
 from gradtape import linalg as _linalg
 from gradtape import math as _m
+from gradtape._image_boxes import (
+    combined_non_max_suppression,
+    draw_bounding_boxes,
+    non_max_suppression,
+    non_max_suppression_overlaps,
+    non_max_suppression_padded,
+    non_max_suppression_with_scores,
+)
 from gradtape.tensor import Tensor, Value, cast, convert_to_tensor
 
 
@@ -20,6 +26,11 @@ class ResizeMethod:
     BILINEAR = "bilinear"
     NEAREST_NEIGHBOR = "nearest"
     BICUBIC = "bicubic"
+    AREA = "area"
+    LANCZOS3 = "lanczos3"
+    LANCZOS5 = "lanczos5"
+    GAUSSIAN = "gaussian"
+    MITCHELLCUBIC = "mitchellcubic"
 
 
 # From the rows red, green, blue to the columns of each space, and back.
@@ -88,13 +99,11 @@ def resize(
     Args:
         images: The images.
         size: New height and width.
-        method: "bilinear", "bicubic" or "nearest". All but the last give float32 for integers.
+        method: One of `ResizeMethod`. All but "nearest" give float32 for integers.
         preserve_aspect_ratio: Whether to take the largest size that fits into `size` instead.
-        antialias: Must be False: downscaling by filters is not there.
+        antialias: Whether to smooth what becomes smaller.
         name: Ignored.
     """
-    if antialias:
-        raise NotImplementedError("antialias=True: downscaling by filters is not supported")
     height, width = _export.integers(size)
 
     def resized(images: Value) -> Value:
@@ -104,6 +113,8 @@ def resize(
             to = (round(images.shape[1] * scale), round(images.shape[2] * scale))
         if method in ("nearest", "nearest_neighbor"):
             return _ops.resize_nearest(images, size=to)
+        if antialias or method not in ("bilinear", "bicubic"):
+            return _image_filters.resize(_float(images), *to, method, antialias)
         return _ops.resize(_float(images), size=to, method=method)
 
     return _batched(images, resized)
@@ -415,148 +426,44 @@ def hsv_to_rgb(images: Any, name: str | None = None) -> Tensor:
     return array_ops.stack(mixed, axis=-1)
 
 
-# === Measures ===
+# They are made of what is above.
+from gradtape._image_chance import (  # noqa: E402
+    random_brightness,
+    random_contrast,
+    random_crop,
+    random_flip_left_right,
+    random_flip_up_down,
+    random_hue,
+    random_saturation,
+    stateless_random_brightness,
+    stateless_random_contrast,
+    stateless_random_crop,
+    stateless_random_flip_left_right,
+    stateless_random_flip_up_down,
+    stateless_random_hue,
+    stateless_random_saturation,
+)
+from gradtape._image_measures import (  # noqa: E402
+    image_gradients,
+    psnr,
+    sobel_edges,
+    ssim,
+    ssim_multiscale,
+    total_variation,
+)
 
-
-def image_gradients(image: Any) -> tuple[Tensor, Tensor]:
-    """Differences to the next row and to the next column; 0 in the last."""
-    image = _value(image)
-    down, across = image[:, 1:] - image[:, :-1], image[:, :, 1:] - image[:, :, :-1]
-    return (
-        _ops.pad(down, paddings=(0, 0, 0, 1, 0, 0, 0, 0)),
-        _ops.pad(across, paddings=(0, 0, 0, 0, 0, 1, 0, 0)),
-    )
-
-
-def sobel_edges(image: Any) -> Tensor:
-    """Sobel's filters: a new last axis has the edges along height and along width."""
-    image = _float(image)
-    channels = image.shape[3]
-    rows = np.array([[-1, -2, -1], [0, 0, 0], [1, 2, 1]])
-    kernel = np.stack([rows, rows.T], axis=-1)[:, :, None, :].repeat(channels, axis=2)
-    padded = _ops.mirror_pad(image, paddings=(0, 0, 1, 1, 1, 1, 0, 0))
-    edges = nn.depthwise_conv2d(padded, cast(kernel, image.dtype), [1, 1, 1, 1], "VALID")
-    return array_ops.reshape(edges, (*image.shape, 2))
-
-
-def total_variation(images: Any, name: str | None = None) -> Tensor:
-    """Sum of the absolute differences of neighbouring pixels, of each image."""
-    images = _value(images)
-    axes = tuple(range(-3, 0))
-    down = images[..., 1:, :, :] - images[..., :-1, :, :]
-    across = images[..., 1:, :] - images[..., :-1, :]
-    return _ops.reduce_sum(_ops.abs(down), axis=axes) + _ops.reduce_sum(_ops.abs(across), axis=axes)
-
-
-def psnr(a: Any, b: Any, max_val: Any, name: str | None = None) -> Tensor:
-    """Ratio of peak to noise in decibels: 20 log10(max_val) - 10 log10(mean squared error)."""
-    a, b = convert_image_dtype(a, dtypes.float32), convert_image_dtype(b, dtypes.float32)
-    error = _ops.reduce_mean(_ops.square(a - b), axis=(-3, -2, -1))
-    return 20.0 / _math.log(10.0) * _math.log(max_val) - 10.0 / _math.log(10.0) * _ops.log(error)
-
-
-def ssim(
-    img1: Any,
-    img2: Any,
-    max_val: Any,
-    filter_size: int = 11,
-    filter_sigma: float = 1.5,
-    k1: float = 0.01,
-    k2: float = 0.03,
-    return_index_map: bool = False,
-) -> Tensor:
-    """Structural similarity (Wang et al. 2004) under a Gaussian window, of each pair of images."""
-    x, y = convert_image_dtype(img1, dtypes.float32), convert_image_dtype(img2, dtypes.float32)
-    channels = x.shape[-1]
-    places = np.arange(filter_size) - (filter_size - 1) / 2
-    window = np.exp(-0.5 * (places / filter_sigma) ** 2)
-    window = np.outer(window, window) / window.sum() ** 2
-    kernel = cast(window[:, :, None, None].repeat(channels, axis=2), dtypes.float32)
-
-    def smooth(x: Value) -> Value:
-        flat = array_ops.reshape(x, (-1, *x.shape[-3:]))
-        flat = nn.depthwise_conv2d(flat, kernel, [1, 1, 1, 1], "VALID")
-        return array_ops.reshape(flat, (*x.shape[:-3], *flat.shape[1:]))
-
-    c1, c2 = (k1 * max_val) ** 2, (k2 * max_val) ** 2
-    mean_x, mean_y = smooth(x), smooth(y)
-    product, squares = mean_x * mean_y * 2.0, _ops.square(mean_x) + _ops.square(mean_y)
-    luminance = (product + c1) / (squares + c1)
-    contrast = (smooth(x * y) * 2.0 - product + c2) / (
-        smooth(_ops.square(x) + _ops.square(y)) - squares + c2
-    )
-    indices = _ops.reduce_mean(luminance * contrast, axis=(-1,))
-    return indices if return_index_map else _ops.reduce_mean(indices, axis=(-2, -1))
-
-
-# === Chance ===
-
-
-def _between(low: Any, high: Any, seed: int | None) -> Tensor:
-    return random.uniform((), low, high, seed=seed)
-
-
-def random_brightness(image: Any, max_delta: float, seed: int | None = None) -> Tensor:
-    """Adjusts the brightness by a number from [-max_delta, max_delta)."""
-    if max_delta < 0:
-        raise ValueError("max_delta must be non-negative.")
-    return adjust_brightness(image, _between(-max_delta, max_delta, seed))
-
-
-def random_contrast(image: Any, lower: float, upper: float, seed: int | None = None) -> Tensor:
-    """Adjusts the contrast by a factor from [lower, upper)."""
-    _check_range(lower, upper)
-    return adjust_contrast(image, _between(lower, upper, seed))
-
-
-def random_saturation(image: Any, lower: float, upper: float, seed: int | None = None) -> Tensor:
-    """Adjusts the saturation by a factor from [lower, upper)."""
-    _check_range(lower, upper)
-    return adjust_saturation(image, _between(lower, upper, seed))
-
-
-def random_hue(image: Any, max_delta: float, seed: int | None = None) -> Tensor:
-    """Turns the hue by a share from [-max_delta, max_delta)."""
-    if not 0 <= max_delta <= 0.5:
-        raise ValueError("max_delta must be between 0 and 0.5.")
-    return adjust_hue(image, _between(-max_delta, max_delta, seed))
-
-
-def _check_range(lower: float, upper: float) -> None:
-    if not 0 <= lower < upper:
-        raise ValueError(f"need 0 <= lower < upper, got {lower} and {upper}")
-
-
-def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None = None) -> Tensor:
-    """Cuts out a window at a random place, which is fetched."""
-    value, size = _value(value), _export.integers(size)
-    shares = random.uniform((len(size),), seed=seed).numpy()
-    room = np.array(value.shape) - np.array(size) + 1
-    if (room < 1).any():
-        raise ValueError(f"Need value.shape >= size, got {value.shape} and {size}")
-    return _ops.slice(value, begin=tuple(np.floor(shares * room).astype(int).tolist()), size=size)
-
-
-def random_flip_left_right(image: Any, seed: int | None = None) -> Tensor:
-    """Mirrors each image along its width with probability 1 / 2."""
-    return _random_flip(image, 2, seed)
-
-
-def random_flip_up_down(image: Any, seed: int | None = None) -> Tensor:
-    """Mirrors each image along its height with probability 1 / 2."""
-    return _random_flip(image, 1, seed)
-
-
-def _random_flip(image: Any, axis: int, seed: int | None) -> Tensor:
-    def flipped(images: Value) -> Value:
-        coins = random.uniform((images.shape[0], 1, 1, 1), seed=seed) < 0.5
-        return _ops.where(coins, _ops.reverse(images, axis=(axis,)), images)
-
-    return _batched(image, flipped)
-
-
-__all__: Sequence[str] = [
-    name
-    for name, value in list(globals().items())
-    if getattr(value, "__module__", "") == __name__ and name[0] != "_"
-]
+__all__ = [
+    "ResizeMethod", "adjust_brightness", "adjust_contrast", "adjust_gamma", "adjust_hue",
+    "adjust_saturation", "central_crop", "combined_non_max_suppression", "convert_image_dtype",
+    "crop_and_resize", "crop_to_bounding_box", "draw_bounding_boxes", "extract_patches",
+    "flip_left_right", "flip_up_down", "grayscale_to_rgb", "hsv_to_rgb", "image_gradients",
+    "non_max_suppression", "non_max_suppression_overlaps", "non_max_suppression_padded",
+    "non_max_suppression_with_scores", "pad_to_bounding_box", "per_image_standardization",
+    "psnr", "random_brightness", "random_contrast", "random_crop", "random_flip_left_right",
+    "random_flip_up_down", "random_hue", "random_saturation", "resize",
+    "resize_with_crop_or_pad", "resize_with_pad", "rgb_to_grayscale", "rgb_to_hsv",
+    "rgb_to_yiq", "rgb_to_yuv", "rot90", "sobel_edges", "ssim", "ssim_multiscale",
+    "stateless_random_brightness", "stateless_random_contrast", "stateless_random_crop",
+    "stateless_random_flip_left_right", "stateless_random_flip_up_down", "stateless_random_hue",
+    "stateless_random_saturation", "total_variation", "transpose", "yiq_to_rgb", "yuv_to_rgb",
+]  # fmt: skip

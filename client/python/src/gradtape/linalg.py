@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import string
 from typing import TYPE_CHECKING, Any
 
-from gradtape import _export, _ops
-from gradtape.array_ops import expand_dims, eye, squeeze
-from gradtape.math import reduce_max, reduce_sum
-from gradtape.tensor import Tensor, Value, convert_to_tensor
+from gradtape import _execute, _export, _ops
+from gradtape._decompositions import (
+    cholesky_solve,
+    eigh,
+    eigvalsh,
+    expm,
+    logdet,
+    lstsq,
+    matrix_rank,
+    pinv,
+    qr,
+    slogdet,
+    svd,
+)
+from gradtape._diagonals import band_part, diag, diag_part, set_diag, tensor_diag, tensor_diag_part
+from gradtape._norms import global_norm, l2_normalize, norm, normalize
+from gradtape.array_ops import expand_dims, eye, pad, squeeze
+from gradtape.tensor import Tensor, Value, cast, convert_to_tensor
 
 if TYPE_CHECKING:
 
@@ -42,13 +55,13 @@ def matmul(
         adjoint_b: The same as `transpose_b`.
         a_is_sparse: Ignored.
         b_is_sparse: Ignored.
-        output_type: Not supported.
+        output_type: Dtype in which the product is computed and returned.
         grad_a: Ignored.
         grad_b: Ignored.
         name: Ignored.
     """
     if output_type is not None:
-        raise NotImplementedError("tf.matmul has no output_type here yet; use tf.cast.")
+        a, b = cast(a, output_type), cast(b, output_type)
     if (transpose_a and adjoint_a) or (transpose_b and adjoint_b):
         raise ValueError("Only one of transpose and adjoint can be True for each input.")
     return _ops.matmul(
@@ -125,43 +138,54 @@ def matrix_transpose(a: Any, name: str = "matrix_transpose", conjugate: bool = F
     return _ops.transpose(a, perm=(*batch, columns, rows))
 
 
-def norm(
-    tensor: Any,
-    ord: str | float = "euclidean",
-    axis: int | None = None,
-    keepdims: bool | None = None,
-    name: str | None = None,
+def adjoint(matrix: Any, name: str | None = None) -> Tensor:
+    """Swaps the last two axes: the elements are real."""
+    return matrix_transpose(matrix)
+
+
+def cross(a: Any, b: Any, name: str | None = None) -> Tensor:
+    """Cross products of vectors of three elements, along the last axis."""
+    a, b = _execute.as_values((a, b))
+    x, y = (_ops.roll(v, shift=(-1,), axis=(-1,)) for v in (a, b))
+    return _ops.roll(_ops.multiply(a, y) - _ops.multiply(x, b), shift=(-1,), axis=(-1,))
+
+
+def tridiagonal_matmul(
+    diagonals: Any, rhs: Any, diagonals_format: str = "compact", name: str | None = None
 ) -> Tensor:
-    """Norm of vectors along an axis, or of all elements.
+    """Product of tridiagonal matrices and others.
 
     Args:
-        tensor: The vectors.
-        ord: "euclidean", or the p of a p-norm; infinity for the largest magnitude.
-        axis: The axis; all elements together by default.
-        keepdims: Whether the axis stays, with extent 1.
+        diagonals: The three diagonals, from above to below. "compact": one tensor [..., 3, n];
+            "sequence": a list of three tensors [..., n]. The last element of the one above and the
+            first of the one below are not used. "matrix": whole matrices.
+        rhs: Tensor [..., n, m].
+        diagonals_format: "compact", "sequence" or "matrix".
         name: Ignored.
     """
-    if axis is not None and not hasattr(axis, "__index__"):
-        raise NotImplementedError("tf.norm has no norms of matrices here yet.")
-    keep = bool(keepdims)
-    if ord in ("euclidean", 2):
-        return _ops.sqrt(reduce_sum(_ops.square(tensor), axis, keep))
-    magnitudes = _ops.abs(tensor)
-    if ord == 1:
-        return reduce_sum(magnitudes, axis, keep)
-    if ord == math.inf:
-        return reduce_max(magnitudes, axis, keep)
-    if isinstance(ord, str) or ord <= 0:
-        raise ValueError(f"'ord' must be a supported vector norm, got {ord!r}")
-    return _ops.pow(reduce_sum(_ops.pow(magnitudes, ord), axis, keep), 1.0 / ord)
+    if diagonals_format == "compact":
+        above, main, below = (diagonals[..., i, :] for i in range(3))
+    elif diagonals_format == "sequence":
+        above, main, below = diagonals
+    elif diagonals_format == "matrix":
+        edge = ((0, 0),) * (len(diagonals.shape) - 2)
+        above = pad(diag_part(diagonals, k=1), (*edge, (0, 1)))
+        main = diag_part(diagonals)
+        below = pad(diag_part(diagonals, k=-1), (*edge, (1, 0)))
+    else:
+        raise ValueError(
+            f"diagonals_format must be compact, sequence or matrix, got {diagonals_format}"
+        )
+    before, after = (((0, 0),) * (len(rhs.shape) - 2) + (p, (0, 0)) for p in ((1, 0), (0, 1)))
+    above, main, below = (expand_dims(d, -1) for d in (above, main, below))
+    up, down = pad(rhs[..., 1:, :], after), pad(rhs[..., :-1, :], before)
+    return above * up + main * rhs + below * down
 
 
 __all__ = [
-    "einsum",
-    "eye",
-    "matrix_transpose",
-    "matvec",
-    "norm",
-    "tensordot",
-]
+    "adjoint", "band_part", "cholesky_solve", "cross", "diag", "diag_part", "eigh", "eigvalsh",
+    "einsum", "expm", "eye", "global_norm", "l2_normalize", "logdet", "lstsq", "matrix_rank",
+    "matrix_transpose", "matvec", "norm", "normalize", "pinv", "qr", "set_diag", "slogdet", "svd",
+    "tensor_diag", "tensor_diag_part", "tensordot", "tridiagonal_matmul",
+]  # fmt: skip
 __all__ += _export.export(globals(), "linalg")

@@ -5,7 +5,28 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from gradtape import _export, _ops, dtypes, random
+import numpy as np
+
+from gradtape import _export, _ops, random
+from gradtape._blocks import channels_last
+from gradtape._moments import (
+    batch_norm_with_global_normalization,
+    batch_normalization,
+    compute_average_loss,
+    moments,
+    normalize_moments,
+    scale_regularization_loss,
+    sufficient_statistics,
+    weighted_moments,
+)
+from gradtape._morphology import (
+    conv2d_backprop_filter_v2,
+    conv2d_backprop_input_v2,
+    depthwise_conv2d_backprop_filter,
+    depthwise_conv2d_backprop_input,
+    dilation2d,
+    erosion2d,
+)
 from gradtape._windows import (
     atrous_conv2d,
     atrous_conv2d_transpose,
@@ -30,16 +51,21 @@ from gradtape._windows import (
     pool,
     separable_conv2d,
 )
-from gradtape.array_ops import move_axis
+from gradtape.array_ops import move_axis, space_to_batch
 from gradtape.math import (
+    in_top_k,
     l2_normalize,
-    reduce_mean,
+    log_softmax,
     reduce_sum,
     sigmoid,
+    softmax,
     softplus,
+    softsign,
     tanh,
+    top_k,
+    zero_fraction,
 )
-from gradtape.tensor import Tensor, Value, convert, convert_to_tensor
+from gradtape.tensor import Tensor, Value, constant, convert, convert_to_tensor
 
 if TYPE_CHECKING:
 
@@ -84,21 +110,6 @@ def silu(features: Any, beta: float = 1.0) -> Tensor:
 
 
 swish = silu
-
-
-def softsign(features: Any, name: str | None = None) -> Tensor:
-    """Smooth sign, x / (1 + |x|)."""
-    return _ops.softsign(features)
-
-
-def softmax(logits: Any, axis: int | None = None, name: str | None = None) -> Tensor:
-    """Softmax along an axis, the last one by default."""
-    return _ops.softmax(logits, axis=-1 if axis is None else axis)
-
-
-def log_softmax(logits: Any, axis: int | None = None, name: str | None = None) -> Tensor:
-    """Logarithm of softmax along an axis, the last one by default."""
-    return _ops.log_softmax(logits, axis=-1 if axis is None else axis)
 
 
 def softmax_cross_entropy_with_logits(
@@ -150,6 +161,20 @@ def dropout(
     return _ops.where(kept, x * (1.0 / (1.0 - rate)), _ops.zeros_like(x))
 
 
+def space_to_depth(
+    input: Any, block_size: int, data_format: str = "NHWC", name: str | None = None
+) -> Tensor:
+    """Moves each block of an image into the channels."""
+    return channels_last(_ops.space_to_depth, input, block_size, data_format)
+
+
+def depth_to_space(
+    input: Any, block_size: int, data_format: str = "NHWC", name: str | None = None
+) -> Tensor:
+    """Moves channels of an image into blocks: the reverse of `space_to_depth`."""
+    return channels_last(_ops.depth_to_space, input, block_size, data_format)
+
+
 def bias_add(
     value: Any, bias: Any, data_format: str | None = None, name: str | None = None
 ) -> Tensor:
@@ -161,43 +186,6 @@ def bias_add(
 def l2_loss(t: Any, name: str | None = None) -> Tensor:
     """Half of the sum of squares."""
     return reduce_sum(_ops.square(t)) / 2
-
-
-def moments(
-    x: Any, axes: Any, shift: Any = None, keepdims: bool = False, name: str | None = None
-) -> tuple[Tensor, Tensor]:
-    """Mean and variance along axes; `shift` and `name` are ignored."""
-    axes = _export.integers(axes)
-    if not axes:
-        x = _ops.identity(x)
-        return x, _ops.zeros_like(x)
-    return _ops.moments(x, axis=axes, keepdims=keepdims)
-
-
-def batch_normalization(
-    x: Any,
-    mean: Any,
-    variance: Any,
-    offset: Any,
-    scale: Any,
-    variance_epsilon: float,
-    name: str | None = None,
-) -> Tensor:
-    """Normalises by moments that are given, (x - mean) * scale / sqrt(variance + epsilon) + offset.
-
-    Args:
-        x: The tensor.
-        mean: Broadcasts against `x`, as all that follow.
-        variance: The variance.
-        offset: Is added, or None.
-        scale: Is multiplied by, or None.
-        variance_epsilon: Is added to the variance.
-        name: Ignored.
-    """
-    x = _value(x)
-    offset = convert(0.0 if offset is None else offset, x._dtype)
-    scale = convert(1.0 if scale is None else scale, x._dtype)
-    return _ops.batch_normalization(x, mean, variance, offset, scale, epsilon=variance_epsilon)
 
 
 def local_response_normalization(
@@ -237,6 +225,35 @@ def embedding_lookup(
     return _ops.multiply(rows, max_norm) / _ops.maximum(norms, max_norm)
 
 
+def ctc_loss(
+    labels: Any,
+    logits: Any,
+    label_length: Any,
+    logit_length: Any,
+    logits_time_major: bool = True,
+    unique: Any = None,
+    blank_index: int | None = None,
+    name: str | None = None,
+) -> Tensor:
+    """Loss of label sequences whose places in the frames are not known.
+
+    It is infinite where there are fewer frames than the labels need.
+
+    Args:
+        labels: Class numbers, batch x positions.
+        logits: Frames x batch x classes.
+        label_length: How many labels each sequence has.
+        logit_length: How many frames each sequence has.
+        logits_time_major: Whether frames come before the batch in `logits`.
+        unique: Ignored.
+        blank_index: The class that stands for no label; 0 by default, and negative ones count from
+            the end.
+        name: Ignored.
+    """
+    logits = logits if logits_time_major else move_axis(logits, 0, 1)
+    return _ops.ctc_loss(labels, logits, label_length, logit_length, blank_index=blank_index or 0)
+
+
 def crelu(features: Any, axis: int = -1, name: str | None = None) -> Tensor:
     """Rectifiers of `features` and of `-features`, joined along an axis."""
     features = _value(features)
@@ -265,11 +282,29 @@ def log_poisson_loss(
     return loss + _ops.where(between, _ops.zeros_like(targets), stirling)
 
 
-def zero_fraction(value: Any, name: str | None = None) -> Tensor:
-    """The share of elements that are zero."""
-    value = _value(value)
-    zeros = _ops.cast(_ops.equal(value, _ops.zeros_like(value)), dtype=dtypes.float32)
-    return reduce_mean(zeros)
+def collapse_repeated(
+    labels: Any, seq_length: Any, name: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """Leaves out labels that are equal to the one before. Both arguments are fetched.
+
+    Args:
+        labels: Tensor of shape [batch, longest].
+        seq_length: The number of labels that count in each row.
+        name: Ignored.
+
+    Returns:
+        The labels, filled up with zeros to the longest row that is left, and their numbers.
+    """
+    rows, lengths = np.asarray(_value(labels)), np.asarray(_value(seq_length))
+    kept = [
+        row[:n][np.diff(row[:n], prepend=row[:1] - 1) != 0]
+        for row, n in zip(rows, lengths, strict=True)
+    ]
+    counts = np.array([len(row) for row in kept], lengths.dtype)
+    packed = np.zeros((len(rows), max(counts, default=0)), rows.dtype)
+    for row, left in zip(packed, kept, strict=True):
+        row[: len(left)] = left
+    return constant(packed), constant(counts)
 
 
 def _value(x: Any) -> Value:
@@ -284,44 +319,17 @@ def _labels_like_logits(labels: Any, logits: Any) -> tuple[Value, Value]:
 
 
 __all__ = [
-    "atrous_conv2d",
-    "atrous_conv2d_transpose",
-    "avg_pool",
-    "avg_pool1d",
-    "avg_pool2d",
-    "avg_pool3d",
-    "batch_normalization",
-    "bias_add",
-    "conv1d",
-    "conv1d_transpose",
-    "conv2d",
-    "conv2d_transpose",
-    "conv3d",
-    "conv3d_transpose",
-    "conv_transpose",
-    "convolution",
-    "crelu",
-    "depthwise_conv2d",
-    "dropout",
-    "embedding_lookup",
-    "l2_loss",
-    "l2_normalize",
-    "local_response_normalization",
-    "log_poisson_loss",
-    "lrn",
-    "max_pool",
-    "max_pool1d",
-    "max_pool2d",
-    "max_pool3d",
-    "max_pool_with_argmax",
-    "moments",
-    "pool",
-    "separable_conv2d",
-    "sigmoid",
-    "softplus",
-    "swish",
-    "tanh",
-    "weighted_cross_entropy_with_logits",
-    "zero_fraction",
-]
+    "atrous_conv2d", "atrous_conv2d_transpose", "avg_pool", "avg_pool1d", "avg_pool2d",
+    "avg_pool3d", "batch_norm_with_global_normalization", "batch_normalization", "bias_add",
+    "collapse_repeated", "compute_average_loss", "conv1d", "conv1d_transpose", "conv2d",
+    "conv2d_backprop_filter_v2", "conv2d_backprop_input_v2", "conv2d_transpose", "conv3d",
+    "conv3d_transpose", "conv_transpose", "convolution", "crelu", "ctc_loss", "depthwise_conv2d",
+    "depthwise_conv2d_backprop_filter", "depthwise_conv2d_backprop_input", "dilation2d",
+    "dropout", "embedding_lookup", "erosion2d", "in_top_k", "l2_loss", "l2_normalize",
+    "local_response_normalization", "log_poisson_loss", "log_softmax", "lrn", "max_pool",
+    "max_pool1d", "max_pool2d", "max_pool3d", "max_pool_with_argmax", "moments",
+    "normalize_moments", "pool", "scale_regularization_loss", "separable_conv2d", "sigmoid",
+    "softmax", "softplus", "softsign", "space_to_batch", "sufficient_statistics", "swish",
+    "tanh", "top_k", "weighted_cross_entropy_with_logits", "weighted_moments", "zero_fraction",
+]  # fmt: skip
 __all__ += _export.export(globals(), "nn")

@@ -76,6 +76,11 @@ class Value:
         """Returns `shape`."""
         return self.shape
 
+    def set_shape(self, shape: Any) -> None:
+        """Raises ValueError unless this is the shape, in which None stands for any extent."""
+        if shape is not None and not self.shape.is_compatible_with(shape):
+            raise ValueError(f"Tensor's shape {self.shape} is not compatible with {shape}")
+
     def _fetch(self) -> npt.NDArray[Any]:
         session = self._session
         scope = _context.scope()
@@ -151,6 +156,11 @@ class Value:
         return (self[i] for i in range(self.shape[0]))
 
     def __getitem__(self, key: Any) -> Tensor:
+        if isinstance(key, (Value, np.ndarray)) and key.dtype == np.bool_:
+            # Imported late: it uses this module.
+            from gradtape._selection import boolean_mask
+
+            return boolean_mask(self, key)
         return strided_slice(self, key if isinstance(key, tuple) else (key,))
 
     def __neg__(self) -> Tensor:
@@ -250,10 +260,12 @@ class Value:
 class Tensor(Value):
     """A value on the server (`tf.Tensor`). It never changes."""
 
-    __slots__ = ("_elements", "_keras_mask")
+    __slots__ = ("_elements", "_keras_mask", "_place")
 
     # Which time steps count, where a layer of Keras says so.
     _keras_mask: Any
+    # Of a slice of a variable, which one it is.
+    _place: Any
 
     def __init__(self, session: Session, handle: bytes, dtype: DType, form: Form) -> None:
         self._session = session

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from gradtape import dtypes
 
 
 class TensorShape(tuple):  # type: ignore[type-arg]
-    """The extents of a tensor, outermost first. All are known."""
+    """The extents of a tensor, outermost first. All are known; other shapes may have None."""
 
     __slots__ = ()
+
+    def __new__(cls, dims: Iterable[int | None] = ()) -> TensorShape:  # noqa: D102
+        return super().__new__(cls, dims)
+
+    @property
+    def dims(self) -> list[int | None]:
+        """The extents as a list."""
+        return list(self)
 
     @property
     def rank(self) -> int:
@@ -32,8 +41,43 @@ class TensorShape(tuple):  # type: ignore[type-arg]
         return math.prod(self)
 
     def is_fully_defined(self) -> bool:
-        """Says that all extents are known."""
-        return True
+        """Says whether all extents are known."""
+        return None not in self
+
+    def is_compatible_with(self, other: Any) -> bool:
+        """Says whether a tensor could have both shapes."""
+        if other is None:
+            return True
+        other = tuple(other)
+        return len(self) == len(other) and all(
+            a is None or b is None or a == b for a, b in zip(self, other, strict=True)
+        )
+
+    def assert_is_compatible_with(self, other: Any) -> None:
+        """Raises ValueError unless a tensor could have both shapes."""
+        if not self.is_compatible_with(other):
+            raise ValueError(f"Shapes {self} and {other} are incompatible")
+
+    def merge_with(self, other: Any) -> TensorShape:
+        """Returns the shape that is known from both."""
+        self.assert_is_compatible_with(other)
+        if other is None:
+            return self
+        return TensorShape(b if a is None else a for a, b in zip(self, other, strict=True))
+
+    def concatenate(self, other: Any) -> TensorShape:
+        """Returns the extents of this shape, and then those of another."""
+        return TensorShape((*self, *other))
+
+    def assert_has_rank(self, rank: int) -> None:
+        """Raises ValueError unless there are so many dimensions."""
+        if len(self) != rank:
+            raise ValueError(f"Shape {self} must have rank {rank}")
+
+    def with_rank(self, rank: int) -> TensorShape:
+        """Returns the shape, or raises ValueError unless there are so many dimensions."""
+        self.assert_has_rank(rank)
+        return self
 
     def __getitem__(self, key: Any) -> Any:
         found = super().__getitem__(key)

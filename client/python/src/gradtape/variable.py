@@ -5,8 +5,11 @@ from __future__ import annotations
 import builtins
 from typing import Any
 
-from gradtape import _context, _wire, dtypes
+import numpy as np
+
+from gradtape import _context, _ops, _wire, dtypes
 from gradtape._execute import command, same_session
+from gradtape._indexing import window
 from gradtape._signature import new_serial
 from gradtape.indexed_slices import IndexedSlices
 from gradtape.tensor import Tensor, Value, constant, convert, convert_to_tensor
@@ -152,6 +155,76 @@ class Variable(Value):
         """Replaces rows; of duplicates, the last one wins."""
         return self._scatter(_wire.REPLACE, sparse_delta)
 
+    def scatter_max(self, sparse_delta: IndexedSlices, **_: Any) -> Variable:
+        """Replaces elements of rows by larger ones."""
+        return self._combine(_ops.tensor_scatter_nd_max, sparse_delta)
+
+    def scatter_min(self, sparse_delta: IndexedSlices, **_: Any) -> Variable:
+        """Replaces elements of rows by smaller ones."""
+        return self._combine(_ops.tensor_scatter_nd_min, sparse_delta)
+
+    def scatter_mul(self, sparse_delta: IndexedSlices, **_: Any) -> Variable:
+        """Multiplies rows; by duplicates, each after the other."""
+        return self.assign(_ops.multiply(self, self._product(sparse_delta)))
+
+    def scatter_div(self, sparse_delta: IndexedSlices, **_: Any) -> Variable:
+        """Divides rows; integers are rounded towards zero."""
+        divide = _ops.divide if self._dtype.is_floating else _ops.truncatediv
+        return self.assign(divide(self, self._product(sparse_delta)))
+
+    def batch_scatter_update(self, sparse_delta: IndexedSlices, **_: Any) -> Variable:
+        """Replaces rows of each element of a batch.
+
+        The indices have the batch's axes and one more, which counts within its element.
+        """
+        indices = np.asarray(sparse_delta.indices)
+        batch = np.indices(indices.shape)[:-1]
+        tuples = np.stack([*batch, indices], axis=-1)
+        return self.scatter_nd_update(tuples, sparse_delta.values)
+
+    def scatter_nd_add(self, indices: Any, updates: Any, name: str | None = None) -> Variable:
+        """Adds slices where tuples of positions say."""
+        return self.assign(_ops.tensor_scatter_nd_add(self, _indices(indices), updates))
+
+    def scatter_nd_sub(self, indices: Any, updates: Any, name: str | None = None) -> Variable:
+        """Subtracts slices where tuples of positions say."""
+        return self.assign(_ops.tensor_scatter_nd_sub(self, _indices(indices), updates))
+
+    def scatter_nd_update(self, indices: Any, updates: Any, name: str | None = None) -> Variable:
+        """Replaces slices where tuples of positions say."""
+        return self.assign(_ops.tensor_scatter_nd_update(self, _indices(indices), updates))
+
+    def gather_nd(self, indices: Any, name: str | None = None) -> Tensor:
+        """Picks elements or slices by tuples of positions."""
+        return _ops.gather_nd(self, _indices(indices))  # type: ignore[no-any-return]
+
+    def sparse_read(self, indices: Any, name: str | None = None) -> Tensor:
+        """Picks rows by their numbers."""
+        return _ops.gather(self, _indices(indices))  # type: ignore[no-any-return]
+
+    def __getitem__(self, key: Any) -> Tensor:
+        result = super().__getitem__(key)
+        if isinstance(key, (Value, np.ndarray)) and key.dtype == np.bool_:
+            return result
+        return self._sliced(result, window(key if isinstance(key, tuple) else (key,)))
+
+    def _sliced(self, result: Tensor, attributes: dict[str, Any]) -> Tensor:
+        """Lets a slice be assigned to."""
+        result.__class__ = VariableSlice
+        result._place = (self, attributes)
+        return result
+
+    def _combine(self, op: Any, rows: IndexedSlices) -> Variable:
+        indices = _ops.expand_dims(_indices(rows.indices), axis=-1)
+        return self.assign(op(self, indices, convert(rows.values, self._dtype)))
+
+    def _product(self, rows: IndexedSlices) -> Tensor:
+        """The product of the rows that are for the same place, and 1 where there is none."""
+        values = convert(rows.values, self._dtype)
+        return _ops.unsorted_segment_prod(  # type: ignore[no-any-return]
+            values, _indices(rows.indices), num_segments=self.shape[0]
+        )
+
     def _assign(self, mode: int, value: Any) -> Variable:
         if not isinstance(value, Value):
             value = convert(value, self._dtype)
@@ -200,3 +273,56 @@ class Variable(Value):
         return (
             f"<tf.Variable '{self.name}' shape={self.shape} dtype={self._dtype.name}, numpy={text}>"
         )
+
+
+class VariableSlice(Tensor):
+    """What `variable[...]` gives: a tensor whose place in the variable can be assigned to."""
+
+    # As those of Tensor, since a tensor becomes one of these.
+    __slots__ = ()
+
+    def assign(
+        self,
+        value: Any,
+        use_locking: builtins.bool = False,
+        name: str | None = None,
+        read_value: builtins.bool = True,
+    ) -> Variable:
+        """Replaces this part of the variable, and returns the variable. Not differentiable."""
+        variable, attributes = self._place
+        value = convert(value, variable._dtype)
+        if value._shape is None or value._shape != self.shape:
+            value = _ops.broadcast_to(value, shape=self.shape)
+        updated = _ops.tensor_strided_slice_update(variable, value, **attributes)
+        return variable.assign(updated)  # type: ignore[no-any-return]
+
+    def assign_add(
+        self,
+        delta: Any,
+        use_locking: builtins.bool = False,
+        name: str | None = None,
+        read_value: builtins.bool = True,
+    ) -> Variable:
+        """Adds to this part of the variable, and returns the variable. Not differentiable."""
+        variable, attributes = self._place
+        return self.assign(_part(variable, attributes) + delta)
+
+    def assign_sub(
+        self,
+        delta: Any,
+        use_locking: builtins.bool = False,
+        name: str | None = None,
+        read_value: builtins.bool = True,
+    ) -> Variable:
+        """Subtracts from this part of the variable, and returns the variable."""
+        variable, attributes = self._place
+        return self.assign(_part(variable, attributes) - delta)
+
+
+def _part(x: Value, attributes: dict[str, Any]) -> Tensor:
+    """Takes the part of now."""
+    return _ops.strided_slice(x, **attributes)  # type: ignore[no-any-return]
+
+
+def _indices(value: Any) -> Value:
+    return value if isinstance(value, Value) else convert(value, dtypes.int64)

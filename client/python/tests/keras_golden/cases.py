@@ -23,6 +23,11 @@ def weight(index: int, name: str, shape: tuple[int, ...]) -> Any:
     return (np.abs(values) + 0.5 if "variance" in name else values).astype(np.float32)
 
 
+def pixels(*shape: int) -> Any:
+    """Numbers from -90 to 90 that are the same everywhere."""
+    return (100.0 * wave(*shape)).astype(np.int32)
+
+
 IDS = np.array([[1, 3, 0], [2, 0, 0]], np.int32)
 MASK = np.array([[True, True, False, True], [True, False, False, False]])
 
@@ -172,6 +177,86 @@ LAYERS: list[tuple[str, str, list[Any]]] = [
     ("L.UpSampling2D((2, 3))", "layer(x)", [wave(1, 2, 3, 2)]),
     ("L.UpSampling2D(2, interpolation='bilinear')", "layer(x)", [wave(1, 2, 3, 2)]),
     ("L.UpSampling3D()", "layer(x)", [wave(1, 2, 1, 2, 2)]),
+    ("L.SeparableConv1D(4, 3, depth_multiplier=2, strides=2)", "layer(x)", [wave(2, 7, 2)]),
+    ("L.DepthwiseConv1D(3, depth_multiplier=2, padding='same')", "layer(x)", [wave(2, 6, 2)]),
+    ("L.DepthwiseConv1D(2, strides=2, data_format='channels_first')", "layer(x)",
+     [wave(2, 2, 6)]),
+    ("L.SeparableConv2D(3, (2, 3), padding='same', dilation_rate=2)", "layer(x)",
+     [wave(1, 5, 5, 2)]),
+    ("L.Conv3DTranspose(2, 2, 2, 'same', 'channels_last', 1)", "layer(x)", [wave(1, 2, 2, 2, 1)]),
+    # Convolutions in time.
+    ("L.ConvLSTM1D(2, 3, return_sequences=True)", "layer(x)", [wave(2, 3, 6, 2)]),
+    ("L.ConvLSTM2D(2, (2, 3), padding='same', strides=2)", "layer(x)", [wave(1, 3, 5, 4, 2)]),
+    ("L.ConvLSTM2D(2, 2, dilation_rate=2, return_state=True)", "layer(x)", [wave(1, 2, 5, 5, 1)]),
+    ("L.ConvLSTM2D(2, 2, go_backwards=True, return_sequences=True)", "layer(x, mask=y)",
+     [wave(2, 4, 3, 3, 1), MASK]),
+    ("L.ConvLSTM3D(1, 2)", "layer(x)", [wave(1, 2, 3, 3, 3, 1)]),
+    # Pools of a size.
+    ("L.AdaptiveAveragePooling1D(3)", "layer(x)", [wave(2, 7, 2)]),
+    ("L.AdaptiveAveragePooling2D((2, 3))", "layer(x)", [wave(1, 5, 7, 2)]),
+    ("L.AdaptiveAveragePooling2D(4)", "layer(x)", [wave(1, 5, 6, 1)]),
+    ("L.AdaptiveAveragePooling3D(2)", "layer(x)", [wave(1, 3, 4, 5, 1)]),
+    ("L.AdaptiveMaxPooling1D(2)", "layer(x)", [wave(2, 5, 2)]),
+    ("L.AdaptiveMaxPooling2D(3, 'channels_first')", "layer(x)", [wave(1, 2, 5, 4)]),
+    ("L.AdaptiveMaxPooling3D((1, 2, 3))", "layer(x)", [wave(1, 3, 4, 5, 1)]),
+    # Attention over other axes, and with shared keys.
+    ("L.MultiHeadAttention(2, 3, attention_axes=2)", "layer(x, y)",
+     [wave(2, 3, 4, 2), wave(2, 3, 5, 2, start=0.5)]),
+    ("L.MultiHeadAttention(2, 3, attention_axes=(1, 2))",
+     "layer(x, y, return_attention_scores=True)",
+     [wave(2, 3, 2, 2), wave(2, 2, 3, 2, start=0.5)]),
+    ("L.MultiHeadAttention(1, 2)", "layer(x, x)", [wave(1, 2, 3, 2)]),
+    ("L.MultiHeadAttention(2, 3, use_gate=True, sliding_window=2)", "layer(x, x)",
+     [wave(2, 4, 4)]),
+    ("L.GroupQueryAttention(3, 4, 2)", "layer(x, y)", [wave(2, 3, 4), wave(2, 5, 4, start=0.5)]),
+    ("L.GroupQueryAttention(3, 4, 1, use_gate=True, sliding_window=2)",
+     "layer(x, x, use_causal_mask=True, return_attention_scores=True)", [wave(2, 4, 4)]),
+    # Numbers and images.
+    ("L.ReversibleEmbedding(4, 3)", "layer(x)", [IDS]),
+    ("L.ReversibleEmbedding(4, 3, tie_weights=False, logit_soft_cap=0.5)",
+     "layer(x, reverse=True)", [wave(2, 3)]),
+    ("L.SpectralNormalization(L.Dense(3))", "layer(x)", [wave(2, 4)]),
+    ("L.SpectralNormalization(L.Conv2D(3, 2), power_iterations=3)", "layer(x, training=True)",
+     [wave(1, 3, 3, 2)]),
+    *[
+        (f"L.CategoryEncoding(4, output_mode='{mode}')", "layer(x)", [IDS])
+        for mode in ("multi_hot", "count")
+    ],
+    ("L.CategoryEncoding(4, output_mode='one_hot')", "layer(x)", [IDS[:, :1]]),
+    ("L.CategoryEncoding(4, output_mode='count')", "layer(x, count_weights=y)", [IDS, IDS]),
+    *[
+        (f"L.Discretization([-0.5, 0.0, 0.4], output_mode='{mode}')", "layer(x)",
+         [np.array([[-0.5, 0.39], [0.4, 7.0]])])
+        for mode in ("int", "multi_hot", "count")
+    ],
+    ("L.Resizing(3, 5)", "layer(x)", [wave(2, 4, 6, 2)]),
+    ("L.Resizing(4, 2, interpolation='nearest')", "layer(x)", [wave(3, 6, 2)]),
+    ("L.Resizing(4, 4, crop_to_aspect_ratio=True)", "layer(x)", [wave(1, 5, 8, 1)]),
+    ("L.Resizing(4, 4, pad_to_aspect_ratio=True, fill_value=0.5)", "layer(x)",
+     [wave(1, 4, 8, 1)]),
+    ("L.CenterCrop(2, 3)", "layer(x)", [wave(1, 5, 6, 2)]),
+    ("L.CenterCrop(4, 4)", "layer(x)", [wave(1, 3, 6, 1)]),
+    # Changes at random, between bounds that leave no choice.
+    ("L.RandomBrightness((0.2, 0.2), (-1.0, 1.0))", "layer(x, training=True)",
+     [wave(2, 3, 3, 3)]),
+    ("L.RandomContrast((0.0, 0.0), (-1.0, 1.0))", "layer(x, training=True)", [wave(2, 3, 3, 3)]),
+    # Of whole numbers: TensorFlow's gradient of these is an approximation.
+    *[
+        (f"L.RandomRotation((0.1, 0.1), fill_mode='{mode}', fill_value=0.3)",
+         "layer(x, training=True)", [pixels(1, 4, 5, 2)])
+        for mode in ("reflect", "constant", "nearest")
+    ],
+    ("L.RandomRotation((0.25, 0.25), interpolation='nearest')", "layer(x, training=True)",
+     [pixels(1, 4, 4, 1)]),
+    ("L.RandomZoom((0.5, 0.5), (0.2, 0.2))", "layer(x, training=True)", [pixels(1, 4, 5, 2)]),
+    ("L.RandomZoom((-0.4, -0.4), fill_mode='constant')", "layer(x, training=True)",
+     [pixels(1, 4, 5, 2)]),
+    ("L.RandomTranslation((0.3, 0.3), (-0.2, -0.2))", "layer(x, training=True)",
+     [pixels(1, 5, 4, 2)]),
+    ("L.RandomTranslation((0.3, 0.3), (-0.2, -0.2), fill_mode='constant', fill_value=0.3)",
+     "layer(x, training=True)", [pixels(1, 5, 4, 2)]),
+    ("L.RandomFlip()", "layer(x, training=False)", [pixels(1, 3, 4, 1)]),
+    ("L.RandomCrop(2, 3)", "layer(x, training=False)", [pixels(1, 5, 4, 1)]),
     # What is noise while training is nothing otherwise.
     *[
         (f"L.{name}(0.3)", "layer(x)", [wave(2, 3, 2)])
@@ -186,6 +271,8 @@ _HOT = [np.eye(3, dtype=np.float32)[[0, 2, 1, 1]], np.exp(wave(4, 3)) / 4.0]
 _CLASSES = [np.array([0, 2, 1, 1]), np.exp(wave(4, 3)) / 4.0]
 _LOGITS = [np.array([0, 2, 1, 1]), 3.0 * wave(4, 3)]
 _WEIGHTS = np.array([1.0, 0.5, 2.0, 0.0], np.float32)
+
+_UNIT = wave(4, 3) / np.linalg.norm(wave(4, 3), axis=1, keepdims=True)
 
 # Constructor, targets and predictions. The names: K for keras.losses.
 LOSSES: list[tuple[str, list[Any]]] = [
@@ -221,6 +308,14 @@ LOSSES: list[tuple[str, list[Any]]] = [
     ("K.SparseCategoricalCrossentropy(from_logits=True, ignore_class=1)", _LOGITS),
     ("K.Dice()", _BITS),
     ("K.Tversky(0.3, 0.7)", _BITS),
+    ("K.Dice('sum', 'dice', (0, 1))", _BITS),
+    ("K.Tversky(0.3, 0.7, 'sum', 'tversky', (1,))", _BITS),
+    (
+        "K.SparseCategoricalCrossentropy(True, None, 'sum', -1)",
+        _LOGITS,
+    ),
+    ("K.Circle()", [np.array([0, 1, 1, 0]), _UNIT]),
+    ("K.Circle(2.0, 0.25, False, 'sum')", [np.array([0, 1, 1, 2]), _UNIT]),
 ]
 
 # Constructor, targets and predictions. The names: K for keras.metrics.
@@ -277,6 +372,14 @@ METRICS: list[tuple[str, list[Any]]] = [
     ("K.FBetaScore('micro', 0.5, 0.4)", _BITS),
     ("K.R2Score()", _REAL),
     ("K.R2Score('variance_weighted_average')", _REAL),
+    ("K.R2Score(num_regressors=2)", _REAL),
+    ("K.R2Score(None, 3)", _REAL),
+    ("K.AUC(multi_label=True)", _BITS),
+    ("K.AUC(curve='PR', multi_label=True, num_labels=3, label_weights=[1.0, 2.0, 0.5])", _BITS),
+    ("K.AUC(num_thresholds=9, label_weights=[1.0, 2.0, 0.5])", _BITS),
+    ("K.PearsonCorrelation()", _REAL),
+    ("K.PearsonCorrelation(axis=0)", [x.T for x in _REAL]),
+    ("K.ConcordanceCorrelation()", _REAL),
 ]
 
 # What training is told besides x, y, the number of epochs, no shuffling and batches of four.

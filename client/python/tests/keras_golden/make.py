@@ -17,6 +17,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import cases
 import keras
 import numpy as np
+import op_cases
 import tensorflow as tf
 
 HERE = Path(__file__).parent
@@ -111,12 +112,25 @@ def fit_case(layers: str, compiled: str, fitted: str) -> dict[str, Any]:
     }
 
 
+def op_case(expression: str, inputs: list[Any]) -> dict[str, Any]:
+    """Values and dtypes."""
+    names = dict(zip("xyz", map(tf.constant, inputs), strict=False))
+    outputs = eval(expression, {"O": keras.ops} | names)
+    flat = [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(outputs)]
+    return {
+        "op": expression,
+        "outputs": [listed(leaf) for leaf in flat],
+        "dtypes": [leaf.dtype.name for leaf in flat],
+    }
+
+
 if __name__ == "__main__":
     for name, make, table in (
         ("layers", layer_case, cases.LAYERS),
         ("losses", loss_case, cases.LOSSES),
         ("metrics", metric_case, cases.METRICS),
         ("fits", fit_case, cases.FITS),
+        ("ops", op_case, op_cases.OPS),
     ):
         if sys.argv[1:] and name not in sys.argv[1:]:
             continue

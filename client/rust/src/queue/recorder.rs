@@ -30,6 +30,13 @@ impl Recorder<'_> {
         self.state.handles.take()
     }
 
+    /// A number for an upload that no other has.
+    pub(crate) fn upload(&mut self) -> u64 {
+        let upload = self.state.next_upload;
+        self.state.next_upload += 1;
+        upload
+    }
+
     /// Enqueues a command that needs no answer.
     pub(crate) fn push(&mut self, kind: Kind) {
         let command = self.command(kind);
@@ -63,8 +70,7 @@ impl Recorder<'_> {
         let (source, upload) = if inline {
             (Source::Tensor(data.into()), None)
         } else {
-            let upload = self.state.next_upload;
-            self.state.next_upload += 1;
+            let upload = self.upload();
             (Source::Upload(upload), Some(Upload::Waiting { upload, data }))
         };
         let kind = Kind::Constant(proto::Constant { output, source: Some(source) });

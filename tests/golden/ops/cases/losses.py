@@ -8,6 +8,19 @@ LARGE = [[1000.0, 0.0, -1000.0], [-np.inf, 0.0, 1.0]]
 # Where labels do not sum to 1, TensorFlow's gradient is not the derivative.
 LABELS = [[0.1, 0.2, 0.3, 0.4], [0.0, 0.5, 0.0, 0.5], [0.25, 0.25, 0.25, 0.25]]
 
+
+def ctc(blank_index):
+    """TensorFlow's loss takes 32-bit numbers only."""
+
+    def loss(labels, logits, label_length, logit_length):
+        integers = (tf.cast(x, tf.int32) for x in (labels, label_length, logit_length))
+        labels, label_length, logit_length = integers
+        found = tf.nn.ctc_loss(labels, tf.cast(logits, tf.float32), label_length, logit_length, blank_index=blank_index)
+        return tf.cast(found, logits.dtype)
+
+    return loss
+
+
 CASES = [
     case("softmax", [uniform([3, 4])], tf.nn.softmax),
     case("softmax", [uniform([3, 4, 2])], lambda x: tf.nn.softmax(x, 1), axis=1),
@@ -24,4 +37,9 @@ CASES = [
     case("sparse_softmax_cross_entropy_with_logits", [array([0, 1], "int32"), array(LARGE[:1] * 2)], tf.nn.sparse_softmax_cross_entropy_with_logits),
     case("sigmoid_cross_entropy_with_logits", [uniform([3, 4], 0.0, 1.0), uniform([3, 4])], tf.nn.sigmoid_cross_entropy_with_logits),
     case("sigmoid_cross_entropy_with_logits", [array([0.0, 1.0, 0.0, 1.0]), array([200.0, 200.0, -200.0, -200.0])], tf.nn.sigmoid_cross_entropy_with_logits),
+    case("ctc_loss", [array([[1, 2, 2], [3, 1, 0]], "int32"), uniform([6, 2, 4]), array([3, 2], "int32"), array([6, 4], "int32")], ctc(0)),
+    case("ctc_loss", [array([[0, 1], [1, 1], [2, 0], [1, 0]], "int64"), uniform([5, 4, 4]), array([2, 2, 1, 0], "int64"), array([5, 3, 1, 2], "int64")], ctc(-1), blank_index=-1),
+    case("ctc_loss", [array([[1, 2]], "int64"), uniform([4, 1, 3], dtype="float64"), array([2], "int64"), array([4], "int64")], ctc(0), tolerance=1e-6),
+    # No way to fit three labels into two frames; TensorFlow answers with a large number.
+    case("ctc_loss", [array([[1, 2, 1]], "int32"), uniform([2, 1, 3]), array([3], "int32"), array([2], "int32")], lambda *_: np.array([np.inf], np.float32), by="numpy"),
 ]

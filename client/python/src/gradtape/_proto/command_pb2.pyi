@@ -317,12 +317,32 @@ class Describe(_message.Message):
     value: int
     def __init__(self, value: _Optional[int] = ...) -> None: ...
 
+class CheckpointEntry(_message.Message):
+    __slots__ = ("handle", "key")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    handle: int
+    key: str
+    def __init__(self, handle: _Optional[int] = ..., key: _Optional[str] = ...) -> None: ...
+
+class RestoreCheckpoint(_message.Message):
+    __slots__ = ("upload", "entries", "weights_only", "partial")
+    UPLOAD_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_ONLY_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    upload: int
+    entries: _containers.RepeatedCompositeFieldContainer[CheckpointEntry]
+    weights_only: bool
+    partial: bool
+    def __init__(self, upload: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[CheckpointEntry, _Mapping]]] = ..., weights_only: bool = ..., partial: bool = ...) -> None: ...
+
 class Sync(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("constant", "op", "release", "create_variable", "read_variable", "assign_variable", "scatter_variable", "open_tape", "watch_tape", "stop_tape", "resume_tape", "reset_tape", "close_tape", "list_watched_variables", "compute_gradient", "create_optimizer", "apply_optimizer", "set_optimizer", "create_generator", "next_generator_state", "fetch", "describe", "sync", "compute_jacobian", "compute_batch_jacobian", "open_accumulator", "read_tangent", "create_placeholders", "record_custom_gradient", "call_function", "explain", "read_optimizer", "tag", "scope")
+    __slots__ = ("constant", "op", "release", "create_variable", "read_variable", "assign_variable", "scatter_variable", "open_tape", "watch_tape", "stop_tape", "resume_tape", "reset_tape", "close_tape", "list_watched_variables", "compute_gradient", "create_optimizer", "apply_optimizer", "set_optimizer", "create_generator", "next_generator_state", "fetch", "describe", "sync", "compute_jacobian", "compute_batch_jacobian", "open_accumulator", "read_tangent", "create_placeholders", "record_custom_gradient", "call_function", "explain", "read_optimizer", "restore_checkpoint", "tag", "scope")
     CONSTANT_FIELD_NUMBER: _ClassVar[int]
     OP_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
@@ -355,6 +375,7 @@ class Command(_message.Message):
     CALL_FUNCTION_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     READ_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    RESTORE_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     TAG_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     constant: Constant
@@ -389,9 +410,10 @@ class Command(_message.Message):
     call_function: CallFunction
     explain: Explain
     read_optimizer: _optimizer_pb2.ReadOptimizer
+    restore_checkpoint: RestoreCheckpoint
     tag: str
     scope: int
-    def __init__(self, constant: _Optional[_Union[Constant, _Mapping]] = ..., op: _Optional[_Union[_op_pb2.Op, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., create_variable: _Optional[_Union[CreateVariable, _Mapping]] = ..., read_variable: _Optional[_Union[ReadVariable, _Mapping]] = ..., assign_variable: _Optional[_Union[AssignVariable, _Mapping]] = ..., scatter_variable: _Optional[_Union[ScatterVariable, _Mapping]] = ..., open_tape: _Optional[_Union[OpenTape, _Mapping]] = ..., watch_tape: _Optional[_Union[WatchTape, _Mapping]] = ..., stop_tape: _Optional[_Union[StopTape, _Mapping]] = ..., resume_tape: _Optional[_Union[ResumeTape, _Mapping]] = ..., reset_tape: _Optional[_Union[ResetTape, _Mapping]] = ..., close_tape: _Optional[_Union[CloseTape, _Mapping]] = ..., list_watched_variables: _Optional[_Union[ListWatchedVariables, _Mapping]] = ..., compute_gradient: _Optional[_Union[ComputeGradient, _Mapping]] = ..., create_optimizer: _Optional[_Union[_optimizer_pb2.CreateOptimizer, _Mapping]] = ..., apply_optimizer: _Optional[_Union[_optimizer_pb2.ApplyOptimizer, _Mapping]] = ..., set_optimizer: _Optional[_Union[_optimizer_pb2.SetOptimizer, _Mapping]] = ..., create_generator: _Optional[_Union[CreateGenerator, _Mapping]] = ..., next_generator_state: _Optional[_Union[NextGeneratorState, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., compute_jacobian: _Optional[_Union[ComputeJacobian, _Mapping]] = ..., compute_batch_jacobian: _Optional[_Union[ComputeBatchJacobian, _Mapping]] = ..., open_accumulator: _Optional[_Union[OpenAccumulator, _Mapping]] = ..., read_tangent: _Optional[_Union[ReadTangent, _Mapping]] = ..., create_placeholders: _Optional[_Union[CreatePlaceholders, _Mapping]] = ..., record_custom_gradient: _Optional[_Union[RecordCustomGradient, _Mapping]] = ..., call_function: _Optional[_Union[CallFunction, _Mapping]] = ..., explain: _Optional[_Union[Explain, _Mapping]] = ..., read_optimizer: _Optional[_Union[_optimizer_pb2.ReadOptimizer, _Mapping]] = ..., tag: _Optional[str] = ..., scope: _Optional[int] = ...) -> None: ...
+    def __init__(self, constant: _Optional[_Union[Constant, _Mapping]] = ..., op: _Optional[_Union[_op_pb2.Op, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., create_variable: _Optional[_Union[CreateVariable, _Mapping]] = ..., read_variable: _Optional[_Union[ReadVariable, _Mapping]] = ..., assign_variable: _Optional[_Union[AssignVariable, _Mapping]] = ..., scatter_variable: _Optional[_Union[ScatterVariable, _Mapping]] = ..., open_tape: _Optional[_Union[OpenTape, _Mapping]] = ..., watch_tape: _Optional[_Union[WatchTape, _Mapping]] = ..., stop_tape: _Optional[_Union[StopTape, _Mapping]] = ..., resume_tape: _Optional[_Union[ResumeTape, _Mapping]] = ..., reset_tape: _Optional[_Union[ResetTape, _Mapping]] = ..., close_tape: _Optional[_Union[CloseTape, _Mapping]] = ..., list_watched_variables: _Optional[_Union[ListWatchedVariables, _Mapping]] = ..., compute_gradient: _Optional[_Union[ComputeGradient, _Mapping]] = ..., create_optimizer: _Optional[_Union[_optimizer_pb2.CreateOptimizer, _Mapping]] = ..., apply_optimizer: _Optional[_Union[_optimizer_pb2.ApplyOptimizer, _Mapping]] = ..., set_optimizer: _Optional[_Union[_optimizer_pb2.SetOptimizer, _Mapping]] = ..., create_generator: _Optional[_Union[CreateGenerator, _Mapping]] = ..., next_generator_state: _Optional[_Union[NextGeneratorState, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., compute_jacobian: _Optional[_Union[ComputeJacobian, _Mapping]] = ..., compute_batch_jacobian: _Optional[_Union[ComputeBatchJacobian, _Mapping]] = ..., open_accumulator: _Optional[_Union[OpenAccumulator, _Mapping]] = ..., read_tangent: _Optional[_Union[ReadTangent, _Mapping]] = ..., create_placeholders: _Optional[_Union[CreatePlaceholders, _Mapping]] = ..., record_custom_gradient: _Optional[_Union[RecordCustomGradient, _Mapping]] = ..., call_function: _Optional[_Union[CallFunction, _Mapping]] = ..., explain: _Optional[_Union[Explain, _Mapping]] = ..., read_optimizer: _Optional[_Union[_optimizer_pb2.ReadOptimizer, _Mapping]] = ..., restore_checkpoint: _Optional[_Union[RestoreCheckpoint, _Mapping]] = ..., tag: _Optional[str] = ..., scope: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("first_sequence", "commands", "acknowledged_sequence")
@@ -457,12 +479,22 @@ class VariablesReply(_message.Message):
     variables: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, variables: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class RestoreReply(_message.Message):
+    __slots__ = ("variables", "optimizers", "generators")
+    VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZERS_FIELD_NUMBER: _ClassVar[int]
+    GENERATORS_FIELD_NUMBER: _ClassVar[int]
+    variables: int
+    optimizers: int
+    generators: int
+    def __init__(self, variables: _Optional[int] = ..., optimizers: _Optional[int] = ..., generators: _Optional[int] = ...) -> None: ...
+
 class SyncReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("sequence", "error", "tensor", "spec", "gradient", "optimizer", "variables", "sync", "explanation", "warnings")
+    __slots__ = ("sequence", "error", "tensor", "spec", "gradient", "optimizer", "variables", "sync", "explanation", "restore", "warnings")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     TENSOR_FIELD_NUMBER: _ClassVar[int]
@@ -472,6 +504,7 @@ class Reply(_message.Message):
     VARIABLES_FIELD_NUMBER: _ClassVar[int]
     SYNC_FIELD_NUMBER: _ClassVar[int]
     EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    RESTORE_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     error: _error_pb2.Error
@@ -482,8 +515,9 @@ class Reply(_message.Message):
     variables: VariablesReply
     sync: SyncReply
     explanation: ExplainReply
+    restore: RestoreReply
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, sequence: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.Error, _Mapping]] = ..., tensor: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., gradient: _Optional[_Union[GradientReply, _Mapping]] = ..., optimizer: _Optional[_Union[OptimizerReply, _Mapping]] = ..., variables: _Optional[_Union[VariablesReply, _Mapping]] = ..., sync: _Optional[_Union[SyncReply, _Mapping]] = ..., explanation: _Optional[_Union[ExplainReply, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.Error, _Mapping]] = ..., tensor: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., gradient: _Optional[_Union[GradientReply, _Mapping]] = ..., optimizer: _Optional[_Union[OptimizerReply, _Mapping]] = ..., variables: _Optional[_Union[VariablesReply, _Mapping]] = ..., sync: _Optional[_Union[SyncReply, _Mapping]] = ..., explanation: _Optional[_Union[ExplainReply, _Mapping]] = ..., restore: _Optional[_Union[RestoreReply, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Timing(_message.Message):
     __slots__ = ("queue_ns", "execution_ns", "request_bytes", "backlog_commands", "memory_bytes")

@@ -15,10 +15,15 @@ def find(kind: str, names: Mapping[str, Any], identifier: Any) -> Any:
     Args:
         kind: What is looked for, for the message.
         names: What there is, by name in snake_case.
-        identifier: A name in snake_case or CamelCase, a class, an object or a function.
+        identifier: A name in snake_case or CamelCase, a class, an object, a function, or what
+            `serialize` returned.
     """
+    if isinstance(identifier, Mapping):
+        from gradtape.keras import serialization
+
+        return serialization.deserialize_keras_object(identifier)
     if isinstance(identifier, str):
-        found = names.get(identifier) or names.get(snake_case(identifier))
+        found = names.get(identifier) or names.get(snake_case(identifier)) or _custom(identifier)
         if found is None:
             raise ValueError(
                 f"Could not interpret {kind} identifier: {identifier!r}. "
@@ -28,6 +33,27 @@ def find(kind: str, names: Mapping[str, Any], identifier: Any) -> Any:
     if not callable(identifier):
         raise ValueError(f"Could not interpret {kind} identifier: {identifier!r}")
     return identifier() if inspect.isclass(identifier) else identifier
+
+
+def _custom(name: str) -> Any:
+    """Returns what the program registered by a name, or None."""
+    from gradtape.keras import serialization
+
+    return serialization.get_registered_object(name)
+
+
+def deserialize(get: Any, config: Any, custom_objects: Any = None) -> Any:
+    """Returns what a name or plain data stands for: `deserialize` of the namespaces.
+
+    Args:
+        get: The namespace's own `get`.
+        config: The name or the data.
+        custom_objects: Classes and functions of the program by name.
+    """
+    from gradtape.keras import serialization
+
+    with serialization.CustomObjectScope(custom_objects or {}):
+        return get(config)
 
 
 def snake_case(name: str) -> str:

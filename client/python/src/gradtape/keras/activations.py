@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gradtape as tf
-from gradtape.keras import _registry
+from gradtape.keras import _registry, serialization
 
 
 def linear(x: Any) -> Any:
@@ -172,13 +172,26 @@ def exponential(x: Any) -> Any:
     return tf.exp(x)
 
 
+def sparsemax(x: Any, axis: int = -1) -> Any:
+    """Projection onto distributions, which makes small ones 0 (Martins and Astudillo 2016)."""
+    ordered = -tf.sort(-x, axis=axis)
+    total = tf.cumsum(ordered, axis=axis)
+    shape = [1] * x.ndim
+    shape[axis] = x.shape[axis]
+    count = tf.reshape(tf.range(1, x.shape[axis] + 1, dtype=x.dtype), shape)
+    inside = tf.cast(1.0 + count * ordered > total, x.dtype)
+    number = tf.reduce_sum(inside, axis=axis, keepdims=True)
+    bound = (tf.reduce_sum(ordered * inside, axis=axis, keepdims=True) - 1.0) / number
+    return tf.maximum(x - bound, 0.0)
+
+
 _BY_NAME: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
         celu, elu, exponential, gelu, glu, hard_shrink, hard_sigmoid, hard_silu, hard_tanh,
         leaky_relu, linear, log_sigmoid, log_softmax, mish, relu, relu6, selu, sigmoid, silu,
         soft_shrink, softmax, softplus, softsign, sparse_plus,
-        sparse_sigmoid, squareplus, tanh, tanh_shrink, threshold,
+        sparse_sigmoid, sparsemax, squareplus, tanh, tanh_shrink, threshold,
     )
 } | {"swish": silu, "hard_swish": hard_silu}  # fmt: skip
 swish, hard_swish = silu, hard_silu
@@ -188,3 +201,13 @@ def get(identifier: str | Callable[..., Any] | None) -> Callable[..., Any]:
     """Returns an activation by name; a function is returned as it is, `None` is `linear`."""
     found = linear if identifier is None else identifier
     return _registry.find("activation function", _BY_NAME, found)  # type: ignore[no-any-return]
+
+
+def serialize(activation: Callable[..., Any]) -> Any:
+    """Returns the name of an activation, or one of the program's as plain data."""
+    return serialization.serialize_keras_object(activation)
+
+
+def deserialize(config: Any, custom_objects: Any = None) -> Any:
+    """Returns the activation of a name or of what `serialize` returned."""
+    return _registry.deserialize(get, config, custom_objects)

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import gradtape as tf
-from gradtape.keras import _registry
+from gradtape.keras import _registry, serialization
+from gradtape.keras._configured import Configured
 
 # Keeps divisions by norms finite, as in Keras.
 _EPSILON = 1e-7
 
 
-class Constraint:
+class Constraint(Configured):
     """Maps a weight to what it should be instead."""
 
     def __call__(self, w: Any) -> Any:
@@ -90,3 +91,13 @@ _BY_NAME = {
 def get(identifier: str | Callable[..., Any] | None) -> Callable[..., Any] | None:
     """Returns a constraint by name; one or a function is returned as it is, and so is None."""
     return None if identifier is None else _registry.find("constraint", _BY_NAME, identifier)
+
+
+def serialize(constraint: Constraint) -> Any:
+    """Returns a constraint as plain data."""
+    return serialization.serialize_keras_object(constraint)
+
+
+def deserialize(config: Any, custom_objects: Any = None) -> Any:
+    """Returns the constraint of a name or of what `serialize` returned."""
+    return _registry.deserialize(get, config, custom_objects)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 import gradtape as tf
-from gradtape.keras import _registry
+from gradtape.keras import _registry, serialization
+from gradtape.keras._configured import Configured
 from gradtape.keras._registry import snake_case
 
 
-class Initializer:
+class Initializer(Configured):
     """Makes a tensor of a given shape."""
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
@@ -122,13 +123,12 @@ class OrthogonalInitializer(_Random):
         if len(shape) < 2:
             raise ValueError(f"The tensor to initialize must be at least 2D, got {shape=}")
         rows, columns = math.prod(shape[:-1]), shape[-1]
-        # A few numbers, once: NumPy decomposes the server's random matrix.
         tall = self._normal((max(rows, columns), min(rows, columns)), 0.0, 1.0, tf.float32)
-        q, r = np.linalg.qr(tall.numpy())
+        q, r = tf.linalg.qr(tall)
         # Uniform among all orthogonal matrices (Mezzadri 2006).
-        q = q * np.sign(np.diag(r))
-        q = (q if rows >= columns else q.T) * self.gain
-        return tf.constant(q.reshape(tuple(shape)).astype((dtype or tf.float32).as_numpy_dtype))
+        q = q * tf.sign(tf.linalg.diag_part(r))
+        q = (q if rows >= columns else tf.transpose(q)) * self.gain
+        return tf.cast(tf.reshape(q, shape), dtype or tf.float32)
 
 
 Orthogonal = OrthogonalInitializer
@@ -184,6 +184,8 @@ class VarianceScaling(_Random):
         mode: "fan_in", "fan_out" or "fan_avg": what the variance is divided by.
         distribution: "truncated_normal", "untruncated_normal" or "uniform".
         seed: Seed, for the same numbers at each call.
+        input_axes: The axes of the inputs, if a kernel's are others than usual.
+        output_axes: The axes of the outputs, which are given with those of the inputs.
     """
 
     def __init__(
@@ -192,6 +194,8 @@ class VarianceScaling(_Random):
         mode: str = "fan_in",
         distribution: str = "truncated_normal",
         seed: int | None = None,
+        input_axes: Any = None,
+        output_axes: Any = None,
     ) -> None:
         super().__init__(seed)
         if scale <= 0.0:
@@ -201,10 +205,11 @@ class VarianceScaling(_Random):
         if distribution not in ("truncated_normal", "untruncated_normal", "uniform"):
             raise ValueError(f"Invalid `distribution` argument: {distribution!r}")
         self.scale, self.mode, self.distribution = scale, mode, distribution
+        self.input_axes, self.output_axes = input_axes, output_axes
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         """Returns the tensor."""
-        fan_in, fan_out = _fans(shape)
+        fan_in, fan_out = _fans(shape, self.input_axes, self.output_axes)
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         variance = self.scale / max(1.0, fan)
         if self.distribution == "uniform":
@@ -218,46 +223,61 @@ class VarianceScaling(_Random):
 class GlorotUniform(VarianceScaling):
     """Glorot and Bengio 2010, uniform; the default for kernels."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(1.0, "fan_avg", "uniform", seed)
+    def __init__(
+        self, seed: int | None = None, input_axes: Any = None, output_axes: Any = None
+    ) -> None:
+        super().__init__(1.0, "fan_avg", "uniform", seed, input_axes, output_axes)
 
 
 class HeUniform(VarianceScaling):
     """He et al. 2015, uniform."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(2.0, "fan_in", "uniform", seed)
+    def __init__(
+        self, seed: int | None = None, input_axes: Any = None, output_axes: Any = None
+    ) -> None:
+        super().__init__(2.0, "fan_in", "uniform", seed, input_axes, output_axes)
 
 
 class LecunUniform(VarianceScaling):
     """LeCun et al. 1998, uniform."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(1.0, "fan_in", "uniform", seed)
+    def __init__(
+        self, seed: int | None = None, input_axes: Any = None, output_axes: Any = None
+    ) -> None:
+        super().__init__(1.0, "fan_in", "uniform", seed, input_axes, output_axes)
 
 
 class GlorotNormal(VarianceScaling):
     """Glorot and Bengio 2010, truncated normal."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(1.0, "fan_avg", "truncated_normal", seed)
+    def __init__(
+        self, seed: int | None = None, input_axes: Any = None, output_axes: Any = None
+    ) -> None:
+        super().__init__(1.0, "fan_avg", "truncated_normal", seed, input_axes, output_axes)
 
 
 class HeNormal(VarianceScaling):
     """He et al. 2015, truncated normal."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(2.0, "fan_in", "truncated_normal", seed)
+    def __init__(
+        self, seed: int | None = None, input_axes: Any = None, output_axes: Any = None
+    ) -> None:
+        super().__init__(2.0, "fan_in", "truncated_normal", seed, input_axes, output_axes)
 
 
 class LecunNormal(VarianceScaling):
     """LeCun et al. 1998, truncated normal."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(1.0, "fan_in", "truncated_normal", seed)
+    def __init__(
+        self, seed: int | None = None, input_axes: Any = None, output_axes: Any = None
+    ) -> None:
+        super().__init__(1.0, "fan_in", "truncated_normal", seed, input_axes, output_axes)
 
 
-def _fans(shape: Sequence[int]) -> tuple[float, float]:
+def _fans(shape: Sequence[int], inputs: Any, outputs: Any) -> tuple[float, float]:
+    if inputs is not None and outputs is not None:
+        first, last = (math.prod(shape[axis] for axis in axes) for axes in (inputs, outputs))
+        return float(first), float(last)
     if not shape:
         return 1.0, 1.0
     if len(shape) == 1:
@@ -298,3 +318,13 @@ def get(identifier: str | Callable[..., Any] | None) -> Callable[..., Any]:
     return _registry.find(  # type: ignore[no-any-return]
         "initializer", _BY_NAME, Zeros if identifier is None else identifier
     )
+
+
+def serialize(initializer: Initializer) -> Any:
+    """Returns an initializer as plain data."""
+    return serialization.serialize_keras_object(initializer)
+
+
+def deserialize(config: Any, custom_objects: Any = None) -> Any:
+    """Returns the initializer of a name or of what `serialize` returned."""
+    return _registry.deserialize(get, config, custom_objects)

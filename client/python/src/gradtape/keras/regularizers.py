@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import gradtape as tf
-from gradtape.keras import _registry
+from gradtape.keras import _registry, serialization
+from gradtape.keras._configured import Configured
 
 
-class Regularizer:
+class Regularizer(Configured):
     """Makes a penalty of a tensor."""
 
     def __call__(self, x: Any) -> Any:
@@ -77,3 +78,13 @@ _BY_NAME = {"l1": L1, "l2": L2, "l1_l2": L1L2, "l1l2": L1L2, "orthogonal": Ortho
 def get(identifier: str | Callable[..., Any] | None) -> Callable[..., Any] | None:
     """Returns a regularizer by name; one or a function is returned as it is, and so is None."""
     return None if identifier is None else _registry.find("regularizer", _BY_NAME, identifier)
+
+
+def serialize(regularizer: Regularizer) -> Any:
+    """Returns a regularizer as plain data."""
+    return serialization.serialize_keras_object(regularizer)
+
+
+def deserialize(config: Any, custom_objects: Any = None) -> Any:
+    """Returns the regularizer of a name or of what `serialize` returned."""
+    return _registry.deserialize(get, config, custom_objects)

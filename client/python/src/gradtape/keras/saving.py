@@ -1,4 +1,7 @@
-"""Weights in files, in the format safetensors that other programs read too.
+"""What is written to files and read from them (`keras.saving`).
+
+Here are weights in the format safetensors, that other programs read too; models are in
+`model_files`, and the configurations of objects in `serialization`.
 
 The name of a weight is its path in the model: the names of the layers that it is in, counted apart
 in each layer where they are not given, and its own, as in `encoder/dense_1/kernel`.
@@ -14,6 +17,17 @@ from typing import Any
 
 from gradtape.keras._registry import snake_case
 from gradtape.keras.layers.base import Layer
+from gradtape.keras.model_files import load_model, save_model
+from gradtape.keras.serialization import (
+    CustomObjectScope,
+    custom_object_scope,
+    deserialize_keras_object,
+    get_custom_objects,
+    get_registered_name,
+    get_registered_object,
+    register_keras_serializable,
+    serialize_keras_object,
+)
 from gradtape.variable import Variable
 
 
@@ -93,7 +107,33 @@ def _checked(filepath: Any) -> str:
     path = os.fspath(filepath)
     if path.endswith((".h5", ".keras", ".tf")):
         raise ValueError(
-            f"Weights are written in the format safetensors: name the file *.safetensors, "
-            f"not {os.path.basename(path)}"
+            f"Weights are written to files *.safetensors, or *.weights.h5 as Keras has them, "
+            f"not to {os.path.basename(path)}"
         )
     return path
+
+
+def load_weights(model: Layer, filepath: Any, skip_mismatch: bool = False) -> None:
+    """Reads all weights of a model from a file; see `load`."""
+    model.load_weights(filepath, skip_mismatch)  # type: ignore[attr-defined]
+
+
+def save_weights(model: Layer, filepath: Any, overwrite: bool = True) -> None:
+    """Writes all weights of a model to a file; see `save`."""
+    model.save_weights(filepath, overwrite)  # type: ignore[attr-defined]
+
+
+__all__ = [
+    "CustomObjectScope",
+    "custom_object_scope",
+    "deserialize_keras_object",
+    "get_custom_objects",
+    "get_registered_name",
+    "get_registered_object",
+    "load_model",
+    "load_weights",
+    "register_keras_serializable",
+    "save_model",
+    "save_weights",
+    "serialize_keras_object",
+]

@@ -77,6 +77,8 @@ class SymbolicTensor:
         self.shape = tuple(a[0] if all(b == a[0] != 0 for b in a) else None for a in extents)
         self.node = node
         self.name = name
+        # The `InputLayer` of an input.
+        self.layer: Any = None
 
     @property
     def dtype(self) -> tf.DType:
@@ -87,9 +89,6 @@ class SymbolicTensor:
     def ndim(self) -> int:
         """The number of dimensions."""
         return len(self.shape)
-
-    def __getitem__(self, key: Any) -> SymbolicTensor:
-        return record(lambda x: x[key], (self,), {})
 
     def __iter__(self) -> Any:
         raise TypeError("Iterating over a symbolic tensor is not supported.")
@@ -104,9 +103,23 @@ class SymbolicTensor:
         )
 
 
+class _Operator:
+    """A call of an operator; each is an object of its own, as a layer is."""
+
+    def __init__(self, operator: str) -> None:
+        self.operator = operator
+        self.name = operator.strip("_")
+
+    def __call__(self, x: Any, *others: Any) -> Any:
+        if not isinstance(x, Value):
+            # The other operand is the tensor that an array or a number meets.
+            x = tf.convert_to_tensor(x, dtype_hint=others[0].dtype if others else None)
+        return getattr(x, self.operator)(*others)
+
+
 def _operator(name: str) -> Callable[..., SymbolicTensor]:
     def apply(self: SymbolicTensor, *others: Any) -> SymbolicTensor:
-        return record(lambda x, *rest: getattr(x, name)(*rest), (self, *others), {})
+        return record(_Operator(name), (self, *others), {})
 
     return apply
 
@@ -114,7 +127,7 @@ def _operator(name: str) -> Callable[..., SymbolicTensor]:
 for _name in (
     "add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "floordiv", "rfloordiv",
     "mod", "rmod", "pow", "rpow", "matmul", "rmatmul", "neg", "abs", "lt", "le", "gt", "ge",
-    "and", "or", "xor", "invert",
+    "and", "or", "xor", "invert", "getitem",
 ):  # fmt: skip
     setattr(SymbolicTensor, f"__{_name}__", _operator(f"__{_name}__"))
 

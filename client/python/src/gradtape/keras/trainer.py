@@ -20,6 +20,7 @@ from gradtape.keras import callbacks as callbacks_module
 from gradtape.keras import data_adapter, metrics, optimizers
 from gradtape.keras.compiled import CompiledLoss, CompiledMetrics
 from gradtape.keras.layers.base import Layer
+from gradtape.keras.serialization import deserialize_keras_object, serialize_keras_object
 
 # Batches whose predictions the server may still be computing while earlier ones are read.
 _AHEAD = 8
@@ -29,8 +30,17 @@ class Trainer(Layer):
     """A layer that can be trained on data."""
 
     optimizer: Any = None
+    # Set by a callback that restores a training that was interrupted.
+    _initial_epoch: int | None = None
     stop_training = False
     compiled = False
+    # What `compile` was told; the last three make no difference here.
+    loss: Any = None
+    run_eagerly = False
+    jit_compile: Any = "auto"
+    steps_per_execution = 1
+    # The arguments of `compile`.
+    _compile_arguments: dict[str, Any]
     _loss: CompiledLoss | None = None
     _compiled_metrics: CompiledMetrics | None = None
     _loss_tracker: metrics.Mean | None = None
@@ -61,13 +71,47 @@ class Trainer(Layer):
             jit_compile: Ignored.
             auto_scale_loss: Whether the optimizer's loss scale is applied.
         """
-        self.optimizer = optimizers.get(optimizer)
+        self._compile_arguments = {
+            "optimizer": optimizer, "loss": loss, "loss_weights": loss_weights,
+            "metrics": metrics, "weighted_metrics": weighted_metrics, "run_eagerly": run_eagerly,
+            "steps_per_execution": steps_per_execution, "jit_compile": jit_compile,
+            "auto_scale_loss": auto_scale_loss,
+        }  # fmt: skip
+        self.optimizer = self._compile_arguments["optimizer"] = optimizers.get(optimizer)
+        halves = self.dtype_policy.name == "mixed_float16"
+        scaled = isinstance(self.optimizer, optimizers.LossScaleOptimizer)
+        if halves and auto_scale_loss and not scaled:
+            # Gradients of half precision would vanish else, as in Keras.
+            self.optimizer = optimizers.LossScaleOptimizer(self.optimizer)
+        self.loss = loss
+        self.run_eagerly, self.jit_compile = run_eagerly, jit_compile
+        self.steps_per_execution = steps_per_execution
         self._loss = None if loss is None else CompiledLoss(loss, loss_weights, self._names)
         self._compiled_metrics = CompiledMetrics(metrics, weighted_metrics, self._names)
         self._loss_tracker = tf.keras.metrics.Mean(name="loss")
         self._scale_loss = auto_scale_loss
         self.stop_training = False
         self.compiled = True
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """Returns what `compile` was told as plain data; of the optimizer, not its state."""
+        return serialize_keras_object(self._compile_arguments) if self.compiled else None
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles the model as `get_compile_config` says."""
+        self.compile(**deserialize_keras_object(config))
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Returns what trains on a batch: nothing needs to be made."""
+        return self.train_step
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """Returns what evaluates a batch."""
+        return self.test_step
+
+    def make_predict_function(self, force: bool = False) -> Any:
+        """Returns what predicts from a batch."""
+        return self.predict_step
 
     def _names(self) -> list[str] | None:
         """Returns the names of several outputs; None if there is one."""
@@ -235,14 +279,15 @@ class Trainer(Layer):
             epochs=epochs, steps=data.steps,
         )  # fmt: skip
         self.stop_training = False
+        self._initial_epoch = None
         calls.on_train_begin()
         logs: dict[str, Any] = {}
-        for epoch in range(initial_epoch, epochs):
+        for epoch in range(self._initial_epoch or initial_epoch, epochs):
             self.reset_metrics()
             calls.on_epoch_begin(epoch)
             logs = self._train_epoch(data, calls)
             if validation is not None and _is_due(validation_freq, epoch):
-                found = self._evaluate(validation, callbacks_module.CallbackList(model=self))
+                found = self._evaluate(validation, calls.without_progress())
                 logs |= {f"val_{name}": value for name, value in found.items()}
             calls.on_epoch_end(epoch, logs=logs)
             if self.stop_training:

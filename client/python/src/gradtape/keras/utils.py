@@ -11,6 +11,17 @@ from typing import Any
 import numpy as np
 
 import gradtape as tf
+from gradtape.keras.backend import clear_session, is_keras_tensor, standardize_dtype
+from gradtape.keras.serialization import (
+    CustomObjectScope,
+    custom_object_scope,
+    deserialize_keras_object,
+    get_custom_objects,
+    get_registered_name,
+    get_registered_object,
+    register_keras_serializable,
+    serialize_keras_object,
+)
 
 # Seconds between two drawings of a bar: each reads the metrics, which waits for the server.
 _INTERVAL = 0.5
@@ -214,9 +225,63 @@ def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
     return data_adapter.unpack(data)
 
 
-def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Any:
-    """Decorates a class and changes nothing: programs are not saved here, weights are."""
-    return lambda cls: cls
+def timeseries_dataset_from_array(
+    data: Any,
+    targets: Any,
+    sequence_length: int,
+    sequence_stride: int = 1,
+    sampling_rate: int = 1,
+    batch_size: int | None = 128,
+    shuffle: bool = False,
+    seed: int | None = None,
+    start_index: int | None = None,
+    end_index: int | None = None,
+) -> Any:
+    """Returns a dataset of windows of a series, and of the targets that belong to their starts.
+
+    Args:
+        data: The series: an array whose first axis is time.
+        targets: One for each window, or None.
+        sequence_length: Steps of a window.
+        sequence_stride: Steps from one window to the next.
+        sampling_rate: Steps of time from one step of a window to the next.
+        batch_size: Windows of a batch; None for windows one by one.
+        shuffle: Whether the windows come in another order each time.
+        seed: Seed of the order.
+        start_index: The first step of time that is used.
+        end_index: The first one after that is not used any more.
+    """
+    series = np.asarray(data)
+    first, last = start_index or 0, len(series) if end_index is None else end_index
+    series = series[first:last]
+    count = len(series) - (sequence_length - 1) * sampling_rate
+    if targets is not None:
+        targets = np.asarray(targets)[first:last]
+        count = min(count, len(targets))
+    starts = np.arange(0, max(count, 0), sequence_stride)
+    rows = starts[:, None] + np.arange(sequence_length) * sampling_rate
+    windows = series[rows]
+    parts = windows if targets is None else (windows, targets[starts])
+    dataset = tf.data.Dataset.from_tensor_slices(parts)
+    if shuffle:
+        dataset = dataset.shuffle(max(len(starts), 1), seed=seed)
+    return dataset if batch_size is None else dataset.batch(batch_size)
+
+
+def get_source_inputs(tensor: Any) -> list[Any]:
+    """Returns the inputs that a symbolic tensor is computed from."""
+    found: dict[int, Any] = {}
+    pending, seen = [tensor], set()
+    while pending:
+        symbol = pending.pop()
+        if id(symbol) in seen:
+            continue
+        seen.add(id(symbol))
+        if symbol.node is None:
+            found[id(symbol)] = symbol
+        else:
+            pending += reversed(symbol.node.sources())
+    return list(found.values())
 
 
 class PyDataset:
@@ -236,3 +301,29 @@ class PyDataset:
 
 
 Sequence = PyDataset
+
+__all__ = [
+    "CustomObjectScope",
+    "Progbar",
+    "PyDataset",
+    "Sequence",
+    "clear_session",
+    "custom_object_scope",
+    "deserialize_keras_object",
+    "get_custom_objects",
+    "get_registered_name",
+    "get_registered_object",
+    "get_source_inputs",
+    "is_keras_tensor",
+    "normalize",
+    "pack_x_y_sample_weight",
+    "pad_sequences",
+    "register_keras_serializable",
+    "serialize_keras_object",
+    "set_random_seed",
+    "split_dataset",
+    "standardize_dtype",
+    "timeseries_dataset_from_array",
+    "to_categorical",
+    "unpack_x_y_sample_weight",
+]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gradtape.keras.callbacks.backup import BackupAndRestore
 from gradtape.keras.callbacks.base import (
     Callback,
     CallbackList,
@@ -118,6 +119,66 @@ class EarlyStopping(_Monitor):
                 print(f"Restoring model weights from the end of the best epoch: "
                       f"{self.best_epoch + 1}.")  # fmt: skip
             self.model.set_weights(self.best_weights)
+
+
+class SwapEMAWeights(Callback):
+    """Evaluates and predicts with the moving averages of the weights, which `use_ema` keeps.
+
+    Args:
+        swap_on_epoch: Whether the averages are also there at the end of each epoch, for callbacks
+            that save the model, until the next one begins.
+    """
+
+    def __init__(self, swap_on_epoch: bool = False) -> None:
+        self.swap_on_epoch = swap_on_epoch
+        # The weights that were trained, while the averages are in their place.
+        self._trained: list[Any] | None = None
+
+    def set_model(self, model: Any) -> None:
+        """Is told the model."""
+        super().set_model(model)
+        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+        if not getattr(optimizer, "use_ema", False):
+            raise ValueError("SwapEMAWeights must be used with an optimizer that has use_ema=True.")
+        self._optimizer = optimizer
+
+    def _swap_in(self) -> None:
+        if self._trained is None and self._optimizer.iterations:
+            variables = self.model.trainable_variables
+            self._trained = [variable.read_value() for variable in variables]
+            self._optimizer.finalize_variable_values(variables)
+
+    def _swap_out(self) -> None:
+        if self._trained is not None:
+            pairs = zip(self.model.trainable_variables, self._trained, strict=True)
+            for variable, value in pairs:
+                variable.assign(value)
+            self._trained = None
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Goes on with the weights that were trained."""
+        self._swap_out()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Shows the averages, if they are wanted."""
+        if self.swap_on_epoch:
+            self._swap_in()
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Shows the averages."""
+        self._swap_in()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Goes back to the weights that were trained."""
+        self._swap_out()
+
+    def on_predict_begin(self, logs: Any = None) -> None:
+        """Shows the averages."""
+        self._swap_in()
+
+    def on_predict_end(self, logs: Any = None) -> None:
+        """Goes back to the weights that were trained."""
+        self._swap_out()
 
 
 class ModelCheckpoint(_Monitor):
@@ -364,6 +425,7 @@ class TerminateOnNaN(Callback):
 
 
 __all__ = [
+    "BackupAndRestore",
     "CSVLogger",
     "Callback",
     "CallbackList",

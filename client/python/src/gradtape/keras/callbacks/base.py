@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -226,6 +227,12 @@ class CallbackList:
         for callback in self.callbacks:
             callback.set_model(model)
             callback.set_params(params)
+
+    def without_progress(self) -> CallbackList:
+        """Returns the same callbacks but for those that draw: for validation while training."""
+        other = copy.copy(self)
+        other.callbacks = [c for c in self.callbacks if not isinstance(c, ProgbarLogger)]
+        return other
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.callbacks)

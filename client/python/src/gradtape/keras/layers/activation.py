@@ -114,6 +114,27 @@ class PReLU(Layer):
         return tf.nn.relu(inputs) - self.alpha * tf.nn.relu(-inputs)
 
 
+class ThresholdedReLU(Layer):
+    """Passes on what is above a threshold, and 0 instead of the rest.
+
+    Args:
+        theta: The threshold.
+        **kwargs: Those of `Layer`.
+    """
+
+    supports_masking = True
+
+    def __init__(self, theta: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if theta is None or theta < 0:
+            raise ValueError(f"Theta of a ThresholdedReLU layer must be at least 0: {theta}")
+        self.theta = float(theta)
+
+    def call(self, inputs: Any) -> Any:
+        """Computes the outputs."""
+        return inputs * tf.cast(inputs > self.theta, inputs.dtype)
+
+
 class ELU(Layer):
     """Applies the exponential linear unit.
 

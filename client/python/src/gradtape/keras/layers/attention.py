@@ -20,6 +20,11 @@ def _causal(rows: int, columns: int) -> Any:
     return np.tril(np.ones((1, rows, columns), bool))
 
 
+def near_mask(rows: int, columns: int, window: int) -> Any:
+    """Returns the mask by which a position sees what is less than a window away."""
+    return (np.abs(np.arange(rows)[:, None] - np.arange(columns)) < window)[None]
+
+
 def _all_of(masks: list[Any]) -> Any:
     """Returns where all masks that are given hold; None without any."""
     found = None
@@ -28,6 +33,14 @@ def _all_of(masks: list[Any]) -> Any:
             mask = tf.cast(mask, tf.bool)
             found = mask if found is None else tf.logical_and(found, mask)
     return found
+
+
+def _joined(x: Any, count: int) -> Any:
+    """Makes one of the axes before the last."""
+    if count == 1:
+        return x
+    start = x.ndim - 1 - count
+    return tf.reshape(x, (*x.shape[:start], math.prod(x.shape[start:-1]), x.shape[-1]))
 
 
 class _Projection(Layer):
@@ -69,7 +82,8 @@ class MultiHeadAttention(Layer):
         dropout: Share of the weights that is dropped while training.
         use_bias: Whether the projections have biases.
         output_shape: Shape of an output; the last extent of the queries by default.
-        attention_axes: Not supported: attention is over the second axis.
+        attention_axes: The axes that attention is over; all but the first and the last by default.
+        sliding_window: How near a source must be to be seen; there is no limit by default.
         flash_attention: Ignored.
         kernel_initializer: First values of the kernels.
         bias_initializer: First values of the biases.
@@ -78,9 +92,18 @@ class MultiHeadAttention(Layer):
         activity_regularizer: Penalty of the outputs.
         kernel_constraint: What the kernels must be like after each step.
         bias_constraint: What the biases must be like after each step.
+        use_gate: Whether the outputs of the heads are multiplied by a sigmoid of the queries.
         seed: Seed of the dropped share.
         **kwargs: Those of `Layer`.
     """
+
+    saved_as = {  # noqa: RUF012 - a constant of the class
+        "_query": "query_dense",
+        "_key": "key_dense",
+        "_value": "value_dense",
+        "_gate": "gate_dense",
+        "_output": "output_dense",
+    }
 
     def __init__(
         self,
@@ -91,6 +114,7 @@ class MultiHeadAttention(Layer):
         use_bias: bool = True,
         output_shape: Any = None,
         attention_axes: Any = None,
+        sliding_window: int | None = None,
         flash_attention: Any = None,
         kernel_initializer: Any = "glorot_uniform",
         bias_initializer: Any = "zeros",
@@ -99,12 +123,14 @@ class MultiHeadAttention(Layer):
         activity_regularizer: Any = None,
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
+        use_gate: bool = False,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        if attention_axes not in (None, 1, (1,), [1]):
-            raise NotImplementedError("MultiHeadAttention has no other attention_axes than 1 here.")
+        self.sliding_window, self.use_gate = sliding_window, use_gate
+        axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
+        self.attention_axes = None if axes is None else tuple(axes)
         self.num_heads, self.key_dim = num_heads, key_dim
         self.value_dim = value_dim or key_dim
         self.dropout, self.use_bias, self.seed = dropout, use_bias, seed
@@ -122,11 +148,14 @@ class MultiHeadAttention(Layer):
 
         def projection(name: str, inputs: int, shape: Sequence[int]) -> _Projection:
             return _Projection(
-                inputs, shape, self.use_bias, self._kinds, name=name, dtype=self.dtype
+                inputs, shape, self.use_bias, self._kinds, name=name, dtype=self.dtype_policy
             )
 
         self._query = projection("query", 1, (self.num_heads, self.key_dim))
         self._key = projection("key", 1, (self.num_heads, self.key_dim))
+        self._gate = None
+        if self.use_gate:
+            self._gate = projection("gate", 1, (self.num_heads, self.value_dim))
         self._value = projection("value", 1, (self.num_heads, self.value_dim))
         outputs = self.output_shape or (query_shape[-1],)
         self._output = projection("attention_output", 2, outputs)
@@ -162,20 +191,42 @@ class MultiHeadAttention(Layer):
         mask = self._mask(
             query, value, key, (query_mask, value_mask, key_mask), attention_mask, use_causal_mask
         )
+        if self.sliding_window is not None:
+            near = near_mask(query.shape[1], value.shape[1], self.sliding_window)
+            mask = tf.constant(near) if mask is None else tf.logical_and(mask, near)
+        axes = self.attention_axes or tuple(range(1, query.ndim - 1))
+        axes = tuple(axis % query.ndim for axis in axes)
+        others = tuple(axis for axis in range(1, query.ndim - 1) if axis not in axes)
+        # Batch, axes without attention, heads, axes with attention as one, features.
+        order = (0, *others, query.ndim - 1, *axes, query.ndim)
         queries, keys, values = (
-            tf.transpose(project(x), (0, 2, 1, 3))
+            _joined(tf.transpose(project(x), order), len(axes))
             for project, x in ((self._query, query), (self._key, key), (self._value, value))
         )
         queries = queries * (1.0 / math.sqrt(self.key_dim))
         scores = tf.matmul(queries, keys, transpose_b=True)
         if mask is not None:
+            if len(axes) > 1:
+                mask = tf.reshape(mask, (*mask.shape[: -2 * len(axes)], *scores.shape[-2:]))
             # One axis more, for the heads.
-            scores = scores + (1.0 - tf.cast(tf.expand_dims(mask, -3), scores.dtype)) * _EXCLUDED
+            mask = tf.expand_dims(mask, -3)
+            least = max(_EXCLUDED, float(scores.dtype.min) / 2.0)
+            scores = scores + (1.0 - tf.cast(mask, scores.dtype)) * least
         weights = tf.nn.softmax(scores)
         dropped = weights
         if training and self.dropout:
             dropped = tf.nn.dropout(weights, self.dropout, seed=self.seed)
-        outputs = self._output(tf.transpose(tf.matmul(dropped, values), (0, 2, 1, 3)))
+        heads = tf.matmul(dropped, values)
+        sizes = [query.shape[axis] for axis in axes]
+        heads = tf.reshape(heads, (*heads.shape[:-2], *sizes, heads.shape[-1]))
+        back = [order.index(axis) for axis in range(query.ndim + 1)]
+        heads = tf.transpose(heads, back)
+        if self._gate is not None:
+            heads = heads * tf.sigmoid(self._gate(query))
+        outputs = self._output(heads)
+        if return_attention_scores and len(axes) > 1:
+            sources = [key.shape[axis] for axis in axes]
+            weights = tf.reshape(weights, (*weights.shape[:-2], *sizes, *sources))
         return (outputs, weights) if return_attention_scores else outputs
 
     @staticmethod

@@ -6,7 +6,6 @@ import contextlib
 import contextvars
 import functools
 import inspect
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,9 +13,18 @@ import numpy as np
 
 import gradtape as tf
 from gradtape import nest
-from gradtape.keras import constraints, initializers, regularizers, symbolic
+from gradtape.keras import (
+    _configured,
+    constraints,
+    dtype_policies,
+    initializers,
+    regularizers,
+    symbolic,
+)
+from gradtape.keras._configured import Arguments, Configured
 from gradtape.keras._registry import snake_case, unused_name
-from gradtape.module import Module, leaves
+from gradtape.keras.layers.tracking import Tracked
+from gradtape.module import leaves
 from gradtape.tensor import Value
 from gradtape.variable import Variable
 
@@ -32,21 +40,26 @@ _OUTSIDE = _Call()
 _call: contextvars.ContextVar[_Call] = contextvars.ContextVar("call", default=_OUTSIDE)
 
 
-class Layer(Module):
+class Layer(Tracked, Configured):
     """The base of all layers. A subclass makes its weights in `build` and computes in `call`.
 
     Args:
         activity_regularizer: Penalty of the outputs, added to `losses`.
         trainable: Whether its weights are trained.
-        dtype: Element type of its weights, and of the floating-point inputs it computes with.
-        autocast: Whether floating-point inputs are cast to `dtype`.
+        dtype: Element type of its weights, and of the floating-point inputs it computes with; or
+            a policy of two types, such as "mixed_bfloat16".
+        autocast: Whether floating-point inputs are cast to the type that it computes in.
         name: Name for people; one that no other layer has if it is not given.
         input_shape: Shape of one example, which the first layer of a `Sequential` may tell.
         input_dim: The last extent of that shape, where there is only one.
     """
 
-    # Makes another layer with the same arguments.
-    _make: functools.partial[Any]
+    _arguments: Arguments
+    # The dtype of the weights, and the policy that it comes from.
+    dtype: tf.DType = tf.float32
+    dtype_policy: dtype_policies.DTypePolicy
+    # What the layer demands of its inputs: an `InputSpec`, or a nest of them.
+    input_spec: Any = None
     # Whether a mask that comes with the inputs also holds for the outputs.
     supports_masking = False
 
@@ -70,39 +83,58 @@ class Layer(Module):
         self._named = name is not None
         self._trainable = bool(trainable)
         self.activity_regularizer: Any = regularizers.get(activity_regularizer)
-        self.dtype = tf.as_dtype(dtype or tf.float32)
+        self.dtype_policy = dtype_policies.get(dtype)
+        self.dtype = tf.as_dtype(self.dtype_policy.variable_dtype)
+        self._compute = tf.as_dtype(self.dtype_policy.compute_dtype)
         self.autocast = autocast
         self.built = False
         self.example_shape = (input_dim,) if input_dim is not None else input_shape
         # Shapes of the outputs of the call that made the weights, for `summary`.
         self.first_outputs: list[Any] = []
         self._path = ""
+        # The shapes that `build` was told, by the names of its parameters.
+        self._build_shapes: dict[str, Any] | None = None
         self._weights: list[Variable] = []
+        # The weights that are not cast to the type that the layer computes in.
+        self._as_they_are: set[int] = set()
         # Penalties of the last call: of outputs, and those that `call` added.
         self._added_losses: list[Any] = []
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Remembers the arguments, so that the layer can be made again."""
-        self = super().__new__(cls)
-        self._make = functools.partial(cls, *args, **kwargs)
-        return self
-
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make such a layer, by name."""
-        given = inspect.signature(type(self)).bind(*self._make.args, **self._make.keywords)
-        config = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype.name}
-        for name, value in given.arguments.items():
-            config |= value if name == "kwargs" else {name: value}
-        return config | {"name": self.name}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
-        """Makes a layer of what `get_config` returned."""
-        return cls(**config)
+        """Returns the arguments that make such a layer, by name and as plain data."""
+        given = _configured.arguments_of(self)
+        policy = dtype_policies.serialize(self.dtype_policy)
+        config: dict[str, Any] = {"name": self.name, "trainable": self.trainable, "dtype": policy}
+        if not _configured.has_own_config(type(self)):
+            config = {k: v for k, v in config.items() if _configured.takes(type(self), k)}
+        old = ("input_shape", "input_dim")
+        for name in (*config, *(k for k in old if not _configured.takes(type(self), k, True))):
+            given.pop(name, None)
+        return config | _configured.plain(given)
 
     def clone(self, **changes: Any) -> Any:
         """Returns a layer of the same arguments but for some, with weights of its own."""
-        return self._make(**changes)
+        args, kwargs = self._arguments.calls[type(self).__init__]
+        return type(self)(*args, **{**kwargs, **changes})
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """Returns the shapes that the layer was built for."""
+        shapes = self._build_shapes
+        if not shapes:
+            return None
+        if len(shapes) == 1:
+            return {"input_shape": next(iter(shapes.values()))}
+        return {"shapes_dict": shapes}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Builds the layer for the shapes that `get_build_config` returned."""
+        if not self.built and config:
+            shapes = config.get("shapes_dict")
+            if shapes is None:
+                self.build(config["input_shape"])
+            else:
+                self.build(**shapes)
+            self.built = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -140,7 +172,7 @@ class Layer(Module):
             return symbolic.record(self, args, kwargs)
         parameters = _parameters(type(self).call)
         if args and isinstance(args[0], list) and _all_numbers(args[0]):
-            args = (tf.constant(args[0], self.dtype), *args[1:])
+            args = (tf.constant(args[0], self._compute), *args[1:])
         args = tuple(self._convert(x) for x in args)
         kwargs = {name: self._convert(x) for name, x in kwargs.items()}
         caller = _call.get()
@@ -153,6 +185,8 @@ class Layer(Module):
         if training is not None and parameters.training and "training" not in given:
             kwargs["training"] = training
         inputs = args[0] if args else next(iter(kwargs.values()), None)
+        if self.input_spec is not None:
+            self._check_inputs(inputs)
         mask = mask_of(inputs)
         if mask is not None and "mask" in parameters.names and given.get("mask") is None:
             kwargs["mask"] = mask
@@ -164,7 +198,8 @@ class Layer(Module):
                 self._path = path
                 self._build(given)
             self._added_losses.clear()
-            outputs = self.call(*args, **kwargs)
+            with self._cast_weights():
+                outputs = self.call(*args, **kwargs)
         finally:
             _call.reset(token)
         if is_first:
@@ -174,6 +209,17 @@ class Layer(Module):
             self._penalize(outputs)
         self._set_mask(inputs, outputs, mask)
         return outputs
+
+    def _check_inputs(self, inputs: Any) -> None:
+        """Raises if inputs are not as the layer's `input_spec` demands."""
+        specs, given = nest.flatten(self.input_spec), nest.flatten(inputs)
+        if len(specs) != len(given):
+            raise ValueError(
+                f'Layer "{self.name}" expects {len(specs)} input(s), but it received {len(given)}.'
+            )
+        for spec, each in zip(specs, given, strict=True):
+            if spec is not None:
+                spec.check(each, self.name)
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
@@ -190,10 +236,42 @@ class Layer(Module):
         names = [name for name in _parameters(type(self).build).names if name.endswith("_shape")]
         if len(names) > 1:
             arguments = {name: given.get(name.removesuffix("_shape")) for name in names}
-            self.build(**{k: symbolic.shapes_of(x) for k, x in arguments.items() if x is not None})
+            shapes = {k: symbolic.shapes_of(x) for k, x in arguments.items() if x is not None}
+            self._build_shapes = shapes
+            self.build(**shapes)
         else:
-            self.build(symbolic.shapes_of(next(iter(given.values()), None)))
+            shape = symbolic.shapes_of(next(iter(given.values()), None))
+            self._build_shapes = {"input_shape": shape}
+            self.build(shape)
         self.built = True
+
+    @contextlib.contextmanager
+    def _cast_weights(self) -> Iterator[None]:
+        """Lets attributes of the layer be its weights in the type that it computes in."""
+        if self._compute is self.dtype:
+            yield
+            return
+        own: dict[str, Any] = {}
+        cast: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if self._is_cast(value):
+                own[name], cast[name] = value, tf.cast(value, self._compute)
+            elif isinstance(value, list) and name != "_weights" and any(map(self._is_cast, value)):
+                items = [tf.cast(v, self._compute) if self._is_cast(v) else v for v in value]
+                own[name], cast[name] = value, items
+        vars(self).update(cast)
+        try:
+            yield
+        finally:
+            vars(self).update(own)
+
+    def _is_cast(self, value: Any) -> bool:
+        """Says whether it is a weight that the layer sees in the type that it computes in."""
+        return (
+            isinstance(value, Variable)
+            and value.dtype is self.dtype
+            and id(value) not in self._as_they_are
+        )
 
     def _penalize(self, outputs: Any) -> None:
         for output in nest.flatten(outputs):
@@ -220,8 +298,11 @@ class Layer(Module):
         initializer: Any = None,
         dtype: Any = None,
         trainable: bool = True,
+        autocast: bool = True,
         regularizer: Any = None,
         constraint: Any = None,
+        aggregation: str = "none",
+        overwrite_with_gradient: bool = False,
         name: str | None = None,
     ) -> Variable:
         """Makes a variable that belongs to this layer.
@@ -231,10 +312,15 @@ class Layer(Module):
             initializer: Its first value, or who makes it; Glorot uniform by default.
             dtype: Its dtype, by default the layer's.
             trainable: Whether it is trained.
+            autocast: Whether the layer sees it in the type that it computes in.
             regularizer: Penalty of its value, added to `losses`.
             constraint: What is applied to it after each step of an optimizer.
+            aggregation: Ignored: there is one replica.
+            overwrite_with_gradient: Must be False.
             name: Its name.
         """
+        if overwrite_with_gradient:
+            raise ValueError("A weight that its gradient replaces is made by quantised training.")
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         make = initializers.get("glorot_uniform" if initializer is None else initializer)
         name = name or "variable"
@@ -245,7 +331,13 @@ class Layer(Module):
         variable.regularizer = regularizers.get(regularizer)
         variable.constraint = constraints.get(constraint)
         self._weights.append(variable)
+        if not autocast:
+            self._as_they_are.add(id(variable))
         return variable
+
+    def add_variable(self, shape: Any, initializer: Any, *args: Any, **kwargs: Any) -> Variable:
+        """Makes a variable that belongs to this layer; see `add_weight`."""
+        return self.add_weight(shape, initializer, *args, **kwargs)
 
     def add_kernel(self, shape: Any, kind: tuple[Any, Any, Any], name: str) -> Variable:
         """Makes a variable of a kind: its initializer, its regularizer and its constraint."""
@@ -269,28 +361,26 @@ class Layer(Module):
             if variable.regularizer is not None
         ]
 
-    # === Weights ===
-
-    @property
-    def trainable(self) -> bool:
-        """Whether the weights are trained. Setting it sets it for the layers in this one too."""
-        return self._trainable
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        self._trainable = bool(value)
-        for layer in self._layers():
-            layer.trainable = value
-
     @property
     def compute_dtype(self) -> str:
         """Name of the dtype that the layer computes in."""
-        return self.dtype.name
+        return self._compute.name
 
     @property
     def variable_dtype(self) -> str:
         """Name of the dtype of the weights."""
         return self.dtype.name
+
+    @property
+    def input_dtype(self) -> str:
+        """Name of the dtype that floating-point inputs are cast to."""
+        return self._compute.name
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns symbolic outputs for symbolic inputs."""
+        return self(*args, **kwargs)
+
+    symbolic_call = compute_output_spec
 
     def compute_output_shape(self, *args: Any) -> Any:
         """Returns the shape of the outputs for inputs of a shape, whose batch may be None."""
@@ -298,119 +388,19 @@ class Layer(Module):
         shapes = [output.shape for output in nest.flatten(outputs)]
         return shapes[0] if len(shapes) == 1 else shapes
 
-    @property
-    def variables(self) -> list[Variable]:  # type: ignore[override]
-        """All variables: the layer's own, then those of the layers in it, as they were made."""
-        return self._collect(lambda layer: True)
-
-    @property
-    def weights(self) -> list[Variable]:
-        """All variables, in the order in which they were made."""
-        return self.variables
-
-    @property
-    def trainable_variables(self) -> list[Variable]:  # type: ignore[override]
-        """The variables to train: none of frozen layers, wherever they are in this one."""
-        return [v for v in self._collect(lambda layer: layer.trainable) if v.trainable]
-
-    @property
-    def trainable_weights(self) -> list[Variable]:
-        """The variables to train."""
-        return self.trainable_variables
-
-    @property
-    def non_trainable_variables(self) -> list[Variable]:  # type: ignore[override]
-        """The other variables."""
-        trainable = {id(variable) for variable in self.trainable_variables}
-        return [variable for variable in self.variables if id(variable) not in trainable]
-
-    @property
-    def non_trainable_weights(self) -> list[Variable]:
-        """The other variables."""
-        return self.non_trainable_variables
-
-    @property
-    def path(self) -> str:
-        """The names of the layers that this one was first called in, and its own."""
-        return self._path or self.name
-
-    def _own(self) -> list[Variable]:
-        """Returns the variables that no inner layer has, those to train first."""
-        own = {id(leaf): leaf for leaf in self._weights}
-        own |= {id(leaf): leaf for leaf in self._tracked() if isinstance(leaf, Variable)}
-        return sorted(own.values(), key=lambda variable: not variable._trainable)
-
-    def _layers(self) -> list[Layer]:
-        """The layers directly in this one, in the order in which they were assigned."""
-        found = {id(leaf): leaf for leaf in self._tracked() if isinstance(leaf, Layer)}
-        return list(found.values())
-
-    def _tracked(self) -> list[Any]:
-        """Returns the variables and layers among the attributes, also in lists and the like."""
-        # A training step does this for each layer, so what holds nothing is left out at once.
-        found: list[Any] = []
-        pending = [value for value in vars(self).values() if type(value) not in _PLAIN]
-        pending.reverse()
-        while pending:
-            value = pending.pop()
-            if isinstance(value, (Variable, Layer)):
-                found.append(value)
-            elif isinstance(value, (list, tuple)):
-                pending.extend(reversed(value))
-            elif isinstance(value, dict):
-                pending.extend(reversed(value.values()))
-        return found
-
-    def _flattened(self, enter: Callable[[Layer], bool] = lambda layer: True) -> list[Layer]:
-        """Returns this layer and those in it, each once, an outer one before its inner ones."""
-        found: dict[int, Layer] = {}
-
-        def visit(layer: Layer) -> None:
-            if id(layer) not in found and enter(layer):
-                found[id(layer)] = layer
-                for inner in layer._layers():
-                    visit(inner)
-
-        visit(self)
-        return list(found.values())
-
-    def _collect(self, enter: Callable[[Layer], bool]) -> list[Variable]:
-        """Returns the variables of this layer and of those in it, each once."""
-        found = {id(v): v for layer in self._flattened(enter) for v in layer._own()}
-        return list(found.values())
-
-    def get_weights(self) -> list[Any]:
-        """Returns the values of all variables as NumPy arrays."""
-        return [variable.numpy() for variable in self.weights]
-
-    def set_weights(self, weights: Sequence[Any]) -> None:
-        """Assigns values to all variables, in their order."""
-        variables = self.weights
-        if len(weights) != len(variables):
-            raise ValueError(
-                f"You called `set_weights(weights)` on layer '{self.name}' with a weight list of "
-                f"length {len(weights)}, but the layer was expecting {len(variables)} weights."
-            )
-        for variable, value in zip(variables, weights, strict=True):
-            variable.assign(value)
-
     def add_metric(self, *args: Any, **kwargs: Any) -> None:
         """Does not exist any more in Keras 3 either: assign a metric to an attribute instead."""
         raise NotImplementedError(
             "Layer `add_metric()` is deprecated: add your metric as an attribute, and update it."
         )
 
-    def count_params(self) -> int:
-        """Returns the number of elements of all variables."""
-        return sum(math.prod(variable.shape) for variable in self.weights)
-
     # === Inputs ===
 
     def _convert(self, x: Any) -> Any:
         """Converts arrays to tensors and floats to the layer's dtype, in nests too."""
         if isinstance(x, Value):
-            if self.autocast and x.dtype.is_floating and x.dtype is not self.dtype:
-                cast = tf.cast(x, self.dtype)
+            if self.autocast and x.dtype.is_floating and x.dtype is not self._compute:
+                cast = tf.cast(x, self._compute)
                 cast._keras_mask = getattr(x, "_keras_mask", None)
                 return cast
             return x
@@ -418,7 +408,7 @@ class Layer(Module):
             array = np.asarray(x)
             kind = array.dtype.kind
             if kind == "f":
-                return tf.constant(array, self.dtype if self.autocast else None)
+                return tf.constant(array, self._compute if self.autocast else None)
             if kind in "iu" and array.dtype.itemsize < 4:
                 return tf.constant(array.astype(np.int32))
             return tf.constant(array) if kind in "iub" else x
@@ -431,7 +421,12 @@ class Layer(Module):
 
     def _floating(self, x: Value) -> Value:
         """Casts integers, which Keras' layers with weights take too, to the layer's dtype."""
-        return x if x.dtype.is_floating else tf.cast(x, self.dtype)
+        return x if x.dtype.is_floating else tf.cast(x, self._compute)
+
+    def _widened(self, x: Value) -> Value:
+        """Casts half precision, in which means and variances would be lost, to single."""
+        x = self._floating(x)
+        return tf.cast(x, tf.float32) if x.dtype.size < 4 else x
 
     @property
     def input(self) -> Any:
@@ -445,11 +440,6 @@ class Layer(Module):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
-
-
-_PLAIN = frozenset(
-    (bool, int, float, str, type(None), tf.DType, functools.partial, type(snake_case))
-)
 
 
 def _all_numbers(x: list[Any]) -> bool:

@@ -156,7 +156,7 @@ class _Cell(Layer):
     def get_initial_state(self, batch_size: int) -> list[Any]:
         """Returns zeros for the states of a batch."""
         sizes = self.state_size if isinstance(self.state_size, list) else [self.state_size]
-        return [tf.zeros((batch_size, size), self.dtype) for size in sizes]
+        return [tf.zeros((batch_size, size), self.compute_dtype) for size in sizes]
 
 
 class SimpleRNNCell(_Cell, parameters={"activation": "tanh", **_FIRST, **_LAST}):

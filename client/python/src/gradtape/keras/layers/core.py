@@ -191,6 +191,62 @@ class Embedding(Layer):
         return tf.not_equal(inputs, 0) if self.mask_zero else None
 
 
+class ReversibleEmbedding(Embedding):
+    """An embedding that also gives scores of the rows for vectors.
+
+    Args:
+        input_dim: Number of rows.
+        output_dim: Length of a row.
+        tie_weights: Whether the scores come from the same table.
+        embeddings_initializer: First values of the table.
+        embeddings_regularizer: Penalty of the table.
+        embeddings_constraint: What the table must be like after each step.
+        mask_zero: Whether number 0 marks time steps that do not count.
+        reverse_dtype: Dtype in which scores are computed; that of the layer by default.
+        logit_soft_cap: What scores approach without exceeding it.
+        **kwargs: Those of `Layer`.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        tie_weights: bool = True,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        reverse_dtype: Any = None,
+        logit_soft_cap: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            input_dim, output_dim, embeddings_initializer, embeddings_regularizer,
+            embeddings_constraint, mask_zero, **kwargs,
+        )  # fmt: skip
+        self.tie_weights, self.logit_soft_cap = tie_weights, logit_soft_cap
+        self.reverse_dtype = reverse_dtype
+
+    def build(self, input_shape: Any = None) -> None:
+        """Makes the table, and that of the scores if it is another."""
+        super().build(input_shape)
+        if not self.tie_weights:
+            shape = (self.output_dim, self.input_dim)
+            self.reverse_embeddings = self.add_kernel(shape, self._kind, "reverse_embeddings")
+
+    def call(self, inputs: Any, reverse: bool = False) -> Any:
+        """Returns rows of numbers, or scores of vectors if `reverse` is True."""
+        if not reverse:
+            return super().call(inputs)
+        tied = self.tie_weights
+        table = self.embeddings if tied else self.reverse_embeddings
+        if self.reverse_dtype is not None:
+            inputs, table = (tf.cast(x, self.reverse_dtype) for x in (inputs, table))
+        scores = tf.matmul(inputs, table, transpose_b=tied)
+        cap = self.logit_soft_cap
+        return scores if cap is None else tf.tanh(scores / cap) * cap
+
+
 class Masking(Layer):
     """Marks time steps whose features all equal `mask_value` as not counting, and zeroes them.
 
@@ -259,7 +315,11 @@ class InputLayer(Layer):
         shape: Shape of one example; extents that are not known are None.
         batch_size: Number of examples; ignored, since a model takes any number.
         dtype: Element type.
+        sparse: Must not be True.
+        ragged: Must not be True.
         batch_shape: The shape with the number of examples, instead of `shape`.
+        input_tensor: Must be None.
+        optional: Must be False.
         name: Name for people.
         input_shape: The old name of `shape`.
     """
@@ -269,12 +329,18 @@ class InputLayer(Layer):
         shape: Any = None,
         batch_size: int | None = None,
         dtype: Any = None,
+        sparse: bool | None = None,
+        ragged: bool | None = None,
         batch_shape: Any = None,
+        input_tensor: Any = None,
+        optional: bool = False,
         name: str | None = None,
         *,
         input_shape: Any = None,
     ) -> None:
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name, dtype=dtype if dtype is None else tf.as_dtype(dtype))
+        if sparse or ragged or optional or input_tensor is not None:
+            raise ValueError("Inputs are dense, and none of them is optional or made already.")
         shape = input_shape if shape is None else shape
         if (shape is None) == (batch_shape is None):
             raise ValueError("You must pass either `shape` or `batch_shape`.")
@@ -284,6 +350,19 @@ class InputLayer(Layer):
         self.batch_shape = (batch_size, *self.shape)
         self.built = True
         self.symbol = symbolic.new_input(self.shape, self.dtype, self.name)
+        self.symbol.layer = self
+        self.first_outputs = [self.symbol.shape]
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make such a layer, as Keras writes them."""
+        return {
+            "batch_shape": list(self.batch_shape),
+            "dtype": self.dtype.name,
+            "sparse": False,
+            "ragged": False,
+            "name": self.name,
+            "optional": False,
+        }
 
 
 def Input(  # noqa: N802 - Keras' name
@@ -291,9 +370,11 @@ def Input(  # noqa: N802 - Keras' name
     batch_size: int | None = None,
     dtype: Any = None,
     sparse: bool | None = None,
+    ragged: bool | None = None,
     batch_shape: Any = None,
     name: str | None = None,
     tensor: Any = None,
+    optional: bool = False,
 ) -> Any:
     """Returns a symbolic tensor, from which a functional model starts.
 
@@ -301,14 +382,16 @@ def Input(  # noqa: N802 - Keras' name
         shape: Shape of one example; extents that are not known are None.
         batch_size: Number of examples; ignored, since a model takes any number.
         dtype: Element type.
-        sparse: Not supported.
+        sparse: Must not be True.
+        ragged: Must not be True.
         batch_shape: The shape with the number of examples, instead of `shape`.
         name: Name for people, by which inputs can also be given to the model.
         tensor: A symbolic tensor to return instead.
+        optional: Must be False.
     """
-    if sparse:
-        raise NotImplementedError("There are no sparse inputs here.")
     if tensor is not None:
         return tensor
     name = name or unused_name("keras_tensor")
-    return InputLayer(shape, batch_size, dtype, batch_shape, name).symbol
+    return InputLayer(
+        shape, batch_size, dtype, sparse, ragged, batch_shape, None, optional, name
+    ).symbol

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,9 @@ class _Scaled(Layer):
     def _scaled(self, x: Any, shape: Sequence[int] | None = None) -> Any:
         for weight, apply in ((self.gamma, tf.multiply), (self.beta, tf.add)):
             if weight is not None:
+                weight = tf.cast(weight, x.dtype)
                 x = apply(x, weight if shape is None else tf.reshape(weight, shape))
-        return x
+        return tf.cast(x, self.compute_dtype)
 
 
 class BatchNormalization(_Scaled):
@@ -94,19 +95,27 @@ class BatchNormalization(_Scaled):
         self.axis, self.momentum, self.epsilon = axis, momentum, epsilon
         self._moving_kinds = (moving_mean_initializer, moving_variance_initializer)
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Makes a layer of what `get_config` returned; there is no renormalisation here."""
+        if config.get("renorm"):
+            raise ValueError("Batch renormalisation (renorm=True) is not supported.")
+        off = ("renorm", "renorm_clipping", "renorm_momentum")
+        return super().from_config({k: v for k, v in config.items() if k not in off})
+
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes gamma, beta and the moving statistics."""
         shape = (input_shape[self.axis],)
         self._add_gamma_and_beta(shape)
         mean, variance = self._moving_kinds
-        self.moving_mean = self.add_weight(shape, mean, trainable=False, name="moving_mean")
-        self.moving_variance = self.add_weight(
-            shape, variance, trainable=False, name="moving_variance"
+        self.moving_mean, self.moving_variance = (
+            self.add_weight(shape, kind, trainable=False, autocast=False, name=name)
+            for name, kind in (("moving_mean", mean), ("moving_variance", variance))
         )
 
     def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
         """Computes the outputs."""
-        inputs = self._floating(inputs)
+        inputs = self._widened(inputs)
         axis = self.axis % inputs.ndim
         shape = [-1 if i == axis else 1 for i in range(inputs.ndim)]
         if training and self.trainable:
@@ -184,7 +193,7 @@ class LayerNormalization(_Scaled):
 
     def call(self, inputs: Any) -> Any:
         """Computes the outputs."""
-        inputs = self._floating(inputs)
+        inputs = self._widened(inputs)
         mean, variance = tf.nn.moments(inputs, self.axis, keepdims=True)
         normal = (inputs - mean) * tf.math.rsqrt(variance + self.epsilon)
         return self._scaled(normal, self._shape)
@@ -244,7 +253,7 @@ class GroupNormalization(_Scaled):
 
     def call(self, inputs: Any) -> Any:
         """Computes the outputs."""
-        inputs = self._floating(inputs)
+        inputs = self._widened(inputs)
         shape = list(inputs.shape)
         axis = self.axis % len(shape)
         grouped = [*shape[:axis], self.groups, shape[axis] // self.groups, *shape[axis + 1 :]]
@@ -324,22 +333,52 @@ class Normalization(Layer):
         axes = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
         self.axis, self.invert = axes, invert
         self.mean, self.variance = mean, variance
+        # What the weights of a layer that learns from data hold, once they are there.
+        self._adapted = mean is not None
+
+    def build(self, input_shape: Any) -> None:
+        """Makes mean, variance and count, if `adapt` or a file is to tell them."""
+        if self.mean is not None:
+            return
+        rank = len(input_shape)
+        self._kept = sorted(axis % rank for axis in self.axis)
+        if 0 in self._kept:
+            raise ValueError("The axis of the examples cannot be one of the features.")
+        shape = [input_shape[axis] for axis in self._kept]
+        self.adapt_mean = self.add_weight(shape, "zeros", trainable=False, name="mean")
+        self.adapt_variance = self.add_weight(shape, "ones", trainable=False, name="variance")
+        self.count = self.add_weight((), "zeros", "int32", trainable=False, name="count")
 
     def adapt(self, data: Any) -> None:
-        """Takes mean and variance from data."""
+        """Takes mean and variance from data: an array, or batches of a dataset."""
+        if isinstance(data, tf.data.Dataset):
+            data = np.concatenate([np.asarray(batch) for batch in data])
         array = np.asarray(data, np.float64)
-        kept = {axis % array.ndim for axis in self.axis}
-        others = tuple(i for i in range(array.ndim) if i not in kept)
-        self.mean = array.mean(others, keepdims=True).astype(np.float32)
-        self.variance = array.var(others, keepdims=True).astype(np.float32)
+        if not self.built:
+            self.build((None, *array.shape[1:]))
+        others = tuple(i for i in range(array.ndim) if i not in self._kept)
+        self.adapt_mean.assign(array.mean(others).astype(np.float32))
+        self.adapt_variance.assign(array.var(others).astype(np.float32))
+        self._adapted = True
+
+    def load_own_variables(self, store: Any) -> None:
+        """Assigns mean, variance and count."""
+        super().load_own_variables(store)
+        self._adapted = True
 
     def call(self, inputs: Any) -> Any:
         """Computes the outputs."""
-        if self.mean is None:
+        if not self._adapted and inputs.shape[0]:
             raise ValueError("You must call `adapt()` before calling the layer, or give the mean.")
         inputs = self._floating(inputs)
-        mean = np.asarray(self.mean, np.float32)
-        deviation = np.maximum(np.sqrt(np.asarray(self.variance, np.float32)), 1e-7)
+        if self.mean is not None:
+            mean = tf.constant(np.asarray(self.mean, np.float32), inputs.dtype)
+            variance = tf.constant(np.asarray(self.variance, np.float32), inputs.dtype)
+        else:
+            shape = [inputs.shape[i] if i in self._kept else 1 for i in range(inputs.ndim)]
+            mean = tf.reshape(self.adapt_mean, shape)
+            variance = tf.reshape(self.adapt_variance, shape)
+        deviation = tf.maximum(tf.sqrt(variance), 1e-7)
         if self.invert:
             return mean + inputs * deviation
         return (inputs - mean) / deviation

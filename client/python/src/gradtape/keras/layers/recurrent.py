@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import gradtape as tf
@@ -65,10 +66,20 @@ class RNN(Layer):
         if isinstance(mask, list):
             mask = mask[0]
         states = self._first_states(sequences, initial_state)
+        if hasattr(self.cell, "project") and not self.cell.built:
+            # One call makes the weights, with their paths.
+            self.cell(sequences[:, 0], states)
+        # A cell that splits a step in two is not called as a layer.
+        split = hasattr(self.cell, "project")
+        with self.cell._cast_weights() if split else contextlib.nullcontext():
+            return self._run(sequences, states, mask, training)
+
+    def _run(self, sequences: Any, states: list[Any], mask: Any, training: bool) -> Any:
+        """Takes all steps."""
         step, steps = self._prepare(sequences, states, training)
         counts = None
         if mask is not None:
-            counts = [tf.expand_dims(each, -1) for each in tf.unstack(mask, axis=1)]
+            counts = tf.unstack(mask, axis=1)
         order = range(len(steps))
         outputs: list[Any] = []
         held: Any = None
@@ -77,10 +88,11 @@ class RNN(Layer):
             if counts is not None:
                 if held is None:
                     held = tf.zeros_like(output)
-                after = [tf.where(counts[i], n, s) for n, s in zip(after, states, strict=True)]
+                count = tf.reshape(counts[i], (-1, *(1,) * (output.ndim - 1)))
+                after = [tf.where(count, n, s) for n, s in zip(after, states, strict=True)]
                 zero = self.zero_output_for_mask
-                outputs.append(tf.where(counts[i], output, tf.zeros_like(held) if zero else held))
-                held = tf.where(counts[i], output, held)
+                outputs.append(tf.where(count, output, tf.zeros_like(held) if zero else held))
+                held = tf.where(count, output, held)
             else:
                 outputs.append(output)
                 held = output
@@ -100,7 +112,7 @@ class RNN(Layer):
             return list(self.cell.get_initial_state(batch))
         sizes = self.cell.state_size
         sizes = sizes if isinstance(sizes, (list, tuple)) else [sizes]
-        return [tf.zeros((batch, size), self.dtype) for size in sizes]
+        return [tf.zeros((batch, size), self.compute_dtype) for size in sizes]
 
     def _prepare(self, sequences: Any, states: list[Any], training: bool) -> Any:
         """Returns a function of a step's inputs and the states, and the inputs of all steps."""
@@ -111,9 +123,6 @@ class RNN(Layer):
                 return cell(inputs, states)
 
             return call, tf.unstack(sequences, axis=1)
-        if not cell.built:
-            # One call makes the weights, with their paths.
-            cell(sequences[:, 0], states)
         factor = None
         if training and cell.dropout:
             ones = tf.ones_like(sequences[:, :1])

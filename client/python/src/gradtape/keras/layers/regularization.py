@@ -51,17 +51,26 @@ class Dropout(Layer):
 class _SpatialDropout(Dropout):
     # Axes of the inputs that hold neither examples nor channels.
     _rank: int
+    _arguments_of_keras: tuple[str, ...] = ("rate", "data_format", "seed", "name", "dtype")
 
     def __init__(
         self,
         rate: float,
         data_format: str | None = None,
         seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
         **kwargs: Any,
     ) -> None:
         ones = (1,) * self._rank
         shape = (None, None, *ones) if data_format == "channels_first" else (None, *ones, None)
-        super().__init__(rate, shape, seed, **kwargs)
+        super().__init__(rate, shape, seed, name=name, dtype=dtype, **kwargs)
+        self.data_format = data_format
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make such a layer, as Keras has them."""
+        config = super().get_config()
+        return {name: config[name] for name in self._arguments_of_keras if name in config}
 
 
 class SpatialDropout1D(_SpatialDropout):
@@ -69,8 +78,15 @@ class SpatialDropout1D(_SpatialDropout):
 
     _rank = 1
 
-    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
-        super().__init__(rate, None, seed, **kwargs)
+    def __init__(
+        self,
+        rate: float,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(rate, None, seed, name, dtype, **kwargs)
 
 
 class SpatialDropout2D(_SpatialDropout):

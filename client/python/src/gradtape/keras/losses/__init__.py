@@ -8,12 +8,13 @@ from typing import Any
 
 import gradtape as tf
 from gradtape import nest
-from gradtape.keras import _registry, _wrapping
+from gradtape.keras import _registry, _wrapping, serialization
+from gradtape.keras._configured import Configured
 from gradtape.keras.losses.functions import *
 from gradtape.keras.losses.functions import same_rank
 
 
-class Loss:
+class Loss(Configured):
     """A loss with a reduction.
 
     Args:
@@ -50,7 +51,10 @@ class Loss:
 
     def _tensor(self, y: Any) -> Any:
         y = tf.convert_to_tensor(y, dtype_hint=tf.float32)
-        return y if self.dtype is None else tf.cast(y, self.dtype)
+        if self.dtype is None:
+            # Sums of half precision would lose what they are to measure.
+            return tf.cast(y, tf.float32) if y.dtype.is_floating and y.dtype.size < 4 else y
+        return tf.cast(y, self.dtype)
 
     def _masked(self, sample_weight: Any, mask: Any, dtype: Any) -> Any:
         """Returns weights in which what does not count has none, and does not thin the mean."""
@@ -93,10 +97,16 @@ class _FunctionLoss(Loss):
     function: Callable[..., Any]
     default_name: str | None = None
 
-    def __init_subclass__(cls, function: Callable[..., Any], name: str | None = None) -> None:
+    def __init_subclass__(
+        cls,
+        function: Callable[..., Any],
+        name: str | None = None,
+        order: str | None = None,
+    ) -> None:
+        super().__init_subclass__()
         cls.default_name = name
         after = [("reduction", "sum_over_batch_size"), ("name", None), ("dtype", None)]
-        _wrapping.wrap(cls, function, [], after)
+        _wrapping.wrap(cls, function, [], after, None if order is None else order.split())
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._options, others = _wrapping.arguments(self, args, kwargs)
@@ -178,16 +188,26 @@ class CategoricalGeneralizedCrossEntropy(
     """Cross-entropy that bears wrong labels better."""
 
 
-class SparseCategoricalCrossentropy(_FunctionLoss, function=sparse_categorical_crossentropy):
+class SparseCategoricalCrossentropy(
+    _FunctionLoss,
+    function=sparse_categorical_crossentropy,
+    order="from_logits ignore_class reduction axis name dtype",
+):
     """Cross-entropy of class numbers."""
 
 
-class Dice(_FunctionLoss, function=dice):
+class Dice(_FunctionLoss, function=dice, order="reduction name axis dtype"):
     """One less the Sørensen-Dice coefficient."""
 
 
-class Tversky(_FunctionLoss, function=tversky):
+class Tversky(_FunctionLoss, function=tversky, order="alpha beta reduction name axis dtype"):
     """One less the Tversky index."""
+
+
+class Circle(
+    _FunctionLoss, function=circle, order="gamma margin remove_diagonal reduction name dtype"
+):
+    """Brings embeddings of one class together and those of others apart."""
 
 
 _CLASSES = (
@@ -195,7 +215,7 @@ _CLASSES = (
     CosineSimilarity, Huber, LogCosh, KLDivergence, Poisson, Hinge, SquaredHinge, CategoricalHinge,
     BinaryCrossentropy, BinaryFocalCrossentropy, CategoricalCrossentropy,
     CategoricalFocalCrossentropy, CategoricalGeneralizedCrossEntropy,
-    SparseCategoricalCrossentropy, Dice, Tversky,
+    SparseCategoricalCrossentropy, Dice, Tversky, Circle,
 )  # fmt: skip
 _BY_NAME = {_registry.snake_case(cls.__name__): cls for cls in _CLASSES}
 _BY_NAME |= {
@@ -228,3 +248,13 @@ def loss_of(identifier: Any) -> Loss:
             return found(y_true, y_pred)
 
     return FunctionLoss(getattr(found, "__name__", None))
+
+
+def serialize(loss: Any) -> Any:
+    """Returns a loss as plain data, or the name of a function of this module."""
+    return serialization.serialize_keras_object(loss)
+
+
+def deserialize(name: Any, custom_objects: Any = None) -> Any:
+    """Returns the loss of a name or of what `serialize` returned."""
+    return _registry.deserialize(get, name, custom_objects)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 import gradtape as tf
 
 # What Keras keeps probabilities away from 0 and 1 by.
@@ -301,6 +303,49 @@ def tversky(
     return 1.0 - both / (both + wrong + _EPSILON)
 
 
+def circle(
+    y_true: Any,
+    y_pred: Any,
+    ref_labels: Any = None,
+    ref_embeddings: Any = None,
+    remove_diagonal: bool = True,
+    gamma: float = 80,
+    margin: float = 0.4,
+) -> Any:
+    """Distances of embeddings of one class, and closeness of others (Sun et al. 2020).
+
+    Args:
+        y_true: Class numbers.
+        y_pred: Embeddings of length 1.
+        ref_labels: Class numbers of what they are compared with; `y_true` by default.
+        ref_embeddings: Embeddings of what they are compared with; `y_pred` by default.
+        remove_diagonal: Whether no embedding is compared with itself.
+        gamma: Factor of the exponents.
+        margin: How far apart is far enough.
+    """
+    y_pred = tf.convert_to_tensor(y_pred)
+    labels = tf.reshape(tf.cast(tf.convert_to_tensor(y_true), tf.int32), (-1, 1))
+    others = y_pred if ref_embeddings is None else tf.convert_to_tensor(ref_embeddings)
+    if ref_labels is None:
+        theirs = labels
+    else:
+        theirs = tf.reshape(tf.cast(tf.convert_to_tensor(ref_labels), tf.int32), (-1, 1))
+    distances = tf.maximum(1.0 - tf.matmul(y_pred, others, transpose_b=True), 0.0)
+    alike = tf.equal(labels, tf.transpose(theirs))
+    apart = tf.logical_not(alike)
+    if remove_diagonal:
+        alike = tf.logical_and(alike, ~np.eye(labels.shape[0], theirs.shape[0], dtype=bool))
+    far = gamma * tf.maximum(margin + distances, 0.0) * (distances - margin)
+    near = gamma * tf.maximum(1.0 + margin - distances, 0.0) * (1.0 - margin - distances)
+    nothing = tf.ones_like(distances) * -np.inf
+    losses = tf.nn.softplus(
+        tf.reduce_logsumexp(tf.where(alike, far, nothing), axis=1)
+        + tf.reduce_logsumexp(tf.where(apart, near, nothing), axis=1)
+    )
+    losses._keras_mask = losses > 0.0
+    return losses
+
+
 def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float = 0.5) -> Any:
     """`(1 - p^q) / q` of the probability of the class, whose number is the target.
 
@@ -335,6 +380,7 @@ __all__ = [
     "categorical_generalized_cross_entropy",
     "categorical_hinge",
     "cce",
+    "circle",
     "cosine_similarity",
     "dice",
     "hinge",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
+import numpy as np
+
 import gradtape as tf
-from gradtape.keras import _registry
+from gradtape.keras import _registry, serialization
 from gradtape.keras import losses as _losses
 from gradtape.keras.losses.functions import *
 from gradtape.keras.losses.functions import pair as _pair
@@ -15,7 +18,6 @@ from gradtape.keras.metrics.base import (
 )
 from gradtape.keras.metrics.base import Mean, MeanMetricWrapper, Metric, Sum
 from gradtape.keras.metrics.confusion import (
-    AUC,
     F1Score,
     FalseNegatives,
     FalsePositives,
@@ -29,6 +31,7 @@ from gradtape.keras.metrics.confusion import (
     TrueNegatives,
     TruePositives,
 )
+from gradtape.keras.metrics.curves import AUC
 from gradtape.keras.metrics.functions import *
 from gradtape.keras.metrics.overlap import BinaryIoU, IoU, MeanIoU, OneHotIoU, OneHotMeanIoU
 
@@ -165,13 +168,22 @@ class SparseCategoricalCrossentropy(
     """Mean cross-entropy of class numbers."""
 
 
+class PearsonCorrelation(_FunctionMetric, function=_functions.pearson_correlation):
+    """Mean covariance in units of both standard deviations."""
+
+
+class ConcordanceCorrelation(_FunctionMetric, function=_functions.concordance_correlation):
+    """Mean nearness of pairs to the line where both are equal."""
+
+
 class R2Score(Metric):
     """Share of the targets' variance that the predictions explain.
 
     Args:
         class_aggregation: "uniform_average", "variance_weighted_average", or None for one number
             for each output.
-        num_regressors: Not supported.
+        num_regressors: Number of inputs that the predictions come from: the share is less for
+            more of them.
         name: Name for people.
         dtype: Element type of the state.
     """
@@ -189,9 +201,10 @@ class R2Score(Metric):
         dtype: Any = None,
     ) -> None:
         super().__init__(dtype, name)
-        if num_regressors:
-            raise NotImplementedError("R2Score has no num_regressors here.")
-        self.class_aggregation = class_aggregation
+        if num_regressors < 0:
+            raise ValueError(f"`num_regressors` must not be negative, got {num_regressors}")
+        self.class_aggregation, self.num_regressors = class_aggregation, num_regressors
+        self._samples = 0
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Takes in targets and predictions of shape [batch, outputs]."""
@@ -211,6 +224,13 @@ class R2Score(Metric):
             ("count", ones),
         ):
             getattr(self, name).assign_add(tf.reduce_sum(values * weight, axis=0))
+        # Keras counts targets here, where the formula has examples.
+        self._samples += int(np.prod(y_true.shape))
+
+    def reset_state(self) -> None:
+        """Forgets all batches."""
+        super().reset_state()
+        self._samples = 0
 
     def result(self) -> Any:
         """Returns the share."""
@@ -218,10 +238,20 @@ class R2Score(Metric):
         total = self.squared_sum - self.sum * mean
         scores = 1.0 - self.total_mse / total
         if self.class_aggregation == "uniform_average":
-            return tf.reduce_mean(scores)
-        if self.class_aggregation == "variance_weighted_average":
-            return tf.reduce_sum(scores * total) / tf.reduce_sum(total)
-        return scores
+            scores = tf.reduce_mean(scores)
+        elif self.class_aggregation == "variance_weighted_average":
+            scores = tf.reduce_sum(scores * total) / tf.reduce_sum(total)
+        spare = self._samples - self.num_regressors - 1
+        if not self.num_regressors:
+            return scores
+        if spare <= 0:
+            warnings.warn(
+                f"Of {self._samples} targets and {self.num_regressors} regressors there is no "
+                "adjusted R2 score: this is the usual one.",
+                stacklevel=2,
+            )
+            return scores
+        return 1.0 - (1.0 - scores) * ((self._samples - 1.0) / spare)
 
 
 _CLASSES = [
@@ -269,3 +299,13 @@ class _Chosen(Mean):
         """Takes in targets and predictions."""
         self._function = self._function or self._choose(y_true, y_pred)
         super().update_state(self._function(y_true, y_pred), sample_weight)
+
+
+def serialize(metric: Any) -> Any:
+    """Returns a metric as plain data, or the name of a function of this module."""
+    return serialization.serialize_keras_object(metric)
+
+
+def deserialize(config: Any, custom_objects: Any = None) -> Any:
+    """Returns the metric of a name or of what `serialize` returned."""
+    return _registry.deserialize(get, config, custom_objects)

@@ -7,11 +7,12 @@ from typing import Any
 
 import gradtape as tf
 from gradtape.keras import _registry, _wrapping, initializers
+from gradtape.keras._configured import Configured
 from gradtape.keras.losses.functions import same_rank
 from gradtape.variable import Variable
 
 
-class Metric:
+class Metric(Configured):
     """The base of all metrics: `update_state` for each batch, then `result`.
 
     Args:
@@ -169,6 +170,7 @@ class FunctionMetric(MeanMetricWrapper):
     default_name: str | None = None
 
     def __init_subclass__(cls, function: Any = None, name: str | None = None) -> None:
+        super().__init_subclass__()
         if function is not None:
             cls.default_name = name
             _wrapping.wrap(cls, function, [("name", None), ("dtype", None)], [])

@@ -11,9 +11,6 @@ import gradtape as tf
 from gradtape.keras.losses.functions import pair
 from gradtape.keras.metrics.base import Metric
 
-# Keeps the first and last threshold of a curve beyond all probabilities, as in Keras.
-_EPSILON = 1e-7
-
 
 class _Confusion(Metric):
     """Counts true and false positives and negatives at thresholds."""
@@ -21,7 +18,12 @@ class _Confusion(Metric):
     def __init__(self, thresholds: Sequence[float], name: str | None, dtype: Any) -> None:
         super().__init__(dtype, name)
         self._thresholds = np.array(thresholds, np.float32).reshape(-1, 1)
-        shape = (len(self._thresholds),)
+        self._make_counts()
+
+    def _make_counts(self) -> None:
+        self._add_counts((len(self._thresholds),))
+
+    def _add_counts(self, shape: tuple[int, ...]) -> None:
         self.true_positives = self.add_variable(shape, name="true_positives")
         self.true_negatives = self.add_variable(shape, name="true_negatives")
         self.false_positives = self.add_variable(shape, name="false_positives")
@@ -36,8 +38,12 @@ class _Confusion(Metric):
             given = tf.cast(tf.convert_to_tensor(sample_weight), y_true.dtype)
             given = tf.reshape(given, (*given.shape, *(1,) * (y_true.ndim - given.ndim)))
             weight = tf.reshape(tf.broadcast_to(given, y_true.shape), (1, -1))
-        said = tf.cast(tf.greater(tf.reshape(y_pred, (1, -1)), self._thresholds), y_true.dtype)
-        is_positive = tf.cast(tf.not_equal(positive, 0.0), y_true.dtype)
+        self._count(tf.greater(tf.reshape(y_pred, (1, -1)), self._thresholds), positive, weight)
+
+    def _count(self, said: Any, positive: Any, weight: Any) -> None:
+        """Adds decisions: the axes are those of the thresholds, of examples, perhaps of labels."""
+        said = tf.cast(said, weight.dtype)
+        is_positive = tf.cast(tf.not_equal(positive, 0.0), weight.dtype)
         yes, no = is_positive * weight, (1.0 - is_positive) * weight
         for variable, counts in (
             (self.true_positives, said * yes),
@@ -147,84 +153,6 @@ class Recall(_Share):
     """Share of what is positive that was predicted so."""
 
     _others = "false_negatives"
-
-
-class AUC(_Confusion):
-    """Area under a curve over thresholds, by trapezoids.
-
-    Args:
-        num_thresholds: Number of thresholds.
-        curve: "ROC" or "PR".
-        summation_method: "interpolation", "minoring" or "majoring".
-        name: Name for people.
-        dtype: Element type of the state.
-        thresholds: The inner thresholds themselves.
-        multi_label: Not supported.
-        num_labels: Not supported.
-        label_weights: Not supported.
-        from_logits: Whether predictions are logits.
-    """
-
-    def __init__(
-        self,
-        num_thresholds: int = 200,
-        curve: str = "ROC",
-        summation_method: str = "interpolation",
-        name: str | None = None,
-        dtype: Any = None,
-        thresholds: Sequence[float] | None = None,
-        multi_label: bool = False,
-        num_labels: int | None = None,
-        label_weights: Any = None,
-        from_logits: bool = False,
-    ) -> None:
-        if multi_label or num_labels is not None or label_weights is not None:
-            raise NotImplementedError("AUC has no labels apart from each other here.")
-        if curve not in ("ROC", "PR") or summation_method not in (
-            "interpolation", "minoring", "majoring",
-        ):  # fmt: skip
-            raise ValueError(f"Invalid curve or summation method: {curve}, {summation_method}")
-        count = num_thresholds
-        inner = thresholds or [(i + 1) / (count - 1) for i in range(count - 2)]
-        super().__init__([-_EPSILON, *sorted(inner), 1.0 + _EPSILON], name, dtype)
-        self.curve, self.summation_method = curve, summation_method
-        self.from_logits = from_logits
-
-    def _chosen(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        return y_true, tf.sigmoid(y_pred) if self.from_logits else y_pred
-
-    def result(self) -> Any:
-        """Returns the area."""
-        hits = self.true_positives.read_value()
-        alarms = self.false_positives.read_value()
-        if self.curve == "PR" and self.summation_method == "interpolation":
-            return self._interpolated(hits, alarms)
-        recall = tf.math.divide_no_nan(hits, hits + self.false_negatives)
-        if self.curve == "ROC":
-            x = tf.math.divide_no_nan(alarms, alarms + self.true_negatives)
-            y = recall
-        else:
-            x, y = recall, tf.math.divide_no_nan(hits, hits + alarms)
-        left, right = y[:-1], y[1:]
-        heights = {
-            "interpolation": (left + right) / 2.0,
-            "minoring": tf.minimum(left, right),
-            "majoring": tf.maximum(left, right),
-        }[self.summation_method]
-        return tf.reduce_sum((x[:-1] - x[1:]) * heights)
-
-    def _interpolated(self, hits: Any, alarms: Any) -> Any:
-        """Area under precision and recall with precision interpolated (Davis and Goadrich 2006)."""
-        said = hits + alarms
-        more_hits = hits[:-1] - hits[1:]
-        slope = tf.math.divide_no_nan(more_hits, tf.maximum(said[:-1] - said[1:], 0.0))
-        intercept = hits[1:] - slope * said[1:]
-        both = tf.logical_and(tf.greater(said[:-1], 0.0), tf.greater(said[1:], 0.0))
-        ratio = tf.math.divide_no_nan(said[:-1], tf.maximum(said[1:], 0.0))
-        safe = tf.where(both, ratio, tf.ones_like(ratio))
-        area = slope * (more_hits + intercept * tf.math.log(safe))
-        positives = tf.maximum(hits[1:] + self.false_negatives[1:], 0.0)
-        return tf.reduce_sum(tf.math.divide_no_nan(area, positives))
 
 
 class _At(_Confusion):

@@ -70,6 +70,27 @@ def cosine(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     return -tf.keras.losses.cosine_similarity(y_true, y_pred, axis)
 
 
+def _centred(y: Any, axis: Any) -> tuple[Any, Any]:
+    mean = tf.reduce_mean(y, axis=axis, keepdims=True)
+    return y - mean, mean
+
+
+def pearson_correlation(y_true: Any, y_pred: Any, axis: Any = -1) -> Any:
+    """Covariance in units of both standard deviations, along an axis."""
+    (true, _), (pred, _) = (_centred(y, axis) for y in pair(y_true, y_pred))
+    true, pred = (y / tf.math.reduce_std(y, axis=axis, keepdims=True) for y in (true, pred))
+    return tf.reduce_mean(true * pred, axis=axis)
+
+
+def concordance_correlation(y_true: Any, y_pred: Any, axis: Any = -1) -> Any:
+    """How near pairs lie to the line where both are equal, along an axis (Lin 1989)."""
+    (true, mean), (pred, other) = (_centred(y, axis) for y in pair(y_true, y_pred))
+    spread = tf.math.squared_difference(mean, other)
+    for y in (true, pred):
+        spread = spread + tf.math.reduce_variance(y, axis=axis, keepdims=True)
+    return tf.reduce_mean(2.0 * true * pred / (spread + 1e-7), axis=axis)
+
+
 def best_accuracy(y_true: Any, y_pred: Any) -> Any:
     """Returns the accuracy that suits targets and predictions, as Keras chooses it."""
     shape: tuple[int, ...] = getattr(y_true, "shape", ())
@@ -93,6 +114,8 @@ __all__ = [
     "accuracy",
     "binary_accuracy",
     "categorical_accuracy",
+    "concordance_correlation",
+    "pearson_correlation",
     "sparse_categorical_accuracy",
     "sparse_top_k_categorical_accuracy",
     "top_k_categorical_accuracy",

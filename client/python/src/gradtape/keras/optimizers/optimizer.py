@@ -78,6 +78,10 @@ class Optimizer:
 
     # Name in the server's table.
     _name: str
+    # Of the arguments that every optimizer takes, those that are looked at later.
+    gradient_accumulation_steps: int | None
+    loss_scale_factor: float | None
+    use_ema: bool
 
     def __init_subclass__(cls) -> None:
         """Shows people and their editors the arguments that every optimizer takes."""
@@ -225,6 +229,12 @@ class Optimizer:
         """Updates made so far. Waits for the server."""
         return self._raw_steps() // (self.gradient_accumulation_steps or 1)
 
+    def _resume(self) -> None:
+        """Takes note of what a restore changed on the server."""
+        self._calls = self._raw_steps()
+        if isinstance(self._rate, float):
+            self._rate = float(self._read("learning_rate", dtypes.float32).numpy())
+
     # === Steps ===
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> None:
@@ -310,6 +320,9 @@ class Optimizer:
         if isinstance(rate, schedules.LearningRateSchedule):
             rate = schedules.serialize(rate)
         common = {name: getattr(self, name) for name in _DEFAULTS}
+        if common["compat"] == "keras":
+            # Keras does not know the argument, and need not be told that it is itself.
+            del common["compat"]
         return {**common, "learning_rate": rate, **self._own}
 
     @classmethod

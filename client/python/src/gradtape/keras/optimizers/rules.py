@@ -81,7 +81,7 @@ class AdamW(Adam):
 
     _name = "adamw"
 
-    def __init__(
+    def __init__(  # type: ignore[misc]
         self,
         learning_rate: Rate = 0.001,
         weight_decay: float = 0.004,
@@ -352,7 +352,16 @@ class Muon(Optimizer):
         ns_steps: Number of iterations.
         nesterov: Whether to look ahead along the momentum.
         rms_rate: A step's root mean square, in units of the learning rate; None for any.
-        **common: See `Common`.
+        clipnorm: See `Common`, as for all up to `name`.
+        clipvalue: See `Common`.
+        global_clipnorm: See `Common`.
+        use_ema: See `Common`.
+        ema_momentum: See `Common`.
+        ema_overwrite_frequency: See `Common`.
+        loss_scale_factor: See `Common`.
+        gradient_accumulation_steps: See `Common`.
+        name: See `Common`.
+        compat: See `Common`.
     """
 
     _name = "muon"
@@ -365,7 +374,15 @@ class Muon(Optimizer):
         adam_weight_decay: float = 0.004,
         epsilon: float = 1e-7,
         weight_decay: float = 0.004,
-        *,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str = "muon",
         exclude_layers: Iterable[str] | None = None,
         exclude_embeddings: bool = True,
         muon_a: float = 3.4445,
@@ -376,11 +393,23 @@ class Muon(Optimizer):
         ns_steps: int = 5,
         nesterov: bool = True,
         rms_rate: float | None = 0.2,
-        **common: Unpack[Common],
+        compat: str = "keras",
     ) -> None:
         self.exclude_layers = list(exclude_layers or ())
         self.exclude_embeddings = exclude_embeddings
-        common["weight_decay"] = weight_decay
+        common: Common = {
+            "compat": compat,
+            "weight_decay": weight_decay,
+            "clipnorm": clipnorm,
+            "clipvalue": clipvalue,
+            "global_clipnorm": global_clipnorm,
+            "use_ema": use_ema,
+            "ema_momentum": ema_momentum,
+            "ema_overwrite_frequency": ema_overwrite_frequency,
+            "loss_scale_factor": loss_scale_factor,
+            "gradient_accumulation_steps": gradient_accumulation_steps,
+            "name": name,
+        }
         own = {
             "adam_beta_1": adam_beta_1,
             "adam_beta_2": adam_beta_2,

@@ -1,0 +1,65 @@
+//! A well-behaved session beside an attack: its results must stay the same to the bit, and it must get on.
+
+use gradtape_client::Session;
+use tokio::{sync::watch, task::JoinHandle};
+
+use crate::Server;
+
+/// A session that trains over and over.
+#[derive(Debug)]
+pub struct Canary {
+    rounds: watch::Receiver<usize>,
+    task: JoinHandle<()>,
+}
+
+impl Canary {
+    /// Starts to train, and waits for the first result, by which the others are measured.
+    pub async fn start(server: &Server) -> Self {
+        let session = server.session().await;
+        let (told, mut rounds) = watch::channel(0);
+        let task = tokio::spawn(async move {
+            let expected = train(&session).await;
+            for round in 1.. {
+                if told.send(round).is_err() {
+                    return;
+                }
+                assert_eq!(train(&session).await, expected, "round {round} has other bits");
+            }
+        });
+        rounds.wait_for(|&round| round > 0).await.expect("the canary trains");
+        Self { rounds, task }
+    }
+
+    /// Two more rounds were trained from here on, so one of them entirely.
+    pub async fn sings(&mut self) {
+        let from = *self.rounds.borrow_and_update();
+        let more = self.rounds.wait_for(|&round| round >= from + 2).await.map(|_| ());
+        if more.is_err() {
+            (&mut self.task).await.expect("the canary is well");
+        }
+    }
+}
+
+impl Drop for Canary {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Fifty steps of the tutorial. Gives the bits of w and b.
+async fn train(session: &Session) -> [u32; 2] {
+    let points: Vec<f32> = (0_u8..10).map(f32::from).collect();
+    let line: Vec<f32> = points.iter().map(|x| 2.0 * x - 1.0).collect();
+    let (x, y) = (session.constant(&points[..]), session.constant(&line[..]));
+    let rate = session.constant(0.001_f32);
+    let (w, b) = (session.variable("w", 0.1_f32), session.variable("b", 0.1_f32));
+    for _ in 0..50 {
+        let tape = session.tape();
+        let loss = (&y - (&w * &x + &b)).abs();
+        let gradients = tape.gradient([&loss], [&w, &b]);
+        w.assign_sub(&(&rate * &gradients[0]));
+        b.assign_sub(&(&rate * &gradients[1]));
+    }
+    let [w, b] = [w.read(), b.read()];
+    [w.scalar::<f32>().await.expect("w").to_bits(), b.scalar::<f32>().await.expect("b").to_bits()]
+}
