@@ -110,7 +110,7 @@ impl SessionBuilder {
         let channel = Remote::channel(target, self.connect_timeout).await?;
         let credentials = Remote::create(channel.clone(), self.client).await?;
         let remote = Remote::new(channel, credentials, self.patience);
-        Session::start(remote, Afterwards::Delete).await
+        Box::pin(Session::start(remote, Afterwards::Delete)).await
     }
 
     /// Attaches to a session that exists. An older attachment of the session ends.
@@ -124,7 +124,7 @@ impl SessionBuilder {
         let Credentials { session_id, session_token } = credentials;
         let credentials = proto::SessionCredentials { session_id, session_token };
         let remote = Remote::new(channel, credentials, self.patience);
-        Session::start(remote, Afterwards::Keep).await
+        Box::pin(Session::start(remote, Afterwards::Keep)).await
     }
 }
 
