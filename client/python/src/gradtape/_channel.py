@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +86,14 @@ def target(
         raise errors.InvalidArgumentError("the token has characters that no token has")
     pair = None if identity is None else (_pem(identity[0]), _pem(identity[1]))
     return Target(rest, token, tls, None if ca is None else _pem(ca), pair)
+
+
+def attempts(count: int) -> Iterator[float]:
+    """Pauses between attempts: doubling, bounded, and a little random so that clients spread."""
+    pause = 0.01
+    for _ in range(count):
+        yield pause * random.uniform(0.75, 1.25)
+        pause = min(2 * pause, 2.0)
 
 
 def _pem(source: Pem) -> bytes:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import random
 import threading
 import time
 import weakref
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from gradtape import _wire, errors
-from gradtape._channel import Target
+from gradtape._channel import Target, attempts
 from gradtape._proto import (
     command_pb2,
     session_service_pb2,
@@ -336,7 +335,7 @@ class Session:
             self._raise_if_closed()
 
     def _retry(self, send: Callable[[tape_service_pb2_grpc.TapeServiceStub], Any]) -> Any:
-        for pause in _pauses():
+        for pause in attempts(_ATTACH_ATTEMPTS):
             try:
                 return send(tape_service_pb2_grpc.TapeServiceStub(self._channel))
             except grpc.RpcError as error:
@@ -414,16 +413,16 @@ class Session:
 
     def _read(self, ready: threading.Event) -> None:
         """Body of the reader's thread."""
-        pauses, seen = _pauses(), 0
+        pauses, seen = attempts(_ATTACH_ATTEMPTS), 0
         while not self._closed:
             try:
                 next_sequence, replies = self._attach()
                 ready.set()
                 if next_sequence > seen:
                     # The server got something of what the last connection sent: go on.
-                    pauses, seen = _pauses(), next_sequence
+                    pauses, seen = attempts(_ATTACH_ATTEMPTS), next_sequence
                 for response in replies:
-                    pauses = _pauses()
+                    pauses = attempts(_ATTACH_ATTEMPTS)
                     self._take_reply(response.batch)
                 raise errors.UnavailableError("the server ended the stream")
             except Exception as error:
@@ -594,11 +593,3 @@ def from_status(error: grpc.RpcError, context: str = "") -> errors.OpError:
     """Makes the exception for a status that ended a call."""
     cls = errors.exception_type(_BY_STATUS[error.code()])
     return cls(f"{context}{error.details()}")
-
-
-def _pauses() -> Iterator[float]:
-    """Pauses between attempts: doubling, bounded, and a little random so that clients spread."""
-    pause = 0.01
-    for _ in range(_ATTACH_ATTEMPTS):
-        yield pause * random.uniform(0.75, 1.25)
-        pause = min(2 * pause, 2.0)
