@@ -28,6 +28,6 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 \
     CMD ["gradtape", "healthcheck", "127.0.0.1:50051"]
 ENTRYPOINT ["gradtape"]
-# Inside a container loopback reaches nobody. Nothing is encrypted and nobody is authenticated yet, so publish the
-# port on the host's loopback only, as docker-compose.yml does.
+# Inside a container loopback reaches nobody. This server is open, so publish the port on the host's loopback only, as
+# docker-compose.yml does; deploy/README.md has one with TLS and tokens.
 CMD ["serve", "--listen", "0.0.0.0:50051", "--insecure-bind", "--log-format", "json"]

@@ -5,6 +5,7 @@ use std::{env, fs, path::PathBuf};
 use prost::Message;
 
 const FILES: &[&str] = &[
+    "gradtape/v1/admin_service.proto",
     "gradtape/v1/catalog_service.proto",
     "gradtape/v1/checkpoint_service.proto",
     "gradtape/v1/session_service.proto",

@@ -1,6 +1,7 @@
-//! Accepts connections within limits, and closes those that do not start to talk.
+//! Accepts connections within limits, encrypts them, and closes those that do not start to talk.
 //!
 //! tonic has neither a cap on connections nor a deadline for the handshake, and one failing `accept` must not end the loop.
+//! Handshakes of TLS run beside the loop, so that a client that dawdles over its own delays nobody else's.
 
 use std::{
     collections::HashMap,
@@ -17,11 +18,20 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::Sleep,
+    task::JoinSet,
+    time::{Instant, Sleep},
 };
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
 
-use crate::config::Transport;
+use crate::{
+    config::Transport,
+    metrics::Metrics,
+    principal::Principal,
+    quota::{Place as Seat, Quotas},
+    session::error::ProtocolError,
+    tls::{self, Acceptor},
+};
 
 /// Bytes of an HTTP/2 client's preface and the header of the SETTINGS frame that must follow it.
 const HANDSHAKE_BYTES: usize = 24 + 9;
@@ -29,21 +39,54 @@ const HANDSHAKE_BYTES: usize = 24 + 9;
 /// Pause after an `accept` that failed: most likely there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The connections of a listener.
+/// The connections of a listener, encrypted if there is somebody to do it.
 pub fn connections(
     listener: TcpListener,
     config: &Transport,
+    tls: Option<Arc<Acceptor>>,
+    metrics: &Arc<Metrics>,
 ) -> impl Stream<Item = io::Result<Connection>> + use<> {
     let gate = Gate {
         permits: Arc::new(Semaphore::new(config.max_connections)),
         peers: Arc::default(),
         max_per_address: config.max_connections_per_address,
         handshake_timeout: config.handshake_timeout,
+        metrics: Arc::clone(metrics),
     };
-    stream::unfold((listener, gate), |(listener, gate)| async {
-        let connection = gate.accept(&listener).await;
-        Some((Ok(connection), (listener, gate)))
+    let doors = Doors { listener, gate, tls, handshakes: JoinSet::new() };
+    stream::unfold(doors, |mut doors| async {
+        let connection = doors.next().await;
+        Some((Ok(connection), doors))
     })
+}
+
+/// A listener and the handshakes that are under way; there are no more than places for connections.
+#[derive(Debug)]
+struct Doors {
+    listener: TcpListener,
+    gate: Gate,
+    tls: Option<Arc<Acceptor>>,
+    handshakes: JoinSet<Option<Connection>>,
+}
+
+impl Doors {
+    async fn next(&mut self) -> Connection {
+        loop {
+            tokio::select! {
+                Some(done) = self.handshakes.join_next() => {
+                    if let Ok(Some(connection)) = done {
+                        return connection;
+                    }
+                }
+                entrant = self.gate.accept(&self.listener) => match &self.tls {
+                    None => return entrant.plain(),
+                    Some(tls) => {
+                        self.handshakes.spawn(entrant.encrypted(Arc::clone(tls)));
+                    }
+                },
+            }
+        }
+    }
 }
 
 /// How many connections each address has.
@@ -55,11 +98,12 @@ struct Gate {
     peers: Peers,
     max_per_address: usize,
     handshake_timeout: Duration,
+    metrics: Arc<Metrics>,
 }
 
 impl Gate {
     /// The next connection that is within the limits. Those beyond are closed at once.
-    async fn accept(&self, listener: &TcpListener) -> Connection {
+    async fn accept(&self, listener: &TcpListener) -> Entrant {
         loop {
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -71,16 +115,18 @@ impl Gate {
             };
             let Some(place) = self.admit(peer) else {
                 tracing::warn!(%peer, "refuse connection: too many");
+                self.metrics.connections_refused.inc();
                 continue;
             };
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%peer, %error, "set TCP_NODELAY");
             }
-            let deadline = Box::pin(tokio::time::sleep(self.handshake_timeout));
-            return Connection {
+            return Entrant {
                 stream,
-                handshake: Some((deadline, HANDSHAKE_BYTES)),
-                _place: place,
+                address: peer,
+                deadline: Instant::now() + self.handshake_timeout,
+                place,
+                metrics: Arc::clone(&self.metrics),
             };
         }
     }
@@ -121,20 +167,144 @@ impl Drop for Place {
     }
 }
 
-/// A TCP connection that must begin to speak HTTP/2 before a deadline.
+/// A TCP connection that has a place and has said nothing yet.
+#[derive(Debug)]
+struct Entrant {
+    stream: TcpStream,
+    address: SocketAddr,
+    /// For everything up to the first frames of HTTP/2.
+    deadline: Instant,
+    place: Place,
+    metrics: Arc<Metrics>,
+}
+
+impl Entrant {
+    fn plain(self) -> Connection {
+        let Self { stream, address, deadline, place, metrics } = self;
+        Connection::new(Transit::Plain(stream), Peer::new(address, None), deadline, place, metrics)
+    }
+
+    /// Does the handshake of TLS, in time or not at all.
+    async fn encrypted(self, tls: Arc<Acceptor>) -> Option<Connection> {
+        let Self { stream, address, deadline, place, metrics } = self;
+        match tokio::time::timeout_at(deadline, tls.accept(stream)).await {
+            Ok(Ok(stream)) => {
+                let certified = tls::principal(stream.get_ref().1.peer_certificates());
+                let transit = Transit::Encrypted(Box::new(stream));
+                let peer = Peer::new(address, certified);
+                Some(Connection::new(transit, peer, deadline, place, metrics))
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(peer = %address, %error, "TLS handshake failed");
+                None
+            }
+            Err(_) => {
+                tracing::debug!(peer = %address, "TLS handshake takes too long");
+                None
+            }
+        }
+    }
+}
+
+/// The other end of a connection, as requests know it.
+#[derive(Clone, Debug)]
+pub struct Peer(Arc<PeerState>);
+
+#[derive(Debug)]
+struct PeerState {
+    address: SocketAddr,
+    certified: Option<Principal>,
+    /// Who has called over this connection, and so counts it as one of theirs. One, unless it is a proxy's.
+    seats: Mutex<Vec<(Principal, Seat)>>,
+}
+
+impl Peer {
+    fn new(address: SocketAddr, certified: Option<Principal>) -> Self {
+        Self(Arc::new(PeerState { address, certified, seats: Mutex::default() }))
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    /// Who its certificate says it is.
+    pub fn certified(&self) -> Option<&Principal> {
+        self.0.certified.as_ref()
+    }
+
+    /// Counts the connection as one of a principal's. Returns whether it is the principal's first call over it.
+    pub fn seat(&self, principal: &Principal, quotas: &Quotas) -> Result<bool, ProtocolError> {
+        let mut seats = self.0.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        if seats.iter().any(|(seated, _)| seated == principal) {
+            return Ok(false);
+        }
+        let seat = quotas.connection(principal)?;
+        seats.push((principal.clone(), seat));
+        Ok(true)
+    }
+}
+
+/// How bytes go over a connection.
+#[derive(Debug)]
+enum Transit {
+    Plain(TcpStream),
+    Encrypted(Box<TlsStream<TcpStream>>),
+}
+
+/// Does something with either kind of stream, pinned.
+macro_rules! with_stream {
+    ($transit:expr, $stream:ident => $body:expr) => {
+        match $transit {
+            Transit::Plain(stream) => {
+                let $stream = Pin::new(stream);
+                $body
+            }
+            Transit::Encrypted(stream) => {
+                let $stream = Pin::new(stream.as_mut());
+                $body
+            }
+        }
+    };
+}
+
+/// A connection that must begin to speak HTTP/2 before a deadline.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    transit: Transit,
+    peer: Peer,
     /// The deadline, and how many bytes are still to come.
     handshake: Option<(Pin<Box<Sleep>>, usize)>,
+    metrics: Arc<Metrics>,
     _place: Place,
 }
 
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+impl Connection {
+    fn new(
+        transit: Transit,
+        peer: Peer,
+        deadline: Instant,
+        place: Place,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let deadline = Box::pin(tokio::time::sleep_until(deadline));
+        let handshake = Some((deadline, HANDSHAKE_BYTES));
+        metrics.connections.inc();
+        Self { transit, peer, handshake, metrics, _place: place }
+    }
+}
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
@@ -146,20 +316,32 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buffer.filled().len();
-        let Poll::Ready(result) = Pin::new(&mut this.stream).poll_read(cx, buffer) else {
+        let read = with_stream!(&mut this.transit, stream => stream.poll_read(cx, buffer));
+        let Poll::Ready(result) = read else {
             if let Some((deadline, _)) = &mut this.handshake {
                 ready!(deadline.as_mut().poll(cx));
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             return Poll::Pending;
         };
+        let count = buffer.filled().len() - before;
+        this.metrics.received_bytes.inc_by(count as u64);
         if let Some((_, missing)) = &mut this.handshake {
-            *missing = missing.saturating_sub(buffer.filled().len() - before);
+            *missing = missing.saturating_sub(count);
             if *missing == 0 {
                 this.handshake = None;
             }
         }
         Poll::Ready(result)
+    }
+}
+
+impl Connection {
+    fn count_sent(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = &written {
+            self.metrics.sent_bytes.inc_by(*count as u64);
+        }
+        written
     }
 }
 
@@ -169,7 +351,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = with_stream!(&mut self.transit, stream => stream.poll_write(cx, bytes));
+        self.count_sent(written)
     }
 
     fn poll_write_vectored(
@@ -177,18 +360,23 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written =
+            with_stream!(&mut self.transit, stream => stream.poll_write_vectored(cx, slices));
+        self.count_sent(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.transit {
+            Transit::Plain(stream) => stream.is_write_vectored(),
+            Transit::Encrypted(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        with_stream!(&mut self.transit, stream => stream.poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        with_stream!(&mut self.transit, stream => stream.poll_shutdown(cx))
     }
 }

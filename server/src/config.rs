@@ -4,6 +4,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+pub mod access;
+
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
@@ -12,6 +14,8 @@ const MIB: usize = 1 << 20;
 pub struct Config {
     /// Where the server listens.
     pub listen: Listen,
+    /// Who may come in.
+    pub access: access::Access,
     /// HTTP/2 and TCP.
     pub transport: Transport,
     /// How many sessions there are and how long they live.
@@ -31,7 +35,7 @@ pub struct Config {
 pub struct Listen {
     /// Address and port; port 0 takes a free one.
     pub address: SocketAddr,
-    /// Allows an address that other machines can reach, although nothing is encrypted and nobody is authenticated.
+    /// Allows an address that other machines can reach, although connections are not encrypted or callers not known.
     pub insecure: bool,
 }
 

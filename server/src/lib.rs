@@ -2,12 +2,14 @@
 //!
 //! A request passes through these, in this order:
 //!
-//! - [`accept`]: connections, within limits; [`layers`]: what concerns every call.
+//! - [`accept`]: connections, within limits, encrypted by [`tls`]; [`layers`]: what concerns every call.
+//! - [`access`]: who asks, as a [`principal`], and what that lets them do.
 //! - [`services`]: the RPC methods, each a few lines; [`wire`]: messages to commands and back, errors to statuses.
 //! - [`session`]: who owns state, how commands reach it in order and take effect exactly once.
 //!
-//! Around them: [`config`] holds every limit, [`server`] puts the parts together and drains them, [`clock`], [`ids`] and
-//! [`principal`] are what their names say, [`telemetry`] is the log.
+//! Around them: [`config`] holds every limit, [`server`] puts the parts together and drains them, [`oversight`] has the
+//! [`quota`] of each principal, the [`audit`] log and the [`metrics`], [`clock`] and [`ids`] are what their names say,
+//! [`telemetry`] is the log.
 //!
 //! What is not here: tensors, ops, tapes and gradients, which are the engine's; the engine knows nothing of this crate.
 //!
@@ -22,14 +24,20 @@
 //! ```
 
 pub mod accept;
+pub mod access;
+pub mod audit;
 pub mod checkpoints;
 pub mod clock;
 pub mod config;
 pub mod ids;
 pub mod layers;
+pub mod metrics;
+pub mod oversight;
 pub mod principal;
+pub mod quota;
 pub mod server;
 pub mod services;
 pub mod session;
 pub mod telemetry;
+pub mod tls;
 pub mod wire;

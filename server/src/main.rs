@@ -3,22 +3,27 @@
 use std::{
     io::{Read, Write},
     net::SocketAddr,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use etcetera::BaseStrategy;
 use gradtape_server::{
     config::{self, Config},
     server::Server,
     telemetry::{self, LogFormat},
 };
-use tonic::transport::Endpoint;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+
+mod options;
+mod settings;
+mod token;
 
 /// Tensors of a megabyte come and go with every step. The system's allocator gives such memory back and takes each page
 /// anew; this one keeps it for a while.
@@ -34,6 +39,7 @@ const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
 /// and optimizer updates.
 #[derive(Debug, Parser)]
 #[command(
+    name = "gradtape",
     version,
     after_help = "Examples:\n  \
     gradtape serve                               serve on 127.0.0.1:50051\n  \
@@ -55,16 +61,30 @@ enum Command {
         gradtape serve --log info,gradtape_server=debug --log-format json\n\n\
         The first line on standard output is `listening on ADDRESS:PORT`. The log goes to standard error.\n\
         SIGTERM and SIGINT drain: open streams finish what they have sent.")]
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Ask a running server whether it is well; exit 0 if it is and 1 if not.
     #[command(after_help = "Examples:\n  \
         gradtape healthcheck\n  \
         gradtape healthcheck 127.0.0.1:50052")]
     Healthcheck {
-        /// Address of the server.
+        /// Address of the server, as HOST:PORT or as a URL; https:// asks over TLS.
         #[arg(default_value = "127.0.0.1:50051")]
         address: String,
+        /// File of certificates that are trusted instead of the machine's [implies https://].
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
     },
+    /// Make, list and revoke the tokens of a token file.
+    #[command(after_help = "Examples:\n  \
+        gradtape token --file tokens.json create ada\n  \
+        gradtape token --file tokens.json create mr-gauss --role teacher --class 7a --expires 90d\n  \
+        gradtape token --file tokens.json list\n  \
+        gradtape token --file tokens.json revoke ada\n\n\
+        A running server follows the file: what is revoked stops within seconds, also where streams are open.")]
+    Token(token::Token),
+    /// Print every setting as Markdown, for docs/operations.md.
+    #[command(hide = true)]
+    Settings,
 }
 
 #[derive(Debug, Args)]
@@ -72,9 +92,11 @@ struct Serve {
     /// Address and port to listen on; port 0 takes a free one.
     #[arg(long, env = "GRADTAPE_LISTEN", default_value_t = config::Listen::default().address)]
     listen: SocketAddr,
-    /// Allow an address that other machines can reach. Nothing is encrypted and nobody is authenticated.
+    /// Allow an address that other machines can reach without TLS or without authentication. Warns each minute.
     #[arg(long)]
     insecure_bind: bool,
+    #[command(flatten)]
+    access: options::AccessOptions,
     /// Memory of one session, for example 256MiB.
     #[arg(long, value_parser = parse_bytes, value_name = "BYTES", default_value = "1GiB")]
     session_memory: u64,
@@ -106,12 +128,17 @@ struct Serve {
     /// What to log: a level, or a list as in `info,gradtape_server=debug`.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     log: String,
+    /// Where to send traces by OTLP over gRPC, as in `http://localhost:4317`. The client's `traceparent` is carried through.
+    #[arg(long, env = "GRADTAPE_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
 }
 
 impl Serve {
-    fn config(&self) -> Config {
-        Config {
+    fn config(&self) -> anyhow::Result<Config> {
+        let access = self.access.config()?;
+        Ok(Config {
             listen: config::Listen { address: self.listen, insecure: self.insecure_bind },
+            access,
             sessions: config::Sessions {
                 max_sessions: self.max_sessions,
                 time_to_live: Duration::from_secs(self.session_ttl),
@@ -125,7 +152,7 @@ impl Serve {
             compute: config::Compute { threads: self.threads, ..Default::default() },
             drain: config::Drain { timeout: Duration::from_secs(self.drain_timeout) },
             ..Config::default()
-        }
+        })
     }
 }
 
@@ -139,7 +166,9 @@ fn default_store() -> Option<String> {
 async fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(options) => serve(&options).await,
-        Command::Healthcheck { address } => healthcheck(&address).await,
+        Command::Healthcheck { address, ca } => healthcheck(&address, ca.as_deref()).await,
+        Command::Token(token) => token.run(&mut std::io::stdout()),
+        Command::Settings => settings::print(&Cli::command(), &mut std::io::stdout()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -151,14 +180,22 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(options: &Serve) -> anyhow::Result<()> {
-    telemetry::init(options.log_format, &options.log).context("start the log")?;
-    let server = Server::bind(options.config()).await?;
+    let collector = options.otlp_endpoint.as_deref();
+    let traces =
+        telemetry::init(options.log_format, &options.log, collector).context("start the log")?;
+    let server = Server::bind(options.config()?).await?;
     // Before anybody can know that we are here, and send a signal.
     let stop = shutdown(options.exit_with_parent)?;
     let mut stdout = std::io::stdout();
     writeln!(stdout, "listening on {}", server.local_addr())?;
+    if let Some(address) = server.metrics_addr() {
+        writeln!(stdout, "metrics on http://{address}/metrics")?;
+    }
     stdout.flush()?;
-    Ok(server.run(stop).await?)
+    let served = server.run(stop).await;
+    // It blocks, and what it waits for runs on these threads.
+    tokio::task::spawn_blocking(|| traces.finish()).await?;
+    Ok(served?)
 }
 
 /// Completes when the server should stop.
@@ -187,10 +224,27 @@ fn shutdown(exit_with_parent: bool) -> anyhow::Result<impl Future<Output = ()>> 
     })
 }
 
-async fn healthcheck(address: &str) -> anyhow::Result<()> {
+async fn healthcheck(address: &str, ca: Option<&Path>) -> anyhow::Result<()> {
+    let url = match (address.contains("://"), ca) {
+        (true, _) => address.to_owned(),
+        (false, None) => format!("http://{address}"),
+        (false, Some(_)) => format!("https://{address}"),
+    };
+    let mut endpoint = Endpoint::from_shared(url.clone())?;
+    if url.starts_with("https://") {
+        let mut tls = ClientTlsConfig::new();
+        tls = match ca {
+            Some(path) => {
+                let pem = std::fs::read(path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                tls.ca_certificate(Certificate::from_pem(pem))
+            }
+            None => tls.with_native_roots(),
+        };
+        endpoint = endpoint.tls_config(tls)?;
+    }
     let check = async {
-        let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
-        let mut client = HealthClient::new(channel);
+        let mut client = HealthClient::new(endpoint.connect().await?);
         let response = client.check(HealthCheckRequest::default()).await?;
         anyhow::Ok(response.into_inner().status())
     };

@@ -5,7 +5,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use gradtape_proto::{
     DESCRIPTORS,
     v1::{
-        catalog_service_server::CatalogServiceServer,
+        admin_service_server::AdminServiceServer, catalog_service_server::CatalogServiceServer,
         checkpoint_service_server::CheckpointServiceServer,
         session_service_server::SessionServiceServer, tape_service_server::TapeServiceServer,
     },
@@ -16,15 +16,21 @@ use tonic_health::server::{HealthReporter, health_reporter};
 
 use crate::{
     accept,
+    access::{self, Access},
+    audit::{Audit, Event, Outcome},
     checkpoints::store::{Store, StoreError},
     clock::{Clock, SystemClock},
-    config::{Config, Transport},
+    config::{Config, Transport, access::Reflection},
     ids,
     layers::{
-        self, codes::CodesLayer, deadline::DeadlineLayer, principal::PrincipalLayer, request_id,
+        self, codes::CodesLayer, deadline::DeadlineLayer, metrics::MetricsLayer,
+        principal::PrincipalLayer, request_id,
     },
+    metrics::page,
+    oversight::Oversight,
     services::{
-        Context, catalog::Catalog, checkpoint::Checkpoints, session::Sessions, tape::Tapes,
+        Context, admin::Admin, catalog::Catalog, checkpoint::Checkpoints, session::Sessions,
+        tape::Tapes,
     },
     session::{
         registry::Registry,
@@ -43,6 +49,9 @@ pub struct Server {
     address: SocketAddr,
     config: Arc<Config>,
     checkpoints: Option<Arc<Store>>,
+    access: Arc<Access>,
+    oversight: Arc<Oversight>,
+    metrics: Option<TcpListener>,
 }
 
 /// Why a server cannot start or go on.
@@ -50,13 +59,19 @@ pub struct Server {
 pub enum Error {
     /// The address is not loopback.
     #[error(
-        "{0} can be reached from other machines, and nothing is encrypted or authenticated; \
-         use a loopback address, or --insecure-bind if the network is trusted"
+        "{0} can be reached from other machines, and that takes --tls-cert and --tls-key, and --token-file, --jwks or \
+         --tls-client-ca; use a loopback address, or --insecure-bind if the network is trusted"
     )]
     InsecureAddress(SocketAddr),
     /// The address cannot be taken.
     #[error("cannot listen on {0}")]
     Bind(SocketAddr, #[source] std::io::Error),
+    /// Tokens, keys or certificates cannot be used.
+    #[error("cannot tell who may come in")]
+    Access(#[from] access::Error),
+    /// The audit log cannot be written.
+    #[error("cannot write the audit log")]
+    Audit(#[source] std::io::Error),
     /// There are no threads left.
     #[error("cannot start compute threads")]
     Threads(#[source] std::io::Error),
@@ -75,14 +90,31 @@ impl Server {
     /// Takes the configured address, and opens the store of checkpoints.
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let wanted = config.listen.address;
-        if !wanted.ip().is_loopback() && !config.listen.insecure {
+        let fit = wanted.ip().is_loopback() || config.access.is_fit_for_the_network();
+        if !fit && !config.listen.insecure {
             return Err(Error::InsecureAddress(wanted));
         }
+        let audit = Audit::open(config.access.audit.as_ref()).map_err(Error::Audit)?;
+        let access = Access::open(&config.access, audit.clone())?;
+        let oversight = Oversight::new(config.access.quota, audit);
         let bind_error = |source| Error::Bind(wanted, source);
         let listener = TcpListener::bind(wanted).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
+        let metrics = match config.access.metrics_address {
+            None => None,
+            Some(wanted) => {
+                let bound = TcpListener::bind(wanted).await;
+                Some(bound.map_err(|source| Error::Bind(wanted, source))?)
+            }
+        };
         let checkpoints = Store::open(&config.checkpoints)?.map(Arc::new);
-        Ok(Self { listener, address, config: Arc::new(config), checkpoints })
+        let config = Arc::new(config);
+        Ok(Self { listener, address, config, checkpoints, access, oversight, metrics })
+    }
+
+    /// The address of the metrics, if they are served.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// The address, with the port that was taken.
@@ -93,32 +125,52 @@ impl Server {
     /// Serves until `shutdown` completes, then drains: readiness goes first, then nothing new is accepted, streams end
     /// after what they have sent, and what is not finished when the time is over is dropped.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { listener, address, config, checkpoints } = self;
+        let Self { listener, address, config, checkpoints, access, oversight, metrics: page } =
+            self;
+        let metrics = Arc::clone(&oversight.metrics);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let ready = Arc::new(ReadyQueue::default());
         let threads = config.compute.thread_count();
-        let _pool = Pool::start(threads, config.compute.slice, Arc::clone(&ready), &clock)
-            .map_err(Error::Threads)?;
-        let registry = Registry::new(config.sessions.clone(), config.limits.clone(), clock, ready);
+        let _pool =
+            Pool::start(threads, config.compute.slice, Arc::clone(&ready), &clock, &metrics)
+                .map_err(Error::Threads)?;
+        metrics.compute_threads.set(i64::try_from(threads).unwrap_or(i64::MAX));
+        let memory = config.sessions.server_memory();
+        metrics.memory_limit_bytes.set(i64::try_from(memory).unwrap_or(i64::MAX));
+        let registry = Registry::new(
+            config.sessions.clone(),
+            config.limits.clone(),
+            clock,
+            ready,
+            Arc::clone(&oversight),
+        );
         let _sweeper = Background(tokio::spawn(Arc::clone(&registry).sweep_forever()));
-        let _warning =
-            (!address.ip().is_loopback()).then(|| Background(tokio::spawn(warn_insecure(address))));
+        let open = !address.ip().is_loopback() && !config.access.is_fit_for_the_network();
+        let _warning = open.then(|| Background(tokio::spawn(warn_insecure(address))));
+        let _following = Background(tokio::spawn(Arc::clone(&access).follow()));
+        let _page = page.map(|listener| {
+            let page = page::serve(listener, Arc::clone(&oversight), Arc::clone(&registry));
+            Background(tokio::spawn(page))
+        });
 
         let context = Context {
             checkpoints,
             registry: Arc::clone(&registry),
             server_info: Arc::new(server_info(&config)),
             config: Arc::clone(&config),
+            oversight: Arc::clone(&oversight),
+            started: std::time::Instant::now(),
         };
         let (health, routes) = routes(context).await?;
-        let connections = accept::connections(listener, &config.transport);
+        let connections = accept::connections(listener, &config.transport, access.tls(), &metrics);
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let serve = transport_server(&config.transport)
             // What every call passes, outermost first.
             .layer(request_id::set())
             .layer(request_id::propagate())
             .layer(layers::trace())
-            .layer(PrincipalLayer)
+            .layer(MetricsLayer::new(metrics))
+            .layer(PrincipalLayer { access, oversight: Arc::clone(&oversight) })
             .layer(CodesLayer)
             .layer(DeadlineLayer)
             .add_routes(routes)
@@ -126,6 +178,7 @@ impl Server {
         let drain = async {
             shutdown.await;
             tracing::info!("drain");
+            oversight.audit.record(&Event::new("drain", Outcome::Done));
             set_not_serving(&health).await;
             registry.drain();
             // The receiver is gone only if serving ended by itself.
@@ -160,6 +213,7 @@ async fn routes(context: Context) -> Result<(HealthReporter, Routes), Error> {
     health.set_serving::<SessionServiceServer<Sessions>>().await;
     health.set_serving::<TapeServiceServer<Tapes>>().await;
     health.set_serving::<CatalogServiceServer<Catalog>>().await;
+    health.set_serving::<AdminServiceServer<Admin>>().await;
     health.set_serving::<CheckpointServiceServer<Checkpoints>>().await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -169,7 +223,11 @@ async fn routes(context: Context) -> Result<(HealthReporter, Routes), Error> {
     let sessions = SessionServiceServer::new(Sessions(context.clone()))
         .max_decoding_message_size(limit)
         .max_encoding_message_size(limit);
+    let reflected = context.config.access.reflection != Reflection::Off;
     let checkpoints = CheckpointServiceServer::new(Checkpoints(context.clone()))
+        .max_decoding_message_size(limit)
+        .max_encoding_message_size(limit);
+    let admin = AdminServiceServer::new(Admin(context.clone()))
         .max_decoding_message_size(limit)
         .max_encoding_message_size(limit);
     let tapes = TapeServiceServer::new(Tapes(context))
@@ -178,13 +236,16 @@ async fn routes(context: Context) -> Result<(HealthReporter, Routes), Error> {
     let catalog = CatalogServiceServer::new(Catalog)
         .max_decoding_message_size(limit)
         .max_encoding_message_size(limit);
-    let routes = Routes::new(sessions)
+    let mut routes = Routes::new(sessions)
         .add_service(tapes)
         .add_service(catalog)
+        .add_service(admin)
         .add_service(checkpoints)
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
+        .add_service(health_service);
+    if reflected {
+        routes =
+            routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
+    }
     Ok((health, routes))
 }
 
@@ -194,6 +255,7 @@ async fn set_not_serving(health: &HealthReporter) {
     health.set_not_serving::<SessionServiceServer<Sessions>>().await;
     health.set_not_serving::<TapeServiceServer<Tapes>>().await;
     health.set_not_serving::<CatalogServiceServer<Catalog>>().await;
+    health.set_not_serving::<AdminServiceServer<Admin>>().await;
     health.set_not_serving::<CheckpointServiceServer<Checkpoints>>().await;
 }
 
@@ -224,6 +286,6 @@ async fn warn_insecure(address: SocketAddr) {
     let mut ticks = tokio::time::interval(INSECURE_WARNING_INTERVAL);
     loop {
         ticks.tick().await;
-        tracing::warn!(%address, "anybody who reaches this address can use the server and read its traffic");
+        tracing::warn!(%address, "this address can be reached by others, without encryption or without authentication");
     }
 }

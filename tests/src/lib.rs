@@ -4,6 +4,7 @@
 
 #![allow(clippy::missing_panics_doc, reason = "in a test's harness, panicking is how to fail")]
 
+pub mod access;
 pub mod canary;
 pub mod case;
 pub mod frames;
@@ -20,6 +21,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    metrics: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -36,18 +38,23 @@ impl Server {
         config.listen.address = SocketAddr::from(([127, 0, 0, 1], 0));
         change(&mut config);
         let server = Inner::bind(config).await.expect("a free loopback port");
-        let address = server.local_addr();
+        let (address, metrics) = (server.local_addr(), server.metrics_addr());
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let run = server.run(async { drop(stopped.await) });
             run.await.expect("the server runs until it is told to stop");
         });
-        Self { address, stop: Some(stop), task }
+        Self { address, metrics, stop: Some(stop), task }
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it serves metrics, if it does.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics
     }
 
     /// The same as a URL.

@@ -7,18 +7,39 @@ use gradtape_client::proto::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{
+    Request, Status, Streaming,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
 use tonic_types::StatusExt;
 
 use crate::Server;
+
+/// A connection whose calls carry a credential.
+pub type Connection = InterceptedService<Channel, Bearer>;
+
+/// Says who calls, if anybody is said.
+#[derive(Clone, Debug)]
+pub struct Bearer(Option<String>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            let value = format!("Bearer {token}").parse().expect("a printable token");
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+}
 
 /// A session and the calls about it.
 #[derive(Debug, Clone)]
 pub struct Raw {
     /// The sessions' service.
-    pub sessions: SessionServiceClient<Channel>,
+    pub sessions: SessionServiceClient<Connection>,
     /// The tapes' service.
-    pub tapes: TapeServiceClient<Channel>,
+    pub tapes: TapeServiceClient<Connection>,
     /// The session.
     pub credentials: SessionCredentials,
     /// What the server said about itself.
@@ -39,18 +60,41 @@ pub async fn channel(server: &Server) -> Channel {
     Channel::from_shared(server.url()).expect("a URL").connect().await.expect("a connection")
 }
 
+/// A connection whose calls carry a token.
+pub fn connection(channel: Channel, token: Option<&str>) -> Connection {
+    Connection::new(channel, Bearer(token.map(str::to_owned)))
+}
+
 impl Raw {
     /// Makes a session over a connection of its own.
     pub async fn connect(server: &Server) -> Self {
-        let channel = channel(server).await;
+        Self::over(connection(channel(server).await, None)).await.expect("a session")
+    }
+
+    /// Makes a session over a connection of its own, as the owner of a token.
+    pub async fn connect_as(server: &Server, token: &str) -> Result<Self, Status> {
+        Self::over(connection(channel(server).await, Some(token))).await
+    }
+
+    /// Makes a session over a connection.
+    pub async fn over(channel: Connection) -> Result<Self, Status> {
         let mut sessions = SessionServiceClient::new(channel.clone());
         let request = proto::CreateSessionRequest { client: "test".into(), protocol_version: 1 };
-        let response = sessions.create_session(request).await.expect("a session").into_inner();
-        Self {
+        let response = sessions.create_session(request).await?.into_inner();
+        Ok(Self {
             sessions,
             tapes: TapeServiceClient::new(channel),
             credentials: response.credentials.expect("credentials"),
             server: response.server.expect("a description of the server"),
+        })
+    }
+
+    /// The same session over another connection.
+    pub fn moved_to(&self, channel: Connection) -> Self {
+        Self {
+            sessions: SessionServiceClient::new(channel.clone()),
+            tapes: TapeServiceClient::new(channel),
+            ..self.clone()
         }
     }
 

@@ -8,10 +8,11 @@ use gradtape_proto::v1::{
     self as proto, checkpoint_service_client::CheckpointServiceClient, command::Kind,
     download_checkpoint_response, reply, upload_checkpoint_request,
 };
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Response, Status};
 
 use crate::{
     Error, Generator, Optimizer, Result, Session, Variable, core::unexpected, queue::Recorder,
+    security::Connection,
 };
 
 /// The checkpoints of whoever owns a session. Made by [`Session::checkpoints`].
@@ -33,7 +34,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
     session: Session,
-    client: CheckpointServiceClient<Channel>,
+    client: CheckpointServiceClient<Connection>,
 }
 
 /// A checkpoint, from outside.

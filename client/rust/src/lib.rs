@@ -30,6 +30,7 @@ mod optimizers;
 mod queue;
 mod remote;
 mod scalar;
+mod security;
 mod session;
 mod tape;
 mod tensor;

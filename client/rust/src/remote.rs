@@ -12,12 +12,14 @@ use gradtape_proto::v1::{
     upload_tensor_request,
 };
 use tokio::time::sleep;
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Status, transport::Endpoint};
 
-use crate::{Error, Result, Spec, TensorData, backoff::Backoff, error::is_transient};
+use crate::{
+    Error, Result, Spec, TensorData,
+    backoff::Backoff,
+    error::is_transient,
+    security::{Connection, Target},
+};
 
 /// The version of the protocol that this client was made for.
 const PROTOCOL_VERSION: u32 = 1;
@@ -38,9 +40,9 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// A server and one session on it.
 #[derive(Debug, Clone)]
 pub(crate) struct Remote {
-    pub(crate) tapes: TapeServiceClient<Channel>,
-    sessions: SessionServiceClient<Channel>,
-    pub(crate) checkpoints: CheckpointServiceClient<Channel>,
+    pub(crate) tapes: TapeServiceClient<Connection>,
+    sessions: SessionServiceClient<Connection>,
+    pub(crate) checkpoints: CheckpointServiceClient<Connection>,
     pub(crate) credentials: SessionCredentials,
     pub(crate) chunk_bytes: usize,
     pub(crate) patience: Duration,
@@ -50,10 +52,14 @@ pub(crate) struct Remote {
 
 impl Remote {
     /// Opens a connection to a server; it reopens by itself whenever a call needs it.
-    pub(crate) async fn channel(address: String, connect_timeout: Duration) -> Result<Channel> {
+    pub(crate) async fn channel(target: Target, connect_timeout: Duration) -> Result<Connection> {
         let transport = |error: tonic::transport::Error| Error::Transport(chain(&error));
-        Endpoint::from_shared(address)
-            .map_err(transport)?
+        let Target { uri, tls, bearer } = target;
+        let mut endpoint = Endpoint::from(uri);
+        if let Some(tls) = tls {
+            endpoint = endpoint.tls_config(tls).map_err(transport)?;
+        }
+        let channel = endpoint
             .connect_timeout(connect_timeout)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .initial_stream_window_size(STREAM_WINDOW)
@@ -62,12 +68,13 @@ impl Remote {
             .tcp_nodelay(true)
             .connect()
             .await
-            .map_err(transport)
+            .map_err(transport)?;
+        Ok(Connection::new(channel, bearer))
     }
 
     /// Speaks to the session with these credentials.
     pub(crate) fn new(
-        channel: Channel,
+        channel: Connection,
         credentials: SessionCredentials,
         patience: Duration,
     ) -> Self {
@@ -84,7 +91,7 @@ impl Remote {
     }
 
     /// Makes a session.
-    pub(crate) async fn create(channel: Channel, client: String) -> Result<SessionCredentials> {
+    pub(crate) async fn create(channel: Connection, client: String) -> Result<SessionCredentials> {
         let request = CreateSessionRequest { client, protocol_version: PROTOCOL_VERSION };
         let response = SessionServiceClient::new(channel).create_session(request).await;
         let response = response.map_err(|status| Error::from_status(&status))?.into_inner();

@@ -13,6 +13,7 @@ use crate::{
     limits::Limits,
     queue::{Queue, Recorder},
     remote::Remote,
+    security::Security,
     worker::{self, Afterwards, Worker},
 };
 
@@ -38,6 +39,7 @@ pub struct SessionBuilder {
     client: String,
     connect_timeout: Duration,
     patience: Duration,
+    security: Security,
 }
 
 /// A session on a gradtape server; a cheap handle to clone.
@@ -75,12 +77,40 @@ impl SessionBuilder {
         self
     }
 
+    /// Says who we are by a bearer token. Default: the variable `GRADTAPE_TOKEN`, if the address is encrypted or local.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.security.token = Some(token.into());
+        self
+    }
+
+    /// Encrypts the connection, and trusts these certificates, in PEM, and no others. Default for an `https://` address:
+    /// those in the file that the variable `GRADTAPE_CA` names, or else the machine's.
+    pub fn tls(mut self, ca_certificates: impl Into<Vec<u8>>) -> Self {
+        self.security.ca = Some(ca_certificates.into());
+        self
+    }
+
+    /// Encrypts the connection, and says who we are by a certificate with its key, both in PEM.
+    pub fn identity(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.security.identity = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// Sets the name that the server's certificate must have. Default: the host of the address.
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.security.server_name = Some(name.into());
+        self
+    }
+
     /// Connects to a server and makes a session.
+    ///
+    /// The address is a URL such as `http://127.0.0.1:50051` or `https://tape.example:50051`, or a host and port.
     pub async fn connect(self, address: impl Into<String>) -> Result<Session> {
-        let channel = Remote::channel(address.into(), self.connect_timeout).await?;
+        let target = self.security.target(&address.into())?;
+        let channel = Remote::channel(target, self.connect_timeout).await?;
         let credentials = Remote::create(channel.clone(), self.client).await?;
         let remote = Remote::new(channel, credentials, self.patience);
-        Session::start(remote, Afterwards::Delete).await
+        Box::pin(Session::start(remote, Afterwards::Delete)).await
     }
 
     /// Attaches to a session that exists. An older attachment of the session ends.
@@ -89,11 +119,12 @@ impl SessionBuilder {
         address: impl Into<String>,
         credentials: Credentials,
     ) -> Result<Session> {
-        let channel = Remote::channel(address.into(), self.connect_timeout).await?;
+        let target = self.security.target(&address.into())?;
+        let channel = Remote::channel(target, self.connect_timeout).await?;
         let Credentials { session_id, session_token } = credentials;
         let credentials = proto::SessionCredentials { session_id, session_token };
         let remote = Remote::new(channel, credentials, self.patience);
-        Session::start(remote, Afterwards::Keep).await
+        Box::pin(Session::start(remote, Afterwards::Keep)).await
     }
 }
 
@@ -102,7 +133,7 @@ impl SessionBuilder {
 impl Session {
     /// Connects to a server with the default options and makes a session.
     ///
-    /// The address is a URL such as `http://127.0.0.1:50051`.
+    /// The address is a URL such as `http://127.0.0.1:50051`, or a host and port.
     pub async fn connect(address: impl Into<String>) -> Result<Self> {
         Self::builder().connect(address).await
     }
@@ -113,6 +144,7 @@ impl Session {
             client: concat!("gradtape-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(10),
             patience: Duration::from_mins(2),
+            security: Security::default(),
         }
     }
 

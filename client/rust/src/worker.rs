@@ -79,7 +79,7 @@ pub(crate) async fn attach(remote: &Remote) -> Result<Attached, Status> {
 impl Worker {
     /// Runs until the session ends on this side.
     pub(crate) async fn run(self, attached: Attached) {
-        let outcome = self.serve_all(attached).await;
+        let outcome = Box::pin(self.serve_all(attached)).await;
         let delete = *self.afterwards.borrow() == Afterwards::Delete;
         // A session that was lost is not this client's to delete: another one may have taken it over.
         if outcome.is_ok()

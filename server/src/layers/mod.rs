@@ -1,9 +1,11 @@
-//! What concerns every call: who asks, under which request id, how it is logged, and codes that tonic gets wrong.
+//! What concerns every call: who asks, under which request id, how it is logged and counted, and codes that tonic gets
+//! wrong.
 //!
 //! Layers never look into messages.
 
 pub mod codes;
 pub mod deadline;
+pub mod metrics;
 pub mod principal;
 pub mod request_id;
 
@@ -14,6 +16,9 @@ use tower_http::{
     trace::{DefaultOnFailure, DefaultOnRequest, DefaultOnResponse, MakeSpan, TraceLayer},
 };
 use tracing::{Level, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::telemetry;
 
 /// Opens a span for each call, with its method and request id, and logs its end.
 pub fn trace() -> TraceLayer<
@@ -42,6 +47,12 @@ pub struct CallSpan;
 impl<B> MakeSpan<B> for CallSpan {
     fn make_span(&mut self, request: &Request<B>) -> Span {
         let id = request_id::of(request).unwrap_or_default();
-        tracing::info_span!("call", method = request.uri().path(), request_id = id)
+        let method = request.uri().path();
+        // The field's name makes it the name of the span where traces are sent.
+        let span = tracing::info_span!("call", otel.name = method, request_id = id);
+        span.set_attribute("rpc.system", "grpc");
+        // Without a collector there is nothing to belong to.
+        let _ = span.set_parent(telemetry::parent(request.headers()));
+        span
     }
 }

@@ -1,17 +1,21 @@
 //! The gRPC services. Each method decodes, authenticates, delegates and encodes, and does nothing else.
 
+pub mod admin;
 pub mod catalog;
 pub mod checkpoint;
 pub mod session;
 pub mod tape;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use gradtape_proto::v1;
 
 use crate::{
+    accept::Peer,
+    audit::{Event, Outcome},
     checkpoints::store::Store,
     config::{Config, Limits},
+    oversight::Oversight,
     principal::Principal,
     session::{error::ProtocolError, inbox::Session, registry::Registry},
 };
@@ -27,6 +31,10 @@ pub struct Context {
     pub config: Arc<Config>,
     /// What handshakes say about the server.
     pub server_info: Arc<v1::ServerInfo>,
+    /// Quotas, audit log and metrics.
+    pub oversight: Arc<Oversight>,
+    /// When the server began to run.
+    pub started: Instant,
 }
 
 impl Context {
@@ -38,6 +46,26 @@ impl Context {
     ) -> Result<Arc<Session>, ProtocolError> {
         let credentials = required("credentials", credentials)?;
         self.registry.authenticate(&credentials.session_id, &credentials.session_token, principal)
+    }
+}
+
+/// Who sent a request, and from where; for the audit log.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) principal: Principal,
+    peer: Option<Peer>,
+}
+
+impl Caller {
+    fn of<T>(request: &tonic::Request<T>) -> Self {
+        let extensions = request.extensions();
+        let principal = extensions.get().cloned().unwrap_or_else(Principal::anonymous);
+        Self { principal, peer: extensions.get().cloned() }
+    }
+
+    /// Something that this caller did.
+    fn did<'a>(&self, event: &'static str) -> Event<'a> {
+        Event::new(event, Outcome::Done).principal(&self.principal).peer(self.peer.as_ref())
     }
 }
 

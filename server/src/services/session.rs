@@ -3,7 +3,7 @@
 use gradtape_proto::v1::{self, session_service_server::SessionService};
 use tonic::{Request, Response, Status};
 
-use super::{Context, principal};
+use super::{Caller, Context, principal};
 use crate::{
     session::error::ProtocolError,
     wire::{PROTOCOL_VERSION, truncated},
@@ -22,12 +22,14 @@ impl SessionService for Sessions {
         &self,
         request: Request<v1::CreateSessionRequest>,
     ) -> Result<Response<v1::CreateSessionResponse>, Status> {
-        let owner = principal(&request);
+        let caller = Caller::of(&request);
+        let owner = caller.principal.clone();
         let v1::CreateSessionRequest { client, protocol_version } = request.into_inner();
         check_version(protocol_version)?;
         let (session, token) = self.0.registry.create(&owner)?;
         let client = truncated(&client, MAX_CLIENT_NAME);
         tracing::info!(session = %session.id(), %owner, client, "create session");
+        self.0.oversight.audit.record(&caller.did("create_session").session(session.id()));
         Ok(Response::new(v1::CreateSessionResponse {
             credentials: Some(v1::SessionCredentials {
                 session_id: session.id().to_string(),
@@ -58,12 +60,21 @@ impl SessionService for Sessions {
         &self,
         request: Request<v1::DeleteSessionRequest>,
     ) -> Result<Response<v1::DeleteSessionResponse>, Status> {
-        let principal = principal(&request);
+        let caller = Caller::of(&request);
         let credentials = request.into_inner().credentials;
-        let session = self.0.authenticate(&principal, credentials.as_ref())?;
+        let session = self.0.authenticate(&caller.principal, credentials.as_ref())?;
         self.0.registry.delete(&session);
         tracing::info!(session = %session.id(), "delete session");
+        self.0.oversight.audit.record(&caller.did("delete_session").session(session.id()));
         Ok(Response::new(v1::DeleteSessionResponse {}))
+    }
+
+    async fn get_server_info(
+        &self,
+        _: Request<v1::GetServerInfoRequest>,
+    ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
+        let server = Some(self.0.server_info.as_ref().clone());
+        Ok(Response::new(v1::GetServerInfoResponse { server }))
     }
 }
 

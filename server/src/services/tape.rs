@@ -15,7 +15,7 @@ use gradtape_proto::v1::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Context, check_chunk, principal, required};
+use super::{Caller, Context, check_chunk, principal, required};
 use crate::{
     principal::Principal,
     session::{
@@ -43,10 +43,10 @@ impl TapeService for Tapes {
         &self,
         request: Request<Streaming<v1::StreamRequest>>,
     ) -> Result<Response<Self::StreamStream>, Status> {
-        let principal = principal(&request);
+        let caller = Caller::of(&request);
         let (context, requests) = (self.0.clone(), request.into_inner());
         // The headers go out at once: a client may wait for them before it says hello.
-        let responses = stream::once(async move { attach(context, &principal, requests).await })
+        let responses = stream::once(async move { attach(context, caller, requests).await })
             .flat_map(|attached| match attached {
                 Ok(responses) => responses,
                 Err(error) => stream::iter([Err(error.into())]).boxed(),
@@ -107,7 +107,7 @@ impl TapeService for Tapes {
 /// Takes the hello of a stream, attaches it, and lets a task read the rest.
 async fn attach(
     context: Context,
-    principal: &Principal,
+    caller: Caller,
     mut requests: Streaming<v1::StreamRequest>,
 ) -> Result<Responses<v1::StreamResponse>, ProtocolError> {
     let timeout = context.config.transport.hello_timeout;
@@ -117,14 +117,17 @@ async fn attach(
     let Some(stream_request::Kind::Hello(v1::Hello { credentials })) = first else {
         return Err(ProtocolError::HelloExpected);
     };
-    let session = context.authenticate(principal, credentials.as_ref())?;
+    let session = context.authenticate(&caller.principal, credentials.as_ref())?;
     let (attachment, deliveries) = session.attach()?;
     tracing::debug!(session = %session.id(), epoch = attachment.epoch, "attach stream");
+    // Beyond the first, a stream resumes the session and takes it from the one before.
+    let event = if attachment.epoch == 1 { "attach_session" } else { "resume_session" };
+    context.oversight.audit.record(&caller.did(event).session(session.id()));
     if context.registry.is_draining() {
         // Draining began in between and did not see this stream.
         session.drain();
     }
-    tokio::spawn(read(session, attachment, requests));
+    tokio::spawn(read(session, attachment, requests, caller.principal));
     Ok(respond(context, deliveries))
 }
 
@@ -133,15 +136,18 @@ async fn read(
     session: Arc<Session>,
     attachment: Arc<Attachment>,
     mut requests: Streaming<v1::StreamRequest>,
+    principal: Principal,
 ) {
-    let mut over = pin!(attachment.over());
+    let (mut over, mut invalid) = (pin!(attachment.over()), pin!(principal.invalid()));
     let error = loop {
         let kind = tokio::select! {
             biased;
             kind = next_kind(&mut requests) => kind,
             () = &mut over => return,
+            () = &mut invalid => break ProtocolError::Unauthenticated,
         };
         match kind {
+            Ok(Some(_)) if !principal.is_valid() => break ProtocolError::Unauthenticated,
             Ok(Some(stream_request::Kind::Batch(batch))) => {
                 if let Err(error) = session.submit(&attachment, batch) {
                     break error;
@@ -205,6 +211,7 @@ async fn receive(
     let mut staging = Staging::new(session.ledger(), aval)?;
     while let Some(part) = next_part(context, &mut requests).await? {
         match part {
+            _ if !principal.is_valid() => return Err(ProtocolError::Unauthenticated),
             Kind::Header(_) => return Err(ProtocolError::malformed("kind", "a second header")),
             Kind::Chunk(chunk) => {
                 check_chunk(&chunk, &context.config.limits)?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use gradtape_engine::{
     command::{LoopReport, Outcome},
+    error::Code,
     session::{Progress, Session as Engine, Working},
 };
 use gradtape_proto::v1;
@@ -52,6 +53,8 @@ pub struct Run {
     sequence: u64,
     replies: Vec<v1::Reply>,
     reply_bytes: usize,
+    /// Reasons of the limits that its commands ran into.
+    refusals: Vec<&'static str>,
     /// The loop that is being executed, if it is one.
     working: Option<Loop>,
 }
@@ -125,6 +128,7 @@ impl SessionCore {
             replies: Vec::new(),
             reply_bytes: 0,
             working: None,
+            refusals: Vec::new(),
         })
     }
 
@@ -200,6 +204,12 @@ impl SessionCore {
 
     /// Keeps what the engine said about a command, and adds it to the answer.
     fn reply(&mut self, run: &mut Run, outcome: Outcome, tag: &str, digest: u64) {
+        if let Err(failure) = &outcome.result {
+            let (code, reason, _) = failure.error.classify();
+            if code == Code::ResourceExhausted {
+                run.refusals.push(reason);
+            }
+        }
         let room = self.max_batch_reply_bytes.saturating_sub(run.reply_bytes);
         let max_tensor_bytes = room.min(self.max_inline_bytes);
         let reply = encode::reply(run.sequence, outcome, tag, max_tensor_bytes);
@@ -244,6 +254,11 @@ impl Run {
     /// What that loop reports, if its client wants it at once.
     pub fn take_report(&mut self) -> Option<LoopReport> {
         self.working.as_mut().and_then(|working| working.working.take_report())
+    }
+
+    /// Reasons of the limits that its commands ran into.
+    pub fn refusals(&self) -> &[&'static str] {
+        &self.refusals
     }
 
     /// About how many bytes the answer will have.

@@ -1,6 +1,10 @@
 //! What ends a call or a stream. Failures of single commands are not here: they travel in band.
 
+use std::time::Duration;
+
 use gradtape_engine::error::Error as CommandError;
+
+use crate::quota::Quota;
 
 /// Why a call or a stream ends. `wire::status` gives each its code and reason.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -40,8 +44,21 @@ pub enum ProtocolError {
     #[error("a newer stream took the session over")]
     Superseded,
 
+    // Who asks.
+    #[error("the call needs a valid credential: a bearer token, or a client certificate")]
+    Unauthenticated,
+    #[error(
+        "too many calls without a valid credential came from this address: wait {} s",
+        seconds(wait)
+    )]
+    AuthenticationBlocked { wait: Duration },
+    #[error("this takes another role")]
+    RoleMissing,
+
     // Limits.
-    #[error("the server has {limit} sessions already")]
+    #[error("{used} of {limit} {} are in use: {}", quota.words().0, quota.words().1)]
+    QuotaExceeded { quota: Quota, used: usize, limit: usize, wait: Duration },
+    #[error("{limit} of {limit} sessions of the server are in use: wait until one ends")]
     TooManySessions { limit: usize },
     #[error(
         "more than {commands} commands or {bytes} bytes were sent before the earlier ones were applied"
@@ -96,4 +113,9 @@ impl ProtocolError {
     pub fn malformed(field: &'static str, why: impl Into<String>) -> Self {
         Self::Malformed { field, why: why.into() }
     }
+}
+
+/// Whole seconds, at least as long.
+fn seconds(wait: &Duration) -> u64 {
+    wait.as_secs().saturating_add(1)
 }

@@ -29,7 +29,7 @@ use super::{
     uploads::Uploads,
     worker::ReadyQueue,
 };
-use crate::{clock::Clock, config::Limits};
+use crate::{clock::Clock, config::Limits, oversight::Oversight};
 
 /// A session.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub struct Session {
     id: SessionId,
     clock: Arc<dyn Clock>,
     ready: Arc<ReadyQueue>,
+    oversight: Arc<Oversight>,
     limits: Limits,
     ledger: Arc<Ledger>,
     uploads: Arc<Uploads>,
@@ -171,6 +172,7 @@ impl Session {
         limits: &Limits,
         clock: Arc<dyn Clock>,
         ready: Arc<ReadyQueue>,
+        oversight: Arc<Oversight>,
     ) -> Arc<Self> {
         let uploads = Uploads::new(limits.max_uploads);
         let core = SessionCore::new(Engine::new(Arc::clone(&ledger)), Arc::clone(&uploads), limits);
@@ -179,6 +181,7 @@ impl Session {
             id,
             clock,
             ready,
+            oversight,
             limits: limits.clone(),
             ledger,
             uploads,
@@ -478,6 +481,11 @@ impl Session {
     pub(super) fn publish(&self, next_sequence: u64, handles: usize) {
         self.handles.store(handles as u64, Ordering::Relaxed);
         self.next_sequence.store(next_sequence, Ordering::Release);
+    }
+
+    /// Where its work is counted and its end is noted.
+    pub(super) fn oversight(&self) -> &Oversight {
+        &self.oversight
     }
 
     /// The limits that hold for it.

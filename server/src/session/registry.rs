@@ -18,17 +18,20 @@ use subtle::ConstantTimeEq;
 
 use super::{error::ProtocolError, inbox::Session, worker::ReadyQueue};
 use crate::{
+    audit::{Event, Outcome},
     clock::Clock,
     config::{Limits, Sessions},
     ids,
-    principal::Principal,
+    oversight::Oversight,
+    principal::{Action, Principal},
+    quota::Place,
 };
 
 /// Shortest and longest time between two looks at expired sessions and slow streams.
 const SWEEP_INTERVAL: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
 /// The public identifier of a session: 128 random bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId([u8; 16]);
 
 /// The secret of a session: 256 random bits. Never shown in logs.
@@ -45,6 +48,7 @@ pub struct Registry {
     clock: Arc<dyn Clock>,
     ready: Arc<ReadyQueue>,
     draining: AtomicBool,
+    oversight: Arc<Oversight>,
 }
 
 #[derive(Debug)]
@@ -52,6 +56,22 @@ struct Entry {
     token: Token,
     owner: Principal,
     session: Arc<Session>,
+    /// When it was made.
+    created: Duration,
+    _place: Place,
+}
+
+/// A session as an overseer sees it.
+#[derive(Debug)]
+pub struct Overview {
+    /// The session.
+    pub session: Arc<Session>,
+    /// Whose it is.
+    pub owner: Principal,
+    /// How long it has been there.
+    pub age: Duration,
+    /// How long nothing has been attached or asked.
+    pub idle: Duration,
 }
 
 impl Registry {
@@ -61,6 +81,7 @@ impl Registry {
         limits: Limits,
         clock: Arc<dyn Clock>,
         ready: Arc<ReadyQueue>,
+        oversight: Arc<Oversight>,
     ) -> Arc<Self> {
         Arc::new(Self {
             sessions: Mutex::default(),
@@ -70,6 +91,7 @@ impl Registry {
             clock,
             ready,
             draining: AtomicBool::new(false),
+            oversight,
         })
     }
 
@@ -78,17 +100,27 @@ impl Registry {
         if self.is_draining() {
             return Err(ProtocolError::Draining);
         }
+        let refused = |error| self.oversight.refused(owner, error);
+        let place = self.oversight.quotas.session(owner).map_err(refused)?;
         let (id, token) = (SessionId(ids::random()), Token(ids::random()));
         let ledger = self.ledger.child("session", self.config.session_memory_bytes);
         let mut sessions = self.lock();
         if sessions.len() >= self.config.max_sessions {
-            return Err(ProtocolError::TooManySessions { limit: self.config.max_sessions });
+            let limit = self.config.max_sessions;
+            return Err(refused(ProtocolError::TooManySessions { limit }));
         }
         let (clock, ready) = (Arc::clone(&self.clock), Arc::clone(&self.ready));
-        let session = Session::new(id, ledger, &self.limits, clock, ready);
-        let entry =
-            Entry { token: token.clone(), owner: owner.clone(), session: Arc::clone(&session) };
+        let oversight = Arc::clone(&self.oversight);
+        let session = Session::new(id, ledger, &self.limits, clock, ready, oversight);
+        let entry = Entry {
+            token: token.clone(),
+            owner: owner.clone(),
+            session: Arc::clone(&session),
+            created: self.clock.now(),
+            _place: place,
+        };
         sessions.insert(id, entry);
+        self.oversight.metrics.sessions_created.inc();
         Ok((session, token))
     }
 
@@ -102,13 +134,55 @@ impl Registry {
         if self.is_draining() {
             return Err(ProtocolError::Draining);
         }
-        let id = ids::from_hex(id).map(SessionId).ok_or(ProtocolError::UnknownSession)?;
+        let id = SessionId::parse(id)?;
         let token = ids::from_hex(token).map(Token).ok_or(ProtocolError::UnknownSession)?;
-        self.lock()
+        let found = self
+            .lock()
             .get(&id)
             .filter(|entry| entry.token == token && entry.owner == *principal)
+            .map(|entry| Arc::clone(&entry.session));
+        found.ok_or_else(|| {
+            let event = Event::new("use_session", Outcome::Refused).principal(principal);
+            self.oversight.audit.record(&event.session(id));
+            ProtocolError::UnknownSession
+        })
+    }
+
+    /// Finds a session with which somebody may do something although it may not be theirs. A session of which they may
+    /// not even know is unknown to them.
+    pub fn find(
+        &self,
+        id: &str,
+        principal: &Principal,
+        action: Action,
+    ) -> Result<Arc<Session>, ProtocolError> {
+        let id = SessionId::parse(id)?;
+        self.lock()
+            .get(&id)
+            .filter(|entry| principal.may_with(action, &entry.owner))
             .map(|entry| Arc::clone(&entry.session))
             .ok_or(ProtocolError::UnknownSession)
+    }
+
+    /// The sessions that somebody may see, oldest first.
+    pub fn list(&self, principal: &Principal) -> Vec<Overview> {
+        let now = self.clock.now();
+        let mut seen: Vec<_> = self
+            .lock()
+            .values()
+            .filter(|entry| principal.may_with(Action::ListSessions, &entry.owner))
+            .map(|entry| Overview {
+                session: Arc::clone(&entry.session),
+                owner: entry.owner.clone(),
+                age: now.saturating_sub(entry.created),
+                idle: Duration::ZERO,
+            })
+            .collect();
+        for overview in &mut seen {
+            overview.idle = overview.session.idle(now);
+        }
+        seen.sort_by_key(|overview| (std::cmp::Reverse(overview.age), overview.session.id()));
+        seen
     }
 
     /// Ends a session.
@@ -148,10 +222,13 @@ impl Registry {
     /// Ends what has expired or broken, and streams that do not read.
     pub fn sweep(&self) {
         let now = self.clock.now();
+        self.oversight.quotas.forget();
         for session in self.all() {
             session.drop_slow_consumer(now);
             if session.has_ended() || session.idle(now) > self.config.time_to_live {
                 tracing::info!(session = %session.id(), "end expired session");
+                let event = Event::new("expire_session", Outcome::Done).session(session.id());
+                self.oversight.audit.record(&event);
                 self.delete(&session);
             }
         }
@@ -179,6 +256,12 @@ impl Registry {
 }
 
 // === impl SessionId ===
+
+impl SessionId {
+    fn parse(text: &str) -> Result<Self, ProtocolError> {
+        ids::from_hex(text).map(Self).ok_or(ProtocolError::UnknownSession)
+    }
+}
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

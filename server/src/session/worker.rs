@@ -24,7 +24,14 @@ use super::{
     inbox::{BatchMeta, Current, Job, Next, Origin, Read, Session, Wanted, Work},
     outbox::Delivery,
 };
-use crate::{clock::Clock, ids, wire::encode};
+use crate::{
+    audit::{Event, Outcome},
+    clock::Clock,
+    ids,
+    metrics::Metrics,
+    oversight::Oversight,
+    wire::encode,
+};
 
 /// The sessions that have something to do, in the order in which they get a thread.
 #[derive(Debug, Default)]
@@ -91,12 +98,18 @@ impl Pool {
         slice: Duration,
         ready: Arc<ReadyQueue>,
         clock: &Arc<dyn Clock>,
+        metrics: &Arc<Metrics>,
     ) -> std::io::Result<Self> {
         for i in 0..threads {
             let (ready, clock) = (Arc::clone(&ready), Arc::clone(clock));
+            let metrics = Arc::clone(metrics);
             thread::Builder::new().name(format!("compute-{i}")).spawn(move || {
                 while let Some(session) = ready.pop() {
-                    if run_slice(&session, clock.as_ref(), slice) == After::Requeue {
+                    let started = clock.now();
+                    let after = run_slice(&session, clock.as_ref(), slice);
+                    let busy = clock.now().saturating_sub(started);
+                    metrics.compute_seconds.inc_by(busy.as_secs_f64());
+                    if after == After::Requeue {
                         ready.push(session);
                     }
                 }
@@ -132,6 +145,10 @@ pub fn run_slice(session: &Arc<Session>, clock: &dyn Clock, slice: Duration) -> 
             let incident = ids::incident();
             let what = panic_message(panic.as_ref());
             tracing::error!(session = %session.id(), incident, what, "end session after panic");
+            let Oversight { metrics, audit, .. } = session.oversight();
+            metrics.panics.inc();
+            let event = Event::new("panic", Outcome::Failed).session(session.id());
+            audit.record(&event.detail(&incident));
             let broken = ProtocolError::SessionBroken { incident };
             session.end(broken.clone());
             take_down(session, &mut work, &broken);
@@ -269,10 +286,15 @@ fn finish(
 ) {
     let Current { run, meta, started } = current;
     let reply_bytes = run.reply_bytes();
+    let queue = started.saturating_sub(meta.arrived);
+    let execution = clock.now().saturating_sub(started);
+    let metrics = &session.oversight().metrics;
+    metrics.batch(meta.cost.commands, queue, execution);
+    run.refusals().iter().for_each(|reason| metrics.refuse(reason));
     let reply = result.map(|()| v1::BatchReply {
         timing: Some(v1::Timing {
-            queue_ns: nanoseconds(started.saturating_sub(meta.arrived)),
-            execution_ns: nanoseconds(clock.now().saturating_sub(started)),
+            queue_ns: nanoseconds(queue),
+            execution_ns: nanoseconds(execution),
             request_bytes: meta.cost.bytes as u64,
             backlog_commands: session.backlog() as u64,
             memory_bytes: core.engine().ledger().used(),

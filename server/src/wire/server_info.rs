@@ -32,6 +32,7 @@ fn count(limit: usize) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
-fn duration(duration: Duration) -> prost_types::Duration {
+/// A duration as messages have it.
+pub fn duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration::try_from(duration).unwrap_or_default()
 }

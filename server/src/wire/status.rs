@@ -30,15 +30,26 @@ impl From<ProtocolError> for Status {
         if let ProtocolError::Malformed { field, why } = &error {
             details.add_bad_request_violation(*field, why.clone());
         }
-        if matches!(
-            error,
-            ProtocolError::Draining
-                | ProtocolError::TooManySessions { .. }
-                | ProtocolError::TooManyCheckpointUploads { .. }
-        ) {
-            details.set_retry_info(Some(RETRY_DELAY));
+        if let Some(delay) = retry_delay(&error) {
+            details.set_retry_info(Some(delay));
+        }
+        if let ProtocolError::QuotaExceeded { .. } = &error {
+            details.add_quota_failure_violation("principal", error.to_string());
         }
         Status::with_error_details(code, error.to_string(), details)
+    }
+}
+
+/// How long a client should wait, if waiting may help.
+#[expect(clippy::wildcard_enum_match_arm, reason = "waiting does not change the others")]
+fn retry_delay(error: &ProtocolError) -> Option<Duration> {
+    match error {
+        ProtocolError::Draining
+        | ProtocolError::TooManySessions { .. }
+        | ProtocolError::TooManyCheckpointUploads { .. } => Some(RETRY_DELAY),
+        ProtocolError::AuthenticationBlocked { wait }
+        | ProtocolError::QuotaExceeded { wait, .. } => Some(*wait),
+        _ => None,
     }
 }
 
@@ -61,6 +72,12 @@ pub fn classify(error: &ProtocolError) -> (Code, &'static str) {
         ProtocolError::SessionEnded => (Code::Aborted, "SESSION_ENDED"),
         ProtocolError::SessionBroken { .. } => (Code::Internal, "SESSION_BROKEN"),
         ProtocolError::Superseded => (Code::Aborted, "SUPERSEDED"),
+        ProtocolError::Unauthenticated => (Code::Unauthenticated, "UNAUTHENTICATED"),
+        ProtocolError::AuthenticationBlocked { .. } => {
+            (Code::ResourceExhausted, "AUTHENTICATION_BLOCKED")
+        }
+        ProtocolError::RoleMissing => (Code::PermissionDenied, "ROLE_MISSING"),
+        ProtocolError::QuotaExceeded { quota, .. } => (Code::ResourceExhausted, quota.reason()),
         ProtocolError::TooManySessions { .. } => (Code::ResourceExhausted, "TOO_MANY_SESSIONS"),
         ProtocolError::CreditExceeded { .. } => (Code::ResourceExhausted, "CREDIT_EXCEEDED"),
         ProtocolError::SlowConsumer => (Code::ResourceExhausted, "SLOW_CONSUMER"),
@@ -130,6 +147,10 @@ fn metadata(error: &ProtocolError) -> HashMap<String, String> {
         ProtocolError::SessionBroken { incident } | ProtocolError::StoreFailed { incident } => {
             vec![("incident", incident.clone())]
         }
+        ProtocolError::QuotaExceeded { used, limit, .. } => {
+            vec![("used", used.to_string()), ("limit", limit.to_string())]
+        }
+        ProtocolError::TooManySessions { limit } => vec![("limit", limit.to_string())],
         _ => Vec::new(),
     };
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()

@@ -2,15 +2,19 @@
 
 #![allow(clippy::float_cmp, reason = "equal means equal: the promises are about bits")]
 
+mod access;
+mod admin;
 mod attacks;
 mod bad_input;
 mod checkpoints;
 mod conformance;
 mod derivatives;
+mod encryption;
 mod functions;
 mod golden;
 mod golden_ops;
 mod golden_optimizers;
+mod oversight;
 mod promises;
 mod resume;
 mod services;

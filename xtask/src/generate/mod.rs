@@ -1,4 +1,5 @@
-//! Writes what is derived from the engine's tables: each client's op wrappers, and the reference of ops and errors.
+//! Writes what is derived from the engine's tables: each client's op wrappers, and the reference of ops and errors; and
+//! the settings, from the command line's definition.
 //!
 //! The files are committed, so that nobody needs this to build; the test command checks that they are fresh.
 
@@ -11,6 +12,7 @@ mod ops;
 mod optimizers;
 mod python;
 mod rust;
+mod settings;
 
 /// One generated file.
 struct Target {
@@ -25,6 +27,7 @@ const TARGETS: &[Target] = &[
     Target { path: "docs/optimizers.md", make: |_| optimizers::docs() },
     Target { path: "docs/ops.md", make: |_| Ok(ops::make()) },
     Target { path: "docs/errors.md", make: errors::make },
+    Target { path: settings::PATH, make: settings::make },
 ];
 
 /// Writes the files that are not as they should be.

@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from gradtape import _server, _wire
+from gradtape import _channel, _server, _wire
 from gradtape._session import Session
 
 if TYPE_CHECKING:
@@ -135,20 +135,32 @@ def session() -> Session:
             if not address:
                 _own_server = _own_server or _server.LocalServer()
                 address = _own_server.address
-            _session = Session(_target(address))
+            _session = Session(_channel.target(address))
         return _session
 
 
-def connect(address: str) -> None:
+def connect(
+    address: str,
+    token: str | None = None,
+    tls: bool | None = None,
+    ca: _channel.Pem | None = None,
+    identity: tuple[_channel.Pem, _channel.Pem] | None = None,
+) -> None:
     """Opens a session at a server, for all threads of this process.
 
     Tensors and variables of an earlier session cannot be used with the new one.
 
     Args:
-        address: Host and port, as in "localhost:50051".
+        address: Host and port, as in "localhost:50051", or an address that starts with https://.
+        token: Says who we are. Default: the variable GRADTAPE_TOKEN, if the connection is
+            encrypted or does not leave this machine.
+        tls: Whether to encrypt. Default: if the address, `ca` or `identity` says so.
+        ca: File, or PEM as bytes, of the certificates to trust. Default: the file that the
+            variable GRADTAPE_CA names, or else those that gRPC trusts.
+        identity: Files, or PEM as bytes, of a certificate that says who we are, and of its key.
     """
     global _session
-    opened = Session(_target(address))
+    opened = Session(_channel.target(address, token, tls, ca, identity))
     disconnect()
     with _lock:
         _session = opened
@@ -182,12 +194,6 @@ def clear_errors() -> None:
     """Forgets failures that this thread was not told of yet."""
     here = scope()
     here.session.clear_errors(here.number)
-
-
-def _target(address: str) -> str:
-    for prefix in ("grpc://", "http://"):
-        address = address.removeprefix(prefix)
-    return address.rstrip("/")
 
 
 def _forget_after_fork() -> None:

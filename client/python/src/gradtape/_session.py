@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import random
 import threading
 import time
 import weakref
@@ -29,6 +28,7 @@ import grpc
 
 from gradtape import _wire, errors
 from gradtape._call import Batch, Call
+from gradtape._channel import Target, attempts
 from gradtape._proto import (
     command_pb2,
     function_pb2,
@@ -77,23 +77,13 @@ _SOME, _FLUSH, _STOP = range(3)
 _FIRST_HANDLE = 1 << 28
 _HANDLES_AT_ONCE = 1_024
 
-_CHANNEL_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    # The session attaches again by itself, with its own pauses.
-    ("grpc.enable_retries", 0),
-    ("grpc.initial_reconnect_backoff_ms", 10),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-]
-
 
 class Session:
     """The server-side owner of everything that a program made."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    def __init__(self, target: Target | str) -> None:
+        self._target = Target(target) if isinstance(target, str) else target
+        self.address = self._target.address
         self.handle_width = 0
         self.dead: list[bytes] = []
         self.variables: weakref.WeakValueDictionary[bytes, Variable] = weakref.WeakValueDictionary()
@@ -325,7 +315,7 @@ class Session:
             self._raise_if_closed()
 
     def _retry(self, send: Callable[[tape_service_pb2_grpc.TapeServiceStub], Any]) -> Any:
-        for pause in _pauses():
+        for pause in attempts(_ATTACH_ATTEMPTS):
             try:
                 return send(tape_service_pb2_grpc.TapeServiceStub(self._channel))
             except grpc.RpcError as error:
@@ -337,7 +327,7 @@ class Session:
     # === Attaching ===
 
     def _connect(self) -> None:
-        self._channel = grpc.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
+        self._channel = self._target.channel()
         stub = session_service_pb2_grpc.SessionServiceStub(self._channel)
         try:
             response = stub.CreateSession(
@@ -403,16 +393,16 @@ class Session:
 
     def _read(self, ready: threading.Event) -> None:
         """Body of the reader's thread."""
-        pauses, seen = _pauses(), 0
+        pauses, seen = attempts(_ATTACH_ATTEMPTS), 0
         while not self._closed:
             try:
                 next_sequence, replies = self._attach()
                 ready.set()
                 if next_sequence > seen:
                     # The server got something of what the last connection sent: go on.
-                    pauses, seen = _pauses(), next_sequence
+                    pauses, seen = attempts(_ATTACH_ATTEMPTS), next_sequence
                 for response in replies:
-                    pauses = _pauses()
+                    pauses = attempts(_ATTACH_ATTEMPTS)
                     if response.HasField("progress"):
                         self._take_progress(response.progress)
                     else:
@@ -593,11 +583,3 @@ def from_status(error: grpc.RpcError, context: str = "") -> errors.OpError:
     """Makes the exception for a status that ended a call."""
     cls = errors.exception_type(_BY_STATUS[error.code()])
     return cls(f"{context}{error.details()}")
-
-
-def _pauses() -> Iterator[float]:
-    """Pauses between attempts: doubling, bounded, and a little random so that clients spread."""
-    pause = 0.01
-    for _ in range(_ATTACH_ATTEMPTS):
-        yield pause * random.uniform(0.75, 1.25)
-        pause = min(2 * pause, 2.0)

@@ -5,8 +5,11 @@ use gradtape_proto::v1::command::Kind;
 
 use super::*;
 use crate::{
+    audit::Audit,
     clock::ManualClock,
+    config::access::Quota,
     config::{Limits, Sessions},
+    oversight::Oversight,
     principal::Principal,
     session::{outbox::Deliveries, registry::Registry},
 };
@@ -26,6 +29,7 @@ impl Fixture {
             limits,
             Arc::clone(&clock) as Arc<dyn Clock>,
             Arc::clone(&ready),
+            Oversight::new(Quota::default(), Audit::default()),
         );
         Self { registry, ready, clock }
     }

@@ -50,6 +50,11 @@ class SessionServiceStub(object):
                 request_serializer=gradtape_dot_v1_dot_session__service__pb2.DeleteSessionRequest.SerializeToString,
                 response_deserializer=gradtape_dot_v1_dot_session__service__pb2.DeleteSessionResponse.FromString,
                 _registered_method=True)
+        self.GetServerInfo = channel.unary_unary(
+                '/gradtape.v1.SessionService/GetServerInfo',
+                request_serializer=gradtape_dot_v1_dot_session__service__pb2.GetServerInfoRequest.SerializeToString,
+                response_deserializer=gradtape_dot_v1_dot_session__service__pb2.GetServerInfoResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer(object):
@@ -78,6 +83,13 @@ class SessionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetServerInfo(self, request, context):
+        """Says what the server is and which limits are in force, without making a session.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +107,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.DeleteSession,
                     request_deserializer=gradtape_dot_v1_dot_session__service__pb2.DeleteSessionRequest.FromString,
                     response_serializer=gradtape_dot_v1_dot_session__service__pb2.DeleteSessionResponse.SerializeToString,
+            ),
+            'GetServerInfo': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetServerInfo,
+                    request_deserializer=gradtape_dot_v1_dot_session__service__pb2.GetServerInfoRequest.FromString,
+                    response_serializer=gradtape_dot_v1_dot_session__service__pb2.GetServerInfoResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +196,33 @@ class SessionService(object):
             '/gradtape.v1.SessionService/DeleteSession',
             gradtape_dot_v1_dot_session__service__pb2.DeleteSessionRequest.SerializeToString,
             gradtape_dot_v1_dot_session__service__pb2.DeleteSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetServerInfo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradtape.v1.SessionService/GetServerInfo',
+            gradtape_dot_v1_dot_session__service__pb2.GetServerInfoRequest.SerializeToString,
+            gradtape_dot_v1_dot_session__service__pb2.GetServerInfoResponse.FromString,
             options,
             channel_credentials,
             insecure,
