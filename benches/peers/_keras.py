@@ -142,8 +142,11 @@ def assign(weights, values, reshape=False):
         weight.assign(value)
 
 
-def trained(tf, make, quick, note, as_gradient=None):
-    """Measures a training loop of one's own; `as_gradient` is applied to each gradient."""
+def trained(tf, make, quick, note, as_gradient=None, compiled=True):
+    """Measures a training loop of one's own.
+
+    `as_gradient` is applied to each gradient; `compiled` says whether a step is a `tf.function`.
+    """
     model, batches = make(tf)
     batches = [(tf.constant(x), tf.constant(y)) for x, y in batches]
     loss_of = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -151,7 +154,6 @@ def trained(tf, make, quick, note, as_gradient=None):
         _models.LEARNING_RATE, _models.BETA_1, _models.BETA_2, _models.EPSILON
     )
 
-    @tf.function
     def train(x, y):
         with tf.GradientTape() as tape:
             loss = loss_of(y, model(x, training=True))
@@ -161,6 +163,9 @@ def trained(tf, make, quick, note, as_gradient=None):
             gradients = map(as_gradient, gradients)
         optimizer.apply_gradients(zip(gradients, variables))
         return loss
+
+    if compiled:
+        train = tf.function(train)
 
     def step(i):
         return train(*batches[i % len(batches)])

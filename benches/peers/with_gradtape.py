@@ -13,7 +13,47 @@ import _keras
 
 def eager(make, quick):
     """A model, trained eagerly."""
-    return _keras.trained(tf, make, quick, "eager commands, batches resident in the session")
+    note = "eager commands, batches resident in the session"
+    return _keras.trained(tf, make, quick, note, compiled=False)
+
+
+def function(make, quick):
+    """A model, trained by one function call a step."""
+    return _keras.trained(tf, make, quick, "one call a step, batches resident in the session")
+
+
+def line(run):
+    """The tutorial's step as a function, of which `run` makes a thousand."""
+    x, y = (tf.constant(values, tf.float32) for values in _keras.seed_data())
+    w, b, start = tf.Variable(0.1), tf.Variable(0.1), tf.constant(0.1)
+
+    @tf.function
+    def step():
+        with tf.GradientTape(persistent=True) as g:
+            loss = tf.abs(y - (w * x + b))
+        dw, db = g.gradient(loss, w), g.gradient(loss, b)
+        w.assign_sub(0.001 * dw)
+        b.assign_sub(0.001 * db)
+
+    def work():
+        w.assign(start)
+        b.assign(start)
+        run(step)
+        return float(w.numpy()), float(b.numpy())
+
+    outcome = work()
+    return _contend.Contender(_contend.timed("1000 steps", work), outcome, "warm-up 1000 steps")
+
+
+def call_often(step):
+    """A call for each step."""
+    for _ in range(1000):
+        step()
+
+
+def loop(step):
+    """One loop on the server."""
+    tf.experimental.run_loop(step, 1000).wait()
 
 
 def tensors(quick):
@@ -37,7 +77,13 @@ def tensors(quick):
 
 CONTENDERS = {
     ("seed", "python-eager"): lambda quick: _keras.seed_eager(tf),
+    ("seed", "python-function"): lambda quick: line(call_often),
+    ("seed", "python-loop"): lambda quick: line(loop),
     ("tensors", "python"): tensors,
+    **{
+        (bench, "python-function"): functools.partial(function, make)
+        for bench, make in _keras.MODELS.items()
+    },
     **{
         (bench, "python-eager"): functools.partial(eager, make)
         for bench, make in _keras.MODELS.items()

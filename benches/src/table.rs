@@ -159,7 +159,9 @@ const PLAIN: Bench = Bench {
 /// The same contenders train each of the models.
 const MODEL: &[Contender] = &[
     ours("python-eager", Program::Python(OURS)),
+    ours("python-function", Program::Python(OURS)),
     ours("rust-eager", Program::Rust),
+    ours("rust-function", Program::Rust),
     theirs("tensorflow-function", TENSORFLOW),
     theirs("torch-eager", TORCH),
     theirs("jax-step", JAX),
@@ -172,7 +174,11 @@ pub(crate) const BENCHES: &[Bench] = &[
         about: "the tutorial's loop: 1000 steps of two gradients and two updates",
         contenders: &[
             ours("python-eager", Program::Python(OURS)),
+            ours("python-function", Program::Python(OURS)),
+            ours("python-loop", Program::Python(OURS)),
             ours("rust-eager", Program::Rust),
+            ours("rust-function", Program::Rust),
+            ours("rust-loop", Program::Rust),
             theirs("tensorflow-eager", TENSORFLOW),
             theirs("tensorflow-remote", TENSORFLOW),
             theirs("tensorflow-function", TENSORFLOW),
@@ -186,6 +192,11 @@ pub(crate) const BENCHES: &[Bench] = &[
             goal(LOOP, "python-eager", &["tensorflow-eager"], Bound::AtMost(0.05)),
             goal(LOOP, "python-eager", &["torch-eager"], Bound::AtMost(1.0)),
             goal(LOOP, "rust-eager", &["torch-eager"], Bound::Shown),
+            goal(LOOP, "python-function", &["tensorflow-function"], Bound::Shown),
+            goal(LOOP, "rust-function", &["jax-step"], Bound::Shown),
+            goal(LOOP, "python-loop", &["tensorflow-loop"], Bound::AtMost(0.02)),
+            goal(LOOP, "rust-loop", &["tensorflow-loop"], Bound::AtMost(0.02)),
+            goal(LOOP, "rust-loop", &["jax-loop"], Bound::AtMost(5.0)),
         ],
         ..PLAIN
     },
@@ -194,8 +205,9 @@ pub(crate) const BENCHES: &[Bench] = &[
         about: "a training step of 784-128-10, batch 128, Adam",
         contenders: MODEL,
         goals: &[
-            goal(STEP, "python-eager", &["jax-step", "torch-eager"], Bound::AtMost(0.8)),
-            goal(STEP, "rust-eager", &["jax-step", "torch-eager"], Bound::AtMost(0.8)),
+            goal(STEP, "python-function", &["jax-step", "torch-eager"], Bound::AtMost(0.8)),
+            goal(STEP, "rust-function", &["jax-step", "torch-eager"], Bound::AtMost(0.8)),
+            goal(STEP, "rust-eager", &["jax-step", "torch-eager"], Bound::Shown),
             goal(STEP, "rust-eager", &["tensorflow-function"], Bound::Shown),
         ],
         ..PLAIN
@@ -294,10 +306,11 @@ pub(crate) const BENCHES: &[Bench] = &[
 ];
 
 const MODEL_GOALS: &[Goal] = &[
-    goal(STEP, "python-eager", &["torch-eager"], Bound::AtMost(0.8)),
-    goal(STEP, "rust-eager", &["torch-eager"], Bound::AtMost(0.8)),
-    goal(STEP, "rust-eager", &["tensorflow-function"], Bound::Shown),
-    goal(STEP, "rust-eager", &["jax-step"], Bound::Shown),
+    goal(STEP, "python-function", &["torch-eager"], Bound::AtMost(0.8)),
+    goal(STEP, "rust-function", &["torch-eager"], Bound::AtMost(0.8)),
+    goal(STEP, "rust-eager", &["torch-eager"], Bound::Shown),
+    goal(STEP, "rust-function", &["tensorflow-function"], Bound::Shown),
+    goal(STEP, "rust-function", &["jax-step"], Bound::Shown),
 ];
 
 #[cfg(test)]

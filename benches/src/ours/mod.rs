@@ -33,9 +33,14 @@ type Sample = Box<dyn FnMut(&Setting) -> Result<Values>>;
 /// Every contender: bench, name, and what warms it up.
 pub(crate) const CONTENDERS: &[(&str, &str, WarmUp)] = &[
     ("seed", "rust-eager", seed::eager),
+    ("seed", "rust-function", seed::function),
+    ("seed", "rust-loop", seed::on_the_server),
     ("mlp", "rust-eager", |setting| models::eager(setting, models::MLP)),
+    ("mlp", "rust-function", |setting| models::function(setting, models::MLP)),
     ("cnn", "rust-eager", |setting| models::eager(setting, models::CNN)),
+    ("cnn", "rust-function", |setting| models::function(setting, models::CNN)),
     ("gpt", "rust-eager", |setting| models::eager(setting, models::GPT)),
+    ("gpt", "rust-function", |setting| models::function(setting, models::GPT)),
     ("ops", "engine", ops::engine),
     ("commands", "stream", commands::stream),
     ("commands", "bare-tonic", commands::bare),

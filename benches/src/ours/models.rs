@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use gradtape_client::{
-    Optimizer, Session, Tensor, TensorData, Variable,
+    Function, Optimizer, Session, Tensor, TensorData, Variable,
     ops::{Convolution, LayerNormalization, MaxPool, ScaledDotProductAttention, Split, Transpose},
 };
 
@@ -111,6 +111,17 @@ impl Training {
     /// Takes a step on the batch of this number and gives the loss.
     pub(super) fn step(&self, number: usize) -> Tensor {
         let (x, y) = &self.batches[number % self.batches.len()];
+        self.step_on(x, y)
+    }
+
+    /// The same step as a function of the server, of inputs and labels.
+    fn function(&self) -> Function {
+        let (x, y) = (self.model.batch)(0);
+        let specs = [x.spec().clone(), y.spec().clone()];
+        self.session.function(specs, |batch| vec![self.step_on(&batch[0], &batch[1])])
+    }
+
+    fn step_on(&self, x: &Tensor, y: &Tensor) -> Tensor {
         let tape = self.session.tape();
         let scores = (self.model.forward)(&self.parameters, x);
         let loss = y.sparse_softmax_cross_entropy_with_logits(&scores).reduce_mean();
@@ -128,26 +139,43 @@ pub(super) fn parameter_elements(model: Model) -> i64 {
 
 /// Eager steps through the client.
 pub(super) fn eager(setting: &Setting, model: Model) -> Result<Contender> {
-    let session = setting.session()?;
-    let training = Training::new(&session, model, BATCHES);
+    let training = Training::new(&setting.session()?, model, BATCHES);
+    trained(setting, "eager commands", move |number| training.step(number))
+}
+
+/// One call of a function for each step.
+pub(super) fn function(setting: &Setting, model: Model) -> Result<Contender> {
+    let training = Training::new(&setting.session()?, model, BATCHES);
+    let function = training.function();
+    trained(setting, "one function call a step", move |number| {
+        let (x, y) = &training.batches[number % training.batches.len()];
+        function.call([x, y]).remove(0)
+    })
+}
+
+fn trained(
+    setting: &Setting,
+    how: &'static str,
+    step: impl Fn(usize) -> Tensor + 'static,
+) -> Result<Contender> {
     let steps = if setting.quick { 10 } else { 50 };
     let first = async {
         let mut losses = Vec::new();
         for number in 0..5 {
-            losses.push(training.step(number).scalar::<f32>().await?.into());
+            losses.push(step(number).scalar::<f32>().await?.into());
         }
         Ok::<_, anyhow::Error>(losses)
     };
     let outcome = setting.runtime.block_on(first)?;
     let note = format!(
-        "warm-up {} steps; a sample is {steps} steps, with one loss read; eager commands, batches resident in the session",
+        "warm-up {} steps; a sample is {steps} steps, with one loss read; {how}, batches resident in the session",
         5 + steps
     );
     let sample = move |setting: &Setting| {
         let work = async {
             let mut loss = None;
             for number in 0..steps {
-                loss = Some(training.step(number));
+                loss = Some(step(number));
             }
             if let Some(loss) = loss {
                 loss.scalar::<f32>().await?;

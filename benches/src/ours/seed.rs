@@ -1,7 +1,7 @@
 //! The tutorial's loop.
 
 use anyhow::Result;
-use gradtape_client::Session;
+use gradtape_client::{Function, Session, Tensor, Variable};
 
 use super::{Contender, Setting, row, seconds};
 
@@ -17,18 +17,71 @@ pub(super) fn eager(setting: &Setting) -> Result<Contender> {
     Ok(contender)
 }
 
+/// One call of a function for each step.
+pub(super) fn function(setting: &Setting) -> Result<Contender> {
+    defined(setting, "warm-up 1000 calls", |step| {
+        for _ in 0..1000 {
+            step.call::<&Tensor>([]);
+        }
+    })
+}
+
+/// One loop on the server.
+pub(super) fn on_the_server(setting: &Setting) -> Result<Contender> {
+    defined(setting, "warm-up a loop of 1000 steps", |step| drop(step.repeat(1000).start()))
+}
+
+/// The step as a function of the server; `run` takes a thousand of them.
+fn defined(setting: &Setting, note: &'static str, run: fn(&Function)) -> Result<Contender> {
+    let session = setting.session()?;
+    let (w, b) = variables(&session);
+    let data = data(&session);
+    let function = session.function([], |_| {
+        step(&session, (&w, &b), &data);
+        vec![]
+    });
+    let start = session.constant(0.1f32);
+    let train = move |setting: &Setting| {
+        setting.runtime.block_on(async {
+            w.assign(&start);
+            b.assign(&start);
+            run(&function);
+            Ok::<_, anyhow::Error>((w.scalar::<f32>().await?, b.scalar::<f32>().await?))
+        })
+    };
+    let (first, second) = train(setting)?;
+    let mut contender = Contender::new(note, move |setting: &Setting| {
+        Ok(row("1000 steps", seconds(|| train(setting))?))
+    });
+    contender.outcome = vec![first.into(), second.into()];
+    Ok(contender)
+}
+
+fn variables(session: &Session) -> (Variable, Variable) {
+    (session.variable("w", 0.1f32), session.variable("b", 0.1f32))
+}
+
+fn data(session: &Session) -> (Tensor, Tensor) {
+    (
+        session.constant([0.0f32, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]),
+        session.constant([-1.0f32, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0, 17.0]),
+    )
+}
+
+fn step(session: &Session, (w, b): (&Variable, &Variable), (x, y): &(Tensor, Tensor)) {
+    let tape = session.persistent_tape();
+    let loss = (y - (w * x + b)).abs();
+    let dw = tape.derivative(&loss, w);
+    let db = tape.derivative(&loss, b);
+    w.assign_sub(dw * 0.001);
+    b.assign_sub(db * 0.001);
+}
+
 async fn train(session: &Session) -> Result<(f32, f32)> {
-    let w = session.variable("w", 0.1f32);
-    let b = session.variable("b", 0.1f32);
-    let x = session.constant([0.0f32, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
-    let y = session.constant([-1.0f32, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0, 17.0]);
+    let (w, b) = variables(session);
+    let data = data(session);
     for _ in 0..1000 {
-        let tape = session.persistent_tape();
-        let loss = (&y - (&w * &x + &b)).abs();
-        let dw = tape.derivative(&loss, &w);
-        let db = tape.derivative(&loss, &b);
-        w.assign_sub(dw * 0.001);
-        b.assign_sub(db * 0.001);
+        step(session, (&w, &b), &data);
     }
     Ok((w.scalar().await?, b.scalar().await?))
 }

@@ -22,9 +22,9 @@ import grpc
 
 from gradtape import _context, _wire
 from gradtape._proto import (
+    checkpoint_pb2,
     checkpoint_service_pb2 as proto,
     checkpoint_service_pb2_grpc,
-    command_pb2,
     tensor_pb2,
 )
 from gradtape._session import Session, from_status
@@ -124,7 +124,7 @@ def restore(
         "LoadCheckpoint",
         proto.LoadCheckpointRequest(credentials=session.credentials, name=name, upload=upload),
     )
-    request = command_pb2.RestoreCheckpoint(
+    request = checkpoint_pb2.RestoreCheckpoint(
         upload=upload,
         entries=_entries(session, objects),
         weights_only=weights_only,
@@ -257,7 +257,7 @@ def _holds(value: Any) -> bool:
 
 def _entries(
     session: Session, objects: Mapping[str, Any] | None
-) -> builtins.list[command_pb2.CheckpointEntry] | None:
+) -> builtins.list[checkpoint_pb2.CheckpointEntry] | None:
     if objects is None:
         return None
     entries = []
@@ -265,7 +265,7 @@ def _entries(
         if thing._session is not session:
             raise ValueError(f"{key} belongs to another session")
         handle = _wire.read_varint(thing._handle)
-        entries.append(command_pb2.CheckpointEntry(handle=handle, key=key))
+        entries.append(checkpoint_pb2.CheckpointEntry(handle=handle, key=key))
     if not entries:
         # The server would take none for all.
         raise ValueError("There is nothing to save or restore: build the model first.")

@@ -23,12 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
-from . import command_pb2 as gradtape_dot_v1_dot_command__pb2
+from . import checkpoint_pb2 as gradtape_dot_v1_dot_checkpoint__pb2
 from . import session_service_pb2 as gradtape_dot_v1_dot_session__service__pb2
 from . import tensor_pb2 as gradtape_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$gradtape/v1/checkpoint_service.proto\x12\x0bgradtape.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19gradtape/v1/command.proto\x1a!gradtape/v1/session_service.proto\x1a\x18gradtape/v1/tensor.proto\"_\n\nCheckpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12/\n\x0bupdate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xaa\x02\n\x15SaveCheckpointRequest\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\x04\x12-\n\x07\x65ntries\x18\x04 \x03(\x0b\x32\x1c.gradtape.v1.CheckpointEntry\x12\x42\n\x08metadata\x18\x05 \x03(\x0b\x32\x30.gradtape.v1.SaveCheckpointRequest.MetadataEntry\x12\x11\n\toverwrite\x18\x06 \x01(\x08\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"z\n\x16SaveCheckpointResponse\x12+\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x17.gradtape.v1.Checkpoint\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0f\n\x07tensors\x18\x03 \x01(\r\x12\x10\n\x08\x63hecksum\x18\x04 \x01(\t\"?\n\x16ListCheckpointsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x17ListCheckpointsResponse\x12,\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x17.gradtape.v1.Checkpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14GetCheckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"F\n\x10\x43heckpointTensor\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x04spec\x18\x02 \x01(\x0b\x32\x17.gradtape.v1.TensorSpec\"\xe9\x01\n\x15GetCheckpointResponse\x12+\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x17.gradtape.v1.Checkpoint\x12.\n\x07tensors\x18\x02 \x03(\x0b\x32\x1d.gradtape.v1.CheckpointTensor\x12\x42\n\x08metadata\x18\x03 \x03(\x0b\x32\x30.gradtape.v1.GetCheckpointResponse.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x17\x44\x65leteCheckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteCheckpointResponse\")\n\x19\x44ownloadCheckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"d\n\x1a\x44ownloadCheckpointResponse\x12-\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x17.gradtape.v1.CheckpointH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"M\n\x16UploadCheckpointHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x11\n\toverwrite\x18\x03 \x01(\x08\"i\n\x17UploadCheckpointRequest\x12\x35\n\x06header\x18\x01 \x01(\x0b\x32#.gradtape.v1.UploadCheckpointHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"G\n\x18UploadCheckpointResponse\x12+\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x17.gradtape.v1.Checkpoint\"k\n\x15LoadCheckpointRequest\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06upload\x18\x03 \x01(\x04\"\x9f\x01\n\x16LoadCheckpointResponse\x12\x0f\n\x07tensors\x18\x01 \x01(\r\x12\x43\n\x08metadata\x18\x02 \x03(\x0b\x32\x31.gradtape.v1.LoadCheckpointResponse.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xac\x05\n\x11\x43heckpointService\x12Y\n\x0eSaveCheckpoint\x12\".gradtape.v1.SaveCheckpointRequest\x1a#.gradtape.v1.SaveCheckpointResponse\x12\\\n\x0fListCheckpoints\x12#.gradtape.v1.ListCheckpointsRequest\x1a$.gradtape.v1.ListCheckpointsResponse\x12V\n\rGetCheckpoint\x12!.gradtape.v1.GetCheckpointRequest\x1a\".gradtape.v1.GetCheckpointResponse\x12_\n\x10\x44\x65leteCheckpoint\x12$.gradtape.v1.DeleteCheckpointRequest\x1a%.gradtape.v1.DeleteCheckpointResponse\x12g\n\x12\x44ownloadCheckpoint\x12&.gradtape.v1.DownloadCheckpointRequest\x1a\'.gradtape.v1.DownloadCheckpointResponse0\x01\x12\x61\n\x10UploadCheckpoint\x12$.gradtape.v1.UploadCheckpointRequest\x1a%.gradtape.v1.UploadCheckpointResponse(\x01\x12Y\n\x0eLoadCheckpoint\x12\".gradtape.v1.LoadCheckpointRequest\x1a#.gradtape.v1.LoadCheckpointResponseB8\n\x0f\x64\x65v.gradtape.v1P\x01Z#gradtape.dev/gradtape/v1;gradtapev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$gradtape/v1/checkpoint_service.proto\x12\x0bgradtape.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cgradtape/v1/checkpoint.proto\x1a!gradtape/v1/session_service.proto\x1a\x18gradtape/v1/tensor.proto\"_\n\nCheckpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12/\n\x0bupdate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xaa\x02\n\x15SaveCheckpointRequest\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\x04\x12-\n\x07\x65ntries\x18\x04 \x03(\x0b\x32\x1c.gradtape.v1.CheckpointEntry\x12\x42\n\x08metadata\x18\x05 \x03(\x0b\x32\x30.gradtape.v1.SaveCheckpointRequest.MetadataEntry\x12\x11\n\toverwrite\x18\x06 \x01(\x08\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"z\n\x16SaveCheckpointResponse\x12+\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x17.gradtape.v1.Checkpoint\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0f\n\x07tensors\x18\x03 \x01(\r\x12\x10\n\x08\x63hecksum\x18\x04 \x01(\t\"?\n\x16ListCheckpointsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x17ListCheckpointsResponse\x12,\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x17.gradtape.v1.Checkpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14GetCheckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"F\n\x10\x43heckpointTensor\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x04spec\x18\x02 \x01(\x0b\x32\x17.gradtape.v1.TensorSpec\"\xe9\x01\n\x15GetCheckpointResponse\x12+\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x17.gradtape.v1.Checkpoint\x12.\n\x07tensors\x18\x02 \x03(\x0b\x32\x1d.gradtape.v1.CheckpointTensor\x12\x42\n\x08metadata\x18\x03 \x03(\x0b\x32\x30.gradtape.v1.GetCheckpointResponse.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x17\x44\x65leteCheckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteCheckpointResponse\")\n\x19\x44ownloadCheckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"d\n\x1a\x44ownloadCheckpointResponse\x12-\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x17.gradtape.v1.CheckpointH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"M\n\x16UploadCheckpointHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x11\n\toverwrite\x18\x03 \x01(\x08\"i\n\x17UploadCheckpointRequest\x12\x35\n\x06header\x18\x01 \x01(\x0b\x32#.gradtape.v1.UploadCheckpointHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"G\n\x18UploadCheckpointResponse\x12+\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x17.gradtape.v1.Checkpoint\"k\n\x15LoadCheckpointRequest\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06upload\x18\x03 \x01(\x04\"\x9f\x01\n\x16LoadCheckpointResponse\x12\x0f\n\x07tensors\x18\x01 \x01(\r\x12\x43\n\x08metadata\x18\x02 \x03(\x0b\x32\x31.gradtape.v1.LoadCheckpointResponse.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xac\x05\n\x11\x43heckpointService\x12Y\n\x0eSaveCheckpoint\x12\".gradtape.v1.SaveCheckpointRequest\x1a#.gradtape.v1.SaveCheckpointResponse\x12\\\n\x0fListCheckpoints\x12#.gradtape.v1.ListCheckpointsRequest\x1a$.gradtape.v1.ListCheckpointsResponse\x12V\n\rGetCheckpoint\x12!.gradtape.v1.GetCheckpointRequest\x1a\".gradtape.v1.GetCheckpointResponse\x12_\n\x10\x44\x65leteCheckpoint\x12$.gradtape.v1.DeleteCheckpointRequest\x1a%.gradtape.v1.DeleteCheckpointResponse\x12g\n\x12\x44ownloadCheckpoint\x12&.gradtape.v1.DownloadCheckpointRequest\x1a\'.gradtape.v1.DownloadCheckpointResponse0\x01\x12\x61\n\x10UploadCheckpoint\x12$.gradtape.v1.UploadCheckpointRequest\x1a%.gradtape.v1.UploadCheckpointResponse(\x01\x12Y\n\x0eLoadCheckpoint\x12\".gradtape.v1.LoadCheckpointRequest\x1a#.gradtape.v1.LoadCheckpointResponseB8\n\x0f\x64\x65v.gradtape.v1P\x01Z#gradtape.dev/gradtape/v1;gradtapev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,46 +42,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCHECKPOINTRESPONSE_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_LOADCHECKPOINTRESPONSE_METADATAENTRY']._loaded_options = None
   _globals['_LOADCHECKPOINTRESPONSE_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_CHECKPOINT']._serialized_start=174
-  _globals['_CHECKPOINT']._serialized_end=269
-  _globals['_SAVECHECKPOINTREQUEST']._serialized_start=272
-  _globals['_SAVECHECKPOINTREQUEST']._serialized_end=570
-  _globals['_SAVECHECKPOINTREQUEST_METADATAENTRY']._serialized_start=523
-  _globals['_SAVECHECKPOINTREQUEST_METADATAENTRY']._serialized_end=570
-  _globals['_SAVECHECKPOINTRESPONSE']._serialized_start=572
-  _globals['_SAVECHECKPOINTRESPONSE']._serialized_end=694
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=696
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=759
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=761
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=857
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=859
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=895
-  _globals['_CHECKPOINTTENSOR']._serialized_start=897
-  _globals['_CHECKPOINTTENSOR']._serialized_end=967
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=970
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=1203
-  _globals['_GETCHECKPOINTRESPONSE_METADATAENTRY']._serialized_start=523
-  _globals['_GETCHECKPOINTRESPONSE_METADATAENTRY']._serialized_end=570
-  _globals['_DELETECHECKPOINTREQUEST']._serialized_start=1205
-  _globals['_DELETECHECKPOINTREQUEST']._serialized_end=1244
-  _globals['_DELETECHECKPOINTRESPONSE']._serialized_start=1246
-  _globals['_DELETECHECKPOINTRESPONSE']._serialized_end=1272
-  _globals['_DOWNLOADCHECKPOINTREQUEST']._serialized_start=1274
-  _globals['_DOWNLOADCHECKPOINTREQUEST']._serialized_end=1315
-  _globals['_DOWNLOADCHECKPOINTRESPONSE']._serialized_start=1317
-  _globals['_DOWNLOADCHECKPOINTRESPONSE']._serialized_end=1417
-  _globals['_UPLOADCHECKPOINTHEADER']._serialized_start=1419
-  _globals['_UPLOADCHECKPOINTHEADER']._serialized_end=1496
-  _globals['_UPLOADCHECKPOINTREQUEST']._serialized_start=1498
-  _globals['_UPLOADCHECKPOINTREQUEST']._serialized_end=1603
-  _globals['_UPLOADCHECKPOINTRESPONSE']._serialized_start=1605
-  _globals['_UPLOADCHECKPOINTRESPONSE']._serialized_end=1676
-  _globals['_LOADCHECKPOINTREQUEST']._serialized_start=1678
-  _globals['_LOADCHECKPOINTREQUEST']._serialized_end=1785
-  _globals['_LOADCHECKPOINTRESPONSE']._serialized_start=1788
-  _globals['_LOADCHECKPOINTRESPONSE']._serialized_end=1947
-  _globals['_LOADCHECKPOINTRESPONSE_METADATAENTRY']._serialized_start=523
-  _globals['_LOADCHECKPOINTRESPONSE_METADATAENTRY']._serialized_end=570
-  _globals['_CHECKPOINTSERVICE']._serialized_start=1950
-  _globals['_CHECKPOINTSERVICE']._serialized_end=2634
+  _globals['_CHECKPOINT']._serialized_start=177
+  _globals['_CHECKPOINT']._serialized_end=272
+  _globals['_SAVECHECKPOINTREQUEST']._serialized_start=275
+  _globals['_SAVECHECKPOINTREQUEST']._serialized_end=573
+  _globals['_SAVECHECKPOINTREQUEST_METADATAENTRY']._serialized_start=526
+  _globals['_SAVECHECKPOINTREQUEST_METADATAENTRY']._serialized_end=573
+  _globals['_SAVECHECKPOINTRESPONSE']._serialized_start=575
+  _globals['_SAVECHECKPOINTRESPONSE']._serialized_end=697
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=699
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=762
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=764
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=860
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=862
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=898
+  _globals['_CHECKPOINTTENSOR']._serialized_start=900
+  _globals['_CHECKPOINTTENSOR']._serialized_end=970
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=973
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=1206
+  _globals['_GETCHECKPOINTRESPONSE_METADATAENTRY']._serialized_start=526
+  _globals['_GETCHECKPOINTRESPONSE_METADATAENTRY']._serialized_end=573
+  _globals['_DELETECHECKPOINTREQUEST']._serialized_start=1208
+  _globals['_DELETECHECKPOINTREQUEST']._serialized_end=1247
+  _globals['_DELETECHECKPOINTRESPONSE']._serialized_start=1249
+  _globals['_DELETECHECKPOINTRESPONSE']._serialized_end=1275
+  _globals['_DOWNLOADCHECKPOINTREQUEST']._serialized_start=1277
+  _globals['_DOWNLOADCHECKPOINTREQUEST']._serialized_end=1318
+  _globals['_DOWNLOADCHECKPOINTRESPONSE']._serialized_start=1320
+  _globals['_DOWNLOADCHECKPOINTRESPONSE']._serialized_end=1420
+  _globals['_UPLOADCHECKPOINTHEADER']._serialized_start=1422
+  _globals['_UPLOADCHECKPOINTHEADER']._serialized_end=1499
+  _globals['_UPLOADCHECKPOINTREQUEST']._serialized_start=1501
+  _globals['_UPLOADCHECKPOINTREQUEST']._serialized_end=1606
+  _globals['_UPLOADCHECKPOINTRESPONSE']._serialized_start=1608
+  _globals['_UPLOADCHECKPOINTRESPONSE']._serialized_end=1679
+  _globals['_LOADCHECKPOINTREQUEST']._serialized_start=1681
+  _globals['_LOADCHECKPOINTREQUEST']._serialized_end=1788
+  _globals['_LOADCHECKPOINTRESPONSE']._serialized_start=1791
+  _globals['_LOADCHECKPOINTRESPONSE']._serialized_end=1950
+  _globals['_LOADCHECKPOINTRESPONSE_METADATAENTRY']._serialized_start=526
+  _globals['_LOADCHECKPOINTRESPONSE_METADATAENTRY']._serialized_end=573
+  _globals['_CHECKPOINTSERVICE']._serialized_start=1953
+  _globals['_CHECKPOINTSERVICE']._serialized_end=2637
 # @@protoc_insertion_point(module_scope)

@@ -1,7 +1,7 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
-from . import command_pb2 as _command_pb2
+from . import checkpoint_pb2 as _checkpoint_pb2
 from . import session_service_pb2 as _session_service_pb2
 from . import tensor_pb2 as _tensor_pb2
 from google.protobuf.internal import containers as _containers
@@ -40,10 +40,10 @@ class SaveCheckpointRequest(_message.Message):
     credentials: _session_service_pb2.SessionCredentials
     name: str
     after_sequence: int
-    entries: _containers.RepeatedCompositeFieldContainer[_command_pb2.CheckpointEntry]
+    entries: _containers.RepeatedCompositeFieldContainer[_checkpoint_pb2.CheckpointEntry]
     metadata: _containers.ScalarMap[str, str]
     overwrite: bool
-    def __init__(self, credentials: _Optional[_Union[_session_service_pb2.SessionCredentials, _Mapping]] = ..., name: _Optional[str] = ..., after_sequence: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[_command_pb2.CheckpointEntry, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., overwrite: bool = ...) -> None: ...
+    def __init__(self, credentials: _Optional[_Union[_session_service_pb2.SessionCredentials, _Mapping]] = ..., name: _Optional[str] = ..., after_sequence: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[_checkpoint_pb2.CheckpointEntry, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., overwrite: bool = ...) -> None: ...
 
 class SaveCheckpointResponse(_message.Message):
     __slots__ = ("checkpoint", "sequence", "tensors", "checksum")

@@ -1,3 +1,4 @@
+from . import checkpoint_pb2 as _checkpoint_pb2
 from . import error_pb2 as _error_pb2
 from . import function_pb2 as _function_pb2
 from . import op_pb2 as _op_pb2
@@ -320,26 +321,6 @@ class Describe(_message.Message):
     value: int
     def __init__(self, value: _Optional[int] = ...) -> None: ...
 
-class CheckpointEntry(_message.Message):
-    __slots__ = ("handle", "key")
-    HANDLE_FIELD_NUMBER: _ClassVar[int]
-    KEY_FIELD_NUMBER: _ClassVar[int]
-    handle: int
-    key: str
-    def __init__(self, handle: _Optional[int] = ..., key: _Optional[str] = ...) -> None: ...
-
-class RestoreCheckpoint(_message.Message):
-    __slots__ = ("upload", "entries", "weights_only", "partial")
-    UPLOAD_FIELD_NUMBER: _ClassVar[int]
-    ENTRIES_FIELD_NUMBER: _ClassVar[int]
-    WEIGHTS_ONLY_FIELD_NUMBER: _ClassVar[int]
-    PARTIAL_FIELD_NUMBER: _ClassVar[int]
-    upload: int
-    entries: _containers.RepeatedCompositeFieldContainer[CheckpointEntry]
-    weights_only: bool
-    partial: bool
-    def __init__(self, upload: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[CheckpointEntry, _Mapping]]] = ..., weights_only: bool = ..., partial: bool = ...) -> None: ...
-
 class Sync(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -419,10 +400,10 @@ class Command(_message.Message):
     finish_function: _function_pb2.FinishFunction
     run_loop: _function_pb2.RunLoop
     read_optimizer: _optimizer_pb2.ReadOptimizer
-    restore_checkpoint: RestoreCheckpoint
+    restore_checkpoint: _checkpoint_pb2.RestoreCheckpoint
     tag: str
     scope: int
-    def __init__(self, constant: _Optional[_Union[Constant, _Mapping]] = ..., op: _Optional[_Union[_op_pb2.Op, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., create_variable: _Optional[_Union[CreateVariable, _Mapping]] = ..., read_variable: _Optional[_Union[ReadVariable, _Mapping]] = ..., assign_variable: _Optional[_Union[AssignVariable, _Mapping]] = ..., scatter_variable: _Optional[_Union[ScatterVariable, _Mapping]] = ..., open_tape: _Optional[_Union[OpenTape, _Mapping]] = ..., watch_tape: _Optional[_Union[WatchTape, _Mapping]] = ..., stop_tape: _Optional[_Union[StopTape, _Mapping]] = ..., resume_tape: _Optional[_Union[ResumeTape, _Mapping]] = ..., reset_tape: _Optional[_Union[ResetTape, _Mapping]] = ..., close_tape: _Optional[_Union[CloseTape, _Mapping]] = ..., list_watched_variables: _Optional[_Union[ListWatchedVariables, _Mapping]] = ..., compute_gradient: _Optional[_Union[ComputeGradient, _Mapping]] = ..., create_optimizer: _Optional[_Union[_optimizer_pb2.CreateOptimizer, _Mapping]] = ..., apply_optimizer: _Optional[_Union[_optimizer_pb2.ApplyOptimizer, _Mapping]] = ..., set_optimizer: _Optional[_Union[_optimizer_pb2.SetOptimizer, _Mapping]] = ..., create_generator: _Optional[_Union[CreateGenerator, _Mapping]] = ..., next_generator_state: _Optional[_Union[NextGeneratorState, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., compute_jacobian: _Optional[_Union[ComputeJacobian, _Mapping]] = ..., compute_batch_jacobian: _Optional[_Union[ComputeBatchJacobian, _Mapping]] = ..., open_accumulator: _Optional[_Union[OpenAccumulator, _Mapping]] = ..., read_tangent: _Optional[_Union[ReadTangent, _Mapping]] = ..., create_placeholders: _Optional[_Union[CreatePlaceholders, _Mapping]] = ..., record_custom_gradient: _Optional[_Union[RecordCustomGradient, _Mapping]] = ..., call_function: _Optional[_Union[CallFunction, _Mapping]] = ..., explain: _Optional[_Union[Explain, _Mapping]] = ..., define_function: _Optional[_Union[_function_pb2.DefineFunction, _Mapping]] = ..., finish_function: _Optional[_Union[_function_pb2.FinishFunction, _Mapping]] = ..., run_loop: _Optional[_Union[_function_pb2.RunLoop, _Mapping]] = ..., read_optimizer: _Optional[_Union[_optimizer_pb2.ReadOptimizer, _Mapping]] = ..., restore_checkpoint: _Optional[_Union[RestoreCheckpoint, _Mapping]] = ..., tag: _Optional[str] = ..., scope: _Optional[int] = ...) -> None: ...
+    def __init__(self, constant: _Optional[_Union[Constant, _Mapping]] = ..., op: _Optional[_Union[_op_pb2.Op, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., create_variable: _Optional[_Union[CreateVariable, _Mapping]] = ..., read_variable: _Optional[_Union[ReadVariable, _Mapping]] = ..., assign_variable: _Optional[_Union[AssignVariable, _Mapping]] = ..., scatter_variable: _Optional[_Union[ScatterVariable, _Mapping]] = ..., open_tape: _Optional[_Union[OpenTape, _Mapping]] = ..., watch_tape: _Optional[_Union[WatchTape, _Mapping]] = ..., stop_tape: _Optional[_Union[StopTape, _Mapping]] = ..., resume_tape: _Optional[_Union[ResumeTape, _Mapping]] = ..., reset_tape: _Optional[_Union[ResetTape, _Mapping]] = ..., close_tape: _Optional[_Union[CloseTape, _Mapping]] = ..., list_watched_variables: _Optional[_Union[ListWatchedVariables, _Mapping]] = ..., compute_gradient: _Optional[_Union[ComputeGradient, _Mapping]] = ..., create_optimizer: _Optional[_Union[_optimizer_pb2.CreateOptimizer, _Mapping]] = ..., apply_optimizer: _Optional[_Union[_optimizer_pb2.ApplyOptimizer, _Mapping]] = ..., set_optimizer: _Optional[_Union[_optimizer_pb2.SetOptimizer, _Mapping]] = ..., create_generator: _Optional[_Union[CreateGenerator, _Mapping]] = ..., next_generator_state: _Optional[_Union[NextGeneratorState, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., compute_jacobian: _Optional[_Union[ComputeJacobian, _Mapping]] = ..., compute_batch_jacobian: _Optional[_Union[ComputeBatchJacobian, _Mapping]] = ..., open_accumulator: _Optional[_Union[OpenAccumulator, _Mapping]] = ..., read_tangent: _Optional[_Union[ReadTangent, _Mapping]] = ..., create_placeholders: _Optional[_Union[CreatePlaceholders, _Mapping]] = ..., record_custom_gradient: _Optional[_Union[RecordCustomGradient, _Mapping]] = ..., call_function: _Optional[_Union[CallFunction, _Mapping]] = ..., explain: _Optional[_Union[Explain, _Mapping]] = ..., define_function: _Optional[_Union[_function_pb2.DefineFunction, _Mapping]] = ..., finish_function: _Optional[_Union[_function_pb2.FinishFunction, _Mapping]] = ..., run_loop: _Optional[_Union[_function_pb2.RunLoop, _Mapping]] = ..., read_optimizer: _Optional[_Union[_optimizer_pb2.ReadOptimizer, _Mapping]] = ..., restore_checkpoint: _Optional[_Union[_checkpoint_pb2.RestoreCheckpoint, _Mapping]] = ..., tag: _Optional[str] = ..., scope: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("first_sequence", "commands", "acknowledged_sequence")
@@ -488,16 +469,6 @@ class VariablesReply(_message.Message):
     variables: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, variables: _Optional[_Iterable[int]] = ...) -> None: ...
 
-class RestoreReply(_message.Message):
-    __slots__ = ("variables", "optimizers", "generators")
-    VARIABLES_FIELD_NUMBER: _ClassVar[int]
-    OPTIMIZERS_FIELD_NUMBER: _ClassVar[int]
-    GENERATORS_FIELD_NUMBER: _ClassVar[int]
-    variables: int
-    optimizers: int
-    generators: int
-    def __init__(self, variables: _Optional[int] = ..., optimizers: _Optional[int] = ..., generators: _Optional[int] = ...) -> None: ...
-
 class SyncReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -528,9 +499,9 @@ class Reply(_message.Message):
     explanation: ExplainReply
     function: _function_pb2.FunctionReply
     loop: _function_pb2.LoopReply
-    restore: RestoreReply
+    restore: _checkpoint_pb2.RestoreReply
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, sequence: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.Error, _Mapping]] = ..., tensor: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., gradient: _Optional[_Union[GradientReply, _Mapping]] = ..., optimizer: _Optional[_Union[OptimizerReply, _Mapping]] = ..., variables: _Optional[_Union[VariablesReply, _Mapping]] = ..., sync: _Optional[_Union[SyncReply, _Mapping]] = ..., explanation: _Optional[_Union[ExplainReply, _Mapping]] = ..., function: _Optional[_Union[_function_pb2.FunctionReply, _Mapping]] = ..., loop: _Optional[_Union[_function_pb2.LoopReply, _Mapping]] = ..., restore: _Optional[_Union[RestoreReply, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.Error, _Mapping]] = ..., tensor: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., gradient: _Optional[_Union[GradientReply, _Mapping]] = ..., optimizer: _Optional[_Union[OptimizerReply, _Mapping]] = ..., variables: _Optional[_Union[VariablesReply, _Mapping]] = ..., sync: _Optional[_Union[SyncReply, _Mapping]] = ..., explanation: _Optional[_Union[ExplainReply, _Mapping]] = ..., function: _Optional[_Union[_function_pb2.FunctionReply, _Mapping]] = ..., loop: _Optional[_Union[_function_pb2.LoopReply, _Mapping]] = ..., restore: _Optional[_Union[_checkpoint_pb2.RestoreReply, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Timing(_message.Message):
     __slots__ = ("queue_ns", "execution_ns", "request_bytes", "backlog_commands", "memory_bytes")
