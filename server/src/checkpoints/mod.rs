@@ -3,7 +3,7 @@
 //! In reading order:
 //!
 //! - [`contents`]: what the tensors and the metadata of a file mean; from a snapshot and back to one.
-//! - [`file`]: the bytes of a file, in the format safetensors: header, checksum, and reading in one pass.
+//! - [`mod@file`]: the bytes of a file, in the format safetensors: header, checksum, and reading in one pass.
 //! - [`store`]: where files are, whom they belong to and how much room they have.
 //!
 //! Nothing here knows gRPC, and nothing here runs on a compute thread. Invariants: a file in the store was valid when it was
