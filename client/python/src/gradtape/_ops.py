@@ -7,8 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradtape import dtypes
-from gradtape._execute import apply as _apply
-from gradtape._execute import apply_many as _apply_many
+from gradtape._execute import apply as _apply, apply_many as _apply_many
 
 
 def add(
