@@ -17,7 +17,7 @@ use crate::{
     graph::{Application, Program},
     ledger::Ledger,
     op::{Kernel, OpDef},
-    ops::{BROADCAST_TO, CAST, DIVIDE, FULL, Full, MULTIPLY, NEGATIVE, SUBTRACT},
+    ops::{BROADCAST_TO, CAST, DIVIDE, FULL, Full, MULTIPLY, NEGATIVE, RESHAPE, SUBTRACT, ToShape},
 };
 
 /// Most elements of a value that is computed when the plan is made, and most bytes of all of them.
@@ -183,6 +183,10 @@ impl Walk {
                 if let Some(source) = self.producer(application.inputs[0])
                     && let Kernel::Alias = source.op.kernel
                 {
+                    // The op may mean another shape where it stands now: what remains is a reshape to this one.
+                    let shape = self.avals[application.outputs[0]].shape.to_i64();
+                    application.op = &RESHAPE;
+                    application.attrs = ToShape { shape }.write();
                     application.inputs[0] = source.inputs[0];
                 }
             }

@@ -140,6 +140,19 @@ fn every_sample_gives_the_same_bits() {
     }
 }
 
+#[test]
+fn an_alias_of_an_alias_keeps_its_shape() {
+    let graph = Graph::default();
+    let wanted = {
+        let outside = operand(&graph, &tensor(DType::F32, &[1], &[2.0]));
+        let known = outside.scalar(2.0);
+        let shapes: [Shape; 2] = [[1, 1].into(), [1, 1, 1].into()];
+        let twice = |x: Var<'_>, shape| x.reshape(shape).map(&ops::IDENTITY).slot();
+        [outside, known].map(|x| shapes.each_ref().map(|shape| twice(x, shape))).concat()
+    };
+    check("aliases", &graph.finish().unwrap(), &wanted);
+}
+
 /// The ops that need no attributes.
 fn pool() -> Vec<&'static OpDef> {
     let plain = |op: &&OpDef| {
