@@ -148,6 +148,8 @@ pub(super) fn function(setting: &Setting, model: Model) -> Result<Contender> {
     let training = Training::new(&setting.session()?, model, BATCHES);
     let function = training.function();
     trained(setting, "one function call a step", move |number| {
+        // All of it moves in: its variables live as long as the function that reads them.
+        let training = &training;
         let (x, y) = &training.batches[number % training.batches.len()];
         function.call([x, y]).remove(0)
     })
