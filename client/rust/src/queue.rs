@@ -30,6 +30,10 @@ const EAGER_COMMANDS: usize = 64;
 /// Most handles that one Release may name, by the contract.
 const MAX_RELEASED: usize = 65_536;
 
+/// So many are released between the commands of a program that runs ahead: behind all of them, the server would have to keep
+/// the tensors of dozens of steps.
+const RELEASED_AT_ONCE: usize = 128;
+
 /// What a batch takes besides its commands: two numbers and the lengths around them.
 const BATCH_OVERHEAD: u64 = 32;
 
@@ -194,10 +198,13 @@ impl Queue {
         }
     }
 
-    /// Forgets a handle, together with others when the next batch goes out.
+    /// Forgets a handle, together with others: when the next batch goes out, or when they are many.
     pub(crate) fn release(&self, handle: u64) {
         let mut state = self.lock();
         state.dropped.push(handle);
+        if state.dropped.len() >= RELEASED_AT_ONCE {
+            state.flush_dropped();
+        }
         state.enqueued();
     }
 
