@@ -235,7 +235,7 @@ async fn memory_beyond_the_sessions_limit_is_refused_before_it_is_taken() {
 async fn a_program_that_runs_ahead_lets_go_of_what_it_dropped() {
     let server = Server::start_with(|config| config.sessions.session_memory_bytes = 16 << 20).await;
     let session = server.session().await;
-    let x = session.constant(&[1.0_f32; 16_384][..]);
+    let x = session.constant(&vec![1.0_f32; 16_384][..]);
     // 64 KiB each, 128 MiB together, and nothing is sent before the first wait.
     for _ in 0..2_048 {
         let _dropped = &x + &x;
