@@ -3,22 +3,58 @@
 //!
 //! `docs/hazards.md` says which test shows which row.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, time::Duration};
 
-use gradtape_tests::{Server, canary::Canary, folder};
+use gradtape_client::{
+    DType, RestoreOptions, SaveOptions, Session, Spec, TapeOptions, Tensor,
+    proto::{
+        self, checkpoint_service_client::CheckpointServiceClient, command::Kind, stream_request,
+    },
+};
+use gradtape_server::principal::Role;
+use gradtape_tests::{
+    Server,
+    access::{Folder, holder},
+    canary::Canary,
+    folder,
+    raw::{Raw, channel, command, connection, constant, reason},
+};
 
 use crate::{
     conformance::{case_names, replay},
     oversight::scrape,
 };
 
-/// Replays the cases of a row.
-async fn row(name: &str) {
+/// A server that says how many bytes it holds, and a canary on it.
+async fn start() -> (Server, Canary) {
     let server = Server::start_with(|config| {
         config.access.metrics_address = Some(([127, 0, 0, 1], 0).into());
     })
     .await;
-    let mut canary = Canary::start(&server).await;
+    let canary = Canary::start(&server).await;
+    (server, canary)
+}
+
+/// The canary has sung on, and nothing is held any more.
+async fn end(server: &Server, mut canary: Canary) {
+    canary.sings().await;
+    canary.ends().await;
+    // An ended session is taken down by the thread that has it, a moment later.
+    let taken_down = async { while scrape(server).await.1["gradtape_memory_used_bytes"] > 0.0 {} };
+    let limit = Duration::from_secs(20);
+    tokio::time::timeout(limit, taken_down).await.expect("everything is given back");
+}
+
+/// The reason why the first command of a session failed.
+async fn first_failure(session: &Session) -> String {
+    let error = session.sync().await.expect_err("something failed");
+    let failure = error.failure().unwrap_or_else(|| panic!("the session ended: {error}"));
+    failure.cause.as_deref().unwrap_or(failure).reason.clone()
+}
+
+/// Replays the cases of a row.
+async fn row(name: &str) {
+    let (server, mut canary) = start().await;
     let prefix = format!("hazard_{name}");
     let cases: Vec<_> = case_names().into_iter().filter(|case| case.starts_with(&prefix)).collect();
     assert!(!cases.is_empty(), "there is no case {prefix}");
@@ -83,6 +119,177 @@ rows! {
     b16_values_do_not_change,
     b17_poison,
     b18_names,
+}
+
+// === what data cannot say ===
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b08_gradients_of_gradients_explode_into_a_limit() {
+    let (server, canary) = start().await;
+    let session = server.session().await;
+    let x = session.constant(0.5f32);
+    let tape = session.tape_with(TapeOptions { persistent: true, ..TapeOptions::default() });
+    tape.watch([&x]);
+    let mut y = (&x * &x).exp() * (&x * 3.0).sin() * x.tanh();
+    for _ in 0..20 {
+        y = Tensor::clone(&tape.derivative(&y, &x));
+    }
+    assert_eq!(first_failure(&session).await, "TOO_MANY");
+    drop((x, tape, y));
+    session.close().await.expect("an end");
+    end(&server, canary).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b12_a_function_for_each_shape_comes_to_a_limit() {
+    let (server, canary) = start().await;
+    let session = server.session().await;
+    let functions: Vec<_> = (0..1025)
+        .map(|extent| {
+            let spec = Spec { dtype: DType::F32, shape: vec![extent] };
+            session.function([spec], |x| vec![x[0].square()])
+        })
+        .collect();
+    assert_eq!(first_failure(&session).await, "TOO_MANY");
+    drop(functions);
+    session.close().await.expect("an end");
+    end(&server, canary).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b13_a_body_without_end_comes_to_a_limit() {
+    let (server, canary) = start().await;
+    let session = server.session().await;
+    let x = session.constant([1.0f32; 4]);
+    let function = session.function([x.spec().await.expect("a shape")], |p| {
+        let unused: Vec<_> = (0..70_000).map(|_| p[0].exp()).collect();
+        vec![&unused[0] + &p[0]]
+    });
+    assert_eq!(first_failure(&session).await, "TOO_MANY");
+    drop((x, function));
+    // It tells of the next failure, and ends all the same.
+    assert!(session.close().await.is_err());
+    end(&server, canary).await;
+}
+
+#[tokio::test]
+async fn c08_half_closed_with_work_pending() {
+    let (server, mut canary) = start().await;
+    let raw = Raw::connect(&server).await;
+    let hello = proto::Hello { credentials: Some(raw.credentials.clone()) };
+    let (requests, mut responses) =
+        raw.open(stream_request::Kind::Hello(hello)).await.expect("a stream");
+    let commands = vec![constant(1, &[1.0]), command(Kind::Sync(proto::Sync {}))];
+    let batch = proto::Batch { first_sequence: 1, commands, acknowledged_sequence: 0 };
+    let kind = Some(stream_request::Kind::Batch(batch));
+    requests.send(proto::StreamRequest { kind }).expect("the stream is open");
+    drop(requests);
+    let mut answered = false;
+    while let Some(response) = responses.message().await.expect("the stream ends well") {
+        answered |= matches!(response.kind, Some(proto::stream_response::Kind::Batch(_)));
+    }
+    assert!(answered, "what was sent before the end is answered");
+    assert_eq!(raw.position().await.expect("the session stays").next_sequence, 3);
+    canary.sings().await;
+}
+
+#[tokio::test]
+async fn c16_deadlines_of_a_nanosecond_and_of_ten_thousand_years() {
+    let (server, mut canary) = start().await;
+    let raw = Raw::connect(&server).await;
+    for timeout in ["1n", "99999999H"] {
+        let request = proto::GetSessionRequest { credentials: Some(raw.credentials.clone()) };
+        let mut request = tonic::Request::new(request);
+        request.metadata_mut().insert("grpc-timeout", timeout.parse().expect("printable"));
+        let answer = raw.sessions.clone().get_session(request).await;
+        match timeout {
+            "1n" => assert!(
+                matches!(
+                    answer.expect_err("too short").code(),
+                    tonic::Code::DeadlineExceeded | tonic::Code::Cancelled
+                ),
+                "{timeout}"
+            ),
+            _ => assert_eq!(answer.expect("long enough").into_inner().next_sequence, 1),
+        }
+    }
+    canary.sings().await;
+}
+
+#[tokio::test]
+async fn c21_a_download_that_stalls() {
+    let (server, canary) = start().await;
+    let raw = Raw::connect(&server).await;
+    let elements = vec![1.0f32; 64];
+    let shape =
+        proto::attribute::Value::IntsValue(proto::IntegerList { values: vec![1 << 18, 64] });
+    let large = command(Kind::Op(proto::Op {
+        name: "broadcast_to".into(),
+        inputs: vec![1],
+        outputs: vec![2],
+        attributes: vec![proto::Attribute { name: "shape".into(), value: Some(shape) }],
+    }));
+    raw.execute(1, vec![constant(1, &elements), large]).await.expect("a value of 64 MiB");
+    let request = proto::DownloadTensorRequest {
+        credentials: Some(raw.credentials.clone()),
+        value: 2,
+        after_sequence: 2,
+    };
+    let chunks = raw.tapes.clone().download_tensor(request).await;
+    let mut chunks = chunks.expect("a download").into_inner();
+    chunks.message().await.expect("a first chunk").expect("a first chunk");
+    // Nothing more is read; its session and the others go on.
+    let reply = raw.execute(3, vec![constant(3, &[1.0])]).await.expect("the session goes on");
+    assert!(reply.replies.is_empty(), "{reply:?}");
+    let request = proto::DeleteSessionRequest { credentials: Some(raw.credentials.clone()) };
+    raw.sessions.clone().delete_session(request).await.expect("an end");
+    drop(chunks);
+    end(&server, canary).await;
+}
+
+#[tokio::test]
+async fn c22_a_storm_of_stops() {
+    let (server, mut canary) = start().await;
+    let raw = Raw::connect(&server).await;
+    for sequence in (0..2000_u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
+        let credentials = Some(raw.credentials.clone());
+        let stop = proto::StopLoopRequest { credentials, sequence };
+        raw.tapes.clone().stop_loop(stop).await.expect("noted");
+    }
+    canary.sings().await;
+    let reply = raw.execute(1, vec![constant(1, &[1.0])]).await;
+    reply.expect("commands that are no loops are not stopped");
+}
+
+#[tokio::test]
+async fn e04_a_checkpoint_of_somebody_else_is_not_found() {
+    let folder = Folder::new();
+    let [ada, ben] = ["ada", "ben"].map(|name| folder.token_of(holder(name, Role::User, None)));
+    let store = tempfile::tempdir().expect("a folder");
+    let place = store.path().to_str().expect("a path in UTF-8").to_owned();
+    let server = Server::start_with(|config| {
+        folder.protect(config);
+        config.checkpoints.store = Some(place);
+    })
+    .await;
+    let session = Session::builder().token(&ada).connect(server.url()).await.expect("a session");
+    let _weights = session.variable("weights", [1.0f32, 2.0]);
+    session.checkpoints().save("secret", SaveOptions::default()).await.expect("a checkpoint");
+    let connection = connection(channel(&server).await, Some(&ben));
+    let mut service = CheckpointServiceClient::new(connection);
+    let theirs = proto::GetCheckpointRequest { name: "secret".into() };
+    let status = service.get_checkpoint(theirs).await.expect_err("not ben's");
+    let none = proto::GetCheckpointRequest { name: "absent".into() };
+    let absent = service.get_checkpoint(none).await.expect_err("nobody's");
+    assert_eq!((status.code(), reason(&status)), (absent.code(), reason(&absent)));
+    assert_eq!(status.message().replace("secret", "absent"), absent.message());
+    let list = service.list_checkpoints(proto::ListCheckpointsRequest::default()).await;
+    assert!(list.expect("a list").into_inner().checkpoints.is_empty());
+    let other = Session::builder().token(&ben).connect(server.url()).await.expect("a session");
+    let _weights = other.variable("weights", [5.0f32, 5.0]);
+    let restored = other.checkpoints().restore("secret", RestoreOptions::default()).await;
+    assert!(restored.is_err(), "ben cannot restore it");
+    session.checkpoints().delete("secret").await.expect("ada's own");
 }
 
 /// `docs/hazards.md` has every row, and the tests that it names are there.
