@@ -29,12 +29,13 @@ use super::{
     uploads::Uploads,
     worker::ReadyQueue,
 };
-use crate::{clock::Clock, config::Limits, oversight::Oversight};
+use crate::{clock::Clock, config::Limits, oversight::Oversight, principal::Principal};
 
 /// A session.
 #[derive(Debug)]
 pub struct Session {
     id: SessionId,
+    owner: Principal,
     clock: Arc<dyn Clock>,
     ready: Arc<ReadyQueue>,
     oversight: Arc<Oversight>,
@@ -167,7 +168,7 @@ pub struct Position {
 impl Session {
     /// An empty session.
     pub fn new(
-        id: SessionId,
+        (id, owner): (SessionId, Principal),
         ledger: Arc<Ledger>,
         limits: &Limits,
         clock: Arc<dyn Clock>,
@@ -179,6 +180,7 @@ impl Session {
         let inbox = Inbox { last_used: clock.now(), ..Inbox::default() };
         Arc::new(Self {
             id,
+            owner,
             clock,
             ready,
             oversight,
@@ -199,6 +201,11 @@ impl Session {
     /// Its public identifier.
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> &Principal {
+        &self.owner
     }
 
     /// Its memory.
