@@ -8,6 +8,7 @@ use crate::{
     array::{Array, Tensor},
     attrs::Attrs,
     aval::{Aval, Avals},
+    compute,
     error::Error,
     graph::{Application, Operand, Program, Value, ValueId},
     half_precision::{copies, narrow, widen, widened},
@@ -313,6 +314,7 @@ fn run_applications(
         if !plan.needed[i] {
             continue;
         }
+        compute::check()?;
         let (outputs, ids) = {
             let read = |&slot: &usize| values[slot].as_ref().ok_or_else(|| not_kept(application));
             let inputs: SmallVec<[&Value; 3]> =

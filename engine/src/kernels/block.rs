@@ -10,6 +10,7 @@ use crate::{
     array::{Array, Element, buffer},
     attrs::Attrs,
     aval::{Aval, Shape},
+    compute,
     dtype::DType,
     error::Error,
     kernels::lanes,
@@ -152,26 +153,17 @@ impl Chain {
     /// Runs the chain. An input may have any shape that broadcasts to the chain's.
     pub(crate) fn run(&self, inputs: &[&Array]) -> Result<SmallVec<[Array; 2]>, Error> {
         let count = self.shape.elements();
-        let mut feeds: SmallVec<[Feed; 4]> =
-            inputs.iter().map(|array| Feed::new(array, &self.shape)).collect::<Result<_, _>>()?;
+        let mut feeds = self.feeds(inputs)?;
         let cursors = feeds.iter().filter_map(|feed| feed.copied.as_deref());
-        let block = block_for(count, cursors.filter_map(|(_, cursor)| cursor.period()));
-        feeds.iter_mut().try_for_each(|feed| feed.begin(block))?;
-        let mut registers: SmallVec<[Register; 8]> = self
-            .registers
-            .iter()
-            .enumerate()
-            .map(|(i, &dtype)| {
-                let stored = self.outputs.contains(&i);
-                let elements = if stored {
-                    Elements::empty(dtype, count)?
-                } else {
-                    Elements::zeros(dtype, block)?
-                };
-                Ok(Register { elements, stored })
-            })
-            .collect::<Result<_, Error>>()?;
-        for start in (0..count).step_by(block.max(1)) {
+        let block = block_for(count, cursors.filter_map(|(_, cursor)| cursor.period())).max(1);
+        let work = compute::elements(count) * self.instructions.len() as u64;
+        let parts = compute::parts(work, count.div_ceil(block));
+        if parts > 1 {
+            return self.run_in_parts(inputs, block, count.div_ceil(parts).next_multiple_of(block));
+        }
+        feeds.iter_mut().try_for_each(|feed| feed.begin(block, 0))?;
+        let mut registers = self.registers(block, |output| output.then_some(count))?;
+        for start in (0..count).step_by(block) {
             self.block_through(&mut feeds, &mut registers, start, block.min(count - start))?;
         }
         let taken = self.outputs.iter().map(|&register| {
@@ -179,6 +171,65 @@ impl Chain {
             std::mem::replace(register, Elements::NONE).into_array(&self.shape)
         });
         taken.collect()
+    }
+
+    /// The same in parts of so many elements, a number of whole blocks.
+    fn run_in_parts(
+        &self,
+        inputs: &[&Array],
+        block: usize,
+        size: usize,
+    ) -> Result<SmallVec<[Array; 2]>, Error> {
+        let count = self.shape.elements();
+        let dtypes = self.outputs.iter().map(|&register| self.registers[register]);
+        let mut outputs: SmallVec<[Elements; 2]> =
+            dtypes.map(|dtype| Elements::zeros(dtype, count)).collect::<Result<_, _>>()?;
+        let parts = {
+            let mut rest: SmallVec<[LanesMut; 2]> =
+                outputs.iter_mut().map(|output| output.lanes_mut(0, count)).collect();
+            let part = |first: usize| {
+                let length = size.min(count - first);
+                let places: SmallVec<[LanesMut; 2]> =
+                    rest.iter_mut().map(|rest| split_off(rest, length)).collect();
+                (first, length, places)
+            };
+            (0..count).step_by(size).map(part).collect()
+        };
+        compute::each(parts, |(first, length, mut places)| {
+            let mut feeds = self.feeds(inputs)?;
+            feeds.iter_mut().try_for_each(|feed| feed.begin(block, first))?;
+            let mut registers = self.registers(block, |_| None)?;
+            for start in (first..first + length).step_by(block) {
+                let here = block.min(first + length - start);
+                self.block_through(&mut feeds, &mut registers, start, here)?;
+                for (place, &register) in places.iter_mut().zip(&self.outputs) {
+                    copy(registers[register].elements.lanes(0, here), split_off(place, here))?;
+                }
+            }
+            Ok(())
+        })?;
+        outputs.into_iter().map(|output| output.into_array(&self.shape)).collect()
+    }
+
+    fn feeds<'a>(&self, inputs: &[&'a Array]) -> Result<SmallVec<[Feed<'a>; 4]>, Error> {
+        inputs.iter().map(|array| Feed::new(array, &self.shape)).collect()
+    }
+
+    /// Registers of a block each, but for those that hold all blocks: as many elements as `stored` says of outputs and others.
+    fn registers(
+        &self,
+        block: usize,
+        stored: impl Fn(bool) -> Option<usize>,
+    ) -> Result<SmallVec<[Register; 8]>, Error> {
+        let register = |(i, &dtype): (usize, &DType)| {
+            let stored = stored(self.outputs.contains(&i));
+            let elements = match stored {
+                Some(count) => Elements::empty(dtype, count)?,
+                None => Elements::zeros(dtype, block)?,
+            };
+            Ok(Register { elements, stored: stored.is_some() })
+        };
+        self.registers.iter().enumerate().map(register).collect()
     }
 
     /// One block through all instructions.
@@ -214,6 +265,28 @@ impl Chain {
         }
         Ok(())
     }
+}
+
+/// Takes the first elements of what is left.
+fn split_off<'a>(rest: &mut LanesMut<'a>, count: usize) -> LanesMut<'a> {
+    macro_rules! split {
+        ($($variant:ident),*) => {
+            match rest {
+                $(LanesMut::$variant(x) => {
+                    let (first, after) = std::mem::take(x).split_at_mut(count);
+                    *x = after;
+                    LanesMut::$variant(first)
+                })*
+            }
+        };
+    }
+    split!(F32, F64, I32, I64, Bool)
+}
+
+/// Copies elements of one dtype.
+fn copy(from: Lanes, into: LanesMut) -> Result<(), Error> {
+    by_type!(Lanes, from, from => output(into)?.copy_from_slice(from));
+    Ok(())
 }
 
 /// Elements of a block: as many whole periods of a broadcast input as fit, so that each block repeats the same ones.
@@ -293,9 +366,10 @@ impl<'a> Feed<'a> {
         Ok(Self { array: lanes_of(array)?, copied })
     }
 
-    /// Makes room for a block of so many elements.
-    fn begin(&mut self, block: usize) -> Result<(), Error> {
+    /// Makes room for a block of so many elements, and goes to element `first`, where a block begins.
+    fn begin(&mut self, block: usize, first: usize) -> Result<(), Error> {
         let Some((elements, cursor)) = self.copied.as_deref_mut() else { return Ok(()) };
+        cursor.seek(first);
         cursor.repeats = cursor.period().is_some_and(|period| block.is_multiple_of(period));
         let dtype = by_type!(Lanes, self.array, from => dtype_of(from));
         *elements = Elements::zeros(dtype, block)?;
@@ -363,6 +437,17 @@ impl Cursor {
         }
         let index = SmallVec::from_elem(0, axes.len());
         Some(Self { axes, index, offset: 0, repeats: false, written: false })
+    }
+
+    /// Goes to an element, counted in the larger shape.
+    fn seek(&mut self, element: usize) {
+        let mut rest = element;
+        self.offset = 0;
+        for (index, &(extent, stride)) in self.index.iter_mut().zip(&self.axes).rev() {
+            *index = rest % extent.max(1);
+            rest /= extent.max(1);
+            self.offset += *index * stride;
+        }
     }
 
     /// After how many elements the same ones come again, if that is so from beginning to end.

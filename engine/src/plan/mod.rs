@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 use crate::{
     array::{Array, Tensor},
     aval::{Aval, Avals},
+    compute,
     error::Error,
     exec,
     graph::{Application, Program},
@@ -183,6 +184,7 @@ impl Plan {
     ) -> Result<Vec<Tensor>, Error> {
         ledger.admit(self.peak)?;
         for step in &self.steps {
+            compute::check()?;
             let outputs = step.run(ledger, &self.avals, &values)?;
             for (&slot, tensor) in step.outputs.iter().zip(outputs) {
                 values[slot] = Some(tensor);
