@@ -21,7 +21,7 @@ use crate::error::Error;
 pub(crate) const MAX_WIDTH: usize = 8;
 
 /// Work for which another core is worth waking, in nanoseconds. Waking one takes about 20 microseconds.
-const WORTH_A_CORE: u64 = 60_000;
+const WORTH_A_CORE: u64 = 40_000;
 
 /// Most work between two looks at the flag, in nanoseconds.
 const MOST_AT_ONCE: u64 = 10_000_000;
@@ -207,10 +207,15 @@ mod tests {
     use super::*;
     use crate::{
         array::{Array, Tensor},
+        attrs::{Attr, Attrs},
         aval::Shape,
         exec,
         ledger::Ledger,
-        ops::MATMUL,
+        op::OpDef,
+        ops::{
+            ADD, AVG_POOL, CONVOLUTION, CONVOLUTION_FILTER_GRADIENT, CONVOLUTION_INPUT_GRADIENT,
+            MATMUL, MAX_POOL, REDUCE_MAX, REDUCE_SUM, SOFTMAX, TANH, TRANSPOSE, WHERE,
+        },
     };
 
     fn context(cores: usize) -> Context {
@@ -252,6 +257,76 @@ mod tests {
         });
     }
 
+    /// What is split is large, so the samples of the op table do not reach it.
+    #[test]
+    fn no_bit_depends_on_who_helps() {
+        let ints = |name: &str, values: &[i64]| (name.to_owned(), Attr::Ints(values.into()));
+        let yes = |name: &str| (name.to_owned(), Attr::Bool(true));
+        let same = ("padding".to_owned(), Attr::Text("SAME".into()));
+        let first = ("data_format".to_owned(), Attr::Text("channels_first".into()));
+        let (images, filter) = ([8, 30, 31, 8], [3, 3, 8, 16]);
+        let cases: Vec<(&OpDef, Vec<&[usize]>, Vec<(String, Attr)>)> = vec![
+            (&MATMUL, vec![&[500, 300], &[300, 200]], vec![]),
+            (&MATMUL, vec![&[300, 500], &[300, 100]], vec![yes("transpose_a")]),
+            (&MATMUL, vec![&[40, 1, 64, 64], &[3, 64, 70]], vec![]),
+            (&ADD, vec![&[700, 1, 300], &[3, 300]], vec![]),
+            (&TANH, vec![&[1001, 999]], vec![]),
+            (&WHERE, vec![&[999], &[1000, 999], &[1000, 1]], vec![]),
+            (&REDUCE_SUM, vec![&[1000, 1001]], vec![ints("axis", &[0])]),
+            (&REDUCE_SUM, vec![&[1000, 1001]], vec![ints("axis", &[1])]),
+            (&REDUCE_MAX, vec![&[7, 1000, 101]], vec![ints("axis", &[1])]),
+            (&REDUCE_SUM, vec![&[1000, 1001]], vec![]),
+            (&SOFTMAX, vec![&[3000, 301]], vec![]),
+            (&TRANSPOSE, vec![&[1000, 1001]], vec![]),
+            (&CONVOLUTION, vec![&images, &filter], vec![same.clone()]),
+            (&CONVOLUTION, vec![&[8, 8, 30, 31], &filter], vec![same.clone(), first]),
+            (
+                &CONVOLUTION_INPUT_GRADIENT,
+                vec![&filter, &[8, 30, 31, 16]],
+                vec![same.clone(), ints("shape", &[8, 30, 31, 8])],
+            ),
+            (
+                &CONVOLUTION_FILTER_GRADIENT,
+                vec![&images, &[8, 30, 31, 16]],
+                vec![same.clone(), ints("shape", &[3, 3, 8, 16])],
+            ),
+            (&MAX_POOL, vec![&images], vec![ints("ksize", &[3, 2])]),
+            (&AVG_POOL, vec![&images], vec![ints("ksize", &[3, 2]), same]),
+        ];
+        let ledger = Ledger::new("test", 1 << 30);
+        for (op, shapes, attrs) in cases {
+            let attrs = Attrs::check(op.attrs, attrs).unwrap();
+            let inputs: Vec<Tensor> =
+                shapes.iter().map(|shape| tensor(&ledger, op, shape)).collect();
+            let inputs: Vec<&Tensor> = inputs.iter().collect();
+            let bits = |tensor: &Tensor| match tensor.array() {
+                Array::F32(array) => array.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
+                other => panic!("{other:?}"),
+            };
+            let run = || bits(&exec::run(&ledger, op, &attrs, &inputs).unwrap()[0]);
+            let alone = run();
+            let helped = context(3).enter(run);
+            assert!(alone == helped, "{} of {shapes:?}", op.name);
+        }
+    }
+
+    /// Numbers of many magnitudes, or truth values for a condition.
+    fn tensor(ledger: &Arc<Ledger>, op: &OpDef, shape: &[usize]) -> Tensor {
+        let (shape, mut state) = (Shape::from(shape), 7_u32);
+        let numbers = (0..shape.elements()).map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f32::from(u16::try_from(state >> 16).unwrap()) / 7e3 - 4.0
+        });
+        let charge = ledger.reserve(4 * shape.elements() as u64).unwrap();
+        let is_condition = op.name == "where" && shape.len() == 1;
+        let array = if is_condition {
+            Array::new(&shape, numbers.map(|x| x > 0.0).collect())
+        } else {
+            Array::new(&shape, numbers.collect())
+        };
+        Tensor::paid(array.unwrap(), charge)
+    }
+
     #[test]
     fn a_long_product_stops_soon_after_the_flag() {
         let ledger = Ledger::new("test", 1 << 30);
@@ -268,7 +343,7 @@ mod tests {
                 Instant::now()
             });
             let result = context.enter(|| {
-                let attrs = crate::attrs::Attrs::check(MATMUL.attrs, Vec::new()).unwrap();
+                let attrs = Attrs::check(MATMUL.attrs, Vec::new()).unwrap();
                 exec::run(&ledger, &MATMUL, &attrs, &[&x, &x])
             });
             assert_eq!(result.unwrap_err(), Error::Cancelled);

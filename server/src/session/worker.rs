@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use gradtape_engine::compute::Crew;
 use gradtape_proto::v1;
 use prost::Message;
 
@@ -114,13 +115,16 @@ impl Pool {
         clock: &Arc<dyn Clock>,
         metrics: &Arc<Metrics>,
     ) -> std::io::Result<Self> {
+        let crew = Crew::new(threads).map_err(std::io::Error::other)?;
         for i in 0..threads {
             let (ready, clock) = (Arc::clone(&ready), Arc::clone(clock));
+            let crew = Arc::clone(&crew);
             let metrics = Arc::clone(metrics);
             thread::Builder::new().name(format!("compute-{i}")).spawn(move || {
                 while let Some((session, turn)) = ready.pop(slice) {
                     let started = clock.now();
-                    let after = run_slice(&session, clock.as_ref(), slice);
+                    let context = session.context(&crew);
+                    let after = context.enter(|| run_slice(&session, clock.as_ref(), slice));
                     let busy = clock.now().saturating_sub(started);
                     metrics.compute_seconds.inc_by(busy.as_secs_f64());
                     ready.settle(turn, busy, (after == After::Requeue).then_some(session));
