@@ -256,6 +256,11 @@ impl Prepared {
         &self.program
     }
 
+    /// It as a plan, if that was made.
+    pub fn planned(&self) -> Option<&plan::Plan> {
+        self.fast.get()
+    }
+
     /// The slots that it is run for.
     pub fn wanted(&self) -> &[usize] {
         &self.wanted
@@ -273,7 +278,7 @@ impl Prepared {
         recorder: &mut dyn Recorder,
     ) -> Result<Vec<Value>, Error> {
         if !recorder.hears() {
-            let fast = self.fast(ledger)?;
+            let fast = self.plan(ledger)?;
             // Another order may need more at one time.
             if ledger.admit(fast.peak()).is_ok() {
                 let inputs = inputs.into_iter().map(|(slot, value)| (slot, value.tensor));
@@ -293,8 +298,13 @@ impl Prepared {
         run_applications(ledger, applications, &self.plan, values, &self.wanted, recorder)
     }
 
-    fn fast(&self, ledger: &Arc<Ledger>) -> Result<&plan::Plan, Error> {
-        if let Some(made) = self.fast.get() {
+    /// It as a plan, which is made now if it was not before.
+    ///
+    /// # Errors
+    ///
+    /// Its constants may not fit into the memory.
+    pub fn plan(&self, ledger: &Arc<Ledger>) -> Result<&plan::Plan, Error> {
+        if let Some(made) = self.planned() {
             return Ok(made);
         }
         let made = plan::Plan::compile(ledger, &self.program, &self.wanted, plan::Passes::ALL)?;

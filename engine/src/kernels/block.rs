@@ -13,7 +13,7 @@ use crate::{
     compute,
     dtype::DType,
     error::Error,
-    kernels::lanes,
+    kernels::{cursor::Cursor, lanes},
     op::{BlockKernel, Lanes, LanesMut},
 };
 
@@ -37,6 +37,8 @@ pub(crate) enum Elements {
 pub(crate) trait Lane: Element {
     fn read<'a>(lanes: &Lanes<'a>) -> Option<&'a [Self]>;
     fn write(lanes: LanesMut<'_>) -> Option<&mut [Self]>;
+    fn lanes(elements: &[Self]) -> Lanes<'_>;
+    fn lanes_mut(elements: &mut [Self]) -> LanesMut<'_>;
     fn own(elements: Vec<Self>) -> Elements;
     fn owned(elements: &mut Elements) -> Option<&mut Vec<Self>>;
 }
@@ -50,6 +52,14 @@ macro_rules! lane {
 
             fn write(lanes: LanesMut<'_>) -> Option<&mut [Self]> {
                 if let LanesMut::$variant(elements) = lanes { Some(elements) } else { None }
+            }
+
+            fn lanes(elements: &[Self]) -> Lanes<'_> {
+                Lanes::$variant(elements)
+            }
+
+            fn lanes_mut(elements: &mut [Self]) -> LanesMut<'_> {
+                LanesMut::$variant(elements)
             }
 
             fn own(elements: Vec<Self>) -> Elements {
@@ -284,7 +294,7 @@ fn split_off<'a>(rest: &mut LanesMut<'a>, count: usize) -> LanesMut<'a> {
 }
 
 /// Copies elements of one dtype.
-fn copy(from: Lanes, into: LanesMut) -> Result<(), Error> {
+pub(crate) fn copy(from: Lanes, into: LanesMut) -> Result<(), Error> {
     by_type!(Lanes, from, from => output(into)?.copy_from_slice(from));
     Ok(())
 }
@@ -400,114 +410,12 @@ impl<'a> Feed<'a> {
     }
 }
 
-/// A place in a tensor that repeats along axes, going forward in row-major order of the larger shape.
-#[derive(Debug)]
-struct Cursor {
-    /// Extents and strides, neighbours that can be walked as one joined. At least one axis, which the last is.
-    axes: SmallVec<[(usize, usize); 8]>,
-    index: SmallVec<[usize; 8]>,
-    offset: usize,
-    /// Whether every block has the same elements.
-    repeats: bool,
-    /// Whether a block has been written already.
-    written: bool,
-}
-
-impl Cursor {
-    /// Nothing, if the tensor has the larger shape already.
-    fn new(shape: &[usize], out: &Shape) -> Option<Self> {
-        if shape == &out[..] {
-            return None;
-        }
-        let own = Shape::from(shape);
-        let (strides, lead) = (own.strides(), out.len() - shape.len());
-        let mut axes: SmallVec<[(usize, usize); 8]> = SmallVec::new();
-        for (i, &extent) in out.iter().enumerate().filter(|&(_, &extent)| extent != 1) {
-            let stride = match i.checked_sub(lead) {
-                Some(axis) if shape[axis] != 1 => strides[axis],
-                _ => 0,
-            };
-            match axes.last_mut() {
-                Some(last) if last.1 == stride * extent => *last = (last.0 * extent, stride),
-                _ => axes.push((extent, stride)),
-            }
-        }
-        if axes.is_empty() {
-            axes.push((1, 0));
-        }
-        let index = SmallVec::from_elem(0, axes.len());
-        Some(Self { axes, index, offset: 0, repeats: false, written: false })
-    }
-
-    /// Goes to an element, counted in the larger shape.
-    fn seek(&mut self, element: usize) {
-        let mut rest = element;
-        self.offset = 0;
-        for (index, &(extent, stride)) in self.index.iter_mut().zip(&self.axes).rev() {
-            *index = rest % extent.max(1);
-            rest /= extent.max(1);
-            self.offset += *index * stride;
-        }
-    }
-
-    /// After how many elements the same ones come again, if that is so from beginning to end.
-    fn period(&self) -> Option<usize> {
-        match self.axes[..] {
-            [(_, 0)] => Some(1),
-            [(_, 0), (extent, 1)] => Some(extent),
-            _ => None,
-        }
-    }
-
-    /// Writes the next elements.
-    fn fill<T: Copy>(&mut self, from: &[T], into: &mut [T]) {
-        if self.repeats && std::mem::replace(&mut self.written, true) {
-            return;
-        }
-        let last = self.axes.len() - 1;
-        let (extent, stride) = self.axes[last];
-        let mut rest = into;
-        while !rest.is_empty() {
-            let count = rest.len().min(extent - self.index[last]);
-            let (run, after) = rest.split_at_mut(count);
-            match stride {
-                0 => run.fill(from[self.offset]),
-                1 => run.copy_from_slice(&from[self.offset..self.offset + count]),
-                _ => {
-                    let strided = from[self.offset..].iter().step_by(stride);
-                    run.iter_mut().zip(strided).for_each(|(into, &from)| *into = from);
-                }
-            }
-            rest = after;
-            self.index[last] += count;
-            self.offset += count * stride;
-            self.carry();
-        }
-    }
-
-    /// Goes on along the outer axes where an inner one is at its end.
-    fn carry(&mut self) {
-        for axis in (0..self.axes.len()).rev() {
-            let (extent, stride) = self.axes[axis];
-            if self.index[axis] < extent {
-                return;
-            }
-            self.index[axis] = 0;
-            self.offset -= extent * stride;
-            if let Some(outer) = axis.checked_sub(1) {
-                self.index[outer] += 1;
-                self.offset += self.axes[outer].1;
-            }
-        }
-    }
-}
-
 fn dtype_of<T: Element>(_: &[T]) -> DType {
     T::DTYPE
 }
 
 /// An array's elements.
-fn lanes_of(array: &Array) -> Result<Lanes<'_>, Error> {
+pub(crate) fn lanes_of(array: &Array) -> Result<Lanes<'_>, Error> {
     Ok(match array {
         Array::F32(_) => Lanes::F32(array.elements()?),
         Array::F64(_) => Lanes::F64(array.elements()?),
@@ -519,10 +427,31 @@ fn lanes_of(array: &Array) -> Result<Lanes<'_>, Error> {
 }
 
 impl Elements {
-    /// Stands in for what is taken out.
-    const NONE: Self = Self::Bool(Vec::new());
+    /// All of them.
+    pub(crate) fn all(&self) -> Lanes<'_> {
+        by_type!(Self, self, elements => Lane::lanes(elements))
+    }
 
-    fn zeros(dtype: DType, count: usize) -> Result<Self, Error> {
+    /// All of them, to be written.
+    pub(crate) fn all_mut(&mut self) -> LanesMut<'_> {
+        by_type!(Self, self, elements => Lane::lanes_mut(elements))
+    }
+
+    /// Fills these with what a cursor visits from its beginning on.
+    pub(crate) fn broadcast(&mut self, from: Lanes, cursor: &mut Cursor) -> Result<(), Error> {
+        cursor.seek(0);
+        by_type!(Lanes, from, from => {
+            let into = Lane::owned(self).ok_or_else(mistyped)?;
+            cursor.fill(from, into);
+        });
+        Ok(())
+    }
+
+    /// Stands in for what is taken out.
+    pub(crate) const NONE: Self = Self::Bool(Vec::new());
+
+    /// So many zeros.
+    pub(crate) fn zeros(dtype: DType, count: usize) -> Result<Self, Error> {
         let mut elements = Self::empty(dtype, count)?;
         by_type!(Self, &mut elements, x => x.resize(count, Default::default()));
         Ok(elements)
@@ -539,7 +468,8 @@ impl Elements {
         })
     }
 
-    fn into_array(self, shape: &Shape) -> Result<Array, Error> {
+    /// An array of these.
+    pub(crate) fn into_array(self, shape: &Shape) -> Result<Array, Error> {
         by_type!(Self, self, elements => Array::new(shape, elements))
     }
 
@@ -548,7 +478,8 @@ impl Elements {
         by_type!(Self, self, elements => elements.resize(count, Default::default()));
     }
 
-    fn lanes(&self, start: usize, length: usize) -> Lanes<'_> {
+    /// Some of the elements.
+    pub(crate) fn lanes(&self, start: usize, length: usize) -> Lanes<'_> {
         match self {
             Self::F32(x) => Lanes::F32(&x[start..start + length]),
             Self::F64(x) => Lanes::F64(&x[start..start + length]),
@@ -558,7 +489,8 @@ impl Elements {
         }
     }
 
-    fn lanes_mut(&mut self, start: usize, length: usize) -> LanesMut<'_> {
+    /// Some of the elements, to be written.
+    pub(crate) fn lanes_mut(&mut self, start: usize, length: usize) -> LanesMut<'_> {
         match self {
             Self::F32(x) => LanesMut::F32(&mut x[start..start + length]),
             Self::F64(x) => LanesMut::F64(&mut x[start..start + length]),

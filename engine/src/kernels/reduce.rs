@@ -134,6 +134,24 @@ fn in_parts<U: Send>(
     Ok(out)
 }
 
+/// How many elements are folded for each result, if these follow on each other.
+pub(crate) fn rows(shape: &Shape, axes: &[usize]) -> Option<usize> {
+    neighbours(shape, axes).filter(|[_, _, inner]| *inner == 1).map(|[_, count, _]| count)
+}
+
+/// Sums of rows of so many elements, or their means: what the ops of that name give, into memory that is there.
+pub(crate) fn sum_rows(x: &[f32], count: usize, mean: bool, out: &mut [f32]) {
+    #[expect(clippy::cast_precision_loss, reason = "a row has far fewer than 2^52 elements")]
+    let divisor = if mean { count as f64 } else { 1.0 };
+    for (i, out) in out.iter_mut().enumerate() {
+        let row = &x[i * count..(i + 1) * count];
+        let sum = lanes::fold(row, 0.0, |sum, x: f32| sum + f64::from(x), |a, b| a + b);
+        #[expect(clippy::cast_possible_truncation, reason = "rounded as the ops round")]
+        let rounded = (sum / divisor) as f32;
+        *out = rounded;
+    }
+}
+
 /// Extents of what lies outside, in and inside of the reduced axes, if these are neighbours. Axes of extent 1 count as
 /// whatever suits.
 fn neighbours(shape: &Shape, axes: &[usize]) -> Option<[usize; 3]> {

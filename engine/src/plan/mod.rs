@@ -2,11 +2,13 @@
 //!
 //! A program says what is to be computed; a plan says how. [`Plan::compile`] rewrites the program (`rewrite`), joins
 //! elementwise ops into chains that go through memory once (`fuse`), decides when each value dies, and prices the whole.
-//! [`Plan::run`] then takes inputs and gives results: nothing is looked up, inferred or priced again.
+//! [`Plan::run`] then takes inputs and gives results: nothing is looked up, inferred or priced again. A plan that is run over
+//! and over has a [`frame`], in which small values stay where they are.
 //!
 //! Invariant: a plan gives the same bits as its program run op by op, whichever passes are on. Each can be turned off.
 
 mod explain;
+pub mod frame;
 mod fuse;
 mod rewrite;
 #[cfg(test)]
@@ -185,7 +187,12 @@ impl Plan {
         ledger.admit(self.peak)?;
         for step in &self.steps {
             compute::check()?;
-            let outputs = step.run(ledger, &self.avals, &values)?;
+            let outputs = {
+                let read = |&slot: &usize| values[slot].as_ref().ok_or_else(missing);
+                let inputs: SmallVec<[&Tensor; 4]> =
+                    step.inputs.iter().map(read).collect::<Result<_, _>>()?;
+                step.run(ledger, &self.avals, &inputs)?
+            };
             for (&slot, tensor) in step.outputs.iter().zip(outputs) {
                 values[slot] = Some(tensor);
             }
@@ -207,13 +214,8 @@ impl Step {
         &self,
         ledger: &Arc<Ledger>,
         avals: &[Aval],
-        values: &[Option<Tensor>],
+        inputs: &[&Tensor],
     ) -> Result<SmallVec<[Tensor; 2]>, Error> {
-        let inputs: SmallVec<[&Tensor; 4]> = self
-            .inputs
-            .iter()
-            .map(|&slot| values[slot].as_ref().ok_or_else(missing))
-            .collect::<Result<_, _>>()?;
         if let Work::Op(one) = &self.work
             && let Kernel::Alias = one.0.op.kernel
         {
