@@ -100,6 +100,9 @@ pub fn run(
     if let Kernel::Alias = op.kernel {
         return Ok(smallvec![inputs[0].reshaped(&outputs[0].shape)?]);
     }
+    if let Kernel::Control(run) = op.kernel {
+        return run(&call, inputs, ledger);
+    }
     let workspace = ledger.reserve(cost.workspace)?;
     let charges: SmallVec<[_; 1]> =
         outputs.iter().map(|output| ledger.reserve(output.bytes())).collect::<Result<_, _>>()?;
@@ -141,7 +144,7 @@ fn kernel(call: &Call, outputs: &[Aval], arrays: &[&Array]) -> Result<Arrays, Er
                 blocks(dtype).ok_or(Error::UnsupportedDType { dtype, accepted: call.op.dtypes })?;
             Ok(smallvec![block::run(kernel, call.attrs, &outputs[0], arrays)?])
         }
-        Kernel::Alias | Kernel::Composite(_) => {
+        Kernel::Alias | Kernel::Control(_) | Kernel::Composite(_) => {
             Err(Error::bug(format!("{name} has no kernel of its own")))
         }
     }
@@ -244,6 +247,11 @@ impl Prepared {
         let plan = Plan::new(&program, &wanted);
         let (peak, flops) = (plan.peak(&program), plan.flops(&program));
         Self { program, wanted, plan, peak, flops, fast: OnceLock::new() }
+    }
+
+    /// Most bytes that a run takes at one time, without its inputs.
+    pub fn peak(&self) -> u64 {
+        self.peak
     }
 
     /// About how many arithmetic operations a run takes.

@@ -18,6 +18,7 @@ pub mod aval;
 pub mod batching;
 pub mod command;
 pub mod compute;
+pub mod control;
 pub mod dtype;
 pub mod error;
 pub mod exec;

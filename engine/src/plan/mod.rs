@@ -221,6 +221,13 @@ impl Step {
         {
             return Ok(SmallVec::from_iter([inputs[0].reshaped(&one.2[0].shape)?]));
         }
+        if let Work::Op(one) = &self.work
+            && let Kernel::Control(run) = one.0.op.kernel
+        {
+            let (Application { op, attrs, .. }, avals, _) = &**one;
+            let results = run(&Call { op, attrs, inputs: avals }, inputs, ledger)?;
+            return Ok(results.into_iter().collect());
+        }
         let workspace = ledger.reserve(self.cost.workspace)?;
         let charges: SmallVec<[Charge; 2]> = self
             .outputs
