@@ -15,6 +15,7 @@ use crate::{
     jacobian::Layout,
     op::OpDef,
     optimizers::{Given, schedules::Schedule},
+    plan::explain::ExplainedStep,
     snapshot::{RestoreRequest, Restored},
 };
 
@@ -115,6 +116,9 @@ pub enum Kind {
     Control {
         flow: Flow,
         outputs: Vec<Handle>,
+    },
+    ExplainFunction {
+        function: Handle,
     },
     Explain {
         tape: Handle,
@@ -434,6 +438,8 @@ pub enum Answer {
     Variables(Vec<Handle>),
     /// To `Explain`.
     Explanation(Explanation),
+    /// To `ExplainFunction`.
+    Planned(PlanInfo),
     /// To `Restore`.
     Restored(Restored),
     /// To `FinishFunction`: dtype and shape of each result.
@@ -442,6 +448,17 @@ pub enum Answer {
     Looped(LoopInfo),
     /// To `Sync`.
     Synced,
+}
+
+/// The plan of a function.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanInfo {
+    /// The steps; of a long plan the first and the last.
+    pub steps: Vec<ExplainedStep>,
+    /// How many in the middle are left out.
+    pub elided: usize,
+    /// Most bytes that a call takes at one time.
+    pub peak: u64,
 }
 
 /// What became of an optimizer step.

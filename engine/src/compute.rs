@@ -257,6 +257,9 @@ mod tests {
         });
     }
 
+    /// An op, shapes of its inputs, and attributes.
+    type Case<'a> = (&'static OpDef, Vec<&'a [usize]>, Vec<(String, Attr)>);
+
     /// What is split is large, so the samples of the op table do not reach it.
     #[test]
     fn no_bit_depends_on_who_helps() {
@@ -265,7 +268,7 @@ mod tests {
         let same = ("padding".to_owned(), Attr::Text("SAME".into()));
         let first = ("data_format".to_owned(), Attr::Text("channels_first".into()));
         let (images, filter) = ([8, 30, 31, 8], [3, 3, 8, 16]);
-        let cases: Vec<(&OpDef, Vec<&[usize]>, Vec<(String, Attr)>)> = vec![
+        let cases: Vec<Case> = vec![
             (&MATMUL, vec![&[500, 300], &[300, 200]], vec![]),
             (&MATMUL, vec![&[300, 500], &[300, 100]], vec![yes("transpose_a")]),
             (&MATMUL, vec![&[40, 1, 64, 64], &[3, 64, 70]], vec![]),
@@ -299,9 +302,9 @@ mod tests {
             let inputs: Vec<Tensor> =
                 shapes.iter().map(|shape| tensor(&ledger, op, shape)).collect();
             let inputs: Vec<&Tensor> = inputs.iter().collect();
-            let bits = |tensor: &Tensor| match tensor.array() {
-                Array::F32(array) => array.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
-                other => panic!("{other:?}"),
+            let bits = |tensor: &Tensor| -> Vec<u32> {
+                let elements = tensor.array().elements::<f32>().unwrap();
+                elements.iter().map(|x| x.to_bits()).collect()
             };
             let run = || bits(&exec::run(&ledger, op, &attrs, &inputs).unwrap()[0]);
             let alone = run();

@@ -136,7 +136,9 @@ def test_what_does_not_fit_is_said() -> None:
         return tf.cond(a > 0.0, lambda: a, lambda: tf.stack([a, a]))
 
     def growing(a: Any) -> Any:
-        return tf.while_loop(lambda x: tf.reduce_sum(x) < a, lambda x: (tf.concat([x, x], 0),), (x,))
+        return tf.while_loop(
+            lambda x: tf.reduce_sum(x) < a, lambda x: (tf.concat([x, x], 0),), (x,)
+        )
 
     x = tf.ones(2)
     with pytest.raises(TypeError, match="must return the same"):

@@ -425,3 +425,16 @@ def test_functions_that_are_gone_are_forgotten_by_the_server() -> None:
     x = tf.constant(1.0)
     for i in range(1_200):  # More than a session may have at a time.
         assert float(tf.function(lambda x, i=i: x + float(i % 2))(x)) == 1.0 + i % 2
+
+
+def test_a_plan_explains_itself() -> None:
+    w = tf.Variable(tf.ones((32, 8)))
+
+    @tf.function
+    def layer(x: Any) -> Any:
+        return tf.tanh(x @ w * 2.0 + 1.0)
+
+    plan = layer.explain(tf.TensorSpec((64, 32), tf.float32))
+    assert [step.ops for step in plan.steps] == [("matmul",), ("multiply", "add", "tanh")]
+    assert plan.steps[0].flops == 2 * 64 * 32 * 8
+    assert "tanh(float32[64, 8]" in str(plan)

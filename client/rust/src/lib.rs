@@ -28,6 +28,7 @@ mod operand;
 pub mod ops;
 mod optimizer;
 mod optimizers;
+mod plan;
 mod queue;
 mod remote;
 mod scalar;
@@ -54,6 +55,7 @@ pub use crate::{
     operand::{Input, Operand},
     optimizer::{AsGradient, Optimizer, Schedule, Step},
     optimizers::*,
+    plan::{Plan, PlanStep},
     scalar::Scalar,
     session::{Credentials, Session, SessionBuilder},
     tape::{GradientOptions, Tape, TapeOptions, Unconnected},

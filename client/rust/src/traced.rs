@@ -106,6 +106,11 @@ impl Function {
         self.handle.id
     }
 
+    /// The session that it belongs to, in its scope.
+    pub(crate) fn session(&self) -> Session {
+        Session::from_handle(&self.handle)
+    }
+
     /// The dtypes of its results, as far as they are known.
     pub(crate) fn results(&self) -> impl Iterator<Item = Option<DType>> + '_ {
         self.results.iter().copied()
@@ -138,7 +143,7 @@ impl Function {
     }
 
     fn tensors(&self, ids: &[u64]) -> Vec<Tensor> {
-        let session = Session::from_handle(&self.handle);
+        let session = self.session();
         ids.iter().zip(&self.results).map(|(&id, &dtype)| session.tensor(id, dtype)).collect()
     }
 }

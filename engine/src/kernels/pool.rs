@@ -30,7 +30,7 @@ pub(crate) fn argmax<T: Number + Send + Sync>(
         parts.each(x).zip(outputs).collect(),
         |((windows, first, x), (places, best))| {
             largest(x, &windows, channels, places, best)?;
-            places.iter_mut().for_each(|place| *place += first);
+            lanes::replace(places, |place| place + first);
             Ok(())
         },
     )?;

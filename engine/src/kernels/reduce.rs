@@ -130,7 +130,9 @@ fn in_parts<U: Send>(
         *filled = buffer(range.len())?;
         fill(range, filled)
     })?;
-    filled.iter_mut().for_each(|part| out.append(part));
+    for mut part in filled {
+        out.append(&mut part);
+    }
     Ok(out)
 }
 

@@ -3,6 +3,36 @@
 use std::fmt;
 
 use super::{Plan, Step, Work};
+use crate::{aval::Aval, op::Cost};
+
+/// A step of a plan, as clients see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExplainedStep {
+    /// Names of its ops, in order. Several are elementwise ones that go through memory together.
+    pub ops: Vec<&'static str>,
+    /// What it reads.
+    pub inputs: Vec<Aval>,
+    /// What it writes.
+    pub outputs: Vec<Aval>,
+    /// What it costs beside memory for the outputs.
+    pub cost: Cost,
+}
+
+impl Plan {
+    /// What each step does, in order.
+    pub fn explain(&self) -> impl ExactSizeIterator<Item = ExplainedStep> + '_ {
+        let avals = |slots: &[usize]| slots.iter().map(|&slot| self.avals[slot].clone()).collect();
+        self.steps.iter().map(move |step| ExplainedStep {
+            ops: match &step.work {
+                Work::Op(one) => vec![one.0.op.name],
+                Work::Chain(_, names) => names.clone(),
+            },
+            inputs: avals(&step.inputs),
+            outputs: avals(&step.outputs),
+            cost: step.cost,
+        })
+    }
+}
 
 /// A line for each step: what it runs, on what, how many elements it reads and writes, and what that costs.
 impl fmt::Display for Plan {

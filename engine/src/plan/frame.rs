@@ -124,7 +124,9 @@ impl Frame {
         }
         // What no run changes: constants, and inputs that nothing is carried into.
         let mut steady = vec![true; plan.avals.len()];
-        carries.iter().for_each(|carry| steady[carry.into] = false);
+        for carry in &carries {
+            steady[carry.into] = false;
+        }
         let mut own = vec![false; plan.avals.len()];
         let ways = plan.steps.iter().map(|step| {
             step.outputs.iter().for_each(|&slot| (steady[slot], own[slot]) = (false, true));
@@ -140,7 +142,7 @@ impl Frame {
         let aval = aval.ok_or_else(|| Error::bug("a frame is given what it is not made for"))?;
         match &mut self.cells[slot] {
             Cell::Small(elements) => copy_all(lanes_of(tensor.array())?, elements)?,
-            cell => *cell = Cell::holding(aval, tensor)?,
+            cell @ (Cell::Empty | Cell::Tensor(_)) => *cell = Cell::holding(aval, tensor)?,
         }
         for way in &mut self.ways {
             if let Way::Block(block) = way {
@@ -180,7 +182,7 @@ impl Frame {
             }
             let value = match &self.cells[from] {
                 Cell::Tensor(tensor) => Cell::Tensor(tensor.clone()),
-                small => Cell::holding(
+                small @ (Cell::Empty | Cell::Small(_)) => Cell::holding(
                     &plan.avals[from],
                     &Tensor::unpaid(small.array(&plan.avals[from])?),
                 )?,
@@ -195,7 +197,9 @@ impl Frame {
         let aval = &plan.avals[plan.wanted[i]];
         match &self.cells[self.places[i]] {
             Cell::Tensor(tensor) => Ok(tensor.clone()),
-            small => Ok(Tensor::paid(small.array(aval)?, ledger.reserve(aval.bytes())?)),
+            small @ (Cell::Empty | Cell::Small(_)) => {
+                Ok(Tensor::paid(small.array(aval)?, ledger.reserve(aval.bytes())?))
+            }
         }
     }
 
@@ -314,8 +318,8 @@ impl Way {
                     reserve(into)?;
                     return Ok(Self::Same { from, into });
                 }
-                let mean = std::ptr::eq(application.op, &REDUCE_MEAN);
-                let sums = mean || std::ptr::eq(application.op, &REDUCE_SUM);
+                let mean = std::ptr::eq(application.op, &raw const REDUCE_MEAN);
+                let sums = mean || std::ptr::eq(application.op, &raw const REDUCE_SUM);
                 if sums && inputs[0].dtype == DType::F32 {
                     let shape = &inputs[0].shape;
                     let axes = shape.axes(&Reduce::read(&application.attrs).axis)?;
@@ -396,7 +400,9 @@ fn general(
         .iter()
         .map(|&slot| match &cells[slot] {
             Cell::Tensor(tensor) => Ok(tensor.clone()),
-            small => Ok(Tensor::unpaid(small.array(&plan.avals[slot])?)),
+            small @ (Cell::Empty | Cell::Small(_)) => {
+                Ok(Tensor::unpaid(small.array(&plan.avals[slot])?))
+            }
         })
         .collect::<Result<_, Error>>()?;
     let inputs: SmallVec<[&Tensor; 4]> = inputs.iter().collect();

@@ -7,7 +7,7 @@
 //!
 //! Invariant: a plan gives the same bits as its program run op by op, whichever passes are on. Each can be turned off.
 
-mod explain;
+pub mod explain;
 pub mod frame;
 mod fuse;
 mod rewrite;

@@ -131,8 +131,8 @@ fn a_frame_carries_results_into_inputs() {
         let moved = w - error * 0.1;
         let sum = error.sum_to(&Shape::scalar());
         // The same value twice, one that changes places, and one that is an input.
-        let wanted = [moved, b - sum * 0.01, error, error, x].map(|v| v.slot());
-        let inputs = [w, b, x].map(|v| v.slot());
+        let wanted = [moved, b - sum * 0.01, error, error, x].map(super::super::graph::Var::slot);
+        let inputs = [w, b, x].map(super::super::graph::Var::slot);
         let program = graph.finish().unwrap();
         let plan = Plan::compile(&ledger, &program, &wanted, Passes::ALL).unwrap();
         let numbers = |n: usize, scale: f32| {

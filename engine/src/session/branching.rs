@@ -5,6 +5,8 @@
 //! Those that it changes are results of its body, and are assigned when the op has run; as with every assignment, no gradient
 //! flows through.
 
+use std::{ops::Range, sync::Arc};
+
 use hashbrown::{HashMap, hash_map::Entry};
 use smallvec::{SmallVec, smallvec};
 
@@ -99,7 +101,7 @@ impl Session {
         inputs.extend(self.outer(&outside, 0..outside.variables.len())?);
         let values = self.applied(&BRANCH, &control.write(), &inputs, scope)?;
         let changed = values[outputs.len()..].to_vec();
-        self.conclude_control(&outside, &changed, outputs, values)
+        Ok(self.conclude_control(&outside, &changed, outputs, values))
     }
 
     fn while_loop(
@@ -141,7 +143,7 @@ impl Session {
         }
         let values = self.applied(&WHILE, &control.write(), &inputs, scope)?;
         let changed = values[carried.len()..].to_vec();
-        self.conclude_control(&outside, &changed, outputs, values)
+        Ok(self.conclude_control(&outside, &changed, outputs, values))
     }
 
     fn scan(
@@ -195,7 +197,7 @@ impl Session {
         let mut values = self.applied(&SCAN, &control.write(), &inputs, scope)?;
         let behind = carried.len() + outside.changed;
         let changed = values.drain(carried.len()..behind).collect::<Vec<_>>();
-        self.conclude_control(&outside, &changed, outputs, values)
+        Ok(self.conclude_control(&outside, &changed, outputs, values))
     }
 
     /// Functions whose parameters are the arguments.
@@ -222,78 +224,11 @@ impl Session {
         let mut all = Vec::new();
         let (mut outside, mut changed) = (Outside::default(), Vec::new());
         for &function in functions {
-            let body = match self.slot(function)? {
-                Slot::Function(defined) => std::sync::Arc::clone(&defined.body),
-                other => return Err(other.refuse(function, "function")),
-            };
-            check_count("arguments", body.parameters.len(), given.len())?;
-            for ((_, expected), (handle, aval)) in body.parameters.iter().zip(&given) {
-                fits("arguments", *handle, aval, expected)?;
-            }
-            self.check_references(&body)?;
-            let (variant, _) = self.variant(function, &body)?;
-            if !variant.is_steady() || variant.own_gradient {
-                return Err(Error::NotInFunction {
-                    what: "an optimizer step, random numbers or a custom gradient in a branch or loop",
-                });
-            }
-            let wanted = variant.prepared.wanted();
-            let mut program = variant.prepared.program().clone();
-            let mut pure = Pure {
-                arguments: Vec::new(),
-                captured: HashMap::new(),
-                variables: HashMap::new(),
-                results: wanted[..variant.results].to_vec(),
-                changed: HashMap::new(),
-                program: Program::default(),
-            };
-            let mut same = HashMap::new();
-            let from_outside = 1..self.first_id_within();
-            let (captured, own): (Vec<_>, Vec<_>) = std::mem::take(&mut program.operands)
-                .into_iter()
-                .partition(|(_, operand)| from_outside.contains(&operand.id.0));
-            // What the body made itself is a constant of the program.
-            program.operands = own;
-            for (slot, Operand { id, tensor }) in captured {
-                let Some(tensor) = tensor else { continue };
-                match pure.captured.entry(id) {
-                    Entry::Occupied(first) => drop(same.insert(slot, *first.get())),
-                    Entry::Vacant(place) => drop(place.insert(slot)),
-                }
-                outside.capture(Value { id, tensor });
-            }
-            rename(&mut program, &mut pure.results, &same);
-            let mut arguments = vec![None; given.len()];
-            for &(slot, source) in &variant.inputs {
-                match source {
-                    Source::Argument(position) => arguments[position] = Some(slot),
-                    Source::Variable { handle, .. } => {
-                        pure.variables.insert(handle, slot);
-                        outside.read(handle, &program.avals[slot]);
-                    }
-                    Source::Captured(index) => {
-                        let value = variant.captured[index].clone();
-                        pure.captured.insert(value.id, slot);
-                        outside.capture(value);
-                    }
-                    Source::State { .. } | Source::Number { .. } | Source::Generator { .. } => {
-                        return Err(Error::bug("a function with state became a body"));
-                    }
-                }
-            }
-            for (&handle, &slot) in variant.variables.iter().zip(&wanted[variant.results..]) {
-                let slot = *same.get(&slot).unwrap_or(&slot);
-                pure.changed.insert(handle, cut_off(&mut program, slot));
-                outside.read(handle, &program.avals[slot]);
-                if !changed.contains(&handle) {
-                    changed.push(handle);
-                }
-            }
-            let unused = |(slot, (_, aval)): (Option<usize>, &(Handle, Aval))| {
-                slot.unwrap_or_else(|| fresh(&mut program, aval))
-            };
-            pure.arguments = arguments.into_iter().zip(&given).map(unused).collect();
-            pure.program = program;
+            let pure = self.pure_one(function, &given, &mut outside)?;
+            let new = pure.changed.keys().filter(|handle| !changed.contains(*handle)).copied();
+            let mut new: Vec<Handle> = new.collect();
+            new.sort_unstable();
+            changed.extend(new);
             all.push(pure);
         }
         outside.variables.sort_by_key(|(handle, _)| !changed.contains(handle));
@@ -301,12 +236,71 @@ impl Session {
         Ok((all, outside))
     }
 
-    /// What functions know of outside, as inputs: captured values, and some of the variables, which are read now.
-    fn outer(
+    /// A function whose parameters are like those given; notes what it knows of outside.
+    fn pure_one(
         &mut self,
-        outside: &Outside,
-        variables: std::ops::Range<usize>,
-    ) -> Result<Vec<Input>, Error> {
+        function: Handle,
+        given: &[(Handle, Aval)],
+        outside: &mut Outside,
+    ) -> Result<Pure, Error> {
+        let body = match self.slot(function)? {
+            Slot::Function(defined) => Arc::clone(&defined.body),
+            other => return Err(other.refuse(function, "function")),
+        };
+        check_count("arguments", body.parameters.len(), given.len())?;
+        for ((_, expected), (handle, aval)) in body.parameters.iter().zip(given) {
+            fits("arguments", *handle, aval, expected)?;
+        }
+        self.check_references(&body)?;
+        let (variant, _) = self.variant(function, &body)?;
+        if !variant.is_steady() || variant.own_gradient {
+            return Err(Error::NotInFunction {
+                what: "an optimizer step, random numbers or a custom gradient in a branch or loop",
+            });
+        }
+        let wanted = variant.prepared.wanted();
+        let mut pure = Pure {
+            arguments: Vec::new(),
+            captured: HashMap::new(),
+            variables: HashMap::new(),
+            results: wanted[..variant.results].to_vec(),
+            changed: HashMap::new(),
+            program: variant.prepared.program().clone(),
+        };
+        let same = pure.lift(1..self.first_id_within(), outside);
+        let mut arguments = vec![None; given.len()];
+        for &(slot, source) in &variant.inputs {
+            match source {
+                Source::Argument(position) => arguments[position] = Some(slot),
+                Source::Variable { handle, .. } => {
+                    pure.variables.insert(handle, slot);
+                    outside.read(handle, &pure.program.avals[slot]);
+                }
+                Source::Captured(index) => {
+                    let value = variant.captured[index].clone();
+                    pure.captured.insert(value.id, slot);
+                    outside.capture(value);
+                }
+                Source::State { .. } | Source::Number { .. } | Source::Generator { .. } => {
+                    return Err(Error::bug("a function with state became a body"));
+                }
+            }
+        }
+        for (&handle, &slot) in variant.variables.iter().zip(&wanted[variant.results..]) {
+            let slot = *same.get(&slot).unwrap_or(&slot);
+            outside.read(handle, &pure.program.avals[slot]);
+            let kept = cut_off(&mut pure.program, slot);
+            pure.changed.insert(handle, kept);
+        }
+        for (slot, (_, aval)) in arguments.into_iter().zip(given) {
+            let slot = slot.unwrap_or_else(|| fresh(&mut pure.program, aval));
+            pure.arguments.push(slot);
+        }
+        Ok(pure)
+    }
+
+    /// What functions know of outside, as inputs: captured values, and some of the variables, which are read now.
+    fn outer(&mut self, outside: &Outside, variables: Range<usize>) -> Result<Vec<Input>, Error> {
         let handles: Vec<Handle> =
             outside.variables[variables].iter().map(|(handle, _)| *handle).collect();
         let captured = outside.captured.iter().cloned().map(|value| Input { value, read: None });
@@ -335,24 +329,14 @@ impl Session {
         changed: &[Value],
         outputs: &[Handle],
         values: impl IntoIterator<Item = Value>,
-    ) -> Result<Answer, Error> {
+    ) -> Answer {
         for (&output, value) in outputs.iter().zip(values) {
             self.slots.insert(output, Slot::Value(value));
         }
         for ((handle, _), value) in outside.variables.iter().zip(changed) {
             self.set_variable(*handle, value.tensor.clone());
         }
-        Ok(Answer::Done)
-    }
-}
-
-/// Reads some slots where others are read, which hold the same.
-fn rename(program: &mut Program, results: &mut [usize], same: &HashMap<usize, usize>) {
-    let inputs = program.applications.iter_mut().flat_map(|application| &mut application.inputs);
-    for slot in inputs.chain(results) {
-        if let Some(&first) = same.get(slot) {
-            *slot = first;
-        }
+        Answer::Done
     }
 }
 
@@ -395,8 +379,34 @@ impl Outside {
 }
 
 impl Pure {
+    /// Makes inputs of the values from outside, whose identities are in a range, so that gradients reach them; what the body
+    /// made itself stays a constant of its program. Gives slots that hold the same as others, which are read instead.
+    fn lift(&mut self, outer: Range<u64>, outside: &mut Outside) -> HashMap<usize, usize> {
+        let mut same = HashMap::new();
+        let (lifted, own): (Vec<_>, Vec<_>) = std::mem::take(&mut self.program.operands)
+            .into_iter()
+            .partition(|(_, operand)| outer.contains(&operand.id.0));
+        self.program.operands = own;
+        for (slot, Operand { id, tensor }) in lifted {
+            let Some(tensor) = tensor else { continue };
+            match self.captured.entry(id) {
+                Entry::Occupied(first) => drop(same.insert(slot, *first.get())),
+                Entry::Vacant(place) => drop(place.insert(slot)),
+            }
+            outside.capture(Value { id, tensor });
+        }
+        let applications = self.program.applications.iter_mut();
+        let inputs = applications.flat_map(|application| &mut application.inputs);
+        for slot in inputs.chain(&mut self.results) {
+            if let Some(&first) = same.get(slot) {
+                *slot = first;
+            }
+        }
+        same
+    }
+
     /// Slots of captured values and of some variables, as all functions have them.
-    fn outer(&mut self, outside: &Outside, variables: std::ops::Range<usize>) -> Vec<usize> {
+    fn outer(&mut self, outside: &Outside, variables: Range<usize>) -> Vec<usize> {
         let Self { program, captured, variables: known, .. } = self;
         let mut slots = Vec::new();
         for value in &outside.captured {
@@ -410,7 +420,7 @@ impl Pure {
     }
 
     /// Arguments, captured values, variables.
-    fn parameters(&mut self, outside: &Outside, variables: std::ops::Range<usize>) -> Vec<usize> {
+    fn parameters(&mut self, outside: &Outside, variables: Range<usize>) -> Vec<usize> {
         let outer = self.outer(outside, variables);
         [&self.arguments[..], &outer].concat()
     }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     array::Tensor,
     aval::Aval,
-    command::{Answer, Handle},
+    command::{Answer, Handle, PlanInfo},
     dtype::DType,
     error::Error,
     exec::{MAX_FLOPS, Prepared},
@@ -34,6 +34,9 @@ use crate::{
 
 /// Programs of one function that are kept. An optimizer that accumulates gradients writes two in turn, after a first one.
 const MAX_VARIANTS: usize = 4;
+
+/// Most steps of a plan that is explained.
+const MAX_EXPLAINED: usize = 1024;
 
 /// Most arithmetic operations of one call: it cannot be interrupted, so it is no longer than ten of the longest ops.
 const MAX_FUNCTION_FLOPS: u64 = 10 * MAX_FLOPS;
@@ -106,6 +109,22 @@ impl Session {
             self.slots.insert(output, Slot::Value(value));
         }
         Ok(Answer::Done)
+    }
+
+    /// Says how a function is computed when no tape hears of it.
+    pub(super) fn explain_function(&mut self, function: Handle) -> Result<Answer, Error> {
+        let body = match self.slot(function)? {
+            Slot::Function(defined) => Arc::clone(&defined.body),
+            other => return Err(other.refuse(function, "function")),
+        };
+        self.check_references(&body)?;
+        let (variant, _) = self.variant(function, &body)?;
+        let plan = variant.prepared.plan(&self.ledger)?;
+        let (count, half) = (plan.len(), MAX_EXPLAINED / 2);
+        let elided = count.saturating_sub(MAX_EXPLAINED);
+        let shown = |&(i, _): &(usize, _)| elided == 0 || i < half || i >= half + elided;
+        let steps = plan.explain().enumerate().filter(shown).map(|(_, step)| step).collect();
+        Ok(Answer::Planned(PlanInfo { steps, elided, peak: plan.peak() }))
     }
 
     /// Runs a function on arguments and changes the session's state. Gives the results.

@@ -470,6 +470,7 @@ fn asks(kind: &Kind) -> bool {
         Kind::Fetch { .. }
             | Kind::Describe { .. }
             | Kind::Explain { .. }
+            | Kind::ExplainFunction { .. }
             | Kind::ListWatchedVariables { .. }
             | Kind::Sync
     )

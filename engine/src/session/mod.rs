@@ -288,6 +288,7 @@ impl Session {
             Kind::CallFunction(request) => self.call_function(request, scope),
             Kind::Control { flow, outputs } => self.control(flow, outputs, scope),
             Kind::RunLoop(_) => Err(Error::bug("a loop is not one step")),
+            Kind::ExplainFunction { function } => self.explain_function(*function),
             Kind::Explain { tape, target, source } => self.explain(*tape, *target, *source),
             Kind::Restore(request) => self.restore(request),
             Kind::Sync => Ok(Answer::Synced),

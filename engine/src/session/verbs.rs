@@ -47,6 +47,7 @@ impl Kind {
             Self::Control { flow: Flow::Branch { .. }, .. } => "branch",
             Self::Control { flow: Flow::While { .. }, .. } => "while_loop",
             Self::Control { flow: Flow::Scan { .. }, .. } => "scan",
+            Self::ExplainFunction { .. } => "explain_function",
             Self::Explain { .. } => "explain",
             Self::Restore(_) => "restore_checkpoint",
             Self::Sync => "sync",
@@ -69,13 +70,14 @@ impl Kind {
                 .flat_map(|output| [output.gradient, output.indices])
                 .collect(),
             Self::Jacobian(request) => request.outputs.clone(),
-            Self::CreatePlaceholders { outputs, .. } => outputs.clone(),
+            Self::CreatePlaceholders { outputs, .. } | Self::Control { outputs, .. } => {
+                outputs.clone()
+            }
             Self::RecordCustomGradient(request) => request.outputs.clone(),
             Self::DefineFunction(request) => request.parameters.clone(),
             Self::FinishFunction { function, .. } => vec![*function],
             Self::CallFunction(request) => request.outputs.clone(),
             Self::RunLoop(request) => request.outputs.clone(),
-            Self::Control { outputs, .. } => outputs.clone(),
             Self::OpenAccumulator { accumulator, .. } => vec![*accumulator],
             Self::ReadTangent(request) => request.outputs.clone(),
             Self::CreateOptimizer { optimizer, .. } => vec![*optimizer],
@@ -93,6 +95,7 @@ impl Kind {
             | Self::SetOptimizer { .. }
             | Self::Fetch { .. }
             | Self::Describe { .. }
+            | Self::ExplainFunction { .. }
             | Self::Explain { .. }
             | Self::Restore(_)
             | Self::Sync => Vec::new(),
@@ -136,6 +139,7 @@ impl Kind {
             | Self::CreateGenerator { .. }
             | Self::NextGeneratorState { .. }
             | Self::DefineFunction(_)
+            | Self::ExplainFunction { .. }
             | Self::Fetch { .. }
             | Self::Describe { .. }
             | Self::Restore(_)
@@ -165,6 +169,7 @@ impl Kind {
             | Self::CloseTape { tape }
             | Self::ListWatchedVariables { tape } => vec![*tape],
             Self::Explain { tape, target, source } => vec![*tape, *target, *source],
+            Self::ExplainFunction { function } => vec![*function],
             Self::Gradient(request) => {
                 lists(&[&[request.tape], &request.targets, &request.sources, &request.seeds])
             }

@@ -142,6 +142,7 @@ fn kind(context: &Context, wire: &mut Wire) -> Result<Kind, Error> {
         Wire::Branch(m) => branch(m)?,
         Wire::WhileLoop(m) => while_loop(m)?,
         Wire::Scan(m) => scan(m)?,
+        Wire::ExplainFunction(m) => Kind::ExplainFunction { function: m.function },
         Wire::Explain(m) => Kind::Explain { tape: m.tape, target: m.target, source: m.source },
         Wire::CreateOptimizer(m) => Kind::CreateOptimizer {
             optimizer: m.optimizer,
@@ -510,6 +511,7 @@ fn name(wire: &Wire) -> &str {
         Wire::Branch(_) => "branch",
         Wire::WhileLoop(_) => "while_loop",
         Wire::Scan(_) => "scan",
+        Wire::ExplainFunction(_) => "explain_function",
         Wire::Explain(_) => "explain",
         Wire::RestoreCheckpoint(_) => "restore_checkpoint",
         Wire::CreateOptimizer(_) => "create_optimizer",
@@ -569,6 +571,7 @@ fn outputs(wire: &Wire) -> Vec<Handle> {
         | Wire::SetOptimizer(_)
         | Wire::Fetch(_)
         | Wire::Describe(_)
+        | Wire::ExplainFunction(_)
         | Wire::Explain(_)
         | Wire::RestoreCheckpoint(_)
         | Wire::Sync(_) => Vec::new(),

@@ -4,10 +4,13 @@ use bytes::Bytes;
 use gradtape_engine::{
     array::Tensor,
     aval::Aval,
-    command::{AbsentReason, Answer, Failure, GradientInfo, LoopInfo, LoopReport, Outcome},
+    command::{
+        AbsentReason, Answer, Failure, GradientInfo, LoopInfo, LoopReport, Outcome, PlanInfo,
+    },
     dtype::DType,
     error::{Code, Error},
     explain::{Explanation, Hop},
+    plan::explain::ExplainedStep,
 };
 use gradtape_proto::v1::{self, reply::Result as Wire};
 
@@ -128,6 +131,7 @@ fn encode_answer(answer: Answer) -> Option<Wire> {
         Answer::Defined(results) => {
             Wire::Function(v1::FunctionReply { results: results.iter().map(spec).collect() })
         }
+        Answer::Planned(info) => Wire::Plan(plan(info)),
         Answer::Looped(LoopInfo { steps, stopped, reports }) => Wire::Loop(v1::LoopReply {
             steps,
             stopped,
@@ -145,6 +149,22 @@ pub fn count(n: usize) -> u32 {
 /// The scalars of one step of a loop.
 pub fn loop_report(report: LoopReport) -> v1::LoopReport {
     v1::LoopReport { step: report.step, values: report.values }
+}
+
+fn plan(info: PlanInfo) -> v1::PlanReply {
+    let specs = |avals: &[Aval]| avals.iter().map(spec).collect();
+    let step = |step: ExplainedStep| v1::PlanStep {
+        ops: step.ops.into_iter().map(str::to_owned).collect(),
+        inputs: specs(&step.inputs),
+        outputs: specs(&step.outputs),
+        flops: step.cost.flops,
+        workspace_bytes: step.cost.workspace,
+    };
+    v1::PlanReply {
+        steps: info.steps.into_iter().map(step).collect(),
+        elided: info.elided as u64,
+        peak_bytes: info.peak,
+    }
 }
 
 fn explanation(found: Explanation) -> v1::ExplainReply {

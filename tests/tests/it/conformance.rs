@@ -248,7 +248,7 @@ fn check_answer(place: &str, body: &Value, answer: Option<&Answer>, names: &Name
             assert_eq!(actual, expected, "{place}");
         }
         Some(Answer::Loop(actual)) => check_loop(place, actual, expected),
-        Some(Answer::Sync(_) | Answer::Restore(_) | Answer::Error(_)) | None => {
+        Some(Answer::Sync(_) | Answer::Restore(_) | Answer::Plan(_) | Answer::Error(_)) | None => {
             panic!("{place}: got {answer:?}")
         }
     }

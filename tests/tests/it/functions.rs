@@ -262,3 +262,24 @@ async fn a_scan_has_a_gradient() {
     assert_eq!(gradients[0].scalar::<f32>().await.expect("a slope"), -6.0);
     assert_eq!(gradients[1].value::<f32>().await.expect("slopes"), [-12.0, -4.0, 6.0]);
 }
+
+#[tokio::test]
+async fn a_plan_says_what_is_joined_and_what_it_costs() {
+    let server = Server::start().await;
+    let session = server.session().await;
+    let spec = Spec { dtype: DType::F32, shape: vec![64, 32] };
+    let w = session.variable("w", TensorData::new([32, 8], &[0.5f32; 256]));
+    let function = session.function([spec], |x| {
+        let y = (x[0].matmul(&w) * 2.0 + 1.0).tanh();
+        let _unused = x[0].exp();
+        vec![y]
+    });
+    let plan = function.explain().await.expect("a plan");
+    let ops: Vec<Vec<&str>> =
+        plan.steps.iter().map(|step| step.ops.iter().map(String::as_str).collect()).collect();
+    assert_eq!(ops, [vec!["matmul"], vec!["multiply", "add", "tanh"]], "{plan}");
+    assert_eq!(plan.steps[0].flops, 2 * 64 * 32 * 8);
+    assert_eq!(plan.steps[1].outputs[0].shape, [64, 8]);
+    let error = session.function([], |_| vec![session.constant(1.0f32)]).explain().await;
+    assert!(error.is_ok(), "a function without ops has a plan, too");
+}

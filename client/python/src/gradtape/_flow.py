@@ -129,10 +129,7 @@ def _made(
         for out, (dtype, shape) in zip(outs, outputs.specs, strict=True)
     ]
     captured = [
-        value
-        for function in functions
-        for value in function._captures
-        if isinstance(value, Value)
+        value for function in functions for value in function._captures if isinstance(value, Value)
     ]
     serials = tuple(function._serial for function in functions)
     for tape in scope.tapes:

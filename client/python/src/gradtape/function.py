@@ -8,6 +8,7 @@ variables, ask tapes for gradients, step optimizers, draw random numbers.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import itertools
@@ -151,6 +152,15 @@ class Function:
         except CreationError as creation:
             raise ValueError(f"call the function once before: it makes {creation}") from None
 
+    def explain(self, *args: Any, **kwargs: Any) -> Plan:
+        """Says how the server computes a call with such arguments. Not in TensorFlow.
+
+        Args:
+            args: Arguments, as for `get_concrete_function`.
+            kwargs: Arguments.
+        """
+        return self.get_concrete_function(*args, **kwargs).explain()
+
     def experimental_get_tracing_count(self) -> int:
         """Returns how often the function was traced."""
         return self._traced
@@ -264,6 +274,28 @@ class ConcreteFunction:
                 raise TypeError(f"Can not cast {TensorSpec.from_tensor(value)} to {spec}")
         return self._call(_context.scope(), values)
 
+    def explain(self) -> Plan:
+        """Says how the server computes a call: a line for each step, and what it costs.
+
+        Not in TensorFlow. It waits for the server.
+        """
+        scope = _context.scope()
+        same_session(scope.session, (self,))
+        body = _wire.handle_field(1, self._handle)
+        call = scope.session.call(_wire.EXPLAIN_FUNCTION, body, scope.tail())
+        reply = scope.session.wait(call, scope.number).plan
+        steps = (
+            PlanStep(
+                tuple(step.ops),
+                tuple(map(_described, step.inputs)),
+                tuple(map(_described, step.outputs)),
+                step.flops,
+                step.workspace_bytes,
+            )
+            for step in reply.steps
+        )
+        return Plan(tuple(steps), reply.elided, reply.peak_bytes)
+
     def _is_current(self) -> bool:
         """Says whether random numbers still come from where they did."""
         return self._random in (None, generation())
@@ -287,6 +319,60 @@ class ConcreteFunction:
             for tensor in made:
                 signature.add(tensor)
         return self._outputs.arrange(made)
+
+
+def _described(spec: Any) -> TensorSpec:
+    return TensorSpec(tuple(spec.shape), BY_NUMBER[spec.dtype])
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanStep:
+    """One step of a plan.
+
+    Attributes:
+        ops: Names of its ops. Several are elementwise ones that go through memory together.
+        inputs: What it reads.
+        outputs: What it writes.
+        flops: About how many arithmetic operations it takes.
+        workspace_bytes: Bytes that it needs for itself while it runs.
+    """
+
+    ops: tuple[str, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    flops: int
+    workspace_bytes: int
+
+    def __str__(self) -> str:
+        def shapes(specs: tuple[TensorSpec, ...]) -> str:
+            return ", ".join(f"{spec.dtype.name}{list(spec.shape or ())}" for spec in specs)
+
+        return (
+            f"{', '.join(self.ops)}({shapes(self.inputs)}) -> {shapes(self.outputs)}, "
+            f"{self.flops:,} flops"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How the server computes a function: what it rewrote and joined, in order.
+
+    Attributes:
+        steps: The steps, at most 1,024.
+        elided: How many in the middle are left out.
+        peak_bytes: Most bytes that a call takes at one time.
+    """
+
+    steps: tuple[PlanStep, ...]
+    elided: int
+    peak_bytes: int
+
+    def __str__(self) -> str:
+        lines = [f"{i:5} {step}" for i, step in enumerate(self.steps)]
+        if self.elided:
+            lines.insert(len(lines) // 2, f"      ... {self.elided} steps")
+        total = len(self.steps) + self.elided
+        return "\n".join([f"{total} steps, {self.peak_bytes:,} bytes at the peak", *lines])
 
 
 class _Outputs:

@@ -166,7 +166,7 @@ fn a_loop_carries_results_on_and_stops_when_it_is_told() {
     let begin = |driver: &mut Driver, output| {
         // As many steps as come before the next report may be done at once.
         let (carried, report_every, outputs) = (1, 6, vec![output]);
-        let kind = Kind::RunLoop(LoopRequest { carried, report_every, outputs, ..request(100) });
+        let kind = Kind::RunLoop(LoopRequest { carried, outputs, report_every, ..request(100) });
         driver.sequence += 1;
         let command = Command { kind, tag: "".into(), scope: 0 };
         match driver.session.begin(driver.sequence, command) {

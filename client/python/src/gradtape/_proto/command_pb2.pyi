@@ -326,7 +326,7 @@ class Sync(_message.Message):
     def __init__(self) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("constant", "op", "release", "create_variable", "read_variable", "assign_variable", "scatter_variable", "open_tape", "watch_tape", "stop_tape", "resume_tape", "reset_tape", "close_tape", "list_watched_variables", "compute_gradient", "create_optimizer", "apply_optimizer", "set_optimizer", "create_generator", "next_generator_state", "fetch", "describe", "sync", "compute_jacobian", "compute_batch_jacobian", "open_accumulator", "read_tangent", "create_placeholders", "record_custom_gradient", "call_function", "explain", "define_function", "finish_function", "run_loop", "branch", "while_loop", "scan", "read_optimizer", "restore_checkpoint", "tag", "scope")
+    __slots__ = ("constant", "op", "release", "create_variable", "read_variable", "assign_variable", "scatter_variable", "open_tape", "watch_tape", "stop_tape", "resume_tape", "reset_tape", "close_tape", "list_watched_variables", "compute_gradient", "create_optimizer", "apply_optimizer", "set_optimizer", "create_generator", "next_generator_state", "fetch", "describe", "sync", "compute_jacobian", "compute_batch_jacobian", "open_accumulator", "read_tangent", "create_placeholders", "record_custom_gradient", "call_function", "explain", "define_function", "finish_function", "run_loop", "branch", "while_loop", "scan", "explain_function", "read_optimizer", "restore_checkpoint", "tag", "scope")
     CONSTANT_FIELD_NUMBER: _ClassVar[int]
     OP_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
@@ -364,6 +364,7 @@ class Command(_message.Message):
     BRANCH_FIELD_NUMBER: _ClassVar[int]
     WHILE_LOOP_FIELD_NUMBER: _ClassVar[int]
     SCAN_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FUNCTION_FIELD_NUMBER: _ClassVar[int]
     READ_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     RESTORE_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     TAG_FIELD_NUMBER: _ClassVar[int]
@@ -405,11 +406,12 @@ class Command(_message.Message):
     branch: _function_pb2.Branch
     while_loop: _function_pb2.WhileLoop
     scan: _function_pb2.Scan
+    explain_function: _function_pb2.ExplainFunction
     read_optimizer: _optimizer_pb2.ReadOptimizer
     restore_checkpoint: _checkpoint_pb2.RestoreCheckpoint
     tag: str
     scope: int
-    def __init__(self, constant: _Optional[_Union[Constant, _Mapping]] = ..., op: _Optional[_Union[_op_pb2.Op, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., create_variable: _Optional[_Union[CreateVariable, _Mapping]] = ..., read_variable: _Optional[_Union[ReadVariable, _Mapping]] = ..., assign_variable: _Optional[_Union[AssignVariable, _Mapping]] = ..., scatter_variable: _Optional[_Union[ScatterVariable, _Mapping]] = ..., open_tape: _Optional[_Union[OpenTape, _Mapping]] = ..., watch_tape: _Optional[_Union[WatchTape, _Mapping]] = ..., stop_tape: _Optional[_Union[StopTape, _Mapping]] = ..., resume_tape: _Optional[_Union[ResumeTape, _Mapping]] = ..., reset_tape: _Optional[_Union[ResetTape, _Mapping]] = ..., close_tape: _Optional[_Union[CloseTape, _Mapping]] = ..., list_watched_variables: _Optional[_Union[ListWatchedVariables, _Mapping]] = ..., compute_gradient: _Optional[_Union[ComputeGradient, _Mapping]] = ..., create_optimizer: _Optional[_Union[_optimizer_pb2.CreateOptimizer, _Mapping]] = ..., apply_optimizer: _Optional[_Union[_optimizer_pb2.ApplyOptimizer, _Mapping]] = ..., set_optimizer: _Optional[_Union[_optimizer_pb2.SetOptimizer, _Mapping]] = ..., create_generator: _Optional[_Union[CreateGenerator, _Mapping]] = ..., next_generator_state: _Optional[_Union[NextGeneratorState, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., compute_jacobian: _Optional[_Union[ComputeJacobian, _Mapping]] = ..., compute_batch_jacobian: _Optional[_Union[ComputeBatchJacobian, _Mapping]] = ..., open_accumulator: _Optional[_Union[OpenAccumulator, _Mapping]] = ..., read_tangent: _Optional[_Union[ReadTangent, _Mapping]] = ..., create_placeholders: _Optional[_Union[CreatePlaceholders, _Mapping]] = ..., record_custom_gradient: _Optional[_Union[RecordCustomGradient, _Mapping]] = ..., call_function: _Optional[_Union[CallFunction, _Mapping]] = ..., explain: _Optional[_Union[Explain, _Mapping]] = ..., define_function: _Optional[_Union[_function_pb2.DefineFunction, _Mapping]] = ..., finish_function: _Optional[_Union[_function_pb2.FinishFunction, _Mapping]] = ..., run_loop: _Optional[_Union[_function_pb2.RunLoop, _Mapping]] = ..., branch: _Optional[_Union[_function_pb2.Branch, _Mapping]] = ..., while_loop: _Optional[_Union[_function_pb2.WhileLoop, _Mapping]] = ..., scan: _Optional[_Union[_function_pb2.Scan, _Mapping]] = ..., read_optimizer: _Optional[_Union[_optimizer_pb2.ReadOptimizer, _Mapping]] = ..., restore_checkpoint: _Optional[_Union[_checkpoint_pb2.RestoreCheckpoint, _Mapping]] = ..., tag: _Optional[str] = ..., scope: _Optional[int] = ...) -> None: ...
+    def __init__(self, constant: _Optional[_Union[Constant, _Mapping]] = ..., op: _Optional[_Union[_op_pb2.Op, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., create_variable: _Optional[_Union[CreateVariable, _Mapping]] = ..., read_variable: _Optional[_Union[ReadVariable, _Mapping]] = ..., assign_variable: _Optional[_Union[AssignVariable, _Mapping]] = ..., scatter_variable: _Optional[_Union[ScatterVariable, _Mapping]] = ..., open_tape: _Optional[_Union[OpenTape, _Mapping]] = ..., watch_tape: _Optional[_Union[WatchTape, _Mapping]] = ..., stop_tape: _Optional[_Union[StopTape, _Mapping]] = ..., resume_tape: _Optional[_Union[ResumeTape, _Mapping]] = ..., reset_tape: _Optional[_Union[ResetTape, _Mapping]] = ..., close_tape: _Optional[_Union[CloseTape, _Mapping]] = ..., list_watched_variables: _Optional[_Union[ListWatchedVariables, _Mapping]] = ..., compute_gradient: _Optional[_Union[ComputeGradient, _Mapping]] = ..., create_optimizer: _Optional[_Union[_optimizer_pb2.CreateOptimizer, _Mapping]] = ..., apply_optimizer: _Optional[_Union[_optimizer_pb2.ApplyOptimizer, _Mapping]] = ..., set_optimizer: _Optional[_Union[_optimizer_pb2.SetOptimizer, _Mapping]] = ..., create_generator: _Optional[_Union[CreateGenerator, _Mapping]] = ..., next_generator_state: _Optional[_Union[NextGeneratorState, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., compute_jacobian: _Optional[_Union[ComputeJacobian, _Mapping]] = ..., compute_batch_jacobian: _Optional[_Union[ComputeBatchJacobian, _Mapping]] = ..., open_accumulator: _Optional[_Union[OpenAccumulator, _Mapping]] = ..., read_tangent: _Optional[_Union[ReadTangent, _Mapping]] = ..., create_placeholders: _Optional[_Union[CreatePlaceholders, _Mapping]] = ..., record_custom_gradient: _Optional[_Union[RecordCustomGradient, _Mapping]] = ..., call_function: _Optional[_Union[CallFunction, _Mapping]] = ..., explain: _Optional[_Union[Explain, _Mapping]] = ..., define_function: _Optional[_Union[_function_pb2.DefineFunction, _Mapping]] = ..., finish_function: _Optional[_Union[_function_pb2.FinishFunction, _Mapping]] = ..., run_loop: _Optional[_Union[_function_pb2.RunLoop, _Mapping]] = ..., branch: _Optional[_Union[_function_pb2.Branch, _Mapping]] = ..., while_loop: _Optional[_Union[_function_pb2.WhileLoop, _Mapping]] = ..., scan: _Optional[_Union[_function_pb2.Scan, _Mapping]] = ..., explain_function: _Optional[_Union[_function_pb2.ExplainFunction, _Mapping]] = ..., read_optimizer: _Optional[_Union[_optimizer_pb2.ReadOptimizer, _Mapping]] = ..., restore_checkpoint: _Optional[_Union[_checkpoint_pb2.RestoreCheckpoint, _Mapping]] = ..., tag: _Optional[str] = ..., scope: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("first_sequence", "commands", "acknowledged_sequence")
@@ -480,7 +482,7 @@ class SyncReply(_message.Message):
     def __init__(self) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("sequence", "error", "tensor", "spec", "gradient", "optimizer", "variables", "sync", "explanation", "function", "loop", "restore", "warnings")
+    __slots__ = ("sequence", "error", "tensor", "spec", "gradient", "optimizer", "variables", "sync", "explanation", "function", "loop", "restore", "plan", "warnings")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     TENSOR_FIELD_NUMBER: _ClassVar[int]
@@ -493,6 +495,7 @@ class Reply(_message.Message):
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     LOOP_FIELD_NUMBER: _ClassVar[int]
     RESTORE_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     error: _error_pb2.Error
@@ -506,8 +509,9 @@ class Reply(_message.Message):
     function: _function_pb2.FunctionReply
     loop: _function_pb2.LoopReply
     restore: _checkpoint_pb2.RestoreReply
+    plan: _function_pb2.PlanReply
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, sequence: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.Error, _Mapping]] = ..., tensor: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., gradient: _Optional[_Union[GradientReply, _Mapping]] = ..., optimizer: _Optional[_Union[OptimizerReply, _Mapping]] = ..., variables: _Optional[_Union[VariablesReply, _Mapping]] = ..., sync: _Optional[_Union[SyncReply, _Mapping]] = ..., explanation: _Optional[_Union[ExplainReply, _Mapping]] = ..., function: _Optional[_Union[_function_pb2.FunctionReply, _Mapping]] = ..., loop: _Optional[_Union[_function_pb2.LoopReply, _Mapping]] = ..., restore: _Optional[_Union[_checkpoint_pb2.RestoreReply, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.Error, _Mapping]] = ..., tensor: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., gradient: _Optional[_Union[GradientReply, _Mapping]] = ..., optimizer: _Optional[_Union[OptimizerReply, _Mapping]] = ..., variables: _Optional[_Union[VariablesReply, _Mapping]] = ..., sync: _Optional[_Union[SyncReply, _Mapping]] = ..., explanation: _Optional[_Union[ExplainReply, _Mapping]] = ..., function: _Optional[_Union[_function_pb2.FunctionReply, _Mapping]] = ..., loop: _Optional[_Union[_function_pb2.LoopReply, _Mapping]] = ..., restore: _Optional[_Union[_checkpoint_pb2.RestoreReply, _Mapping]] = ..., plan: _Optional[_Union[_function_pb2.PlanReply, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Timing(_message.Message):
     __slots__ = ("queue_ns", "execution_ns", "request_bytes", "backlog_commands", "memory_bytes")

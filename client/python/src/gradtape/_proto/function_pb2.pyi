@@ -33,6 +33,36 @@ class FunctionReply(_message.Message):
     results: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.TensorSpec]
     def __init__(self, results: _Optional[_Iterable[_Union[_tensor_pb2.TensorSpec, _Mapping]]] = ...) -> None: ...
 
+class ExplainFunction(_message.Message):
+    __slots__ = ("function",)
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    function: int
+    def __init__(self, function: _Optional[int] = ...) -> None: ...
+
+class PlanStep(_message.Message):
+    __slots__ = ("ops", "inputs", "outputs", "flops", "workspace_bytes")
+    OPS_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    FLOPS_FIELD_NUMBER: _ClassVar[int]
+    WORKSPACE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ops: _containers.RepeatedScalarFieldContainer[str]
+    inputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.TensorSpec]
+    outputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.TensorSpec]
+    flops: int
+    workspace_bytes: int
+    def __init__(self, ops: _Optional[_Iterable[str]] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.TensorSpec, _Mapping]]] = ..., flops: _Optional[int] = ..., workspace_bytes: _Optional[int] = ...) -> None: ...
+
+class PlanReply(_message.Message):
+    __slots__ = ("steps", "elided", "peak_bytes")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    ELIDED_FIELD_NUMBER: _ClassVar[int]
+    PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedCompositeFieldContainer[PlanStep]
+    elided: int
+    peak_bytes: int
+    def __init__(self, steps: _Optional[_Iterable[_Union[PlanStep, _Mapping]]] = ..., elided: _Optional[int] = ..., peak_bytes: _Optional[int] = ...) -> None: ...
+
 class RunLoop(_message.Message):
     __slots__ = ("function", "steps", "datasets", "batch_size", "shuffle_seed", "arguments", "carried", "outputs", "report_every", "stream_reports", "while_result")
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
