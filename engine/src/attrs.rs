@@ -6,7 +6,7 @@
 
 use smallvec::SmallVec;
 
-use crate::{dtype::DType, error::Error};
+use crate::{control::Bodies, dtype::DType, error::Error};
 
 /// A list of integers, as attributes carry axes and extents.
 pub type Ints = SmallVec<[i64; 4]>;
@@ -39,6 +39,8 @@ pub enum Attr {
     Ints(Ints),
     /// A list of real numbers.
     Doubles(Doubles),
+    /// What control flow runs. It cannot be given on the wire.
+    Bodies(Bodies),
 }
 
 impl Attr {
@@ -52,6 +54,7 @@ impl Attr {
             | Self::Int(_)
             | Self::Text(_)
             | Self::DType(_)
+            | Self::Bodies(_)
             | Self::Ints(_) => true,
         }
     }

@@ -8,6 +8,7 @@ use crate::{
     array::{Array, Tensor},
     attrs::Attrs,
     aval::{Aval, Avals},
+    compute,
     error::Error,
     graph::{Application, Operand, Program, Value, ValueId},
     half_precision::{copies, narrow, widen, widened},
@@ -99,6 +100,9 @@ pub fn run(
     if let Kernel::Alias = op.kernel {
         return Ok(smallvec![inputs[0].reshaped(&outputs[0].shape)?]);
     }
+    if let Kernel::Control(run) = op.kernel {
+        return run(&call, inputs, ledger);
+    }
     let workspace = ledger.reserve(cost.workspace)?;
     let charges: SmallVec<[_; 1]> =
         outputs.iter().map(|output| ledger.reserve(output.bytes())).collect::<Result<_, _>>()?;
@@ -140,7 +144,7 @@ fn kernel(call: &Call, outputs: &[Aval], arrays: &[&Array]) -> Result<Arrays, Er
                 blocks(dtype).ok_or(Error::UnsupportedDType { dtype, accepted: call.op.dtypes })?;
             Ok(smallvec![block::run(kernel, call.attrs, &outputs[0], arrays)?])
         }
-        Kernel::Alias | Kernel::Composite(_) => {
+        Kernel::Alias | Kernel::Control(_) | Kernel::Composite(_) => {
             Err(Error::bug(format!("{name} has no kernel of its own")))
         }
     }
@@ -245,6 +249,11 @@ impl Prepared {
         Self { program, wanted, plan, peak, flops, fast: OnceLock::new() }
     }
 
+    /// Most bytes that a run takes at one time, without its inputs.
+    pub fn peak(&self) -> u64 {
+        self.peak
+    }
+
     /// About how many arithmetic operations a run takes.
     pub fn flops(&self) -> u64 {
         self.flops
@@ -253,6 +262,11 @@ impl Prepared {
     /// The program.
     pub fn program(&self) -> &Program {
         &self.program
+    }
+
+    /// It as a plan, if that was made.
+    pub fn planned(&self) -> Option<&plan::Plan> {
+        self.fast.get()
     }
 
     /// The slots that it is run for.
@@ -272,7 +286,7 @@ impl Prepared {
         recorder: &mut dyn Recorder,
     ) -> Result<Vec<Value>, Error> {
         if !recorder.hears() {
-            let fast = self.fast(ledger)?;
+            let fast = self.plan(ledger)?;
             // Another order may need more at one time.
             if ledger.admit(fast.peak()).is_ok() {
                 let inputs = inputs.into_iter().map(|(slot, value)| (slot, value.tensor));
@@ -292,8 +306,13 @@ impl Prepared {
         run_applications(ledger, applications, &self.plan, values, &self.wanted, recorder)
     }
 
-    fn fast(&self, ledger: &Arc<Ledger>) -> Result<&plan::Plan, Error> {
-        if let Some(made) = self.fast.get() {
+    /// It as a plan, which is made now if it was not before.
+    ///
+    /// # Errors
+    ///
+    /// Its constants may not fit into the memory.
+    pub fn plan(&self, ledger: &Arc<Ledger>) -> Result<&plan::Plan, Error> {
+        if let Some(made) = self.planned() {
             return Ok(made);
         }
         let made = plan::Plan::compile(ledger, &self.program, &self.wanted, plan::Passes::ALL)?;
@@ -313,6 +332,7 @@ fn run_applications(
         if !plan.needed[i] {
             continue;
         }
+        compute::check()?;
         let (outputs, ids) = {
             let read = |&slot: &usize| values[slot].as_ref().ok_or_else(|| not_kept(application));
             let inputs: SmallVec<[&Value; 3]> =

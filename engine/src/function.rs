@@ -127,7 +127,7 @@ impl Capture {
             });
         }
         let charge = ledger.reserve(program.applications.len() as u64 * APPLICATION_BYTES)?;
-        Ok(Function { program, parameters, results, _charge: charge })
+        Ok(Function { program, parameters, results, _charge: Some(charge) })
     }
 }
 
@@ -139,7 +139,7 @@ pub struct Function {
     parameters: Vec<usize>,
     /// Slots of the results, where there are any.
     results: Vec<Option<usize>>,
-    _charge: Charge,
+    _charge: Option<Charge>,
 }
 
 /// A function written into a graph: what each of its slots is there.
@@ -147,6 +147,15 @@ pub struct Function {
 pub struct Written<'g>(pub Vec<Option<Var<'g>>>);
 
 impl Function {
+    /// A function that was written by a rule, which is paid for by the program that it is part of.
+    pub(crate) fn written(
+        program: Program,
+        parameters: Vec<usize>,
+        results: Vec<Option<usize>>,
+    ) -> Self {
+        Self { program, parameters, results, _charge: None }
+    }
+
     /// The ops.
     pub fn program(&self) -> &Program {
         &self.program

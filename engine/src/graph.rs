@@ -70,7 +70,7 @@ pub struct Graph {
 }
 
 /// A finished program.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Program {
     /// What is known of each slot.
     pub avals: Vec<Aval>,
@@ -196,6 +196,11 @@ impl Graph {
     /// The value in a slot.
     pub(crate) fn var(&self, slot: usize) -> Var<'_> {
         Var { graph: self, slot }
+    }
+
+    /// Lets the graph fail, on behalf of a rule.
+    pub(crate) fn fail(&self, error: Error) {
+        self.state.borrow_mut().failure.get_or_insert(error);
     }
 
     /// The program, or the first error that a rule met.

@@ -96,7 +96,7 @@ fn push<'g>(graph: &'g Graph, trace: &Trace, node: &Node, known: &mut [Option<Va
 }
 
 /// The tangents of an application's differentiable outputs, from its inputs, its outputs and the tangents of its inputs.
-fn along<'g>(
+pub(crate) fn along<'g>(
     graph: &'g Graph,
     applied: &Applied,
     (x, y): (Vars<'g>, Vars<'g>),

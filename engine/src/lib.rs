@@ -1,10 +1,11 @@
 //! Tensors, ops, tapes, gradients and optimizers: the part of gradtape that computes.
 //!
-//! Pure: no async, no network, no clock, no protobuf, and no threads of its own. In reading order:
+//! Pure: no async, no network, no clock, no protobuf; threads only where they are handed in. In reading order:
 //!
 //! - [`dtype`], [`aval`], [`mod@array`]: what a tensor is, before and after it exists; `half_precision`: the two narrow
 //!   dtypes; [`ledger`]: who pays for it.
 //! - [`mod@attrs`], [`op`], [`ops`]: the op table, one record an op.
+//! - [`compute`]: the cores that an op may use, and the flag that stops it.
 //! - [`graph`]: programs of ops that derivative rules write; [`exec`]: pricing and running them.
 //! - [`tape`], [`gradient`], [`jvp`]: recording and both derivative modes; [`batching`], [`jacobian`]: many sweeps as one.
 //! - [`optimizers`], [`random`]: tables of update rules, counter-based generators.
@@ -16,6 +17,8 @@ pub mod attrs;
 pub mod aval;
 pub mod batching;
 pub mod command;
+pub mod compute;
+pub mod control;
 pub mod dtype;
 pub mod error;
 pub mod exec;

@@ -3,16 +3,20 @@
 //! Recording reads `infer`, admission `cost`, execution `kernel`, differentiation `derivative`, the catalogue and the
 //! generated clients the rest, and the tests `samples`. The records are in [`ops`](crate::ops).
 
+use std::sync::Arc;
+
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
-    array::Array,
+    array::{Array, Tensor},
     attrs::{Attr, AttrSpec, Attrs},
     aval::{Aval, Avals},
     batching::Batching,
     dtype::{DType, DTypes},
     error::Error,
+    exec::Tensors,
     graph::Var,
+    ledger::Ledger,
 };
 
 /// One application of an op, before it runs.
@@ -60,6 +64,9 @@ pub type BlockKernel = fn(&Attrs, &[Lanes<'_>], LanesMut<'_>) -> Result<(), Erro
 /// The loop of an elementwise op for a dtype of its first input, if it takes that.
 pub type Blocks = fn(DType) -> Option<BlockKernel>;
 
+/// Runs control flow on tensors.
+pub type Control = fn(&Call, &[&Tensor], &Arc<Ledger>) -> Result<Tensors, Error>;
+
 /// Where an op's results come from.
 #[derive(Clone, Copy, Debug)]
 pub enum Kernel {
@@ -69,6 +76,8 @@ pub enum Kernel {
     Elementwise(Blocks),
     /// The first input's memory in the shape of the output.
     Alias,
+    /// Bodies, which its attributes hold; they pay for their own memory.
+    Control(Control),
     /// Other ops: it is replaced by them when it is applied, so it has neither kernel nor derivative of its own.
     Composite(for<'g> fn(&Rule<'g>) -> Vars<'g>),
 }

@@ -9,7 +9,7 @@ use crate::Server;
 #[derive(Debug)]
 pub struct Canary {
     rounds: watch::Receiver<usize>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Session>,
 }
 
 impl Canary {
@@ -19,12 +19,12 @@ impl Canary {
         let (told, mut rounds) = watch::channel(0);
         let task = tokio::spawn(async move {
             let expected = train(&session).await;
-            for round in 1.. {
-                if told.send(round).is_err() {
-                    return;
-                }
+            let mut round = 0;
+            while told.send(round + 1).is_ok() {
+                round += 1;
                 assert_eq!(train(&session).await, expected, "round {round} has other bits");
             }
+            session
         });
         rounds.wait_for(|&round| round > 0).await.expect("the canary trains");
         Self { rounds, task }
@@ -34,15 +34,14 @@ impl Canary {
     pub async fn sings(&mut self) {
         let from = *self.rounds.borrow_and_update();
         let more = self.rounds.wait_for(|&round| round >= from + 2).await.map(|_| ());
-        if more.is_err() {
-            (&mut self.task).await.expect("the canary is well");
-        }
+        assert!(more.is_ok(), "the canary is not well: {:?}", (&mut self.task).await);
     }
-}
 
-impl Drop for Canary {
-    fn drop(&mut self) {
-        self.task.abort();
+    /// Ends its session after the round that it is in. Without this it ends with its server.
+    pub async fn ends(self) {
+        let Self { rounds, task } = self;
+        drop(rounds);
+        task.await.expect("the canary is well").close().await.expect("an end");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Training steps of four models without a network: what the engine itself costs, with a session's commands and as one plan.
 //!
 //! `cargo run --release -p gradtape-engine --example steps [MODEL [STEPS [eager | plan | explain]]]` prints the median and the
-//! best time of a step. With a model it runs that one only, which is what a profiler wants to see; `explain` prints its plan.
+//! best time of a step, on all cores or as many as `CORES` says. With a model it runs that one only, which is what a profiler wants to see; `explain` prints its plan.
 
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 #![allow(missing_docs, reason = "nothing uses it")]
@@ -20,6 +20,7 @@ use gradtape_engine::{
     command::{
         Answer, Command, GradientOutput, GradientPair, GradientRequest, Handle, Handles, Kind,
     },
+    compute::{Cancel, Context, Crew},
     ledger::Ledger,
     op::OpDef,
     ops,
@@ -205,10 +206,13 @@ fn main() {
 }
 
 fn time(model: &str, how: &str, steps: usize, mut step: impl FnMut()) {
+    let cores = std::env::var("CORES").ok().and_then(|cores| cores.parse().ok());
+    let cores = cores.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
+    let context = Context { crew: Crew::new(cores).expect("threads"), cancel: Cancel::default() };
     let mut times: Vec<Duration> = (0..steps)
         .map(|_| {
             let start = Instant::now();
-            step();
+            context.enter(&mut step);
             start.elapsed()
         })
         .collect();

@@ -10,9 +10,10 @@ use crate::{
     array::{Array, Element, buffer},
     attrs::Attrs,
     aval::{Aval, Shape},
+    compute,
     dtype::DType,
     error::Error,
-    kernels::lanes,
+    kernels::{cursor::Cursor, lanes},
     op::{BlockKernel, Lanes, LanesMut},
 };
 
@@ -36,6 +37,8 @@ pub(crate) enum Elements {
 pub(crate) trait Lane: Element {
     fn read<'a>(lanes: &Lanes<'a>) -> Option<&'a [Self]>;
     fn write(lanes: LanesMut<'_>) -> Option<&mut [Self]>;
+    fn lanes(elements: &[Self]) -> Lanes<'_>;
+    fn lanes_mut(elements: &mut [Self]) -> LanesMut<'_>;
     fn own(elements: Vec<Self>) -> Elements;
     fn owned(elements: &mut Elements) -> Option<&mut Vec<Self>>;
 }
@@ -49,6 +52,14 @@ macro_rules! lane {
 
             fn write(lanes: LanesMut<'_>) -> Option<&mut [Self]> {
                 if let LanesMut::$variant(elements) = lanes { Some(elements) } else { None }
+            }
+
+            fn lanes(elements: &[Self]) -> Lanes<'_> {
+                Lanes::$variant(elements)
+            }
+
+            fn lanes_mut(elements: &mut [Self]) -> LanesMut<'_> {
+                LanesMut::$variant(elements)
             }
 
             fn own(elements: Vec<Self>) -> Elements {
@@ -152,26 +163,17 @@ impl Chain {
     /// Runs the chain. An input may have any shape that broadcasts to the chain's.
     pub(crate) fn run(&self, inputs: &[&Array]) -> Result<SmallVec<[Array; 2]>, Error> {
         let count = self.shape.elements();
-        let mut feeds: SmallVec<[Feed; 4]> =
-            inputs.iter().map(|array| Feed::new(array, &self.shape)).collect::<Result<_, _>>()?;
+        let mut feeds = self.feeds(inputs)?;
         let cursors = feeds.iter().filter_map(|feed| feed.copied.as_deref());
-        let block = block_for(count, cursors.filter_map(|(_, cursor)| cursor.period()));
-        feeds.iter_mut().try_for_each(|feed| feed.begin(block))?;
-        let mut registers: SmallVec<[Register; 8]> = self
-            .registers
-            .iter()
-            .enumerate()
-            .map(|(i, &dtype)| {
-                let stored = self.outputs.contains(&i);
-                let elements = if stored {
-                    Elements::empty(dtype, count)?
-                } else {
-                    Elements::zeros(dtype, block)?
-                };
-                Ok(Register { elements, stored })
-            })
-            .collect::<Result<_, Error>>()?;
-        for start in (0..count).step_by(block.max(1)) {
+        let block = block_for(count, cursors.filter_map(|(_, cursor)| cursor.period())).max(1);
+        let work = compute::elements(count) * self.instructions.len() as u64;
+        let parts = compute::parts(work, count.div_ceil(block));
+        if parts > 1 {
+            return self.run_in_parts(inputs, block, count.div_ceil(parts).next_multiple_of(block));
+        }
+        feeds.iter_mut().try_for_each(|feed| feed.begin(block, 0))?;
+        let mut registers = self.registers(block, |output| output.then_some(count))?;
+        for start in (0..count).step_by(block) {
             self.block_through(&mut feeds, &mut registers, start, block.min(count - start))?;
         }
         let taken = self.outputs.iter().map(|&register| {
@@ -179,6 +181,65 @@ impl Chain {
             std::mem::replace(register, Elements::NONE).into_array(&self.shape)
         });
         taken.collect()
+    }
+
+    /// The same in parts of so many elements, a number of whole blocks.
+    fn run_in_parts(
+        &self,
+        inputs: &[&Array],
+        block: usize,
+        size: usize,
+    ) -> Result<SmallVec<[Array; 2]>, Error> {
+        let count = self.shape.elements();
+        let dtypes = self.outputs.iter().map(|&register| self.registers[register]);
+        let mut outputs: SmallVec<[Elements; 2]> =
+            dtypes.map(|dtype| Elements::zeros(dtype, count)).collect::<Result<_, _>>()?;
+        let parts = {
+            let mut rest: SmallVec<[LanesMut; 2]> =
+                outputs.iter_mut().map(|output| output.lanes_mut(0, count)).collect();
+            let part = |first: usize| {
+                let length = size.min(count - first);
+                let places: SmallVec<[LanesMut; 2]> =
+                    rest.iter_mut().map(|rest| split_off(rest, length)).collect();
+                (first, length, places)
+            };
+            (0..count).step_by(size).map(part).collect()
+        };
+        compute::each(parts, |(first, length, mut places)| {
+            let mut feeds = self.feeds(inputs)?;
+            feeds.iter_mut().try_for_each(|feed| feed.begin(block, first))?;
+            let mut registers = self.registers(block, |_| None)?;
+            for start in (first..first + length).step_by(block) {
+                let here = block.min(first + length - start);
+                self.block_through(&mut feeds, &mut registers, start, here)?;
+                for (place, &register) in places.iter_mut().zip(&self.outputs) {
+                    copy(registers[register].elements.lanes(0, here), split_off(place, here))?;
+                }
+            }
+            Ok(())
+        })?;
+        outputs.into_iter().map(|output| output.into_array(&self.shape)).collect()
+    }
+
+    fn feeds<'a>(&self, inputs: &[&'a Array]) -> Result<SmallVec<[Feed<'a>; 4]>, Error> {
+        inputs.iter().map(|array| Feed::new(array, &self.shape)).collect()
+    }
+
+    /// Registers of a block each, but for those that hold all blocks: as many elements as `stored` says of outputs and others.
+    fn registers(
+        &self,
+        block: usize,
+        stored: impl Fn(bool) -> Option<usize>,
+    ) -> Result<SmallVec<[Register; 8]>, Error> {
+        let register = |(i, &dtype): (usize, &DType)| {
+            let stored = stored(self.outputs.contains(&i));
+            let elements = match stored {
+                Some(count) => Elements::empty(dtype, count)?,
+                None => Elements::zeros(dtype, block)?,
+            };
+            Ok(Register { elements, stored: stored.is_some() })
+        };
+        self.registers.iter().enumerate().map(register).collect()
     }
 
     /// One block through all instructions.
@@ -214,6 +275,28 @@ impl Chain {
         }
         Ok(())
     }
+}
+
+/// Takes the first elements of what is left.
+fn split_off<'a>(rest: &mut LanesMut<'a>, count: usize) -> LanesMut<'a> {
+    macro_rules! split {
+        ($($variant:ident),*) => {
+            match rest {
+                $(LanesMut::$variant(x) => {
+                    let (first, after) = std::mem::take(x).split_at_mut(count);
+                    *x = after;
+                    LanesMut::$variant(first)
+                })*
+            }
+        };
+    }
+    split!(F32, F64, I32, I64, Bool)
+}
+
+/// Copies elements of one dtype.
+pub(crate) fn copy(from: Lanes, into: LanesMut) -> Result<(), Error> {
+    by_type!(Lanes, from, from => output(into)?.copy_from_slice(from));
+    Ok(())
 }
 
 /// Elements of a block: as many whole periods of a broadcast input as fit, so that each block repeats the same ones.
@@ -293,9 +376,10 @@ impl<'a> Feed<'a> {
         Ok(Self { array: lanes_of(array)?, copied })
     }
 
-    /// Makes room for a block of so many elements.
-    fn begin(&mut self, block: usize) -> Result<(), Error> {
+    /// Makes room for a block of so many elements, and goes to element `first`, where a block begins.
+    fn begin(&mut self, block: usize, first: usize) -> Result<(), Error> {
         let Some((elements, cursor)) = self.copied.as_deref_mut() else { return Ok(()) };
+        cursor.seek(first);
         cursor.repeats = cursor.period().is_some_and(|period| block.is_multiple_of(period));
         let dtype = by_type!(Lanes, self.array, from => dtype_of(from));
         *elements = Elements::zeros(dtype, block)?;
@@ -326,103 +410,12 @@ impl<'a> Feed<'a> {
     }
 }
 
-/// A place in a tensor that repeats along axes, going forward in row-major order of the larger shape.
-#[derive(Debug)]
-struct Cursor {
-    /// Extents and strides, neighbours that can be walked as one joined. At least one axis, which the last is.
-    axes: SmallVec<[(usize, usize); 8]>,
-    index: SmallVec<[usize; 8]>,
-    offset: usize,
-    /// Whether every block has the same elements.
-    repeats: bool,
-    /// Whether a block has been written already.
-    written: bool,
-}
-
-impl Cursor {
-    /// Nothing, if the tensor has the larger shape already.
-    fn new(shape: &[usize], out: &Shape) -> Option<Self> {
-        if shape == &out[..] {
-            return None;
-        }
-        let own = Shape::from(shape);
-        let (strides, lead) = (own.strides(), out.len() - shape.len());
-        let mut axes: SmallVec<[(usize, usize); 8]> = SmallVec::new();
-        for (i, &extent) in out.iter().enumerate().filter(|&(_, &extent)| extent != 1) {
-            let stride = match i.checked_sub(lead) {
-                Some(axis) if shape[axis] != 1 => strides[axis],
-                _ => 0,
-            };
-            match axes.last_mut() {
-                Some(last) if last.1 == stride * extent => *last = (last.0 * extent, stride),
-                _ => axes.push((extent, stride)),
-            }
-        }
-        if axes.is_empty() {
-            axes.push((1, 0));
-        }
-        let index = SmallVec::from_elem(0, axes.len());
-        Some(Self { axes, index, offset: 0, repeats: false, written: false })
-    }
-
-    /// After how many elements the same ones come again, if that is so from beginning to end.
-    fn period(&self) -> Option<usize> {
-        match self.axes[..] {
-            [(_, 0)] => Some(1),
-            [(_, 0), (extent, 1)] => Some(extent),
-            _ => None,
-        }
-    }
-
-    /// Writes the next elements.
-    fn fill<T: Copy>(&mut self, from: &[T], into: &mut [T]) {
-        if self.repeats && std::mem::replace(&mut self.written, true) {
-            return;
-        }
-        let last = self.axes.len() - 1;
-        let (extent, stride) = self.axes[last];
-        let mut rest = into;
-        while !rest.is_empty() {
-            let count = rest.len().min(extent - self.index[last]);
-            let (run, after) = rest.split_at_mut(count);
-            match stride {
-                0 => run.fill(from[self.offset]),
-                1 => run.copy_from_slice(&from[self.offset..self.offset + count]),
-                _ => {
-                    let strided = from[self.offset..].iter().step_by(stride);
-                    run.iter_mut().zip(strided).for_each(|(into, &from)| *into = from);
-                }
-            }
-            rest = after;
-            self.index[last] += count;
-            self.offset += count * stride;
-            self.carry();
-        }
-    }
-
-    /// Goes on along the outer axes where an inner one is at its end.
-    fn carry(&mut self) {
-        for axis in (0..self.axes.len()).rev() {
-            let (extent, stride) = self.axes[axis];
-            if self.index[axis] < extent {
-                return;
-            }
-            self.index[axis] = 0;
-            self.offset -= extent * stride;
-            if let Some(outer) = axis.checked_sub(1) {
-                self.index[outer] += 1;
-                self.offset += self.axes[outer].1;
-            }
-        }
-    }
-}
-
 fn dtype_of<T: Element>(_: &[T]) -> DType {
     T::DTYPE
 }
 
 /// An array's elements.
-fn lanes_of(array: &Array) -> Result<Lanes<'_>, Error> {
+pub(crate) fn lanes_of(array: &Array) -> Result<Lanes<'_>, Error> {
     Ok(match array {
         Array::F32(_) => Lanes::F32(array.elements()?),
         Array::F64(_) => Lanes::F64(array.elements()?),
@@ -434,10 +427,31 @@ fn lanes_of(array: &Array) -> Result<Lanes<'_>, Error> {
 }
 
 impl Elements {
-    /// Stands in for what is taken out.
-    const NONE: Self = Self::Bool(Vec::new());
+    /// All of them.
+    pub(crate) fn all(&self) -> Lanes<'_> {
+        by_type!(Self, self, elements => Lane::lanes(elements))
+    }
 
-    fn zeros(dtype: DType, count: usize) -> Result<Self, Error> {
+    /// All of them, to be written.
+    pub(crate) fn all_mut(&mut self) -> LanesMut<'_> {
+        by_type!(Self, self, elements => Lane::lanes_mut(elements))
+    }
+
+    /// Fills these with what a cursor visits from its beginning on.
+    pub(crate) fn broadcast(&mut self, from: Lanes, cursor: &mut Cursor) -> Result<(), Error> {
+        cursor.seek(0);
+        by_type!(Lanes, from, from => {
+            let into = Lane::owned(self).ok_or_else(mistyped)?;
+            cursor.fill(from, into);
+        });
+        Ok(())
+    }
+
+    /// Stands in for what is taken out.
+    pub(crate) const NONE: Self = Self::Bool(Vec::new());
+
+    /// So many zeros.
+    pub(crate) fn zeros(dtype: DType, count: usize) -> Result<Self, Error> {
         let mut elements = Self::empty(dtype, count)?;
         by_type!(Self, &mut elements, x => x.resize(count, Default::default()));
         Ok(elements)
@@ -454,7 +468,8 @@ impl Elements {
         })
     }
 
-    fn into_array(self, shape: &Shape) -> Result<Array, Error> {
+    /// An array of these.
+    pub(crate) fn into_array(self, shape: &Shape) -> Result<Array, Error> {
         by_type!(Self, self, elements => Array::new(shape, elements))
     }
 
@@ -463,7 +478,8 @@ impl Elements {
         by_type!(Self, self, elements => elements.resize(count, Default::default()));
     }
 
-    fn lanes(&self, start: usize, length: usize) -> Lanes<'_> {
+    /// Some of the elements.
+    pub(crate) fn lanes(&self, start: usize, length: usize) -> Lanes<'_> {
         match self {
             Self::F32(x) => Lanes::F32(&x[start..start + length]),
             Self::F64(x) => Lanes::F64(&x[start..start + length]),
@@ -473,7 +489,8 @@ impl Elements {
         }
     }
 
-    fn lanes_mut(&mut self, start: usize, length: usize) -> LanesMut<'_> {
+    /// Some of the elements, to be written.
+    pub(crate) fn lanes_mut(&mut self, start: usize, length: usize) -> LanesMut<'_> {
         match self {
             Self::F32(x) => LanesMut::F32(&mut x[start..start + length]),
             Self::F64(x) => LanesMut::F64(&mut x[start..start + length]),

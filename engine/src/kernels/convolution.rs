@@ -1,19 +1,30 @@
 //! Convolutions as matrix products: the windows of a block of outputs are copied into the rows of a matrix.
 //!
-//! All three products of an input, a filter and an output are the same loop over blocks, in one fixed order.
+//! All three products of an input, a filter and an output are the same loop over blocks. Images have nothing to do with each
+//! other, but for the filter's gradient, to which they add in their order: there the rows of the product are split.
+
+use std::ops::Range;
 
 use ndarray::{
-    ArrayView2, ArrayViewMut2, LinalgScalar, ShapeBuilder, ShapeError, linalg::general_mat_mul,
+    ArrayView2, ArrayViewMut2, Axis, LinalgScalar, ShapeBuilder, ShapeError,
+    linalg::general_mat_mul,
 };
 
 use crate::{
     array::buffer,
+    compute::{self, MAX_WIDTH},
     error::Error,
-    kernels::{lanes, matmul::Entry, panel, real::Number, window::Windows},
+    kernels::{
+        lanes,
+        matmul::{ALIGNED, Entry},
+        panel,
+        real::Number,
+        window::Windows,
+    },
 };
 
 /// Most bytes of copied windows at a time, if one window is not more.
-const BLOCK_BYTES: usize = 4 << 20;
+const BLOCK_BYTES: usize = 1 << 20;
 
 /// A convolution, checked by `infer`. The filter has shape `[cells of the window..., inputs, groups * outputs]`.
 #[derive(Clone, Copy, Debug)]
@@ -57,12 +68,25 @@ impl Convolution {
         run.min((BLOCK_BYTES / size_of::<T>() / self.columns().max(1)).max(1))
     }
 
-    /// Bytes of the copied windows.
+    /// Bytes of the copied windows, for each thread that may work on them.
     pub(crate) fn workspace<T>(&self) -> u64 {
         (self.block_rows::<T>() as u64)
             .saturating_mul(self.columns() as u64)
             .saturating_mul(size_of::<T>() as u64)
             .saturating_add(self.panels())
+            .saturating_mul(self.windows.batch.min(MAX_WIDTH) as u64)
+    }
+
+    /// Splits the batch, and tensors of it, into the images of each part.
+    fn images<'a, T>(&self, tensor: &'a mut [T]) -> Vec<(Range<usize>, &'a mut [T])> {
+        let batch = self.windows.batch;
+        let copies = self.rows() * self.columns() * self.groups;
+        let work = compute::products(self.flops()) + compute::elements(copies);
+        let images = batch.div_ceil(compute::parts(work, batch));
+        let size = tensor.len() / batch.max(1) * images;
+        let starts = (0..batch).step_by(images.max(1));
+        let parts = tensor.chunks_mut(size.max(1)).zip(starts);
+        parts.map(|(part, start)| (start..(start + images).min(batch), part)).collect()
     }
 
     /// Bytes of the panels of whichever product has more.
@@ -87,15 +111,21 @@ impl Convolution {
         if y.is_empty() || filter.is_empty() {
             return Ok(y);
         }
-        self.blocks(|block, patches| {
-            self.gather(x, block, patches);
-            let (rows, columns) = (block.rows, self.columns());
-            let patches = ArrayView2::from_shape((rows, columns), patches).map_err(misshapen)?;
-            let (shape, at) = self.output_view(block);
-            let mut out = ArrayViewMut2::from_shape(shape, &mut y[at..]).map_err(misshapen)?;
-            let (shape, at) = self.filter_view(block);
-            let filter = ArrayView2::from_shape(shape, &filter[at..]).map_err(misshapen)?;
-            T::product(&patches, &filter, &mut out)
+        let size = y.len() / self.windows.batch;
+        compute::each(self.images(&mut y), |(images, y)| {
+            let first = images.start * size;
+            self.blocks(images, |block, patches| {
+                patches.resize(block.rows * self.columns(), T::ZERO);
+                self.gather(x, block, patches);
+                let (rows, columns) = (block.rows, self.columns());
+                let patches =
+                    ArrayView2::from_shape((rows, columns), patches).map_err(misshapen)?;
+                let (shape, at) = self.output_view(block);
+                let out = ArrayViewMut2::from_shape(shape, &mut y[at - first..]);
+                let (shape, at) = self.filter_view(block);
+                let filter = ArrayView2::from_shape(shape, &filter[at..]).map_err(misshapen)?;
+                T::product(&patches, &filter, &mut out.map_err(misshapen)?)
+            })
         })?;
         Ok(y)
     }
@@ -110,8 +140,8 @@ impl Convolution {
         if y.is_empty() || filter.is_empty() {
             return Ok(filter);
         }
-        self.blocks(|block, patches| {
-            self.gather(x, block, patches);
+        self.blocks(0..self.windows.batch, |block, patches| {
+            self.gather_all(x, block, patches)?;
             let patches =
                 ArrayView2::from_shape((block.rows, self.columns()), patches).map_err(misshapen)?;
             let (shape, at) = self.output_view(block);
@@ -119,8 +149,16 @@ impl Convolution {
             let (shape, at) = self.filter_view(block);
             let mut filter =
                 ArrayViewMut2::from_shape(shape, &mut filter[at..]).map_err(misshapen)?;
-            general_mat_mul(T::ONE, &patches.t(), &y, T::ONE, &mut filter);
-            Ok(())
+            let flops = 2 * (block.rows * self.columns() * self.outputs) as u64;
+            let pieces = self.columns().div_ceil(ALIGNED);
+            let parts = compute::parts(compute::products(flops), pieces);
+            let rows = self.columns().div_ceil(parts).next_multiple_of(ALIGNED);
+            let parts = filter.axis_chunks_iter_mut(Axis(0), rows);
+            let parts = parts.zip(patches.axis_chunks_iter(Axis(1), rows)).collect();
+            compute::each(parts, |(mut filter, patches)| {
+                general_mat_mul(T::ONE, &patches.t(), &y, T::ONE, &mut filter);
+                Ok(())
+            })
         })?;
         Ok(filter)
     }
@@ -136,34 +174,40 @@ impl Convolution {
         if y.is_empty() || filter.is_empty() {
             return Ok(x);
         }
-        self.blocks(|block, patches| {
-            patches.clear();
-            patches.resize(block.rows * self.columns(), T::ZERO);
-            let (shape, at) = self.output_view(block);
-            let y = ArrayView2::from_shape(shape, &y[at..]).map_err(misshapen)?;
-            let (shape, at) = self.filter_view(block);
-            let filter = ArrayView2::from_shape(shape, &filter[at..]).map_err(misshapen)?;
-            let mut rows = ArrayViewMut2::from_shape((block.rows, self.columns()), patches)
-                .map_err(misshapen)?;
-            T::product(&y, &filter.t(), &mut rows)?;
-            self.scatter(patches, block, &mut x);
-            Ok(())
+        let size = x.len() / self.windows.batch;
+        compute::each(self.images(&mut x), |(images, x)| {
+            let first = images.start * size;
+            self.blocks(images, |block, patches| {
+                patches.clear();
+                patches.resize(block.rows * self.columns(), T::ZERO);
+                let (shape, at) = self.output_view(block);
+                let y = ArrayView2::from_shape(shape, &y[at..]).map_err(misshapen)?;
+                let (shape, at) = self.filter_view(block);
+                let filter = ArrayView2::from_shape(shape, &filter[at..]).map_err(misshapen)?;
+                let rows = ArrayViewMut2::from_shape((block.rows, self.columns()), patches);
+                T::product(&y, &filter.t(), &mut rows.map_err(misshapen)?)?;
+                self.scatter(patches, block, first, x);
+                Ok(())
+            })
         })?;
         Ok(x)
     }
 
-    /// Calls `visit(block, memory for its windows)` for each block.
+    /// Calls `visit(block, memory for its windows)` for each block of some images.
     fn blocks<T>(
         &self,
+        images: Range<usize>,
         mut visit: impl FnMut(Block, &mut Vec<T>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let most = self.block_rows::<T>();
         let run = if self.windows.channels_first { self.windows.count() } else { self.rows() };
         let mut patches = buffer(most * self.columns())?;
+        let rows = images.start * self.windows.count()..images.end * self.windows.count();
         for group in 0..self.groups {
-            let mut start = 0;
-            while start < self.rows() {
-                let rows = most.min(run - start % run);
+            let mut start = rows.start;
+            while start < rows.end {
+                let rows = most.min(run - start % run).min(rows.end - start);
+                compute::check()?;
                 visit(Block { group, start, rows }, &mut patches)?;
                 start += rows;
             }
@@ -212,36 +256,64 @@ impl Convolution {
         });
     }
 
+    /// Copies the windows of a block into rows, in parts.
+    fn gather_all<T: Number + Send + Sync>(
+        &self,
+        x: &[T],
+        block: Block,
+        patches: &mut Vec<T>,
+    ) -> Result<(), Error> {
+        patches.resize(block.rows * self.columns(), T::ZERO);
+        let parts = compute::parts(compute::elements(patches.len()), block.rows);
+        let rows = block.rows.div_ceil(parts);
+        let starts = (block.start..).step_by(rows);
+        let parts = patches.chunks_mut(rows * self.columns()).zip(starts).collect();
+        compute::each(parts, |(part, start)| {
+            let rows = part.len() / self.columns();
+            self.gather(x, Block { start, rows, ..block }, part);
+            Ok(())
+        })
+    }
+
     /// Copies the windows of a block into rows.
-    fn gather<T: Number>(&self, x: &[T], block: Block, patches: &mut Vec<T>) {
+    fn gather<T: Number>(&self, x: &[T], block: Block, patches: &mut [T]) {
+        let mut rest = patches;
+        let mut next = |count: usize| {
+            let (next, after) = std::mem::take(&mut rest).split_at_mut(count);
+            rest = after;
+            next
+        };
         if self.has_runs() {
-            patches.clear();
             return self.each_run(block, |before, start, count, after| {
-                patches.extend(std::iter::repeat_n(T::ZERO, before));
-                patches.extend_from_slice(&x[start..start + count]);
-                patches.extend(std::iter::repeat_n(T::ZERO, after));
+                next(before).fill(T::ZERO);
+                next(count).copy_from_slice(&x[start..start + count]);
+                next(after).fill(T::ZERO);
             });
         }
         let layout = self.windows.layout(self.windows.positions(), self.groups * self.inputs);
-        patches.clear();
         self.each_cell(block, |start| match start {
-            None => patches.resize(patches.len() + self.inputs, T::ZERO),
+            None => next(self.inputs).fill(T::ZERO),
             Some(start) if layout.channel == 1 => {
-                patches.extend_from_slice(&x[start..start + self.inputs]);
+                next(self.inputs).copy_from_slice(&x[start..start + self.inputs]);
             }
             Some(start) => {
-                patches.extend((0..self.inputs).map(|channel| x[start + channel * layout.channel]));
+                let channels = x[start..].iter().step_by(layout.channel);
+                next(self.inputs).iter_mut().zip(channels).for_each(|(cell, &x)| *cell = x);
             }
         });
     }
 
-    /// Adds the rows of a block to where `gather` takes them from.
-    fn scatter<T: Number>(&self, patches: &[T], block: Block, x: &mut [T]) {
+    /// Adds the rows of a block to where `gather` takes them from; `x` begins at element `first`.
+    fn scatter<T: Number>(&self, patches: &[T], block: Block, first: usize, x: &mut [T]) {
         if self.has_runs() {
             let mut rest = patches;
             return self.each_run(block, |before, start, count, after| {
                 let run = &rest[before..before + count];
-                lanes::update(&mut x[start..start + count], run, Number::add);
+                // A run without cells begins nowhere.
+                if count > 0 {
+                    let start = start - first;
+                    lanes::update(&mut x[start..start + count], run, Number::add);
+                }
                 rest = &rest[before + count + after..];
             });
         }
@@ -250,7 +322,7 @@ impl Convolution {
         self.each_cell(block, |start| {
             if let (Some(cell), Some(start)) = (cells.next(), start) {
                 for (channel, &value) in cell.iter().enumerate() {
-                    let at = start + channel * layout.channel;
+                    let at = start - first + channel * layout.channel;
                     x[at] = Number::add(x[at], value);
                 }
             }

@@ -2,11 +2,12 @@
 //!
 //! Its bits do not depend on threads, on the batch that a row sits in, or on the x86 level.
 
-use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
+use ndarray::{ArrayView2, ArrayViewMut2, Axis, Slice, linalg::general_mat_mul};
 
 use crate::{
     array::buffer,
     aval::Shape,
+    compute,
     error::Error,
     kernels::{
         elementwise::broadcast_walk,
@@ -18,8 +19,11 @@ use crate::{
 /// An operand: elements, shape of at least two axes, and whether the last two are swapped.
 pub(crate) type Operand<'a, T> = (&'a [T], &'a Shape, bool);
 
+/// A multiple of the rows that kernels compute at a time, so that only the last part of a product has a rest.
+pub(crate) const ALIGNED: usize = 48;
+
 /// An element that matrices may have.
-pub(crate) trait Entry: Number {
+pub(crate) trait Entry: Number + Send + Sync {
     /// Writes the product of two matrices.
     fn product(
         a: &ArrayView2<Self>,
@@ -106,14 +110,31 @@ pub(crate) fn matmul<T: Entry>(
     broadcast_walk(&a_batch, &batch).each(|at| a_at.push(at));
     let mut b_at = Vec::new();
     broadcast_walk(&b_batch, &batch).each(|at| b_at.push(at));
-    let shape_error = |error| Error::bug(format!("matmul: {error}"));
-    for ((block, &i), &j) in result.chunks_exact_mut(size).zip(&a_at).zip(&b_at) {
-        let a = view(a, i, a_dims, transpose_a).map_err(shape_error)?;
-        let b = view(b, j, b_dims, transpose_b).map_err(shape_error)?;
-        let mut c = ArrayViewMut2::from_shape(out_dims, block).map_err(shape_error)?;
-        T::product(&a, &b, &mut c)?;
+    let terms = if transpose_a { a_dims.0 } else { a_dims.1 };
+    let flops = 2 * (count as u64).saturating_mul(terms as u64);
+    let rows = rows_of_a_part(flops, out_dims.0 * batch.elements(), out_dims.0);
+    let mut parts = Vec::new();
+    for ((matrix, &i), &j) in result.chunks_exact_mut(size).zip(&a_at).zip(&b_at) {
+        let chunks = matrix.chunks_mut(rows * out_dims.1).zip((0..).step_by(rows));
+        parts.extend(chunks.map(|(chunk, first)| (i, j, first, chunk)));
     }
+    compute::each(parts, |(i, j, first, chunk)| {
+        let shape_error = |error| Error::bug(format!("matmul: {error}"));
+        let rows = chunk.len() / out_dims.1;
+        let a = view(a, i, a_dims, transpose_a).map_err(shape_error)?;
+        let a = a.slice_axis(Axis(0), Slice::from(first..first + rows));
+        let b = view(b, j, b_dims, transpose_b).map_err(shape_error)?;
+        let mut c = ArrayViewMut2::from_shape((rows, out_dims.1), chunk).map_err(shape_error)?;
+        T::product(&a, &b, &mut c)
+    })?;
     Ok(result)
+}
+
+/// In panels of how many rows a product is computed: whole matrices of `most` rows, unless these are too few or too large for
+/// the parts that the work is best split in.
+fn rows_of_a_part(flops: u64, rows: usize, most: usize) -> usize {
+    let parts = compute::parts(compute::products(flops), rows.div_ceil(ALIGNED));
+    rows.div_ceil(parts).next_multiple_of(ALIGNED).min(most)
 }
 
 fn matrices(shape: &Shape) -> (Shape, (usize, usize)) {

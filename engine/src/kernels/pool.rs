@@ -2,6 +2,7 @@
 
 use crate::{
     array::buffer,
+    compute,
     error::Error,
     kernels::{
         lanes,
@@ -16,23 +17,39 @@ fn wins<T: Number>(x: T, best: T) -> bool {
 }
 
 /// For each output element the place in the input of the window's largest element, and that element.
-pub(crate) fn argmax<T: Number>(
+pub(crate) fn argmax<T: Number + Send + Sync>(
     x: &[T],
     windows: &Windows,
     channels: usize,
 ) -> Result<(Vec<usize>, Vec<T>), Error> {
     let count = windows.batch * windows.count() * channels;
     let (mut places, mut best) = (zeros(count)?, zeros::<T>(count)?);
-    if count == 0 {
-        return Ok((places, best));
-    }
+    let parts = Parts::new(windows, channels);
+    let outputs = parts.cut(&mut places).zip(parts.cut(&mut best));
+    compute::each(
+        parts.each(x).zip(outputs).collect(),
+        |((windows, first, x), (places, best))| {
+            largest(x, &windows, channels, places, best)?;
+            places.iter_mut().for_each(|place| *place += first);
+            Ok(())
+        },
+    )?;
+    Ok((places, best))
+}
+
+fn largest<T: Number>(
+    x: &[T],
+    windows: &Windows,
+    channels: usize,
+    places: &mut [usize],
+    best: &mut [T],
+) -> Result<(), Error> {
     if windows.channels_first {
-        each(windows, channels, false, |out, cells| {
+        return each(windows, channels, |out, cells| {
             let better = |best, next| if wins::<T>(x[next], x[best]) { next } else { best };
             places[out] = cells.reduce(better).unwrap_or_default();
             best[out] = x[places[out]];
-        })?;
-        return Ok((places, best));
+        });
     }
     let image_size = windows.positions() * channels;
     let mut outputs = places.chunks_exact_mut(channels).zip(best.chunks_exact_mut(channels));
@@ -48,49 +65,82 @@ pub(crate) fn argmax<T: Number>(
                 lanes::take_better(cell, at, best, places, wins::<T>);
             }
         }
-    })?;
-    Ok((places, best))
+    })
 }
 
 /// The mean of each window.
-pub(crate) fn average<T: Real + Number>(
+pub(crate) fn average<T: Real + Number + Send + Sync>(
     x: &[T],
     windows: &Windows,
     channels: usize,
 ) -> Result<Vec<T>, Error> {
     let mut result = zeros(windows.batch * windows.count() * channels)?;
-    each(windows, channels, result.is_empty(), |out, cells| {
-        let count = cells.len();
-        let sum: f64 = cells.map(|cell| x[cell].wide()).sum();
-        result[out] = T::of(sum / wide(count));
+    let parts = Parts::new(windows, channels);
+    let outputs = parts.cut(&mut result);
+    compute::each(parts.each(x).zip(outputs).collect(), |((windows, _, x), result)| {
+        each(&windows, channels, |out, cells| {
+            let count = cells.len();
+            let sum: f64 = cells.map(|cell| x[cell].wide()).sum();
+            result[out] = T::of(sum / wide(count));
+        })
     })?;
     Ok(result)
 }
 
 /// Spreads each element evenly over the window that it is the mean of.
-pub(crate) fn spread<T: Real + Number>(
+pub(crate) fn spread<T: Real + Number + Send + Sync>(
     y: &[T],
     windows: &Windows,
     channels: usize,
 ) -> Result<Vec<T>, Error> {
     let mut result = zeros::<T>(windows.batch * windows.positions() * channels)?;
-    each(windows, channels, y.is_empty(), |out, cells| {
-        let share = T::of(y[out].wide() / wide(cells.len()));
-        cells.for_each(|cell| result[cell] = Number::add(result[cell], share));
+    let parts = Parts::new(windows, channels);
+    let outputs = parts.cut(&mut result);
+    compute::each(parts.each(y).zip(outputs).collect(), |((windows, _, y), result)| {
+        each(&windows, channels, |out, cells| {
+            let share = T::of(y[out].wide() / wide(cells.len()));
+            cells.for_each(|cell| result[cell] = Number::add(result[cell], share));
+        })
     })?;
     Ok(result)
+}
+
+/// A batch cut into smaller ones: the images of a pool have nothing to do with each other.
+struct Parts {
+    windows: Windows,
+    /// Images of a part.
+    images: usize,
+}
+
+impl Parts {
+    fn new(windows: &Windows, channels: usize) -> Self {
+        let cells = windows.count() * windows.cells() * channels * windows.batch;
+        // Windows are folded cell by cell.
+        let parts = compute::parts(2 * compute::elements(cells), windows.batch);
+        Self { windows: *windows, images: windows.batch.div_ceil(parts).max(1) }
+    }
+
+    /// The elements of each part. None, if there are none.
+    fn cut<'a, T>(&self, tensor: &'a mut [T]) -> std::slice::ChunksMut<'a, T> {
+        tensor.chunks_mut((tensor.len() / self.windows.batch.max(1) * self.images).max(1))
+    }
+
+    /// The windows of each part, its first element, and its elements.
+    fn each<'a, T>(&self, tensor: &'a [T]) -> impl Iterator<Item = (Windows, usize, &'a [T])> {
+        let Self { windows, images } = *self;
+        let size = tensor.len() / windows.batch.max(1);
+        tensor.chunks((size * images).max(1)).enumerate().map(move |(i, part)| {
+            (Windows { batch: part.len() / size, ..windows }, i * images * size, part)
+        })
+    }
 }
 
 /// Calls `visit(place in the output, places in the input)` for each window of each channel.
 fn each(
     windows: &Windows,
     channels: usize,
-    nothing: bool,
     mut visit: impl FnMut(usize, &mut dyn ExactSizeIterator<Item = usize>),
 ) -> Result<(), Error> {
-    if nothing {
-        return Ok(());
-    }
     let x = windows.layout(windows.positions(), channels);
     let y = windows.layout(windows.count(), channels);
     windows.each(|image, window, positions| {

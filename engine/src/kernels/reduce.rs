@@ -1,10 +1,13 @@
 //! Folding along axes, in an order that follows from the shape alone.
 
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
 use crate::{
     array::buffer,
     aval::Shape,
+    compute,
     error::Error,
     kernels::{
         lanes,
@@ -35,34 +38,35 @@ pub(crate) struct Folding<A, S, M> {
 }
 
 /// The folded elements for each place that stays.
-pub(crate) fn fold<T: Copy, A: Copy, U>(
+pub(crate) fn fold<T: Copy + Sync, A: Copy + Sync, U: Send>(
     x: &[T],
     shape: &Shape,
     axes: &[usize],
-    Folding { init, step, merge }: Folding<A, impl Fn(A, T) -> A, impl Fn(A, A) -> A>,
-    finish: impl Fn(A) -> U,
+    folding: Folding<A, impl Fn(A, T) -> A + Sync, impl Fn(A, A) -> A + Sync>,
+    finish: impl Fn(A) -> U + Sync,
 ) -> Result<Vec<U>, Error> {
     let (kept, mut reduced) = split(shape, axes);
-    let mut out = buffer(kept.shape.iter().product())?;
-    if let Some([outer, count, inner]) = neighbours(shape, axes) {
-        if inner == 1 {
-            out.extend(
-                (0..outer).map(|i| {
-                    finish(lanes::fold(&x[i * count..(i + 1) * count], init, &step, &merge))
-                }),
-            );
-        } else if inner > 1 {
-            let mut columns = buffer(inner)?;
-            for i in 0..outer {
-                let rows = &x[i * count * inner..(i + 1) * count * inner];
-                columns.clear();
-                columns.resize(inner, init);
-                lanes::fold_columns(rows, &mut columns, &step);
-                out.extend(columns.iter().map(|&acc| finish(acc)));
+    let kept_count = kept.shape.iter().product();
+    let neighbours = neighbours(shape, axes);
+    if let Some([_, count, inner]) = neighbours
+        && inner > 0
+    {
+        let fill = |places: Range<usize>, out: &mut Vec<U>| {
+            if inner == 1 {
+                let Folding { init, step, merge } = &folding;
+                let row = |i| lanes::fold(&x[i * count..(i + 1) * count], *init, step, merge);
+                out.extend(places.map(|i| finish(row(i))));
+                return Ok(());
             }
-        }
+            columns(x, (count, inner), places, &folding, &finish, out)
+        };
+        return in_parts(kept_count, count, fill);
+    }
+    let mut out = buffer(kept_count)?;
+    if neighbours.is_some() {
         return Ok(out);
     }
+    let Folding { init, step, .. } = folding;
     kept.each(|start| {
         reduced.offset = signed(start);
         let mut acc = init;
@@ -73,6 +77,79 @@ pub(crate) fn fold<T: Copy, A: Copy, U>(
         out.push(finish(acc));
     });
     Ok(out)
+}
+
+/// Folds the columns with these numbers of matrices of so many rows and columns that follow on each other.
+fn columns<T: Copy, A: Copy, U>(
+    x: &[T],
+    (rows, width): (usize, usize),
+    places: Range<usize>,
+    Folding { init, step, .. }: &Folding<A, impl Fn(A, T) -> A, impl Fn(A, A) -> A>,
+    finish: &impl Fn(A) -> U,
+    out: &mut Vec<U>,
+) -> Result<(), Error> {
+    let mut columns = buffer(width.min(places.len()))?;
+    let mut next = places.start;
+    while next < places.end {
+        let (matrix, column) = (next / width, next % width);
+        let taken = (width - column).min(places.end - next);
+        let matrix = &x[matrix * rows * width..(matrix + 1) * rows * width];
+        columns.clear();
+        columns.resize(taken, *init);
+        if taken == width {
+            lanes::fold_columns(matrix, &mut columns, step);
+        } else {
+            for row in matrix.chunks_exact(width) {
+                lanes::fold_columns(&row[column..column + taken], &mut columns, step);
+            }
+        }
+        out.extend(columns.iter().map(|&acc| finish(acc)));
+        next += taken;
+    }
+    Ok(())
+}
+
+/// Fills so many places in parts, each of which takes `count` elements. `fill` appends the results of a range of places.
+fn in_parts<U: Send>(
+    places: usize,
+    count: usize,
+    fill: impl Fn(Range<usize>, &mut Vec<U>) -> Result<(), Error> + Sync,
+) -> Result<Vec<U>, Error> {
+    let mut out = buffer(places)?;
+    let work = compute::elements(places.saturating_mul(count));
+    // Columns side by side are read together, so a part takes many.
+    let parts = compute::parts(work, places.div_ceil(64));
+    if parts == 1 {
+        fill(0..places, &mut out)?;
+        return Ok(out);
+    }
+    let size = places.div_ceil(parts);
+    let ranges = (0..places).step_by(size).map(|first| first..places.min(first + size));
+    let mut filled: Vec<Vec<U>> = ranges.clone().map(|_| Vec::new()).collect();
+    compute::each(ranges.zip(&mut filled).collect(), |(range, filled)| {
+        *filled = buffer(range.len())?;
+        fill(range, filled)
+    })?;
+    filled.iter_mut().for_each(|part| out.append(part));
+    Ok(out)
+}
+
+/// How many elements are folded for each result, if these follow on each other.
+pub(crate) fn rows(shape: &Shape, axes: &[usize]) -> Option<usize> {
+    neighbours(shape, axes).filter(|[_, _, inner]| *inner == 1).map(|[_, count, _]| count)
+}
+
+/// Sums of rows of so many elements, or their means: what the ops of that name give, into memory that is there.
+pub(crate) fn sum_rows(x: &[f32], count: usize, mean: bool, out: &mut [f32]) {
+    #[expect(clippy::cast_precision_loss, reason = "a row has far fewer than 2^52 elements")]
+    let divisor = if mean { count as f64 } else { 1.0 };
+    for (i, out) in out.iter_mut().enumerate() {
+        let row = &x[i * count..(i + 1) * count];
+        let sum = lanes::fold(row, 0.0, |sum, x: f32| sum + f64::from(x), |a, b| a + b);
+        #[expect(clippy::cast_possible_truncation, reason = "rounded as the ops round")]
+        let rounded = (sum / divisor) as f32;
+        *out = rounded;
+    }
 }
 
 /// Extents of what lies outside, in and inside of the reduced axes, if these are neighbours. Axes of extent 1 count as

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::{array::buffer, error::Error};
+use crate::{array::buffer, compute, error::Error};
 
 /// Extents and strides, in elements, of a walk through a block of memory.
 #[derive(Clone, Debug)]
@@ -83,22 +83,43 @@ pub(crate) fn signed(n: usize) -> isize {
 }
 
 /// Copies what a walk visits.
-pub(crate) fn copy<T: Copy>(from: &[T], walk: &Walk) -> Result<Vec<T>, Error> {
-    let mut out = buffer(walk.shape.iter().product())?;
+pub(crate) fn copy<T: Copy + Default + Send + Sync>(
+    from: &[T],
+    walk: &Walk,
+) -> Result<Vec<T>, Error> {
+    let count = walk.shape.iter().product();
+    let mut out = buffer(count)?;
+    out.resize(count, T::default());
+    let rows = walk.shape.first().copied().unwrap_or(1).max(1);
+    let size = rows.div_ceil(compute::parts(compute::elements(count), rows));
+    let chunks = out.chunks_mut((count / rows * size).max(1)).zip((0..rows).step_by(size));
+    compute::each(chunks.collect(), |(chunk, first)| {
+        let mut part = walk.clone();
+        if let (Some(extent), Some(stride)) = (part.shape.first_mut(), part.strides.first()) {
+            *extent = size.min(rows - first);
+            part.offset += stride * signed(first);
+        }
+        fill(from, &part, chunk);
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+fn fill<T: Copy>(from: &[T], walk: &Walk, mut rest: &mut [T]) {
     walk.runs(|offset, stride, count| {
+        let (run, after) = std::mem::take(&mut rest).split_at_mut(count);
+        rest = after;
         let start = offset.unsigned_abs();
         match stride {
-            1 => out.extend_from_slice(&from[start..start + count]),
-            0 => out.extend(std::iter::repeat_n(from[start], count)),
+            1 => run.copy_from_slice(&from[start..start + count]),
+            0 => run.fill(from[start]),
             _ => {
                 let mut at = offset;
-                out.extend((0..count).map(|_| {
-                    let value = from[at.unsigned_abs()];
+                for place in run {
+                    *place = from[at.unsigned_abs()];
                     at += stride;
-                    value
-                }));
+                }
             }
         }
     });
-    Ok(out)
 }

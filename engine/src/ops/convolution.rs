@@ -32,6 +32,10 @@ fn geometry(x: &Shape, filter: &Shape, sliding: &Sliding) -> Result<Convolution,
     if filter.len() != x.len() {
         return Err(misfit("the filter must have as many axes as the input"));
     }
+    if filter[..rank].contains(&0) {
+        let shape = filter.to_i64().as_slice().into();
+        return Err(Error::InvalidShape { shape, why: "a filter needs a window" });
+    }
     let (inputs, outputs, channels) = (filter[rank], filter[rank + 1], channels(x, sliding)?);
     // An input without channels is one empty group.
     let groups = if channels == inputs { Some(1) } else { channels.checked_div(inputs) };

@@ -8,6 +8,7 @@ use crate::{
     attrs::Attr,
     aval::{Aval, Avals, Shape},
     batching::{Batch, Batching},
+    compute,
     dtype::DTypes,
     error::Error,
     kernels,
@@ -84,10 +85,10 @@ pub static MATMUL: OpDef = OpDef {
         let batch: usize = out[0].shape.iter().rev().skip(2).product();
         Cost {
             flops: (out[0].shape.elements() as u64).saturating_mul(2 * inner as u64),
-            // Where each matrix of a batch begins, and panels; what `matrixmultiply` packs is small beside the operands.
-            workspace: (batch as u64)
-                .saturating_mul(32)
-                .saturating_add(kernels::panel::workspace((0, inner, columns))),
+            // Where each matrix of a batch begins, and panels for each thread; what `matrixmultiply` packs is small beside the operands.
+            workspace: (batch as u64).saturating_mul(32).saturating_add(
+                kernels::panel::workspace((0, inner, columns)) * compute::MAX_WIDTH as u64,
+            ),
         }
     },
     samples: &[

@@ -8,6 +8,7 @@ use crate::{
     attrs::Attr,
     aval::{Aval, Avals},
     batching::{self, Batching},
+    compute,
     error::Error,
     graph::Var,
     kernels::{
@@ -66,11 +67,11 @@ fn infer_softmax(call: &Call) -> Result<Avals, Error> {
 }
 
 /// Runs a function over each lane of the axis: from the lane's elements to as many results.
-fn each_lane<T: Real + Number>(
+fn each_lane<T: Real + Number + Send + Sync>(
     call: &Call,
     out: &Aval,
     x: &Array,
-    f: impl Fn(&mut [T]),
+    f: impl Fn(&mut [T]) + Sync,
 ) -> Result<Array, Error> {
     let shape = &out.shape;
     let axis = shape.axis(Softmax::read(call.attrs).axis, 0)?;
@@ -78,7 +79,15 @@ fn each_lane<T: Real + Number>(
     let mut result = buffer(x.len())?;
     result.extend_from_slice(x);
     if axis + 1 == shape.len() {
-        result.chunks_mut(shape[axis].max(1)).for_each(f);
+        let width = shape[axis].max(1);
+        let lanes = result.len() / width;
+        // An exponential, and three times through the lane.
+        let work = 4 * compute::elements(result.len());
+        let size = lanes.div_ceil(compute::parts(work, lanes)).max(1) * width;
+        compute::each(result.chunks_mut(size).collect(), |part| {
+            part.chunks_mut(width).for_each(&f);
+            Ok(())
+        })?;
         return Array::new(shape, result);
     }
     let mut lane = buffer(shape[axis])?;

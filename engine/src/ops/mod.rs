@@ -9,6 +9,7 @@ mod attention;
 mod bitwise;
 mod blocks;
 mod compare;
+pub(crate) mod control;
 mod convolution;
 mod ctc;
 mod decomposition;

@@ -14,6 +14,10 @@ use crate::{
     optimizers::{Initial, SlotDef, Slots},
 };
 
+/// Hyperparameters that say how much of the old stays: beyond 1 or below 0 they mean nothing.
+const SHARES: &[&str] =
+    &["beta_1", "beta_2", "adam_beta_1", "adam_beta_2", "ema_momentum", "momentum", "rho"];
+
 attrs! {
     /// Hyperparameters that every optimizer takes.
     Common {
@@ -243,6 +247,11 @@ impl Optimizer {
             if !value.is_finite() {
                 return Err(Error::attribute(spec.name, "must be finite"));
             }
+            if let (true, Attr::Double(share)) = (SHARES.contains(&spec.name), value)
+                && !(0.0..=1.0).contains(share)
+            {
+                return Err(Error::attribute(spec.name, "must be from 0 to 1"));
+            }
         }
         let clips = [
             ("clipnorm", common.clipnorm),
@@ -272,9 +281,6 @@ impl Optimizer {
             if !(least..=1 << 20).contains(&value) {
                 return Err(Error::attribute(name, format!("must be from {least} to 1048576")));
             }
-        }
-        if !(0.0..=1.0).contains(&common.ema_momentum) {
-            return Err(Error::attribute("ema_momentum", "must be from 0 to 1"));
         }
         if !matches!(common.compat.as_str(), "keras" | "torch") {
             return Err(Error::attribute("compat", "must be \"keras\" or \"torch\""));

@@ -2,11 +2,13 @@
 //!
 //! A program says what is to be computed; a plan says how. [`Plan::compile`] rewrites the program (`rewrite`), joins
 //! elementwise ops into chains that go through memory once (`fuse`), decides when each value dies, and prices the whole.
-//! [`Plan::run`] then takes inputs and gives results: nothing is looked up, inferred or priced again.
+//! [`Plan::run`] then takes inputs and gives results: nothing is looked up, inferred or priced again. A plan that is run over
+//! and over has a [`frame`], in which small values stay where they are.
 //!
 //! Invariant: a plan gives the same bits as its program run op by op, whichever passes are on. Each can be turned off.
 
 mod explain;
+pub mod frame;
 mod fuse;
 mod rewrite;
 #[cfg(test)]
@@ -19,6 +21,7 @@ use smallvec::SmallVec;
 use crate::{
     array::{Array, Tensor},
     aval::{Aval, Avals},
+    compute,
     error::Error,
     exec,
     graph::{Application, Program},
@@ -183,7 +186,13 @@ impl Plan {
     ) -> Result<Vec<Tensor>, Error> {
         ledger.admit(self.peak)?;
         for step in &self.steps {
-            let outputs = step.run(ledger, &self.avals, &values)?;
+            compute::check()?;
+            let outputs = {
+                let read = |&slot: &usize| values[slot].as_ref().ok_or_else(missing);
+                let inputs: SmallVec<[&Tensor; 4]> =
+                    step.inputs.iter().map(read).collect::<Result<_, _>>()?;
+                step.run(ledger, &self.avals, &inputs)?
+            };
             for (&slot, tensor) in step.outputs.iter().zip(outputs) {
                 values[slot] = Some(tensor);
             }
@@ -205,17 +214,19 @@ impl Step {
         &self,
         ledger: &Arc<Ledger>,
         avals: &[Aval],
-        values: &[Option<Tensor>],
+        inputs: &[&Tensor],
     ) -> Result<SmallVec<[Tensor; 2]>, Error> {
-        let inputs: SmallVec<[&Tensor; 4]> = self
-            .inputs
-            .iter()
-            .map(|&slot| values[slot].as_ref().ok_or_else(missing))
-            .collect::<Result<_, _>>()?;
         if let Work::Op(one) = &self.work
             && let Kernel::Alias = one.0.op.kernel
         {
             return Ok(SmallVec::from_iter([inputs[0].reshaped(&one.2[0].shape)?]));
+        }
+        if let Work::Op(one) = &self.work
+            && let Kernel::Control(run) = one.0.op.kernel
+        {
+            let (Application { op, attrs, .. }, avals, _) = &**one;
+            let results = run(&Call { op, attrs, inputs: avals }, inputs, ledger)?;
+            return Ok(results.into_iter().collect());
         }
         let workspace = ledger.reserve(self.cost.workspace)?;
         let charges: SmallVec<[Charge; 2]> = self

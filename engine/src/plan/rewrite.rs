@@ -190,7 +190,7 @@ impl Walk {
                     application.inputs[0] = source.inputs[0];
                 }
             }
-            Kernel::Run(_) | Kernel::Composite(_) => {}
+            Kernel::Run(_) | Kernel::Control(_) | Kernel::Composite(_) => {}
         }
     }
 
@@ -224,7 +224,9 @@ impl Walk {
                 let inner = self.producer(first).filter(|inner| is(inner, &NEGATIVE));
                 return inner.map(|inner| inner.inputs[0]);
             }
-            Kernel::Run(_) | Kernel::Elementwise(_) | Kernel::Composite(_) => false,
+            Kernel::Run(_) | Kernel::Elementwise(_) | Kernel::Control(_) | Kernel::Composite(_) => {
+                false
+            }
         };
         equal.then_some(first)
     }
@@ -306,6 +308,7 @@ fn write(attr: &Attr, key: &mut SmallVec<[u64; 6]>) {
             key.extend([6, values.len() as u64]);
             key.extend(values.iter().map(|value| value.cast_unsigned()));
         }
+        Attr::Bodies(bodies) => key.extend([8, bodies.address()]),
         Attr::Doubles(values) => {
             key.extend([7, values.len() as u64]);
             key.extend(values.iter().map(|value| value.to_bits()));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::{collection::vec, prelude::*};
 use smallvec::{SmallVec, smallvec};
 
-use super::{Passes, Plan};
+use super::{Passes, Plan, frame::Frame};
 use crate::{
     array::{Array, Tensor},
     attrs::Attrs,
@@ -16,7 +16,7 @@ use crate::{
     graph::{Application, Graph, Operand, Program, Value, ValueId, Var},
     ledger::Ledger,
     op::{OpDef, Sample},
-    ops,
+    ops::{self, Reduce},
     table_tests::{Values, attrs, dtype_of, fill, tensor},
 };
 
@@ -82,6 +82,13 @@ fn check(name: &str, program: &Program, wanted: &[usize]) {
     for passes in each_passes() {
         let plan = Plan::compile(&ledger, program, wanted, passes).unwrap();
         let results = plan.run(&ledger, []);
+        let again = in_a_frame(&ledger, &plan);
+        assert_eq!(again.is_ok(), results.is_ok(), "{name}, {passes:?}: {again:?}\n{plan}");
+        for (again, result) in again.iter().flatten().zip(results.iter().flatten()) {
+            assert_eq!(again.aval(), result.aval(), "{name}, {passes:?}\n{plan}");
+            assert!(bits(again) == bits(result), "{name} differs in a frame, {passes:?}\n{plan}");
+        }
+        drop(again);
         match (&expected, results) {
             (Ok(expected), Ok(results)) => {
                 for (expected, result) in expected.iter().zip(&results) {
@@ -98,6 +105,86 @@ fn check(name: &str, program: &Program, wanted: &[usize]) {
     }
     drop(expected);
     assert_eq!(ledger.used(), 0, "{name} keeps memory");
+}
+
+/// The results of the second run in a frame.
+fn in_a_frame(ledger: &Arc<Ledger>, plan: &Plan) -> Result<Vec<Tensor>, Error> {
+    let mut frame = Frame::new(plan, ledger, &[])?.unwrap();
+    frame.run(plan, ledger)?;
+    frame.run(plan, ledger)?;
+    (0..plan.wanted.len()).map(|i| frame.result(plan, ledger, i)).collect()
+}
+
+/// What a run leaves is what the next one begins with, be it by changing places or by copies.
+#[test]
+fn a_frame_carries_results_into_inputs() {
+    let ledger = ledger();
+    for count in [10, 3000] {
+        let graph = Graph::default();
+        let aval = Aval::new(DType::F32, [count]);
+        let input =
+            |aval: &Aval| graph.operand(aval.clone(), Operand { id: ValueId(0), tensor: None });
+        let (w, b, x) = (input(&aval), input(&Aval::scalar(DType::F32)), input(&aval));
+        let all = Reduce { axis: smallvec![], keepdims: false }.write();
+        let mean = (w * x + b).op(&ops::REDUCE_MEAN, all, &[]);
+        let error = (w * x + b - mean).map(&ops::TANH);
+        let moved = w - error * 0.1;
+        let sum = error.sum_to(&Shape::scalar());
+        // The same value twice, one that changes places, and one that is an input.
+        let wanted = [moved, b - sum * 0.01, error, error, x].map(|v| v.slot());
+        let inputs = [w, b, x].map(|v| v.slot());
+        let program = graph.finish().unwrap();
+        let plan = Plan::compile(&ledger, &program, &wanted, Passes::ALL).unwrap();
+        let numbers = |n: usize, scale: f32| {
+            let mut next = 0.0;
+            let numbers = (0..n).map(|_| {
+                next = (next + 0.37) % 1.0;
+                next * scale - 0.4
+            });
+            numbers.collect::<Vec<f32>>()
+        };
+        let tensor = |shape: &Shape, scale| {
+            Tensor::unpaid(Array::new(shape, numbers(shape.elements(), scale)).unwrap())
+        };
+        let mut values =
+            [tensor(&aval.shape, 1.0), tensor(&Shape::scalar(), 2.0), tensor(&aval.shape, 3.0)];
+        let mut frame =
+            Frame::new(&plan, &ledger, &[(0, inputs[0]), (1, inputs[1])]).unwrap().unwrap();
+        for (&slot, value) in inputs.iter().zip(&values) {
+            frame.set(&plan, slot, value).unwrap();
+        }
+        for round in 0..5 {
+            if round == 3 {
+                values[2] = tensor(&aval.shape, -1.0);
+                frame.set(&plan, inputs[2], &values[2]).unwrap();
+            }
+            let given = inputs.iter().copied().zip(values.iter().cloned());
+            let expected = plan.run(&ledger, given).unwrap();
+            frame.run(&plan, &ledger).unwrap();
+            for (i, expected) in expected.iter().enumerate() {
+                let result = frame.result(&plan, &ledger, i).unwrap();
+                assert!(bits(&result) == bits(expected), "result {i} of {count}, round {round}");
+            }
+            values[..2].clone_from_slice(&expected[..2]);
+        }
+        drop((frame, plan, values));
+        assert_eq!(ledger.used(), 0);
+    }
+}
+
+/// Two values that change places cannot be carried in place.
+#[test]
+fn a_frame_is_refused_where_inputs_change_places() {
+    let ledger = ledger();
+    let graph = Graph::default();
+    let input =
+        || graph.operand(Aval::scalar(DType::F32), Operand { id: ValueId(0), tensor: None });
+    let (a, b) = (input(), input());
+    let wanted = [b.slot(), a.slot()];
+    let carried = [(0, a.slot()), (1, b.slot())];
+    let program = graph.finish().unwrap();
+    let plan = Plan::compile(&ledger, &program, &wanted, Passes::ALL).unwrap();
+    assert!(Frame::new(&plan, &ledger, &carried).unwrap().is_none());
 }
 
 /// Applies an op to a sample, and computes more from its outputs; nothing, if the sample does not fit the dtype.

@@ -66,9 +66,16 @@ pub(super) struct Variant {
     pub(super) _charges: Vec<Charge>,
 }
 
+impl Variant {
+    /// Whether each of its runs begins with nothing but variables and arguments, and changes nothing but variables.
+    pub(super) fn is_steady(&self) -> bool {
+        self.moments.is_empty() && self.states.is_empty() && self.draws.is_empty()
+    }
+}
+
 /// What the optimizers of a body are after a call, and the numbers that they gave on the way, by moment.
 #[derive(Debug, Default)]
-struct Advanced {
+pub(super) struct Advanced {
     optimizers: HashMap<Handle, Optimizer>,
     numbers: Vec<Vec<(DType, f64)>>,
 }
@@ -144,7 +151,7 @@ impl Session {
     }
 
     /// The program that fits the optimizers as they are, and what becomes of them.
-    fn variant(
+    pub(super) fn variant(
         &mut self,
         function: Handle,
         body: &Arc<Body>,

@@ -9,6 +9,7 @@ use super::{
     Session, Slot,
     defining::Body,
     functions::{check_count, fits},
+    resident::Resident,
     values::Input,
 };
 use crate::{
@@ -56,6 +57,18 @@ pub struct Working {
     reports: Vec<LoopReport>,
     /// The newest report, until it is taken.
     fresh: Option<LoopReport>,
+    pace: Pace,
+}
+
+/// How steps are done.
+#[derive(Debug)]
+enum Pace {
+    /// It was not looked at yet.
+    Unknown,
+    /// As calls of the function, one by one.
+    Calls,
+    /// In the frame of a plan, many at a time.
+    Resident(Box<Resident>),
 }
 
 /// What a loop begins with.
@@ -75,6 +88,65 @@ impl Working {
     /// The newest report, if it was not taken before and its client wants it at once.
     pub fn take_report(&mut self) -> Option<LoopReport> {
         self.fresh.take()
+    }
+
+    /// The scope of its command.
+    pub(super) fn scope(&self) -> u32 {
+        self.command.scope
+    }
+
+    /// What is called.
+    pub(super) fn body(&self) -> &Arc<Body> {
+        &self.body
+    }
+
+    /// How many datasets there are.
+    pub(super) fn datasets(&self) -> usize {
+        self.batches.as_ref().map_or(0, |batches| batches.datasets.len())
+    }
+
+    /// How many results become arguments of the next step.
+    pub(super) fn carried(&self) -> usize {
+        self.request().map_or(0, |request| request.carried)
+    }
+
+    /// An argument of the next step, counted behind the datasets.
+    pub(super) fn argument(&self, position: usize) -> Option<&Tensor> {
+        self.arguments.get(position).map(|argument| &argument.value.tensor)
+    }
+
+    /// The result that says whether there is a next step.
+    pub(super) fn condition(&self) -> Option<usize> {
+        self.request().ok().and_then(|request| request.while_result)
+    }
+
+    /// Steps that were done.
+    pub(super) fn done(&self) -> i64 {
+        self.done
+    }
+
+    /// Another step was done.
+    pub(super) fn count_step(&mut self) {
+        self.done += 1;
+    }
+
+    /// The step after which there is something to do: a report, or the end.
+    pub(super) fn pause(&self) -> Result<i64, Error> {
+        let LoopRequest { steps, report_every: every, .. } = *self.request()?;
+        let report = if every > 0 { (self.done / every + 1).saturating_mul(every) } else { steps };
+        Ok(report.min(steps))
+    }
+
+    /// The batches of the next step.
+    pub(super) fn next_batches(&mut self, session: &Session) -> Result<Vec<Tensor>, Error> {
+        let Some(batches) = &mut self.batches else { return Ok(Vec::new()) };
+        let indices = batches.next(session)?;
+        let gather = Gather { axis: 0, batch_dims: 0 }.write();
+        let mut taken = Vec::with_capacity(batches.datasets.len());
+        for dataset in &batches.datasets {
+            taken.extend(exec::run(&session.ledger, &GATHER, &gather, &[dataset, &indices])?);
+        }
+        Ok(taken)
     }
 
     fn request(&self) -> Result<&LoopRequest, Error> {
@@ -128,6 +200,7 @@ impl Session {
                 stopped: false,
                 reports: Vec::new(),
                 fresh: None,
+                pace: Pace::Unknown,
             })),
             Err(error) => Progress::Done(self.fail_loop(sequence, &command, error)),
         }
@@ -228,18 +301,15 @@ impl Session {
     fn next_step(&mut self, working: &mut Working) -> Result<Option<Answer>, Error> {
         let request = working.request()?;
         let (function, steps, carried) = (request.function, request.steps, request.carried);
-        let report = request.report_every > 0 && (working.done + 1) % request.report_every == 0;
+        let every = request.report_every;
         let (streams, condition) = (request.stream_reports, request.while_result);
         if !working.stopped {
-            let step = working.done + 1;
-            let results = self
-                .loop_step(working, function)
-                .map_err(|error| Error::LoopStep { step, error: Box::new(error) })?;
+            let results = self.some_steps(working, function)?;
             for (argument, result) in working.arguments.iter_mut().zip(&results).take(carried) {
                 argument.value = result.clone();
             }
-            working.done = step;
-            if report {
+            let step = working.done;
+            if every > 0 && step % every == 0 {
                 let values = results.iter().filter_map(|result| scalar(&result.tensor)).collect();
                 let report = LoopReport { step, values };
                 working.fresh = streams.then(|| report.clone());
@@ -266,17 +336,29 @@ impl Session {
         })))
     }
 
+    /// At least one step, if none fails. Gives the results of the last.
+    fn some_steps(&mut self, working: &mut Working, function: Handle) -> Result<Vec<Value>, Error> {
+        let mut pace = std::mem::replace(&mut working.pace, Pace::Unknown);
+        if let Pace::Unknown = pace {
+            let resident = self.make_resident(working, function);
+            pace = resident.map_or(Pace::Calls, Pace::Resident);
+        }
+        let results = if let Pace::Resident(resident) = &mut pace {
+            self.steps_in_place(working, resident)
+        } else {
+            let results = self.loop_step(working, function);
+            let results = results.map_err(|error| at_step(working.done + 1, error));
+            working.done += i64::from(results.is_ok());
+            results
+        };
+        working.pace = pace;
+        results
+    }
+
     fn loop_step(&mut self, working: &mut Working, function: Handle) -> Result<Vec<Value>, Error> {
         let mut inputs = Vec::new();
-        if let Some(batches) = &mut working.batches {
-            let indices = batches.next(self)?;
-            let gather = Gather { axis: 0, batch_dims: 0 }.write();
-            for dataset in &batches.datasets {
-                let batch = exec::run(&self.ledger, &GATHER, &gather, &[dataset, &indices])?;
-                for tensor in batch {
-                    inputs.push(Input { value: Value { id: self.new_id(), tensor }, read: None });
-                }
-            }
+        for tensor in working.next_batches(self)? {
+            inputs.push(Input { value: Value { id: self.new_id(), tensor }, read: None });
         }
         // A variable is read before the first step, and not again.
         inputs.extend(
@@ -287,6 +369,11 @@ impl Session {
         );
         self.invoke(function, &working.body, &inputs, working.command.scope)
     }
+}
+
+/// The error of a step.
+pub(super) fn at_step(step: i64, error: Error) -> Error {
+    Error::LoopStep { step, error: Box::new(error) }
 }
 
 /// Checks that the results that are carried on fit where they go.

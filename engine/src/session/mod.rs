@@ -3,7 +3,8 @@
 //! A command that fails changes nothing but to poison the handles that its results would have had: what uses them fails too
 //! and names the first failure. One file a kind of thing: `values`, `tapes`, `jacobian`, `forward`, `optimizing`,
 //! `functions`, `snapshots`; `program` runs what they write. The body of a function is shown to a session of its own
-//! (`defining`), which writes a program instead of computing (`tracing`), and `calling` runs it.
+//! (`defining`), which writes a program instead of computing (`tracing`), and `calling` runs it; `looping` does so again and
+//! again, in place where it can (`resident`).
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -18,6 +19,7 @@ mod jacobian;
 mod looping;
 mod optimizing;
 mod program;
+mod resident;
 mod snapshots;
 mod tapes;
 #[cfg(test)]

@@ -231,7 +231,7 @@ impl OptimizerJson {
 impl AttrJson {
     fn new(attr: &Attr) -> Option<Self> {
         Some(match attr {
-            Attr::Unset => return None,
+            Attr::Unset | Attr::Bodies(_) => return None,
             Attr::Bool(value) => Self::Bool(*value),
             Attr::Int(value) => Self::Int(*value),
             Attr::Double(value) => Self::Double(*value),

@@ -14,6 +14,7 @@ use std::{
 
 use gradtape_engine::{
     array::Tensor,
+    compute::{Cancel, Context, Crew},
     ledger::Ledger,
     session::Session as Engine,
     snapshot::{KeyedHandle, Snapshot},
@@ -29,12 +30,13 @@ use super::{
     uploads::Uploads,
     worker::ReadyQueue,
 };
-use crate::{clock::Clock, config::Limits, oversight::Oversight};
+use crate::{clock::Clock, config::Limits, oversight::Oversight, principal::Principal};
 
 /// A session.
 #[derive(Debug)]
 pub struct Session {
     id: SessionId,
+    owner: Principal,
     clock: Arc<dyn Clock>,
     ready: Arc<ReadyQueue>,
     oversight: Arc<Oversight>,
@@ -46,6 +48,8 @@ pub struct Session {
     pub(super) work: Mutex<Work>,
     /// Set when the session ends, for the worker to see between two commands.
     ended: AtomicBool,
+    /// Stops the command that is being executed.
+    cancel: Cancel,
     next_sequence: AtomicU64,
     handles: AtomicU64,
     /// Loops up to this sequence number shall stop.
@@ -167,7 +171,7 @@ pub struct Position {
 impl Session {
     /// An empty session.
     pub fn new(
-        id: SessionId,
+        (id, owner): (SessionId, Principal),
         ledger: Arc<Ledger>,
         limits: &Limits,
         clock: Arc<dyn Clock>,
@@ -179,6 +183,7 @@ impl Session {
         let inbox = Inbox { last_used: clock.now(), ..Inbox::default() };
         Arc::new(Self {
             id,
+            owner,
             clock,
             ready,
             oversight,
@@ -188,6 +193,7 @@ impl Session {
             inbox: Mutex::new(inbox),
             work: Mutex::new(Work { core: Some(core), current: None, waiting: Vec::new() }),
             ended: AtomicBool::new(false),
+            cancel: Cancel::default(),
             next_sequence: AtomicU64::new(1),
             handles: AtomicU64::new(0),
             stopped_loops: AtomicU64::new(0),
@@ -199,6 +205,11 @@ impl Session {
     /// Its public identifier.
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> &Principal {
+        &self.owner
     }
 
     /// Its memory.
@@ -317,6 +328,7 @@ impl Session {
         let mut inbox = self.lock();
         inbox.ended.get_or_insert(why);
         self.ended.store(true, Ordering::Relaxed);
+        self.cancel.cancel();
         self.schedule(&mut inbox);
     }
 
@@ -402,6 +414,11 @@ impl Session {
 // === impl Session: for the worker ===
 
 impl Session {
+    /// What its commands compute with.
+    pub(super) fn context(&self, crew: &Arc<Crew>) -> Context {
+        Context { crew: Arc::clone(crew), cancel: self.cancel.clone() }
+    }
+
     /// The next job, unless the session has ended or must pause. With nothing to do the session leaves the schedule, under
     /// the same lock under which jobs arrive, so that no job is overlooked.
     pub(super) fn next(&self) -> Next {

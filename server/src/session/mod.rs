@@ -6,6 +6,7 @@
 //! - [`replies`], [`uploads`]: what the core remembers, and what waits for it.
 //! - [`outbox`]: one attached stream: its credit, and the answers that it has not read.
 //! - [`inbox`]: a session as the rest of the server holds it: jobs go in, answers come out of each job.
+//! - [`fair`]: whose turn it is.
 //! - [`worker`]: the threads that take jobs from sessions. Nothing else touches a core.
 //! - [`registry`]: all sessions, by id and secret.
 //! - [`error`]: what ends a call or a stream.
@@ -15,6 +16,7 @@
 
 pub mod core;
 pub mod error;
+pub mod fair;
 pub mod inbox;
 pub mod outbox;
 pub mod registry;

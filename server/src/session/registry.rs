@@ -54,7 +54,6 @@ pub struct Registry {
 #[derive(Debug)]
 struct Entry {
     token: Token,
-    owner: Principal,
     session: Arc<Session>,
     /// When it was made.
     created: Duration,
@@ -111,10 +110,10 @@ impl Registry {
         }
         let (clock, ready) = (Arc::clone(&self.clock), Arc::clone(&self.ready));
         let oversight = Arc::clone(&self.oversight);
-        let session = Session::new(id, ledger, &self.limits, clock, ready, oversight);
+        let session =
+            Session::new((id, owner.clone()), ledger, &self.limits, clock, ready, oversight);
         let entry = Entry {
             token: token.clone(),
-            owner: owner.clone(),
             session: Arc::clone(&session),
             created: self.clock.now(),
             _place: place,
@@ -139,7 +138,7 @@ impl Registry {
         let found = self
             .lock()
             .get(&id)
-            .filter(|entry| entry.token == token && entry.owner == *principal)
+            .filter(|entry| entry.token == token && entry.session.owner() == principal)
             .map(|entry| Arc::clone(&entry.session));
         found.ok_or_else(|| {
             let event = Event::new("use_session", Outcome::Refused).principal(principal);
@@ -159,7 +158,7 @@ impl Registry {
         let id = SessionId::parse(id)?;
         self.lock()
             .get(&id)
-            .filter(|entry| principal.may_with(action, &entry.owner))
+            .filter(|entry| principal.may_with(action, entry.session.owner()))
             .map(|entry| Arc::clone(&entry.session))
             .ok_or(ProtocolError::UnknownSession)
     }
@@ -170,10 +169,10 @@ impl Registry {
         let mut seen: Vec<_> = self
             .lock()
             .values()
-            .filter(|entry| principal.may_with(Action::ListSessions, &entry.owner))
+            .filter(|entry| principal.may_with(Action::ListSessions, entry.session.owner()))
             .map(|entry| Overview {
                 session: Arc::clone(&entry.session),
-                owner: entry.owner.clone(),
+                owner: entry.session.owner().clone(),
                 age: now.saturating_sub(entry.created),
                 idle: Duration::ZERO,
             })

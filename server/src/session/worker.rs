@@ -1,28 +1,29 @@
 //! The threads that compute: each takes a ready session, works on it for a slice, and takes the next.
 //!
 //! These are threads of the operating system, never tokio's, so that a long kernel delays no network traffic. A session
-//! is on at most one of them. [`ReadyQueue`] decides who is next: first come, first served; a fair scheduler would replace
-//! it and nothing else.
+//! is on at most one of them. [`FairQueue`] decides who is next.
 //!
 //! A panic ends its session and nothing more.
 
 use std::{
     any::Any,
-    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
+use gradtape_engine::compute::Crew;
 use gradtape_proto::v1;
 use prost::Message;
 
 use super::{
     core::SessionCore,
     error::ProtocolError,
+    fair::{FairQueue, Turn},
     inbox::{BatchMeta, Current, Job, Next, Origin, Read, Session, Wanted, Work},
     outbox::Delivery,
+    registry::SessionId,
 };
 use crate::{
     audit::{Event, Outcome},
@@ -30,10 +31,11 @@ use crate::{
     ids,
     metrics::Metrics,
     oversight::Oversight,
+    principal::Principal,
     wire::encode,
 };
 
-/// The sessions that have something to do, in the order in which they get a thread.
+/// The sessions that have something to do, and wait for a thread.
 #[derive(Debug, Default)]
 pub struct ReadyQueue {
     state: Mutex<ReadyState>,
@@ -42,39 +44,52 @@ pub struct ReadyQueue {
 
 #[derive(Debug, Default)]
 struct ReadyState {
-    sessions: VecDeque<Arc<Session>>,
+    sessions: Sessions,
     stopped: bool,
 }
 
+type Sessions = FairQueue<Principal, SessionId, Arc<Session>>;
+
+/// What a thread was given: a session, and the turn to settle afterwards.
+type Given = (Arc<Session>, Turn<Principal, SessionId>);
+
 impl ReadyQueue {
-    /// Appends a session that is not in the queue.
+    /// Adds a session that is neither waiting nor on a thread.
     pub fn push(&self, session: Arc<Session>) {
         let mut state = self.lock();
         if !state.stopped {
-            state.sessions.push_back(session);
+            state.sessions.push(session.owner().clone(), session.id(), session);
             drop(state);
             self.changed.notify_one();
         }
     }
 
-    /// Waits for the next session; `None` when the queue has stopped.
-    fn pop(&self) -> Option<Arc<Session>> {
+    /// Waits for the next session, which gets a slice; `None` when the queue has stopped.
+    fn pop(&self, slice: Duration) -> Option<Given> {
         let mut state = self.lock();
         loop {
             if state.stopped {
                 return None;
             }
-            if let Some(session) = state.sessions.pop_front() {
-                return Some(session);
+            if let Some(given) = state.sessions.pop(slice) {
+                return Some(given);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Notes how long a turn took, and takes its session back if there is more to do.
+    fn settle(&self, turn: Turn<Principal, SessionId>, took: Duration, back: Option<Arc<Session>>) {
+        self.lock().sessions.settle(turn, took);
+        if let Some(session) = back {
+            self.push(session);
         }
     }
 
     fn stop(&self) {
         let mut state = self.lock();
         state.stopped = true;
-        let sessions = std::mem::take(&mut state.sessions);
+        let sessions = state.sessions.drain();
         drop(state);
         drop(sessions);
         self.changed.notify_all();
@@ -100,18 +115,19 @@ impl Pool {
         clock: &Arc<dyn Clock>,
         metrics: &Arc<Metrics>,
     ) -> std::io::Result<Self> {
+        let crew = Crew::new(threads).map_err(std::io::Error::other)?;
         for i in 0..threads {
             let (ready, clock) = (Arc::clone(&ready), Arc::clone(clock));
+            let crew = Arc::clone(&crew);
             let metrics = Arc::clone(metrics);
             thread::Builder::new().name(format!("compute-{i}")).spawn(move || {
-                while let Some(session) = ready.pop() {
+                while let Some((session, turn)) = ready.pop(slice) {
                     let started = clock.now();
-                    let after = run_slice(&session, clock.as_ref(), slice);
+                    let context = session.context(&crew);
+                    let after = context.enter(|| run_slice(&session, clock.as_ref(), slice));
                     let busy = clock.now().saturating_sub(started);
                     metrics.compute_seconds.inc_by(busy.as_secs_f64());
-                    if after == After::Requeue {
-                        ready.push(session);
-                    }
+                    ready.settle(turn, busy, (after == After::Requeue).then_some(session));
                 }
             })?;
         }

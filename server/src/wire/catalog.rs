@@ -95,7 +95,7 @@ fn attribute_type(ty: AttrType) -> v1::AttributeType {
 /// An attribute, unless it is unset.
 fn attribute(name: &str, attr: Attr) -> Option<v1::Attribute> {
     let value = match attr {
-        Attr::Unset => return None,
+        Attr::Unset | Attr::Bodies(_) => return None,
         Attr::Bool(value) => Value::BoolValue(value),
         Attr::Int(value) => Value::IntValue(value),
         Attr::Double(value) => Value::DoubleValue(value),

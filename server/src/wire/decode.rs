@@ -419,7 +419,16 @@ fn handles(handles: &[Handle], field: &str) -> Result<Vec<Handle>, Error> {
 
 fn label(text: &str, field: &str) -> Result<Box<str>, Error> {
     bounded(text.len(), MAX_LABEL, field)?;
+    if text.contains(is_hidden) {
+        return Err(malformed(field, "has control characters"));
+    }
     Ok(text.into())
+}
+
+/// Whether a character changes how a line is read without being seen: it has no place in a name that logs and people read.
+fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn bounded(given: usize, limit: usize, field: &str) -> Result<(), Error> {

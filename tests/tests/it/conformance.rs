@@ -83,7 +83,7 @@ traps! {
     trap_15_seeds_are_validated,
 }
 
-fn case_names() -> Vec<String> {
+pub(crate) fn case_names() -> Vec<String> {
     let files = fs::read_dir(folder("conformance")).expect("the folder of cases");
     let names = files.filter_map(|file| {
         let name = file.expect("a file").file_name().into_string().expect("a name in UTF-8");
@@ -95,7 +95,7 @@ fn case_names() -> Vec<String> {
 }
 
 /// Replays a case with all its commands under way at once, and again waiting for each.
-async fn replay(server: &Server, name: &str) {
+pub(crate) async fn replay(server: &Server, name: &str) {
     let path = folder("conformance").join(name).with_extension("json");
     let text = fs::read_to_string(&path).expect("a readable case");
     let case: Value = serde_json::from_str(&text).expect("JSON");
@@ -129,6 +129,8 @@ pub(crate) async fn replay_case(server: &Server, name: &str, case: &Value, one_b
     }
     drop(outcomes);
     finish(&session).await;
+    drop(names);
+    session.close().await.expect("the session ends");
 }
 
 /// Waits for the end of a case; its failures were expected.

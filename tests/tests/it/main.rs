@@ -14,6 +14,7 @@ mod functions;
 mod golden;
 mod golden_ops;
 mod golden_optimizers;
+mod hazards;
 mod oversight;
 mod promises;
 mod resume;

@@ -152,7 +152,7 @@ async fn what_was_done_is_in_the_audit_log_and_what_was_computed_is_not() {
 // === metrics ===
 
 /// What a server shows to Prometheus: name with labels, and value.
-async fn scrape(server: &Server) -> (String, HashMap<String, f64>) {
+pub(crate) async fn scrape(server: &Server) -> (String, HashMap<String, f64>) {
     let address = server.metrics_address().expect("an address of metrics");
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     let request = "GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";

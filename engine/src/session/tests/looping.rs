@@ -164,7 +164,9 @@ fn a_loop_carries_results_on_and_stops_when_it_is_told() {
     let results = vec![twice];
     writer.tell(Kind::FinishFunction { function: FUNCTION, results, abandon: false });
     let begin = |driver: &mut Driver, output| {
-        let kind = Kind::RunLoop(LoopRequest { carried: 1, outputs: vec![output], ..request(100) });
+        // As many steps as come before the next report may be done at once.
+        let (carried, report_every, outputs) = (1, 6, vec![output]);
+        let kind = Kind::RunLoop(LoopRequest { carried, report_every, outputs, ..request(100) });
         driver.sequence += 1;
         let command = Command { kind, tag: "".into(), scope: 0 };
         match driver.session.begin(driver.sequence, command) {
@@ -173,9 +175,7 @@ fn a_loop_carries_results_on_and_stops_when_it_is_told() {
         }
     };
     let mut working = begin(&mut driver, 20);
-    for _ in 0..6 {
-        assert!(driver.session.proceed(&mut working).is_none());
-    }
+    assert!(driver.session.proceed(&mut working).is_none());
     working.stop();
     let outcome = driver.session.proceed(&mut working).unwrap();
     let Ok(Answer::Looped(info)) = outcome.result else { panic!("{outcome:?}") };

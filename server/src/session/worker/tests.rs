@@ -40,12 +40,14 @@ impl Fixture {
 
     /// Gives one slice to each session that is ready now, as one thread would.
     fn slice(&self, slice: Duration) -> usize {
-        let sessions = std::mem::take(&mut self.ready.lock().sessions);
-        let count = sessions.len();
-        for session in sessions {
-            if run_slice(&session, self.clock.as_ref(), slice) == After::Requeue {
-                self.ready.push(session);
-            }
+        let mut given = Vec::new();
+        while let Some(next) = self.ready.lock().sessions.pop(slice) {
+            given.push(next);
+        }
+        let count = given.len();
+        for (session, turn) in given {
+            let after = run_slice(&session, self.clock.as_ref(), slice);
+            self.ready.settle(turn, slice, (after == After::Requeue).then_some(session));
         }
         count
     }
@@ -266,7 +268,7 @@ fn a_panic_ends_its_session_and_no_other() {
     broken.submit(&attachment, sync_batch(1, 5)).unwrap();
     // One look for the slice, one for the batch, one for each of two commands.
     let clock = PanickingClock(4.into());
-    fixture.ready.lock().sessions.clear();
+    drop(fixture.ready.lock().sessions.drain());
     assert_eq!(run_slice(&broken, &clock, Duration::from_secs(1)), After::Rest);
     assert!(matches!(next(&mut deliveries), Some(Ok(Delivery::Welcome { .. }))));
     let Some(Err(ProtocolError::SessionBroken { incident })) = next(&mut deliveries) else {

@@ -1,0 +1,355 @@
+//! What a session computes on: the cores that are free now, and a flag that stops it.
+//!
+//! The engine makes no threads of its own accord. Whoever runs sessions makes one [`Crew`] for the machine and enters a
+//! [`Context`] around each command. It is found through the thread, as a span of `tracing` is: three hundred kernels need not
+//! pass it on, and outside of one everything runs on one core and to its end.
+//!
+//! Invariant: who does a part of the work never changes a bit. What is split is what has nothing to do with each other (rows,
+//! images, blocks of elements), so the split may follow the cores that are free.
+
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicIsize, Ordering},
+    },
+};
+
+use crate::error::Error;
+
+/// Most threads that work on one op. Kernels price the memory that each needs for itself by it.
+pub(crate) const MAX_WIDTH: usize = 8;
+
+/// Work for which another core is worth waking, in nanoseconds. Waking one takes about 20 microseconds.
+const WORTH_A_CORE: u64 = 40_000;
+
+/// Most work between two looks at the flag, in nanoseconds.
+const MOST_AT_ONCE: u64 = 10_000_000;
+
+/// About how long products of matrices take, in nanoseconds, by their arithmetic operations.
+pub(crate) fn products(flops: u64) -> u64 {
+    flops / 64
+}
+
+/// About how long elementwise work takes, in nanoseconds, by its elements.
+pub(crate) fn elements(count: usize) -> u64 {
+    count as u64 / 2
+}
+
+/// The threads that help others, and how many cores nobody uses.
+#[derive(Debug)]
+pub struct Crew {
+    helpers: Option<rayon::ThreadPool>,
+    idle: AtomicIsize,
+}
+
+/// Stops a command: the kernels see it within some ten milliseconds, and the command fails with `CANCELLED`.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+/// What a thread that runs a session's commands is given.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Who may help.
+    pub crew: Arc<Crew>,
+    /// What stops it.
+    pub cancel: Cancel,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Context>> = const { RefCell::new(None) };
+}
+
+impl Crew {
+    /// For a machine with so many cores.
+    ///
+    /// # Errors
+    ///
+    /// The operating system may have no threads left.
+    pub fn new(cores: usize) -> Result<Arc<Self>, rayon::ThreadPoolBuildError> {
+        let helpers = cores.saturating_sub(1).min(MAX_WIDTH - 1);
+        let named = |i| format!("helper-{i}");
+        let pool = || rayon::ThreadPoolBuilder::new().num_threads(helpers).thread_name(named);
+        let helpers = (helpers > 0).then(|| pool().build()).transpose()?;
+        let idle = AtomicIsize::new(isize::try_from(cores).unwrap_or(isize::MAX));
+        Ok(Arc::new(Self { helpers, idle }))
+    }
+
+    /// Cores that could help now.
+    fn spare(&self) -> usize {
+        usize::try_from(self.idle.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+}
+
+/// Cores that are in use, until it is dropped.
+struct Taken<'a>(&'a Crew, isize);
+
+impl<'a> Taken<'a> {
+    fn new(crew: &'a Crew, cores: usize) -> Self {
+        let cores = isize::try_from(cores).unwrap_or(0);
+        crew.idle.fetch_sub(cores, Ordering::Relaxed);
+        Self(crew, cores)
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.idle.fetch_add(self.1, Ordering::Relaxed);
+    }
+}
+
+impl Cancel {
+    /// Stops whatever looks at this.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets what comes next run.
+    pub fn reset(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it was stopped.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Context {
+    /// Runs something with this context, on a core that then counts as taken.
+    pub fn enter<R>(&self, run: impl FnOnce() -> R) -> R {
+        struct Restore(Option<Context>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                let outer = self.0.take();
+                CURRENT.with(|current| *current.borrow_mut() = outer);
+            }
+        }
+        let _taken = Taken::new(&self.crew, 1);
+        let _restore = Restore(CURRENT.with(|current| current.borrow_mut().replace(self.clone())));
+        run()
+    }
+}
+
+fn current() -> Option<Context> {
+    CURRENT.with(|current| current.borrow().clone())
+}
+
+/// Fails if the command was stopped. Runners ask between ops, kernels between parts.
+pub(crate) fn check() -> Result<(), Error> {
+    let cancelled = CURRENT.with(|current| {
+        current.borrow().as_ref().is_some_and(|context| context.cancel.is_cancelled())
+    });
+    if cancelled { Err(Error::Cancelled) } else { Ok(()) }
+}
+
+/// In how many parts work of so many nanoseconds, which falls into so many pieces, is best split now.
+pub(crate) fn parts(work: u64, pieces: usize) -> usize {
+    let least = work.div_ceil(MOST_AT_ONCE);
+    let spare = if work < WORTH_A_CORE {
+        0
+    } else {
+        CURRENT.with(|current| current.borrow().as_ref().map_or(0, |context| context.crew.spare()))
+    };
+    // Two parts a core, so that one that is held up does not hold up all.
+    let most = if spare == 0 { 1 } else { 2 * (spare.min(MAX_WIDTH - 1) as u64 + 1) };
+    let worth = (2 * work / WORTH_A_CORE).max(1);
+    let parts = most.min(worth).max(least);
+    usize::try_from(parts).unwrap_or(usize::MAX).clamp(1, pieces.max(1))
+}
+
+/// Does each part of some work, on this thread and on cores that are free.
+///
+/// # Errors
+///
+/// Fails as the first part would that fails, or because it was stopped.
+pub(crate) fn each<T: Send>(
+    parts: Vec<T>,
+    work: impl Fn(T) -> Result<(), Error> + Sync,
+) -> Result<(), Error> {
+    let context = if parts.len() > 1 { current() } else { None };
+    let Some(Context { crew, cancel }) = &context else {
+        return parts.into_iter().try_for_each(work);
+    };
+    let helpers = crew.spare().min(parts.len() - 1).min(MAX_WIDTH - 1);
+    let Some(pool) = crew.helpers.as_ref().filter(|_| helpers > 0) else {
+        return parts.into_iter().try_for_each(|part| check().and_then(|()| work(part)));
+    };
+    let _taken = Taken::new(crew, helpers);
+    let queue = Mutex::new(parts.into_iter().enumerate());
+    let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let help = || {
+        while let Some((position, part)) = next() {
+            let done = if cancel.is_cancelled() { Err(Error::Cancelled) } else { work(part) };
+            if let Err(error) = done {
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                if failed.as_ref().is_none_or(|(first, _)| position < *first) {
+                    *failed = Some((position, error));
+                }
+                return;
+            }
+        }
+    };
+    pool.in_place_scope(|scope| {
+        for _ in 0..helpers {
+            scope.spawn(|_| help());
+        }
+        help();
+    });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), |(_, e)| Err(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::AtomicUsize, time::Instant};
+
+    use super::*;
+    use crate::{
+        array::{Array, Tensor},
+        attrs::{Attr, Attrs},
+        aval::Shape,
+        exec,
+        ledger::Ledger,
+        op::OpDef,
+        ops::{
+            ADD, AVG_POOL, CONVOLUTION, CONVOLUTION_FILTER_GRADIENT, CONVOLUTION_INPUT_GRADIENT,
+            MATMUL, MAX_POOL, REDUCE_MAX, REDUCE_SUM, SOFTMAX, TANH, TRANSPOSE, WHERE,
+        },
+    };
+
+    fn context(cores: usize) -> Context {
+        Context { crew: Crew::new(cores).unwrap(), cancel: Cancel::default() }
+    }
+
+    #[test]
+    fn every_part_is_done_once_and_the_first_failure_is_told() {
+        let context = context(4);
+        for failing in [None, Some(3), Some(97)] {
+            let done = AtomicUsize::new(0);
+            let result = context.enter(|| {
+                each((0..100).collect(), |part| {
+                    done.fetch_add(1, Ordering::Relaxed);
+                    let fails = failing.is_some_and(|first| part >= first);
+                    if fails { Err(Error::bug(part.to_string())) } else { Ok(()) }
+                })
+            });
+            match failing {
+                None => assert_eq!(done.into_inner(), 100),
+                Some(first) => {
+                    assert_eq!(result.unwrap_err(), Error::bug(first.to_string()));
+                }
+            }
+        }
+        assert_eq!(context.crew.spare(), 4, "every core is given back");
+    }
+
+    #[test]
+    fn cores_that_others_use_do_not_help() {
+        let context = context(2);
+        let work = 100 * WORTH_A_CORE;
+        assert_eq!(parts(work, 100), 1, "nobody helps outside of a context");
+        context.enter(|| {
+            assert_eq!(parts(work, 100), 4);
+            assert_eq!(parts(work, 3), 3);
+            assert_eq!(parts(1000, 100), 1, "small work is not worth it");
+            context.enter(|| assert_eq!(parts(work, 100), 1));
+        });
+    }
+
+    /// What is split is large, so the samples of the op table do not reach it.
+    #[test]
+    fn no_bit_depends_on_who_helps() {
+        let ints = |name: &str, values: &[i64]| (name.to_owned(), Attr::Ints(values.into()));
+        let yes = |name: &str| (name.to_owned(), Attr::Bool(true));
+        let same = ("padding".to_owned(), Attr::Text("SAME".into()));
+        let first = ("data_format".to_owned(), Attr::Text("channels_first".into()));
+        let (images, filter) = ([8, 30, 31, 8], [3, 3, 8, 16]);
+        let cases: Vec<(&OpDef, Vec<&[usize]>, Vec<(String, Attr)>)> = vec![
+            (&MATMUL, vec![&[500, 300], &[300, 200]], vec![]),
+            (&MATMUL, vec![&[300, 500], &[300, 100]], vec![yes("transpose_a")]),
+            (&MATMUL, vec![&[40, 1, 64, 64], &[3, 64, 70]], vec![]),
+            (&ADD, vec![&[700, 1, 300], &[3, 300]], vec![]),
+            (&TANH, vec![&[1001, 999]], vec![]),
+            (&WHERE, vec![&[999], &[1000, 999], &[1000, 1]], vec![]),
+            (&REDUCE_SUM, vec![&[1000, 1001]], vec![ints("axis", &[0])]),
+            (&REDUCE_SUM, vec![&[1000, 1001]], vec![ints("axis", &[1])]),
+            (&REDUCE_MAX, vec![&[7, 1000, 101]], vec![ints("axis", &[1])]),
+            (&REDUCE_SUM, vec![&[1000, 1001]], vec![]),
+            (&SOFTMAX, vec![&[3000, 301]], vec![]),
+            (&TRANSPOSE, vec![&[1000, 1001]], vec![]),
+            (&CONVOLUTION, vec![&images, &filter], vec![same.clone()]),
+            (&CONVOLUTION, vec![&[8, 8, 30, 31], &filter], vec![same.clone(), first]),
+            (
+                &CONVOLUTION_INPUT_GRADIENT,
+                vec![&filter, &[8, 30, 31, 16]],
+                vec![same.clone(), ints("shape", &[8, 30, 31, 8])],
+            ),
+            (
+                &CONVOLUTION_FILTER_GRADIENT,
+                vec![&images, &[8, 30, 31, 16]],
+                vec![same.clone(), ints("shape", &[3, 3, 8, 16])],
+            ),
+            (&MAX_POOL, vec![&images], vec![ints("ksize", &[3, 2])]),
+            (&AVG_POOL, vec![&images], vec![ints("ksize", &[3, 2]), same]),
+        ];
+        let ledger = Ledger::new("test", 1 << 30);
+        for (op, shapes, attrs) in cases {
+            let attrs = Attrs::check(op.attrs, attrs).unwrap();
+            let inputs: Vec<Tensor> =
+                shapes.iter().map(|shape| tensor(&ledger, op, shape)).collect();
+            let inputs: Vec<&Tensor> = inputs.iter().collect();
+            let bits = |tensor: &Tensor| match tensor.array() {
+                Array::F32(array) => array.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
+                other => panic!("{other:?}"),
+            };
+            let run = || bits(&exec::run(&ledger, op, &attrs, &inputs).unwrap()[0]);
+            let alone = run();
+            let helped = context(3).enter(run);
+            assert!(alone == helped, "{} of {shapes:?}", op.name);
+        }
+    }
+
+    /// Numbers of many magnitudes, or truth values for a condition.
+    fn tensor(ledger: &Arc<Ledger>, op: &OpDef, shape: &[usize]) -> Tensor {
+        let (shape, mut state) = (Shape::from(shape), 7_u32);
+        let numbers = (0..shape.elements()).map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f32::from(u16::try_from(state >> 16).unwrap()) / 7e3 - 4.0
+        });
+        let charge = ledger.reserve(4 * shape.elements() as u64).unwrap();
+        let is_condition = op.name == "where" && shape.len() == 1;
+        let array = if is_condition {
+            Array::new(&shape, numbers.map(|x| x > 0.0).collect())
+        } else {
+            Array::new(&shape, numbers.collect())
+        };
+        Tensor::paid(array.unwrap(), charge)
+    }
+
+    #[test]
+    fn a_long_product_stops_soon_after_the_flag() {
+        let ledger = Ledger::new("test", 1 << 30);
+        let side = 4096;
+        let shape = Shape::from([side, side]);
+        let array = Array::new(&shape, vec![1.0_f32; side * side]).unwrap();
+        let charge = ledger.reserve(4 * (side * side) as u64).unwrap();
+        let x = Tensor::paid(array, charge);
+        let context = context(2);
+        let cancel = context.cancel.clone();
+        let stopped = std::thread::scope(|scope| {
+            let stopper = scope.spawn(move || {
+                cancel.cancel();
+                Instant::now()
+            });
+            let result = context.enter(|| {
+                let attrs = Attrs::check(MATMUL.attrs, Vec::new()).unwrap();
+                exec::run(&ledger, &MATMUL, &attrs, &[&x, &x])
+            });
+            assert_eq!(result.unwrap_err(), Error::Cancelled);
+            stopper.join().unwrap()
+        });
+        // In an unoptimized build a part takes longer than the ten milliseconds that it is made for.
+        assert!(stopped.elapsed().as_millis() < 2000, "{:?}", stopped.elapsed());
+    }
+}
