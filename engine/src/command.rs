@@ -112,6 +112,10 @@ pub enum Kind {
     },
     CallFunction(FunctionCall),
     RunLoop(LoopRequest),
+    Control {
+        flow: Flow,
+        outputs: Vec<Handle>,
+    },
     Explain {
         tape: Handle,
         target: Handle,
@@ -226,6 +230,64 @@ pub enum Callee {
         /// What was computed from them.
         results: Vec<Handle>,
     },
+}
+
+/// Control flow over functions, as one command.
+#[derive(Debug)]
+pub enum Flow {
+    /// One of several functions.
+    Branch {
+        /// A truth value (the second function if it holds) or a number (the last, if there is no such).
+        index: Handle,
+        /// The functions, of equal results.
+        functions: Vec<Handle>,
+        /// What each would be called with.
+        arguments: Vec<Handle>,
+    },
+    /// A function on its own results, for as long as another gives true.
+    While {
+        /// Gives a truth value.
+        condition: Handle,
+        /// Gives what it is given.
+        body: Handle,
+        /// What it begins with.
+        carried: Vec<Handle>,
+        /// Most iterations. Without it there is no gradient.
+        maximum_iterations: Option<usize>,
+    },
+    /// A function on slice after slice of some values.
+    Scan {
+        /// Takes what is carried and a slice of each, gives what is carried and slices of the results.
+        body: Handle,
+        /// What it begins with.
+        carried: Vec<Handle>,
+        /// Goes over these along their first axis.
+        stacks: Vec<Handle>,
+        /// How many slices there are.
+        length: usize,
+        /// Whether the last slice comes first.
+        reverse: bool,
+    },
+}
+
+impl Flow {
+    /// The functions that it runs.
+    pub fn functions(&self) -> Vec<Handle> {
+        match self {
+            Self::Branch { functions, .. } => functions.clone(),
+            Self::While { condition, body, .. } => vec![*condition, *body],
+            Self::Scan { body, .. } => vec![*body],
+        }
+    }
+
+    /// The values that it takes.
+    pub fn operands(&self) -> Vec<Handle> {
+        match self {
+            Self::Branch { index, arguments, .. } => [&[*index], &arguments[..]].concat(),
+            Self::While { carried, .. } => carried.clone(),
+            Self::Scan { carried, stacks, .. } => [&carried[..], stacks].concat(),
+        }
+    }
 }
 
 /// A function to call again and again.

@@ -139,7 +139,8 @@ impl<'a> Names<'a> {
                 upstream: self.handles(&body["upstream"]),
                 gradients: self.handles(&body["gradients"]),
             }),
-            "define_function" | "finish_function" | "run_loop" => self.function_kind(verb, body),
+            "define_function" | "finish_function" | "run_loop" | "branch" | "while_loop"
+            | "scan" => self.function_kind(verb, body),
             "call_function" => Kind::CallFunction(proto::CallFunction {
                 function: at("function"),
                 parameters: self.handles(&body["parameters"]),
@@ -165,6 +166,27 @@ impl<'a> Names<'a> {
                 function,
                 results: self.handles(&body["results"]),
                 abandon: body["abandon"].as_bool().unwrap_or(false),
+            }),
+            "branch" => Kind::Branch(proto::Branch {
+                index: self.handle(&body["index"]),
+                functions: self.handles(&body["functions"]),
+                arguments: self.handles(&body["arguments"]),
+                outputs: self.handles(&body["outputs"]),
+            }),
+            "while_loop" => Kind::WhileLoop(proto::WhileLoop {
+                condition: self.handle(&body["condition"]),
+                body: self.handle(&body["body"]),
+                carried: self.handles(&body["carried"]),
+                outputs: self.handles(&body["outputs"]),
+                maximum_iterations: body["maximum_iterations"].as_u64().map(whole),
+            }),
+            "scan" => Kind::Scan(proto::Scan {
+                body: self.handle(&body["body"]),
+                carried: self.handles(&body["carried"]),
+                stacks: self.handles(&body["stacks"]),
+                length: body["length"].as_u64().map_or(0, whole),
+                reverse: body["reverse"].as_bool().unwrap_or(false),
+                outputs: self.handles(&body["outputs"]),
             }),
             "run_loop" => Kind::RunLoop(proto::RunLoop {
                 function,
@@ -414,4 +436,8 @@ fn attribute(name: &str, typed: &Value) -> proto::Attribute {
         other => panic!("the attribute type {other} is not known"),
     };
     proto::Attribute { name: name.to_owned(), value: Some(value) }
+}
+
+fn whole(number: u64) -> u32 {
+    u32::try_from(number).expect("a number of 32 bits")
 }

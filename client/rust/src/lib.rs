@@ -16,6 +16,7 @@ mod core;
 mod data;
 mod error;
 mod failures;
+mod flow;
 mod function;
 mod generator;
 mod gradient;
@@ -46,6 +47,7 @@ pub use crate::{
     },
     data::{DType, Element, Spec, TensorData},
     error::{Error, Failure, Refusal, Result},
+    flow::Scan,
     function::{Explanation, Hop},
     generator::Generator,
     gradient::{AbsentReason, Gradient, GradientKind},

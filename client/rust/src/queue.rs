@@ -87,8 +87,8 @@ struct State {
     dropped: Vec<u64>,
     /// Constants that stand for scalars in expressions.
     scalars: Scalars,
-    /// The same for the bodies of functions that are being defined, by scope.
-    bodies: HashMap<u32, Scalars>,
+    /// The same for the bodies of functions that are being defined, by scope, the outermost first.
+    bodies: HashMap<u32, Vec<Scalars>>,
     /// Where the reports of loops go, by sequence number.
     reports: HashMap<u64, mpsc::UnboundedSender<proto::LoopReport>>,
     failures: Failures,

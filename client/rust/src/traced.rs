@@ -101,6 +101,16 @@ impl Drop for Open<'_> {
 }
 
 impl Function {
+    /// Its handle.
+    pub(crate) fn id(&self) -> u64 {
+        self.handle.id
+    }
+
+    /// The dtypes of its results, as far as they are known.
+    pub(crate) fn results(&self) -> impl Iterator<Item = Option<DType>> + '_ {
+        self.results.iter().copied()
+    }
+
     /// Calls the function. It takes effect as a whole or, if anything is wrong, not at all.
     #[track_caller]
     pub fn call<A: AsRef<Tensor>>(&self, arguments: impl IntoIterator<Item = A>) -> Vec<Tensor> {

@@ -25,26 +25,26 @@ use crate::{
 };
 
 /// What each iteration costs beside its arithmetic, in operations: so a loop whose body does nothing ends, too.
-const ITERATION: u64 = 50_000;
+const ITERATION: u64 = 500_000;
 
 /// Attributes of the three ops.
 #[derive(Clone, Debug)]
-pub struct Control {
+pub(crate) struct Control {
     /// What is run.
-    pub bodies: Bodies,
+    pub(crate) bodies: Bodies,
     /// How many of the operands are carried from one iteration to the next.
-    pub carries: usize,
+    pub(crate) carries: usize,
     /// How many are the same in each iteration.
-    pub constants: usize,
+    pub(crate) constants: usize,
     /// Most iterations of a loop, if there is a limit; those of a scan.
-    pub length: Option<usize>,
+    pub(crate) length: Option<usize>,
     /// Whether a scan goes from the last slice to the first.
-    pub reverse: bool,
+    pub(crate) reverse: bool,
 }
 
 impl Control {
     /// As attributes.
-    pub fn write(self) -> Attrs {
+    pub(crate) fn write(self) -> Attrs {
         let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let length = self.length.map_or(-1, number);
         let numbers = [number(self.carries), number(self.constants), length];
@@ -60,7 +60,7 @@ impl Control {
     /// # Errors
     ///
     /// Only these ops have such attributes.
-    pub fn read(attrs: &Attrs) -> Result<Self, Error> {
+    pub(crate) fn read(attrs: &Attrs) -> Result<Self, Error> {
         let [Attr::Bodies(bodies), Attr::Ints(numbers), Attr::Bool(reverse)] = attrs.values()
         else {
             return Err(Error::bug("control flow without bodies"));
@@ -125,7 +125,7 @@ fn avals_of(vars: &[Var]) -> Vec<Aval> {
 // --- branches ---
 
 /// One of several bodies, by a truth value (the second if it holds) or a number (the last, if there is no such).
-pub static BRANCH: OpDef = OpDef {
+pub(crate) static BRANCH: OpDef = OpDef {
     count: Some(|attrs| {
         Control::read(attrs).map_or(0, |control| control.bodies[0].results().len())
     }),
@@ -239,7 +239,7 @@ fn beside<'g>(y: &[Var<'g>], tangents: impl IntoIterator<Item = Var<'g>>) -> Var
 // --- loops ---
 
 /// A loop: the second body on what is carried, for as long as the first says so, or as often as it may.
-pub static WHILE: OpDef = OpDef {
+pub(crate) static WHILE: OpDef = OpDef {
     count: Some(|attrs| Control::read(attrs).map_or(0, |control| control.carries)),
     infer: |call| {
         let Control { bodies, carries, .. } = Control::read(call.attrs)?;
@@ -346,7 +346,7 @@ fn apply<'g>(op: &'static OpDef, control: Control, operands: &[Var<'g>]) -> Vars
 // --- scans ---
 
 /// A body on each slice of tensors along their first axis, with values that are carried from one to the next.
-pub static SCAN: OpDef = OpDef {
+pub(crate) static SCAN: OpDef = OpDef {
     count: Some(|attrs| {
         Control::read(attrs).map_or(0, |control| control.bodies[0].results().len())
     }),

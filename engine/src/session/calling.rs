@@ -52,6 +52,8 @@ pub(super) struct Variant {
     /// It leaves the results first, then the variables, then what optimizers keep.
     pub(super) prepared: Prepared,
     pub(super) inputs: Vec<(usize, Source)>,
+    /// Values of the body that its own is nested in.
+    pub(super) captured: Vec<Value>,
     pub(super) hearing: Hearing,
     pub(super) moments: Vec<Moment>,
     pub(super) results: usize,
@@ -241,6 +243,7 @@ impl Session {
             let unknown = |tensor| Value { id: ValueId(0), tensor };
             let value = match source {
                 Source::Argument(position) => arguments[position].value.clone(),
+                Source::Captured(index) => variant.captured[index].clone(),
                 Source::Variable { handle, .. } => unknown(self.peek(handle)?),
                 Source::Generator { handle, ahead } => unknown(self.state_tensor(handle, ahead)?),
                 Source::State { optimizer, variable, name } => {
@@ -347,7 +350,7 @@ impl Session {
         }
         wanted.extend(kept);
         let (traced, places) = tracer.finish(&wanted)?;
-        let Traced { program, inputs, hearing, moments, own_gradient, charges } = traced;
+        let Traced { program, inputs, captured, hearing, moments, own_gradient, charges } = traced;
         let prepared = Prepared::new(program, places);
         let flops = prepared.flops();
         if flops > MAX_FUNCTION_FLOPS {
@@ -356,6 +359,7 @@ impl Session {
         let variant = Variant {
             prepared,
             inputs,
+            captured,
             hearing,
             moments,
             results: results.len(),

@@ -40,8 +40,9 @@ pub(super) const MAX_DEPTH: usize = 16;
 const COMMAND_BYTES: u64 = 512;
 const HANDLE_BYTES: u64 = 64;
 
-/// Identities of a body's own values, far from those of any session's.
+/// Identities of a body's own values, far from those of any session's, and how far those of nested bodies are apart.
 const FIRST_ID: u64 = 1 << 62;
+const NESTED_IDS: u64 = 1 << 48;
 
 /// A function whose body is being shown.
 #[derive(Debug)]
@@ -71,7 +72,8 @@ pub(super) struct Body {
 #[derive(Debug)]
 struct Step {
     captures: SmallVec<[(Handle, Capture); 1]>,
-    command: Command,
+    /// Shared with the body of the function that this one is nested in.
+    command: Arc<Command>,
 }
 
 /// Something outside that a body names.
@@ -98,6 +100,9 @@ impl Session {
         let defined = self.slots.values().filter(|slot| matches!(slot, Slot::Function(_))).count();
         if defined + self.definitions.len() >= MAX_FUNCTIONS {
             return Err(Error::TooMany { what: "functions", limit: MAX_FUNCTIONS });
+        }
+        if self.nesting >= MAX_DEPTH {
+            return Err(Error::TooMany { what: "levels of functions", limit: MAX_DEPTH });
         }
         self.check_free(&[*function])?;
         self.check_free(parameters)?;
@@ -131,7 +136,8 @@ impl Session {
     fn apart(&self, body: &Body) -> Result<Session, Error> {
         let mut session = Session::new(Arc::clone(&self.ledger));
         let tracer = Tracer::new(Arc::clone(&self.ledger));
-        session.next_id = FIRST_ID;
+        session.nesting = self.nesting + 1;
+        session.next_id = self.first_id_within();
         for (position, (handle, aval)) in body.parameters.iter().enumerate() {
             let tensor = tracer.input(aval.clone(), Source::Argument(position))?;
             let value = Value { id: session.new_id(), tensor };
@@ -141,27 +147,45 @@ impl Session {
         Ok(session)
     }
 
+    /// From where on identities are those of the values of a body that is shown here.
+    pub(super) fn first_id_within(&self) -> u64 {
+        FIRST_ID + (self.nesting as u64 + 1) * NESTED_IDS
+    }
+
+    /// Executes a command of a body.
+    fn within(&mut self, sequence: u64, command: &Arc<Command>) -> Outcome {
+        if self.definitions.is_empty() {
+            self.perform(sequence, command)
+        } else {
+            self.show(sequence, command)
+        }
+    }
+
     /// Executes a command while functions are being defined: in its scope it belongs to the body.
-    pub(super) fn show(&mut self, sequence: u64, command: Command) -> Outcome {
+    pub(super) fn show(&mut self, sequence: u64, command: &Arc<Command>) -> Outcome {
         // Clients forget things from any scope, and a handle that is free again may be used anywhere.
         if let Kind::Release { handles } = &command.kind {
             for definition in self.definitions.values_mut() {
                 definition.release(handles);
             }
-            return self.perform(sequence, &command);
+            return self.perform(sequence, command);
         }
         if let Kind::CloseTape { tape } = command.kind {
             let known = |one: &&mut Box<Definition>| one.session.slots.contains_key(&tape);
             return match self.definitions.values_mut().find(known) {
                 Some(definition) => definition.close(sequence, command),
-                None => self.perform(sequence, &command),
+                None => self.perform(sequence, command),
             };
         }
-        let finishes = matches!(command.kind, Kind::FinishFunction { .. });
+        let nested = self
+            .definitions
+            .get(&command.scope)
+            .is_some_and(|definition| definition.session.definitions.contains_key(&command.scope));
+        let finishes = matches!(command.kind, Kind::FinishFunction { .. }) && !nested;
         let Some(mut definition) =
             (!finishes).then(|| self.definitions.remove(&command.scope)).flatten()
         else {
-            return self.perform(sequence, &command);
+            return self.perform(sequence, command);
         };
         let scope = command.scope;
         let outcome = definition.show(self, sequence, command);
@@ -202,7 +226,7 @@ impl Session {
         let mut session = self.apart(body)?;
         for Step { captures, command } in &body.steps {
             self.import(&mut session, captures)?;
-            session.perform(0, command).result.map_err(|failure| failure.error)?;
+            session.within(0, command).result.map_err(|failure| failure.error)?;
         }
         self.import(&mut session, &body.last)?;
         Ok(session.conclude(&body.results)?.0)
@@ -283,7 +307,10 @@ impl Session {
             let tracer = inside.tracer.as_ref().ok_or_else(|| Error::bug("nothing is traced"))?;
             let slot = match capture {
                 Capture::Value(value) => {
-                    Slot::Value(Value { id: value.id, tensor: tracer.constant(value)? })
+                    let nested = value.tensor.slot().is_some();
+                    let known =
+                        if nested { tracer.captured(value) } else { tracer.constant(value) };
+                    Slot::Value(Value { id: value.id, tensor: known? })
                 }
                 Capture::Absent(reason) => Slot::Absent(*reason),
                 Capture::Reference(id) if self.reference(handle) != Some(*id) => {
@@ -337,17 +364,18 @@ impl Session {
 
 impl Definition {
     /// Executes a command of the body.
-    fn show(&mut self, outside: &Session, sequence: u64, command: Command) -> Outcome {
+    fn show(&mut self, outside: &Session, sequence: u64, command: &Arc<Command>) -> Outcome {
         if let Kind::Fetch { value } = command.kind
             && let Ok(tensor) = outside.peek(value)
+            && tensor.slot().is_none()
         {
             return Outcome { result: Ok(Answer::Tensor(tensor)), warnings: Vec::new() };
         }
         let captures = match self.accept(outside, &command.kind) {
             Ok(captures) => captures,
-            Err(error) => return self.refuse(sequence, &command, error),
+            Err(error) => return self.refuse(sequence, command, error),
         };
-        let outcome = self.session.perform(sequence, &command);
+        let outcome = self.session.within(sequence, command);
         if asks(&command.kind) {
             // What a question is about may be captured by it, and used after it.
             if captures.is_empty() {
@@ -356,7 +384,7 @@ impl Definition {
         } else if let Err(failure) = &outcome.result {
             self.fail(sequence, &command.tag, failure);
         }
-        self.body.steps.push(Step { captures: captures.into(), command });
+        self.body.steps.push(Step { captures: captures.into(), command: Arc::clone(command) });
         outcome
     }
 
@@ -380,9 +408,15 @@ impl Definition {
         self.body.charges.push(outside.ledger.reserve(bytes)?);
         let references = &mut self.body.references;
         let captures = outside.take_in(&mut self.session, references, &mentions)?;
-        if let Kind::CallFunction(FunctionCall { callee: Callee::Defined(function), .. }) = kind
-            && let Some(Slot::Function(called)) = self.session.slots.get(function)
-        {
+        let called = match kind {
+            Kind::CallFunction(FunctionCall { callee: Callee::Defined(function), .. }) => {
+                vec![*function]
+            }
+            Kind::Control { flow, .. } => flow.functions(),
+            _ => Vec::new(),
+        };
+        for function in called {
+            let Some(Slot::Function(called)) = self.session.slots.get(&function) else { continue };
             self.body.depth = self.body.depth.max(called.body.depth + 1);
             if self.body.depth > MAX_DEPTH {
                 return Err(Error::TooMany { what: "levels of functions", limit: MAX_DEPTH });
@@ -408,9 +442,9 @@ impl Definition {
     }
 
     /// Ends a tape of the body.
-    fn close(&mut self, sequence: u64, command: Command) -> Outcome {
-        let outcome = self.session.perform(sequence, &command);
-        self.body.steps.push(Step { captures: SmallVec::new(), command });
+    fn close(&mut self, sequence: u64, command: &Arc<Command>) -> Outcome {
+        let outcome = self.session.within(sequence, command);
+        self.body.steps.push(Step { captures: SmallVec::new(), command: Arc::clone(command) });
         outcome
     }
 
@@ -421,8 +455,9 @@ impl Definition {
         if handles.is_empty() || self.body.steps.len() >= MAX_BODY {
             return;
         }
-        let command = Command { kind: Kind::Release { handles }, tag: "".into(), scope: 0 };
-        if self.session.perform(0, &command).result.is_ok() {
+        let kind = Kind::Release { handles };
+        let command = Arc::new(Command { kind, tag: "".into(), scope: 0 });
+        if self.session.within(0, &command).result.is_ok() {
             self.body.steps.push(Step { captures: SmallVec::new(), command });
         }
     }
@@ -447,7 +482,6 @@ fn excluded(kind: &Kind) -> Option<&'static str> {
         Kind::CreateOptimizer { .. } => Some("the creation of an optimizer"),
         Kind::CreateGenerator { .. } => Some("the creation of a generator"),
         Kind::SetOptimizer { .. } => Some("the change of an optimizer's hyperparameters"),
-        Kind::DefineFunction(_) => Some("the definition of another function"),
         Kind::RunLoop(_) => Some("a loop that the server runs"),
         _ => None,
     }

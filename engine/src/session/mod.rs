@@ -11,6 +11,7 @@
     reason = "whatever else a handle names is refused alike"
 )]
 
+mod branching;
 mod calling;
 mod defining;
 mod forward;
@@ -71,6 +72,8 @@ pub struct Session {
     next_id: u64,
     /// The mark of the command that is being executed.
     tag: Arc<str>,
+    /// In how many bodies this one is nested.
+    nesting: usize,
     /// The functions whose bodies are being shown, by scope.
     definitions: BTreeMap<u32, Box<Definition>>,
     /// Of a session that shows a body: the program that it writes instead of computing.
@@ -148,6 +151,7 @@ impl Session {
             starts: 0,
             next_id: 0,
             tag: "".into(),
+            nesting: 0,
             definitions: BTreeMap::new(),
             tracer: None,
         }
@@ -164,7 +168,7 @@ impl Session {
         if self.definitions.is_empty() {
             return self.perform(sequence, &command);
         }
-        self.show(sequence, command)
+        self.show(sequence, &Arc::new(command))
     }
 
     /// Executes a command that belongs to no body.
@@ -282,6 +286,7 @@ impl Session {
                 self.finish_function(*function, results, *abandon, scope)
             }
             Kind::CallFunction(request) => self.call_function(request, scope),
+            Kind::Control { flow, outputs } => self.control(flow, outputs, scope),
             Kind::RunLoop(_) => Err(Error::bug("a loop is not one step")),
             Kind::Explain { tape, target, source } => self.explain(*tape, *target, *source),
             Kind::Restore(request) => self.restore(request),

@@ -85,7 +85,10 @@ impl Session {
                     changed.retain(|&variable| variable != handle);
                     given.push((slot, self.peek(handle).ok()?));
                 }
-                Source::State { .. } | Source::Number { .. } | Source::Generator { .. } => {
+                Source::Captured(_)
+                | Source::State { .. }
+                | Source::Number { .. }
+                | Source::Generator { .. } => {
                     return None;
                 }
             }

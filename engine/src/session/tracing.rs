@@ -47,6 +47,8 @@ pub(super) enum Source {
     State { optimizer: Handle, variable: ValueId, name: &'static str },
     /// A number that an optimizer gives at some moment of the body.
     Number { moment: usize, index: usize },
+    /// A value of the body that this body is nested in, by its number.
+    Captured(usize),
     /// A generator's state, so many draws after the beginning.
     Generator { handle: Handle, ahead: i64 },
 }
@@ -98,6 +100,7 @@ pub(super) struct Tracer {
 struct Written {
     inputs: Vec<(usize, Source)>,
     sources: HashMap<usize, Source>,
+    captured: Vec<Value>,
     hearing: Hearing,
     moments: Vec<Moment>,
     own_gradient: bool,
@@ -109,6 +112,7 @@ struct Written {
 pub(super) struct Traced {
     pub(super) program: Program,
     pub(super) inputs: Vec<(usize, Source)>,
+    pub(super) captured: Vec<Value>,
     pub(super) hearing: Hearing,
     pub(super) moments: Vec<Moment>,
     /// Whether some of it has a gradient of the client's own, of which the program does not speak.
@@ -137,6 +141,19 @@ impl Tracer {
     /// What a slot begins with, if a call fills it.
     pub(super) fn source(&self, tensor: &Tensor) -> Option<Source> {
         self.written.borrow().sources.get(&tensor.slot()?).copied()
+    }
+
+    /// A value of the body that this one is nested in, which has no elements either.
+    pub(super) fn captured(&self, value: &Value) -> Result<Tensor, Error> {
+        let index = {
+            let captured = &mut self.written.borrow_mut().captured;
+            let known = captured.iter().position(|known| known.id == value.id);
+            known.unwrap_or_else(|| {
+                captured.push(value.clone());
+                captured.len() - 1
+            })
+        };
+        self.input(value.tensor.aval(), Source::Captured(index))
     }
 
     /// A value from outside, which belongs to the program as it is.
@@ -318,11 +335,11 @@ impl Tracer {
         self.graph.check()?;
         let program = self.graph.part(&slots);
         let written = self.written.into_inner();
-        let Written { mut inputs, hearing, moments, own_gradient, charges, .. } = written;
+        let Written { mut inputs, captured, hearing, moments, own_gradient, charges, .. } = written;
         let mut used = vec![false; program.avals.len()];
         program.unfilled(&slots).into_iter().for_each(|slot| used[slot] = true);
         inputs.retain(|&(slot, _)| used[slot]);
-        Ok((Traced { program, inputs, hearing, moments, own_gradient, charges }, slots))
+        Ok((Traced { program, inputs, captured, hearing, moments, own_gradient, charges }, slots))
     }
 }
 

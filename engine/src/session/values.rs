@@ -62,8 +62,23 @@ impl Session {
             return self.capture_op(capture, (op, attrs), inputs, outputs, scope);
         }
         let inputs = self.inputs(inputs)?;
-        let values = if let Kernel::Composite(_) = op.kernel {
-            self.composite(op, attrs, &inputs, scope)?
+        let values = self.applied(op, attrs, &inputs, scope)?;
+        for (&output, value) in outputs.iter().zip(values) {
+            self.slots.insert(output, Slot::Value(value));
+        }
+        Ok(Answer::Done)
+    }
+
+    /// Applies an op, and tells tapes and accumulators.
+    pub(super) fn applied(
+        &mut self,
+        op: &'static OpDef,
+        attrs: &Attrs,
+        inputs: &[Input],
+        scope: u32,
+    ) -> Result<SmallVec<[Value; 1]>, Error> {
+        Ok(if let Kernel::Composite(_) = op.kernel {
+            self.composite(op, attrs, inputs, scope)?
         } else {
             let tensors: SmallVec<[&Tensor; 4]> =
                 inputs.iter().map(|input| &input.value.tensor).collect();
@@ -75,12 +90,12 @@ impl Session {
             let pushed = if self.accumulates(scope) {
                 let read = inputs.iter().map(|input| input.value.clone());
                 let ran = [Ran::new(applied.clone(), read, values.iter().cloned())];
-                self.push(&inputs, &ran, self.next_id, scope)?
+                self.push(inputs, &ran, self.next_id, scope)?
             } else {
                 Pushed::default()
             };
             self.reserve_nodes(1 + inputs.len() + pushed.len(), scope)?;
-            self.record_reads(&inputs, scope);
+            self.record_reads(inputs, scope);
             {
                 let read: SmallVec<[_; 4]> =
                     inputs.iter().map(|input| pair(&input.value)).collect();
@@ -89,11 +104,7 @@ impl Session {
             }
             self.settle(pushed, values.iter().map(|value| value.id), scope);
             values
-        };
-        for (&output, value) in outputs.iter().zip(values) {
-            self.slots.insert(output, Slot::Value(value));
-        }
-        Ok(Answer::Done)
+        })
     }
 
     fn composite(

@@ -1,7 +1,7 @@
 //! What commands are called, and which handles they name.
 
 use crate::{
-    command::{Callee, CustomGradient, FunctionCall, Handle, Kind},
+    command::{Callee, CustomGradient, Flow, FunctionCall, Handle, Kind},
     jacobian::Layout,
 };
 
@@ -44,6 +44,9 @@ impl Kind {
             Self::FinishFunction { .. } => "finish_function",
             Self::CallFunction(_) => "call_function",
             Self::RunLoop(_) => "run_loop",
+            Self::Control { flow: Flow::Branch { .. }, .. } => "branch",
+            Self::Control { flow: Flow::While { .. }, .. } => "while_loop",
+            Self::Control { flow: Flow::Scan { .. }, .. } => "scan",
             Self::Explain { .. } => "explain",
             Self::Restore(_) => "restore_checkpoint",
             Self::Sync => "sync",
@@ -72,6 +75,7 @@ impl Kind {
             Self::FinishFunction { function, .. } => vec![*function],
             Self::CallFunction(request) => request.outputs.clone(),
             Self::RunLoop(request) => request.outputs.clone(),
+            Self::Control { outputs, .. } => outputs.clone(),
             Self::OpenAccumulator { accumulator, .. } => vec![*accumulator],
             Self::ReadTangent(request) => request.outputs.clone(),
             Self::CreateOptimizer { optimizer, .. } => vec![*optimizer],
@@ -111,6 +115,7 @@ impl Kind {
             Self::RecordCustomGradient(request) => request.inputs.clone(),
             Self::CallFunction(request) => request.arguments.clone(),
             Self::RunLoop(request) => [&request.datasets[..], &request.arguments].concat(),
+            Self::Control { flow, .. } => flow.operands(),
             Self::FinishFunction { results, .. } => results.clone(),
             Self::Explain { target, source, .. } => vec![*target, *source],
             Self::CreateVariable { initial, .. } => vec![*initial],
@@ -150,6 +155,7 @@ impl Kind {
             | Self::CreatePlaceholders { .. }
             | Self::RunLoop(_)
             | Self::FinishFunction { .. } => self.inputs(),
+            Self::Control { flow, .. } => [flow.functions(), flow.operands()].concat(),
             Self::ReadVariable { variable, .. } => vec![*variable],
             Self::Release { handles } => handles.clone(),
             Self::WatchTape { tape, values } => lists(&[&[*tape], values]),

@@ -10,7 +10,7 @@ use gradtape_engine::{
     attrs::{Attr, Attrs, Doubles, Ints, MAX_INTS, MAX_TEXT},
     aval::{Aval, Shape},
     command::{
-        AssignMode, Callee, Command, CustomGradient, FunctionCall, FunctionDefinition,
+        AssignMode, Callee, Command, CustomGradient, Flow, FunctionCall, FunctionDefinition,
         GradientOutput, GradientPair, GradientRequest, Handle, Handles, JacobianRequest, Kind,
         LoopRequest, TangentRequest,
     },
@@ -139,6 +139,9 @@ fn kind(context: &Context, wire: &mut Wire) -> Result<Kind, Error> {
         },
         Wire::CallFunction(m) => call_function(m)?,
         Wire::RunLoop(m) => run_loop(m)?,
+        Wire::Branch(m) => branch(m)?,
+        Wire::WhileLoop(m) => while_loop(m)?,
+        Wire::Scan(m) => scan(m)?,
         Wire::Explain(m) => Kind::Explain { tape: m.tape, target: m.target, source: m.source },
         Wire::CreateOptimizer(m) => Kind::CreateOptimizer {
             optimizer: m.optimizer,
@@ -237,6 +240,40 @@ fn run_loop(message: &v1::RunLoop) -> Result<Kind, Error> {
         stream_reports: message.stream_reports,
         while_result: message.while_result.map(|number| number as usize),
     }))
+}
+
+fn branch(message: &v1::Branch) -> Result<Kind, Error> {
+    let flow = Flow::Branch {
+        index: message.index,
+        functions: handles(&message.functions, "branch.functions")?,
+        arguments: handles(&message.arguments, "branch.arguments")?,
+    };
+    Ok(Kind::Control { flow, outputs: handles(&message.outputs, "branch.outputs")? })
+}
+
+fn while_loop(message: &v1::WhileLoop) -> Result<Kind, Error> {
+    let flow = Flow::While {
+        condition: message.condition,
+        body: message.body,
+        carried: handles(&message.carried, "while_loop.carried")?,
+        maximum_iterations: message.maximum_iterations.map(|most| most as usize),
+    };
+    Ok(Kind::Control { flow, outputs: handles(&message.outputs, "while_loop.outputs")? })
+}
+
+fn scan(message: &v1::Scan) -> Result<Kind, Error> {
+    /// Most slices of a scan.
+    const MAX_LENGTH: usize = 1 << 20;
+    let length = message.length as usize;
+    bounded(length, MAX_LENGTH, "scan.length")?;
+    let flow = Flow::Scan {
+        body: message.body,
+        carried: handles(&message.carried, "scan.carried")?,
+        stacks: handles(&message.stacks, "scan.stacks")?,
+        length,
+        reverse: message.reverse,
+    };
+    Ok(Kind::Control { flow, outputs: handles(&message.outputs, "scan.outputs")? })
 }
 
 fn constant(context: &Context, message: &v1::Constant) -> Result<Tensor, Error> {
@@ -470,6 +507,9 @@ fn name(wire: &Wire) -> &str {
         Wire::FinishFunction(_) => "finish_function",
         Wire::CallFunction(_) => "call_function",
         Wire::RunLoop(_) => "run_loop",
+        Wire::Branch(_) => "branch",
+        Wire::WhileLoop(_) => "while_loop",
+        Wire::Scan(_) => "scan",
         Wire::Explain(_) => "explain",
         Wire::RestoreCheckpoint(_) => "restore_checkpoint",
         Wire::CreateOptimizer(_) => "create_optimizer",
@@ -509,6 +549,9 @@ fn outputs(wire: &Wire) -> Vec<Handle> {
         Wire::FinishFunction(m) => vec![m.function],
         Wire::CallFunction(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
         Wire::RunLoop(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
+        Wire::Branch(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
+        Wire::WhileLoop(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
+        Wire::Scan(m) => m.outputs.iter().copied().take(MAX_HANDLES).collect(),
         Wire::CreateOptimizer(m) => vec![m.optimizer],
         Wire::CreateGenerator(m) => vec![m.generator],
         Wire::NextGeneratorState(m) => vec![m.output],

@@ -1,7 +1,7 @@
 //! Functions and loops through the client: the same bits, exactly once, stoppable, and fair.
 
 use gradtape_client::{
-    DType, Error, Function, Optimizer, Session, Spec, Tensor, TensorData, Variable,
+    DType, Error, Function, Optimizer, Scan, Session, Spec, Tensor, TensorData, Variable,
     proto::{self, Command, command::Kind, reply::Result as Answer},
 };
 use gradtape_tests::{Server, proxy::Proxy, raw::Raw};
@@ -219,4 +219,46 @@ async fn a_loop_trains_on_shuffled_batches() {
     let found = w.value::<f32>().await.expect("weights");
     let near = |(found, truth): (&f32, &f32)| (found - truth).abs() < 0.05;
     assert!(found.iter().zip(&[1.0, -2.0, 0.5]).all(near), "{found:?}");
+}
+
+/// The numbers of Collatz by a branch in a loop, in a function whose body defines what they run.
+#[tokio::test]
+async fn control_flow_nests_in_a_function() {
+    let server = Server::start().await;
+    let session = server.session().await;
+    let steps = session.function([scalar()], |start| {
+        let (zero, one) = (&start[0] * 0.0, &start[0] * 0.0 + 1.0);
+        let goes_on = session.function([scalar(), scalar()], |s| vec![s[0].greater(&one)]);
+        let step = session.function([scalar(), scalar()], |s| {
+            let odd = &s[0] - (&s[0] * 0.5).floor() * 2.0;
+            let up = session.function([scalar()], |n| vec![&n[0] * 3.0 + &one]);
+            let half = session.function([scalar()], |n| vec![&n[0] * 0.5]);
+            let next = session.cond(odd.greater(0.5), &up, &half, [&s[0]]).remove(0);
+            vec![next, &s[1] + &one]
+        });
+        session.while_loop(&goes_on, &step, [&start[0], &zero], None)
+    });
+    for (start, expected) in [(1.0f32, 0.0), (6.0, 8.0), (27.0, 111.0)] {
+        let count = steps.call([&session.constant(start)]).remove(1);
+        assert_eq!(count.scalar::<f32>().await.expect("a number"), expected);
+    }
+    session.close().await.expect("nothing failed");
+}
+
+#[tokio::test]
+async fn a_scan_has_a_gradient() {
+    let server = Server::start().await;
+    let session = server.session().await;
+    let product = session.function([scalar(), scalar()], |s| {
+        let next = &s[0] * &s[1];
+        vec![next.clone(), next]
+    });
+    let (x, factors) = (session.constant(2.0f32), session.constant([1.0f32, 3.0, -2.0]));
+    let tape = session.tape();
+    tape.watch([&x, &factors]);
+    let results = session.scan(&product, [&x], [&factors], Scan::over(3));
+    let gradients = tape.gradient([&results[0]], [&x, &factors]);
+    assert_eq!(results[1].value::<f32>().await.expect("products"), [2.0, 6.0, -12.0]);
+    assert_eq!(gradients[0].scalar::<f32>().await.expect("a slope"), -6.0);
+    assert_eq!(gradients[1].value::<f32>().await.expect("slopes"), [-12.0, -4.0, 6.0]);
 }

@@ -40,10 +40,14 @@ class Graph:
         self.own_gradient = False
         self._handle = b""
         self._open = False
+        # The body that this one is nested in.
+        self._outer = scope.graph
 
     def is_symbolic(self, value: Value) -> bool:
         """Says whether a value has no elements before the function is called."""
-        return value._serial >= self._first
+        if value._serial >= self._first:
+            return True
+        return self._outer is not None and self._outer.is_symbolic(value)
 
     @contextlib.contextmanager
     def shown(self, handle: bytes) -> Iterator[Callable[[Sequence[Tensor]], None]]:
@@ -60,7 +64,7 @@ class Graph:
             self.session.dead.append(handle)
             raise
         finally:
-            scope.graph, scope.tapes = None, tapes
+            scope.graph, scope.tapes = self._outer, tapes
 
     def _begin(self, parameters: Sequence[Tensor]) -> None:
         body = _wire.handle_field(1, self._handle)

@@ -1,8 +1,11 @@
 """Control flow that Python could write too (`tf.cond`, `tf.while_loop`, `tf.map_fn`, `tf.scan`).
 
 As in TensorFlow without `tf.function`, these run the branches and iterations that are taken, one
-after the other, and tapes record them like any other code. A predicate that is a tensor is fetched,
-so in a `tf.function` it must not be one that the function computes.
+after the other, and tapes record them like any other code. A predicate that is a tensor is fetched.
+
+In a `tf.function`, where a predicate has no elements yet, the server chooses: every branch is shown
+to it, and the one that holds is run. Such branches may use and assign what is outside, but step no
+optimizer and draw no random numbers; a gradient of such a loop needs `maximum_iterations`.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from gradtape import _ops, array_ops, nest
+from gradtape import _flow, _ops, array_ops, nest
 from gradtape.tensor import Tensor, Value, convert_to_tensor
 
 __all__ = [
@@ -41,6 +44,8 @@ def cond(
     """Calls `true_fn` if `pred` holds and `false_fn` otherwise, and returns what it returns."""
     if true_fn is None or false_fn is None or not (callable(true_fn) and callable(false_fn)):
         raise TypeError("'true_fn' and 'false_fn' must be callable.")
+    if _flow.is_symbolic(pred):
+        return _flow.branch(pred, [false_fn, true_fn])
     return true_fn() if bool(pred) else false_fn()
 
 
@@ -60,6 +65,10 @@ def case(
         strict: Ignored.
         name: Ignored.
     """
+    if any(_flow.is_symbolic(pred) for pred, _ in pred_fn_pairs):
+        if exclusive:
+            raise ValueError("exclusive=True needs predicates that are known while tracing.")
+        return _first_that_holds(list(pred_fn_pairs), default)
     chosen = [fn for pred, fn in pred_fn_pairs if bool(pred)]
     if exclusive and len(chosen) > 1:
         raise ValueError("More than one condition of tf.case evaluated as True but exclusive=True.")
@@ -68,6 +77,14 @@ def case(
     if default is None:
         raise ValueError("None of the conditions of tf.case evaluated as True.")
     return default()
+
+
+def _first_that_holds(pairs: list[tuple[Any, Callable[[], Any]]], default: Any) -> Any:
+    """As branches in branches: without a default the last function stands for it, as in graphs."""
+    (pred, fn), *rest = pairs
+    if not rest:
+        return cond(pred, fn, default) if default is not None else fn()
+    return cond(pred, fn, lambda: _first_that_holds(rest, default))
 
 
 def switch_case(
@@ -88,7 +105,10 @@ def switch_case(
             f"branch indices must form a contiguous range of [0 to {len(branches)}) "
             f"but found {sorted(branches)}"
         )
-    return branches.get(int(branch_index), default or branches[max(branches)])()
+    last = default or branches[max(branches)]
+    if _flow.is_symbolic(branch_index):
+        return _flow.branch(branch_index, [*(branches[i] for i in range(len(branches))), last])
+    return branches.get(int(branch_index), last)()
 
 
 def while_loop(
@@ -123,15 +143,27 @@ def while_loop(
             return function(**values)
         return function(*values) if several else function(values)
 
-    while (left is None or left > 0) and bool(call(cond, loop_vars)):
-        result = call(body, loop_vars)
+    def step(values: Any) -> Any:
+        result = call(body, values)
         if several and not nest.is_nested(result):
             result = (result,)
-        if several and len(result) != len(loop_vars):
+        if several and len(result) != len(values):
             raise ValueError(
-                f"The body returned {len(result)} loop variables, there are {len(loop_vars)}"
+                f"The body returned {len(result)} loop variables, there are {len(values)}"
             )
-        loop_vars = result
+        return result
+
+    while left is None or left > 0:
+        goes_on = call(cond, loop_vars)
+        if _flow.is_symbolic(goes_on):
+            # From here on the server knows, and not we.
+            loop_vars = _flow.while_loop(
+                lambda values: call(cond, values), step, _flow.tensors(loop_vars), left
+            )
+            break
+        if not bool(goes_on):
+            break
+        loop_vars = step(loop_vars)
         left = None if left is None else left - 1
     tensors = nest.map_structure(convert_to_tensor, loop_vars)
     return tensors if back_prop else nest.map_structure(_ops.stop_gradient, tensors)
@@ -161,7 +193,13 @@ def map_fn(
         name: Ignored.
         fn_output_signature: Ignored.
     """
-    mapped = _stack([fn(element) for element in _slices(elems)])
+    length = _length(elems)
+    if _flow.worth_a_scan(length):
+        _, mapped = _flow.scan(
+            lambda carried, element: (carried, fn(element)), (), _flow.tensors(elems), length, False
+        )
+    else:
+        mapped = _stack([fn(element) for element in _slices(elems)])
     return mapped if back_prop else nest.map_structure(_ops.stop_gradient, mapped)
 
 
@@ -185,6 +223,8 @@ def foldl(
     name: str | None = None,
 ) -> Any:
     """Combines the slices of `elems` from the first to the last: `fn(accumulated, slice)`."""
+    if initializer is not None and _flow.worth_a_scan(_length(elems)):
+        return _scanned(fn, elems, initializer, False)[0]
     return _fold(fn, _slices(elems), initializer)[-1]
 
 
@@ -198,6 +238,8 @@ def foldr(
     name: str | None = None,
 ) -> Any:
     """Combines the slices of `elems` from the last to the first: `fn(accumulated, slice)`."""
+    if initializer is not None and _flow.worth_a_scan(_length(elems)):
+        return _scanned(fn, elems, initializer, True)[0]
     return _fold(fn, _slices(elems)[::-1], initializer)[-1]
 
 
@@ -225,6 +267,9 @@ def scan(
         reverse: Whether to go from the last slice to the first; results keep the places of slices.
         name: Ignored.
     """
+    if initializer is not None and _flow.worth_a_scan(_length(elems)):
+        _, stacked = _scanned(fn, elems, initializer, reverse)
+        return stacked
     slices = _slices(elems)
     steps = _fold(fn, slices[::-1] if reverse else slices, initializer)
     if initializer is not None:
@@ -269,6 +314,25 @@ def no_op(name: str | None = None) -> None:
 
 
 # === Slices ===
+
+
+def _length(elems: Any) -> int:
+    """The first extent."""
+    first = nest.flatten(elems)
+    return int(convert_to_tensor(first[0]).shape[0]) if first else 0
+
+
+def _scanned(
+    fn: Callable[[Any, Any], Any], elems: Any, initializer: Any, reverse: bool
+) -> tuple[Any, Any]:
+    """What was accumulated at last, and what was accumulated after each step."""
+
+    def step(carried: Any, element: Any) -> tuple[Any, Any]:
+        accumulated = fn(carried, element)
+        return accumulated, accumulated
+
+    initial, values = _flow.tensors(initializer), _flow.tensors(elems)
+    return _flow.scan(step, initial, values, _length(elems), reverse)
 
 
 def _slices(elems: Any) -> list[Any]:

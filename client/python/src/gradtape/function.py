@@ -185,7 +185,7 @@ class Function:
                 self._traces.pop(key, None)
                 if len(self._traces) >= _MOST_TRACES:
                     self._traces.pop(next(iter(self._traces)))
-                found = self._traces[key] = _trace(scope, self.python_function, args, kwargs)
+                found = self._traces[key] = trace(scope, self.python_function, args, kwargs)
                 self._traced += 1
             return found
 
@@ -324,8 +324,8 @@ class _Outputs:
         return nest.pack_sequence_as(self._structure, leaves)
 
 
-def _trace(scope: Scope, func: Callable[..., Any], args: Any, kwargs: Any) -> ConcreteFunction:
-    """Lets a function show the server what it does."""
+def trace(scope: Scope, func: Callable[..., Any], args: Any, kwargs: Any) -> ConcreteFunction:
+    """Lets a function show the server what it does. Within another one it ends with that."""
     session = scope.session
     flat = nest.flatten((args, kwargs))
     graph = Graph(scope)

@@ -102,27 +102,32 @@ impl Recorder<'_> {
 
     /// What the body of a function makes ends with it, so it shares its numbers with nothing else.
     fn scalar_of_body(&mut self, key: ScalarKey, data: TensorData) -> u64 {
-        let known = |body: &Scalars| body.get(&key).copied();
-        if let Some(handle) = self.state.bodies.get(&self.scope).and_then(known) {
+        let innermost = |bodies: &Vec<Scalars>| bodies.last()?.get(&key).copied();
+        if let Some(handle) = self.state.bodies.get(&self.scope).and_then(innermost) {
             return handle;
         }
         let handle = self.constant(data);
-        if let Some(body) = self.state.bodies.get_mut(&self.scope) {
+        let bodies = self.state.bodies.get_mut(&self.scope);
+        if let Some(body) = bodies.and_then(|bodies| bodies.last_mut()) {
             body.insert(key, handle);
         }
         handle
     }
 
-    /// Begins the body of a function in this scope.
+    /// Begins the body of a function in this scope, perhaps within another.
     pub(crate) fn begin_body(&mut self, define: proto::DefineFunction) {
         self.push(Kind::DefineFunction(define));
-        self.state.bodies.insert(self.scope, Scalars::new());
+        self.state.bodies.entry(self.scope).or_default().push(Scalars::new());
     }
 
     /// Ends the body of the function of this scope.
     pub(crate) fn finish_body(&mut self, finish: proto::FinishFunction) {
         self.push(Kind::FinishFunction(finish));
-        let scalars = self.state.bodies.remove(&self.scope).unwrap_or_default();
+        let Some(bodies) = self.state.bodies.get_mut(&self.scope) else { return };
+        let scalars = bodies.pop().unwrap_or_default();
+        if bodies.is_empty() {
+            self.state.bodies.remove(&self.scope);
+        }
         self.state.dropped.extend(scalars.into_values());
     }
 

@@ -59,6 +59,48 @@ class RunLoop(_message.Message):
     while_result: int
     def __init__(self, function: _Optional[int] = ..., steps: _Optional[int] = ..., datasets: _Optional[_Iterable[int]] = ..., batch_size: _Optional[int] = ..., shuffle_seed: _Optional[int] = ..., arguments: _Optional[_Iterable[int]] = ..., carried: _Optional[int] = ..., outputs: _Optional[_Iterable[int]] = ..., report_every: _Optional[int] = ..., stream_reports: bool = ..., while_result: _Optional[int] = ...) -> None: ...
 
+class Branch(_message.Message):
+    __slots__ = ("index", "functions", "arguments", "outputs")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    functions: _containers.RepeatedScalarFieldContainer[int]
+    arguments: _containers.RepeatedScalarFieldContainer[int]
+    outputs: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, index: _Optional[int] = ..., functions: _Optional[_Iterable[int]] = ..., arguments: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class WhileLoop(_message.Message):
+    __slots__ = ("condition", "body", "carried", "outputs", "maximum_iterations")
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    CARRIED_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    MAXIMUM_ITERATIONS_FIELD_NUMBER: _ClassVar[int]
+    condition: int
+    body: int
+    carried: _containers.RepeatedScalarFieldContainer[int]
+    outputs: _containers.RepeatedScalarFieldContainer[int]
+    maximum_iterations: int
+    def __init__(self, condition: _Optional[int] = ..., body: _Optional[int] = ..., carried: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[int]] = ..., maximum_iterations: _Optional[int] = ...) -> None: ...
+
+class Scan(_message.Message):
+    __slots__ = ("body", "carried", "stacks", "length", "reverse", "outputs")
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    CARRIED_FIELD_NUMBER: _ClassVar[int]
+    STACKS_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    REVERSE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    body: int
+    carried: _containers.RepeatedScalarFieldContainer[int]
+    stacks: _containers.RepeatedScalarFieldContainer[int]
+    length: int
+    reverse: bool
+    outputs: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, body: _Optional[int] = ..., carried: _Optional[_Iterable[int]] = ..., stacks: _Optional[_Iterable[int]] = ..., length: _Optional[int] = ..., reverse: bool = ..., outputs: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class LoopReport(_message.Message):
     __slots__ = ("step", "values")
     STEP_FIELD_NUMBER: _ClassVar[int]

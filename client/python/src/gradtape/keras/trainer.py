@@ -128,7 +128,7 @@ class Trainer(Layer):
         return self._execution("predict", self.predict_step, force)
 
     def _execution(self, kind: str, step: Any, force: bool) -> Execution:
-        made = vars(self).setdefault("_executions", {})
+        made: dict[str, Execution] = vars(self).setdefault("_executions", {})
         depends = [variable._serial for variable in self.trainable_variables]
         found = made.get(kind)
         if force or found is None or not found.fits(depends):
