@@ -277,6 +277,21 @@ def test_shapes_and_absent_gradients_are_known_while_a_function_is_traced() -> N
     assert known == [((3, 3), None, False)]
 
 
+def test_shapes_steer_a_body() -> None:
+    @tf.function
+    def noisy(x: Any) -> Any:
+        rows = tf.shape(x)[0]
+        flat = tf.reshape(x, [rows, -1])
+        return flat + tf.zeros(tf.shape(flat)) + tf.ones([rows, 1]), tf.random.normal(tf.shape(x))
+
+    for shape in ((2, 3, 4), (5, 2)):
+        sums, noise = noisy(tf.ones(shape))
+        assert sums.numpy().tolist() == np.full((shape[0], np.prod(shape[1:])), 2.0).tolist()
+        assert noise.shape == shape
+    size = tf.function(lambda x: [tf.zeros(tf.size(x)), tf.zeros(tf.rank(x)), tf.shape(x)[1:]])
+    assert [value.numpy().tolist() for value in size(tf.ones((1, 2)))] == [[0.0] * 2] * 2 + [[2]]
+
+
 def test_what_is_wrong_with_a_body_names_the_users_line() -> None:
     @tf.function
     def wrong(x: Any) -> Any:

@@ -382,17 +382,25 @@ def strided_slice(
 
 def shape(input: Any, out_type: Any = None, name: str | None = None) -> Tensor:
     """Returns the extents as a tensor, of int32 by default."""
-    return constant(list(_value(input).shape), out_type or dtypes.int32)
+    return _known(list(_value(input).shape), out_type)
 
 
 def size(input: Any, out_type: Any = None, name: str | None = None) -> Tensor:
     """Returns the number of elements as a tensor, of int32 by default."""
-    return constant(_math.prod(_value(input).shape), out_type or dtypes.int32)
+    return _known(_math.prod(_value(input).shape), out_type)
 
 
 def rank(input: Any, name: str | None = None) -> Tensor:
     """Returns the number of dimensions as a tensor."""
-    return constant(_value(input).ndim)
+    return _known(_value(input).ndim)
+
+
+def _known(numbers: Any, dtype: Any = None) -> Tensor:
+    """Makes a tensor that knows its elements in the body of a function, too: shapes steer it."""
+    array, dtype = to_numpy(numbers, dtypes.as_dtype(dtype or dtypes.int32))
+    tensor = constant(array, dtype)
+    tensor._elements = array
+    return tensor
 
 
 def unravel_index(indices: Any, dims: Any, name: str | None = None) -> Tensor:

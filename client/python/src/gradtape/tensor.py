@@ -298,6 +298,13 @@ class Tensor(Value):
             self._elements = super()._fetch()
         return self._elements
 
+    def __getitem__(self, key: Any) -> Tensor:
+        part = super().__getitem__(key)
+        if self._elements is not None and self._is_symbolic:
+            # An extent of `tf.shape` is known in the body of a function, too.
+            part._elements = np.asarray(self._elements[key])
+        return part
+
     def __repr__(self) -> str:
         if self._is_symbolic:
             return f"<tf.Tensor: shape={self.shape}, dtype={self._dtype.name}, symbolic>"

@@ -1,7 +1,8 @@
 """The training loop: `compile`, `fit`, `evaluate` and `predict`.
 
-A step does not wait for the server: losses and metrics gather there, and are read at the end of an
-epoch and when the progress bar is drawn.
+A step is a function that the server runs as one command (`execution.py`). It does not wait for the
+server: losses and metrics gather there, and are read at the end of an epoch and when the progress
+bar is drawn.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import gradtape as tf
 from gradtape import nest
 from gradtape.keras import callbacks as callbacks_module, data_adapter, metrics, optimizers
 from gradtape.keras.compiled import CompiledLoss, CompiledMetrics
+from gradtape.keras.execution import Execution, executions
 from gradtape.keras.layers.base import Layer
 from gradtape.keras.serialization import deserialize_keras_object, serialize_keras_object
 
@@ -33,7 +35,7 @@ class Trainer(Layer):
     _initial_epoch: int | None = None
     stop_training = False
     compiled = False
-    # What `compile` was told; the last three make no difference here.
+    # What `compile` was told.
     loss: Any = None
     run_eagerly = False
     jit_compile: Any = "auto"
@@ -43,6 +45,8 @@ class Trainer(Layer):
     _loss: CompiledLoss | None = None
     _compiled_metrics: CompiledMetrics | None = None
     _loss_tracker: metrics.Mean | None = None
+    # What runs the steps, by their kind.
+    _executions: dict[str, Execution]
 
     def compile(
         self,
@@ -65,9 +69,12 @@ class Trainer(Layer):
             metrics: List of metrics, functions or names; for several outputs a list of lists, or a
                 dictionary by name.
             weighted_metrics: Metrics that take the sample weights.
-            run_eagerly: Ignored: everything runs eagerly.
-            steps_per_execution: Ignored.
-            jit_compile: Ignored.
+            run_eagerly: Whether steps run as they are instead of as functions that the server
+                traces once. An optimizer that looks for a loss scale always makes it so: what it
+                finds steers the next step. `Model.run_eagerly` says what came of it.
+            steps_per_execution: Batches that one command trains on or evaluates; callbacks hear of
+                the last one of them.
+            jit_compile: Accepted for Keras' sake: a function is always compiled.
             auto_scale_loss: Whether the optimizer's loss scale is applied.
         """
         self._compile_arguments = {
@@ -83,8 +90,12 @@ class Trainer(Layer):
             # Gradients of half precision would vanish else, as in Keras.
             self.optimizer = optimizers.LossScaleOptimizer(self.optimizer)
         self.loss = loss
-        self.run_eagerly, self.jit_compile = run_eagerly, jit_compile
+        if steps_per_execution < 1:
+            raise ValueError(f"steps_per_execution must be at least 1, got {steps_per_execution}")
+        scaled = isinstance(self.optimizer, optimizers.LossScaleOptimizer)
+        self.run_eagerly, self.jit_compile = run_eagerly or scaled, jit_compile
         self.steps_per_execution = steps_per_execution
+        self._executions = {}
         self._loss = None if loss is None else CompiledLoss(loss, loss_weights, self._names)
         self._compiled_metrics = CompiledMetrics(metrics, weighted_metrics, self._names)
         self._loss_tracker = tf.keras.metrics.Mean(name="loss")
@@ -100,17 +111,29 @@ class Trainer(Layer):
         """Compiles the model as `get_compile_config` says."""
         self.compile(**deserialize_keras_object(config))
 
-    def make_train_function(self, force: bool = False) -> Any:
-        """Returns what trains on a batch: nothing needs to be made."""
-        return self.train_step
+    def make_train_function(self, force: bool = False) -> Execution:
+        """Returns what trains on a list of batches.
 
-    def make_test_function(self, force: bool = False) -> Any:
-        """Returns what evaluates a batch."""
-        return self.test_step
+        Args:
+            force: Whether to make it anew, for a model whose Python has changed.
+        """
+        return self._execution("train", self.train_step, force)
 
-    def make_predict_function(self, force: bool = False) -> Any:
-        """Returns what predicts from a batch."""
-        return self.predict_step
+    def make_test_function(self, force: bool = False) -> Execution:
+        """Returns what evaluates a list of batches."""
+        return self._execution("test", self.test_step, force)
+
+    def make_predict_function(self, force: bool = False) -> Execution:
+        """Returns what predicts from a batch in a list."""
+        return self._execution("predict", self.predict_step, force)
+
+    def _execution(self, kind: str, step: Any, force: bool) -> Execution:
+        made: dict[str, Execution] = vars(self).setdefault("_executions", {})
+        depends = [variable._serial for variable in self.trainable_variables]
+        found = made.get(kind)
+        if force or found is None or not found.fits(depends):
+            found = made[kind] = Execution(step, self.run_eagerly, depends)
+        return found
 
     def _names(self) -> list[str] | None:
         """Returns the names of several outputs; None if there is one."""
@@ -296,10 +319,11 @@ class Trainer(Layer):
 
     def _train_epoch(self, data: data_adapter.Batches, calls: Any) -> dict[str, Any]:
         logs: Any = None
-        for step, batch in enumerate(data):
-            calls.on_train_batch_begin(step)
-            logs = callbacks_module.Logs(self.train_step(batch))
-            calls.on_train_batch_end(step, logs=logs)
+        train = self.make_train_function()
+        for first, last, batches in executions(data, self.steps_per_execution):
+            calls.on_train_batch_begin(first)
+            logs = callbacks_module.Logs(train(batches))
+            calls.on_train_batch_end(last, logs=logs)
             if self.stop_training:
                 break
         if logs is None:
@@ -333,10 +357,11 @@ class Trainer(Layer):
         calls.on_test_begin()
         self.reset_metrics()
         logs = callbacks_module.Logs({})
-        for step, batch in enumerate(data):
-            calls.on_test_batch_begin(step)
-            logs = callbacks_module.Logs(self.test_step(batch))
-            calls.on_test_batch_end(step, logs=logs)
+        test = self.make_test_function()
+        for first, last, batches in executions(data, self.steps_per_execution):
+            calls.on_test_batch_begin(first)
+            logs = callbacks_module.Logs(test(batches))
+            calls.on_test_batch_end(last, logs=logs)
         found = dict(logs.items())
         calls.on_test_end(logs=found)
         return found
@@ -357,9 +382,10 @@ class Trainer(Layer):
         calls.on_predict_begin()
         pending: collections.deque[Any] = collections.deque()
         done: list[Any] = []
+        predict = self.make_predict_function()
         for step, batch in enumerate(data):
             calls.on_predict_batch_begin(step)
-            pending.append(self.predict_step(batch))
+            pending.append(predict([batch]))
             if len(pending) > _AHEAD:
                 done.append(nest.map_structure(np.asarray, pending.popleft()))
             calls.on_predict_batch_end(step)
@@ -380,18 +406,19 @@ class Trainer(Layer):
         """Trains on one batch and returns loss and metrics since they were last reset."""
         self._check_compiled("train_on_batch")
         batch = self._one_batch(x, y, sample_weight, class_weight)
-        return _results(self.train_step(batch), return_dict)
+        return _results(self.make_train_function()([batch]), return_dict)
 
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """Evaluates one batch and returns loss and metrics since they were last reset."""
         self._check_compiled("test_on_batch")
-        return _results(self.test_step(self._one_batch(x, y, sample_weight, None)), return_dict)
+        batch = self._one_batch(x, y, sample_weight, None)
+        return _results(self.make_test_function()([batch]), return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Returns the outputs of one batch as NumPy arrays."""
-        outputs = self.predict_step(self._one_batch(x, None, None, None))
+        outputs = self.make_predict_function()([self._one_batch(x, None, None, None)])
         return nest.map_structure(np.asarray, outputs)
 
     @staticmethod
