@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,6 +182,13 @@ def test_every_kind_that_the_package_sends(
     assert doubled(x).numpy().tolist() == [2.0, 4.0]
     loop = tf.experimental.run_loop(doubled, 3, datasets=[x], batch_size=1, shuffle_seed=-1)
     loop.wait()
+
+    def flow(a: Any) -> Any:
+        b = tf.cond(a > 1.0, lambda: a, lambda: -a)
+        (c,) = tf.while_loop(lambda n: n < 9.0, lambda n: (n * 2.0,), (b,))
+        return tf.scan(lambda n, k: n + k, tf.ones(100), initializer=c)
+
+    assert len(tf.function(flow).explain(tf.constant(3.0)).steps) > 0
     tf.synchronize()
     del tape
     x = y = None

@@ -15,7 +15,7 @@ from gradtape._form import of_shape
 from gradtape.function import ConcreteFunction, trace
 from gradtape.tensor import Tensor, Value, convert_to_tensor
 
-# How many slices are worth a scan. Fewer are shown one by one, which lets the server join their ops.
+# So many slices are shown one by one, which lets the server join their ops; more are a scan.
 _WORTH_A_SCAN = 64
 
 
@@ -68,8 +68,7 @@ def while_loop(
 def scan(
     fn: Callable[[Any, Any], tuple[Any, Any]], initial: Any, elems: Any, length: int, reverse: bool
 ) -> tuple[Any, Any]:
-    """Calls `fn` with what was carried and a slice, and returns what it carries at last and the
-    stacked rest.
+    """Calls `fn` slice after slice, and returns what it carries at last and the stacked rest.
 
     Args:
         fn: From what is carried and a slice to what is carried on and a result.

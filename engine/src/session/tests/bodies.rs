@@ -1,6 +1,6 @@
 //! What a function refuses, when it is stale, and what it costs.
 
-use super::defined::{B, FIRST, FUNCTION, INNER, PARAMETER, W, X, furnished, tensor};
+use super::defined::{B, FIRST, FUNCTION, PARAMETER, W, X, furnished, tensor};
 use crate::{
     aval::Aval,
     command::{Callee, FunctionCall, FunctionDefinition, Kind},
@@ -44,7 +44,6 @@ fn what_a_body_did_wrong_is_the_functions_failure() {
             initial: PARAMETER,
             trainable: true,
         },
-        Kind::DefineFunction(begin(INNER)),
     ];
     for kind in made {
         driver.apply(Kind::DefineFunction(begin(FUNCTION))).unwrap();
@@ -114,4 +113,24 @@ fn functions_of_functions_are_only_so_deep() {
     };
     assert!(matches!(error, Error::TooMany { .. }), "{error}");
     assert_eq!(depth, 17);
+}
+
+#[test]
+fn functions_within_functions_are_only_so_deep() {
+    let mut driver = furnished(0);
+    let first = FIRST * 20;
+    let begin = |level| {
+        let (function, parameters) = (first + 2 * level, vec![first + 2 * level + 1]);
+        let specs = Ok(vec![Aval::new(DType::F32, [2, 3])]);
+        Kind::DefineFunction(FunctionDefinition { function, parameters, specs })
+    };
+    let depth = (0..).find(|&level| driver.apply(begin(level)).is_err()).unwrap();
+    assert_eq!(depth, 16);
+    // The one that failed is shown all the same; each end is that of the innermost.
+    for level in (0..=depth).rev() {
+        let end =
+            Kind::FinishFunction { function: first + 2 * level, results: vec![], abandon: true };
+        driver.apply(end).unwrap();
+    }
+    driver.multiply(W, W, FIRST).unwrap();
 }
