@@ -21,7 +21,10 @@ use crate::error::Error;
 pub(crate) const MAX_WIDTH: usize = 8;
 
 /// Work for which another core is worth waking, in nanoseconds. Waking one takes about 20 microseconds.
-const WORTH_A_CORE: u64 = 40_000;
+const WORTH_A_CORE: u64 = 25_000;
+
+/// Work that lasts long enough to be disturbed, in nanoseconds.
+const LONG: u64 = 2_000_000;
 
 /// Most work between two looks at the flag, in nanoseconds.
 const MOST_AT_ONCE: u64 = 10_000_000;
@@ -151,9 +154,10 @@ pub(crate) fn parts(work: u64, pieces: usize) -> usize {
     } else {
         CURRENT.with(|current| current.borrow().as_ref().map_or(0, |context| context.crew.spare()))
     };
-    // Two parts a core, so that one that is held up does not hold up all.
-    let most = if spare == 0 { 1 } else { 2 * (spare.min(MAX_WIDTH - 1) as u64 + 1) };
-    let worth = (2 * work / WORTH_A_CORE).max(1);
+    let cores = spare.min(MAX_WIDTH - 1) as u64 + 1;
+    // Two parts a core, so that one that is held up does not hold up all; but each part packs factors anew, or the like.
+    let most = if cores > 1 && work > LONG { 2 * cores } else { cores };
+    let worth = (work / WORTH_A_CORE).max(1);
     let parts = most.min(worth).max(least);
     usize::try_from(parts).unwrap_or(usize::MAX).clamp(1, pieces.max(1))
 }
@@ -251,6 +255,7 @@ mod tests {
         assert_eq!(parts(work, 100), 1, "nobody helps outside of a context");
         context.enter(|| {
             assert_eq!(parts(work, 100), 4);
+            assert_eq!(parts(LONG / 2, 100), 2);
             assert_eq!(parts(work, 3), 3);
             assert_eq!(parts(1000, 100), 1, "small work is not worth it");
             context.enter(|| assert_eq!(parts(work, 100), 1));
