@@ -356,6 +356,8 @@ pub struct GradientRequest {
     pub seeds: Vec<Handle>,
     /// Whether a source without a path gets zeros.
     pub zero_unconnected: bool,
+    /// If the gradients are of these kinds, nothing needs to be said about them.
+    pub expected: Vec<GradientKind>,
 }
 
 /// What to differentiate element by element, and where the Jacobians go.
@@ -485,6 +487,31 @@ pub enum GradientInfo {
     Absent(AbsentReason),
     /// No path, and zeros were asked for.
     ZeroFilled(AbsentReason, Aval),
+}
+
+/// What a gradient is, without its shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GradientKind {
+    /// A tensor.
+    Dense,
+    /// Rows and their numbers.
+    Sparse,
+    /// There is none.
+    Absent,
+    /// Zeros, since there is none.
+    ZeroFilled,
+}
+
+impl GradientInfo {
+    /// What it is, without its shape.
+    pub fn kind(&self) -> GradientKind {
+        match self {
+            Self::Dense(_) => GradientKind::Dense,
+            Self::Sparse(_) => GradientKind::Sparse,
+            Self::Absent(_) => GradientKind::Absent,
+            Self::ZeroFilled(..) => GradientKind::ZeroFilled,
+        }
+    }
 }
 
 /// Why a gradient is absent.

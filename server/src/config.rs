@@ -132,7 +132,8 @@ impl Default for Sessions {
 pub struct Limits {
     /// Commands in a batch: a batch is at most a full credit.
     pub max_batch_commands: usize,
-    /// Commands that a stream may have sent and not seen applied. At 1 µs each this hides 1 ms of network.
+    /// Commands that a stream may have sent and not seen applied. At 3 µs each this hides 12 ms: of network, or of an
+    /// interpreter that is slow to let its sender run.
     pub max_unapplied_commands: usize,
     /// Bytes of batches that a stream may have sent and not seen applied.
     pub max_unapplied_bytes: usize,
@@ -166,12 +167,12 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_batch_commands: 1024,
-            max_unapplied_commands: 1024,
+            max_unapplied_commands: 4096,
             max_unapplied_bytes: 4 * MIB,
             max_inline_tensor_bytes: MIB,
             max_chunk_bytes: MIB,
             max_batch_reply_bytes: 3 * MIB,
-            retained_commands: 1024,
+            retained_commands: 4096,
             retained_bytes: 32 * MIB,
             max_unread_bytes: MIB,
             slow_consumer_timeout: Duration::from_secs(30),

@@ -261,6 +261,7 @@ impl<'a> Names<'a> {
                 sources: self.handles(&body["sources"]),
                 outputs: list(&body["outputs"]).iter().map(|out| self.output(out)).collect(),
                 output_gradients: self.handles(&body["output_gradients"]),
+                expected_kinds: vec![],
                 unconnected_gradients: unconnected(body),
             }),
             "explain" => Kind::Explain(proto::Explain {

@@ -113,6 +113,7 @@ impl Workload {
             outputs: vec![GradientOutput { gradient: GRADIENT, indices: 0 }],
             seeds: vec![],
             zero_unconnected: false,
+            expected: Vec::new(),
         }))?;
         Ok(())
     }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 import gradtape as tf
-from gradtape import _ops
+from gradtape import _ops, _signature
 from gradtape._session import Session
 
 
@@ -258,3 +259,32 @@ def test_random_programs(seed: int) -> None:
         if rng.random() < 0.2:
             tf.synchronize()
     tf.synchronize()
+
+
+def test_a_wrong_prediction_is_told_and_forgotten() -> None:
+    v, w = tf.Variable(2.0), tf.Variable(3.0)
+
+    def gradients() -> Any:
+        with tf.GradientTape() as tape:
+            y = v * v
+        return tape.gradient(y, [v, w])
+
+    assert [g is None for g in gradients()] == [False, True]
+    answers = [node.answers for node in patterns() if node.answers]
+    for answer in answers:
+        for query, kinds in answer.items():
+            answer[query] = tuple((1, None) for _ in kinds)
+    assert [g is None for g in gradients()] == [False, False]
+    with pytest.raises(tf.errors.InternalError, match="predicted wrongly"):
+        tf.synchronize()
+    assert [g is None for g in gradients()] == [False, True]
+
+
+def patterns() -> list[_signature.Node]:
+    """Every pattern that is known."""
+    found, left = [], list(_signature._tree.roots.values())
+    while left:
+        node = left.pop()
+        found.append(node)
+        left += node.next.values()
+    return found

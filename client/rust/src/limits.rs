@@ -28,7 +28,7 @@ impl Limits {
         let limits: ServerLimits = server.and_then(|server| server.limits).unwrap_or_default();
         let or = |value: u64, default: u64| if value == 0 { default } else { value };
         let count = |value: u32, default| usize::try_from(or(value.into(), default)).unwrap_or(1);
-        let unapplied_commands = count(limits.max_unapplied_commands, 1_024);
+        let unapplied_commands = count(limits.max_unapplied_commands, 4_096);
         let unapplied_bytes = or(limits.max_unapplied_bytes, 4 << 20);
         // The envelope of a batch and of a request around it takes far less than this.
         let message_bytes = or(limits.max_message_bytes, 4 << 20).saturating_sub(1_024);

@@ -189,6 +189,7 @@ impl Tape {
                 sources,
                 outputs: outputs.clone(),
                 output_gradients,
+                expected_kinds: vec![],
                 unconnected_gradients: options.unconnected.to_proto(),
             }));
             (outputs, answer)

@@ -160,6 +160,7 @@ impl Client for Eager {
             outputs: outputs.collect(),
             seeds: vec![],
             zero_unconnected: false,
+            expected: vec![],
         }));
         let pair = |(&variable, gradient)| GradientPair {
             variable,

@@ -71,6 +71,7 @@ impl Driver {
             outputs: vec![GradientOutput { gradient: output, indices: 0 }],
             seeds: vec![],
             zero_unconnected: false,
+            expected: vec![],
         }))
     }
 

@@ -278,6 +278,12 @@ fn attend(session: &Session, current: &mut Current, sequence: u64) {
     if session.stops_loop(sequence) {
         run.stop_loop();
     }
+    // A welcome comes before everything else.
+    if let Some(attachment) = session.next_welcome() {
+        // The loop is not done, so its client sends it again, and what comes after it.
+        let handle_base = attachment.handle_base();
+        attachment.deliver(Delivery::Welcome { next_sequence: sequence, handle_base }, 0);
+    }
     if let Some(report) = run.take_report()
         && let Some(attachment) = session.attached()
     {
@@ -285,11 +291,6 @@ fn attend(session: &Session, current: &mut Current, sequence: u64) {
         let progress = v1::LoopProgress { sequence, report };
         let bytes = progress.encoded_len();
         attachment.deliver(Delivery::Progress(progress), bytes);
-    }
-    if let Some(attachment) = session.next_welcome() {
-        // The loop is not done, so its client sends it again, and what comes after it.
-        let handle_base = attachment.handle_base();
-        attachment.deliver(Delivery::Welcome { next_sequence: sequence, handle_base }, 0);
     }
 }
 

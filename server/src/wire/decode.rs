@@ -11,8 +11,8 @@ use gradtape_engine::{
     aval::{Aval, Shape},
     command::{
         AssignMode, Callee, Command, CustomGradient, Flow, FunctionCall, FunctionDefinition,
-        GradientOutput, GradientPair, GradientRequest, Handle, Handles, JacobianRequest, Kind,
-        LoopRequest, TangentRequest,
+        GradientKind, GradientOutput, GradientPair, GradientRequest, Handle, Handles,
+        JacobianRequest, Kind, LoopRequest, TangentRequest,
     },
     dtype::DType,
     error::Error,
@@ -352,6 +352,7 @@ fn attribute(message: v1::Attribute) -> Result<(String, Attr), Error> {
 
 fn gradient(message: &v1::ComputeGradient) -> Result<Kind, Error> {
     bounded(message.outputs.len(), MAX_HANDLES, "compute_gradient.outputs")?;
+    bounded(message.expected_kinds.len(), MAX_HANDLES, "compute_gradient.expected_kinds")?;
     let unconnected = message.unconnected_gradients;
     let zero_unconnected = zeros(unconnected, "compute_gradient.unconnected_gradients")?;
     let output =
@@ -363,7 +364,19 @@ fn gradient(message: &v1::ComputeGradient) -> Result<Kind, Error> {
         outputs: message.outputs.iter().map(output).collect(),
         seeds: handles(&message.output_gradients, "compute_gradient.output_gradients")?,
         zero_unconnected,
+        expected: message.expected_kinds().filter_map(gradient_kind).collect(),
     }))
+}
+
+/// A kind that this version knows; with any other the expectation is wrong, and there is a reply.
+fn gradient_kind(kind: v1::GradientKind) -> Option<GradientKind> {
+    match kind {
+        v1::GradientKind::Unspecified => None,
+        v1::GradientKind::Dense => Some(GradientKind::Dense),
+        v1::GradientKind::Sparse => Some(GradientKind::Sparse),
+        v1::GradientKind::Absent => Some(GradientKind::Absent),
+        v1::GradientKind::ZeroFilled => Some(GradientKind::ZeroFilled),
+    }
 }
 
 fn jacobian(message: &v1::ComputeJacobian) -> Result<Kind, Error> {

@@ -43,6 +43,44 @@ async fn a_repeated_batch_gets_its_stored_replies() {
 }
 
 #[tokio::test]
+async fn gradients_that_are_as_expected_need_no_reply() {
+    use proto::GradientKind::{Absent, Dense};
+
+    let server = Server::start().await;
+    let raw = Raw::connect(&server).await;
+    let tape = Kind::OpenTape(proto::OpenTape { tape: 3, persistent: true, ..Default::default() });
+    let watch = Kind::WatchTape(proto::WatchTape { tape: 3, values: vec![1] });
+    let gradient = |first: u64, expected: &[proto::GradientKind]| {
+        command(Kind::ComputeGradient(proto::ComputeGradient {
+            tape: 3,
+            targets: vec![4],
+            sources: vec![1, 2],
+            outputs: [first, first + 1]
+                .map(|gradient| proto::GradientOutput { gradient, indices: 0 })
+                .to_vec(),
+            expected_kinds: expected.iter().map(|&kind| kind.into()).collect(),
+            ..Default::default()
+        }))
+    };
+    let commands = vec![
+        constant(1, &[3.0]),
+        constant(2, &[5.0]),
+        command(tape),
+        command(watch),
+        op("square", &[1], 4),
+        gradient(10, &[Dense, Absent]),
+        gradient(20, &[]),
+        gradient(30, &[Dense, Dense]),
+        gradient(40, &[Dense]),
+        fetch(10),
+    ];
+    let reply = raw.execute(1, commands).await.expect("an answer");
+    let told: Vec<u64> = reply.replies.iter().map(|reply| reply.sequence).collect();
+    assert_eq!(told, [7, 8, 9, 10]);
+    assert_eq!(elements(&reply.replies[3]), [6.0]);
+}
+
+#[tokio::test]
 async fn a_batch_that_overlaps_executes_only_what_is_new() {
     let server = Server::start().await;
     let raw = Raw::connect(&server).await;

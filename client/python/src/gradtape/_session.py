@@ -38,6 +38,7 @@ from gradtape._proto import (
     tape_service_pb2_grpc,
     tensor_pb2,
 )
+from gradtape._signature import MISPREDICTED, forget_patterns
 
 if TYPE_CHECKING:
     from gradtape._proto.error_pb2 import Error
@@ -308,6 +309,8 @@ class Session:
 
     def _flush_full(self) -> None:
         self._wake.put(_FLUSH)
+        # Hands the interpreter over, for which the writer would otherwise wait for five milliseconds.
+        time.sleep(0)
         if len(self._pending) >= _MOST_PENDING_COMMANDS:
             with self._state:
                 while len(self._pending) >= _MOST_PENDING_COMMANDS and self._fatal is None:
@@ -529,6 +532,10 @@ class Session:
                 for warning in reply.warnings:
                     _log.warning("%s", warning)
                 if call is None:
+                    if reply.HasField("gradient"):
+                        # Unasked for: other gradients than those that were expected are there.
+                        forget_patterns()
+                        self._broken_promises.append(MISPREDICTED)
                     continue
                 if call.on_reply is None:
                     finished.append((call, reply))

@@ -45,6 +45,15 @@ class _Tree:
 
 _tree = _Tree()
 
+MISPREDICTED = "a gradient's presence was predicted wrongly; please report this program"
+
+
+def forget_patterns() -> None:
+    """Forgets every answer, so that none is given again that turned out to be wrong."""
+    _tree.roots.clear()
+    _tree.nodes = 0
+
+
 # Tells values and variables of this process apart.
 new_serial = itertools.count().__next__
 

@@ -13,7 +13,7 @@ from gradtape._execute import command, same_session
 from gradtape._form import Form, of_shape
 from gradtape._proto import command_pb2
 from gradtape._session import Call, Session
-from gradtape._signature import Node, Signature
+from gradtape._signature import MISPREDICTED, Node, Signature
 from gradtape.custom_gradient import Explanation, Hop
 from gradtape.indexed_slices import IndexedSlices
 from gradtape.tensor import Tensor, TensorShape, Value, convert_to_tensor
@@ -22,6 +22,7 @@ from gradtape.variable import Variable
 _DENSE = command_pb2.GRADIENT_KIND_DENSE
 _SPARSE = command_pb2.GRADIENT_KIND_SPARSE
 _ABSENT = command_pb2.GRADIENT_KIND_ABSENT
+_EXPECTED_KINDS = command_pb2.ComputeGradient.EXPECTED_KINDS_FIELD_NUMBER
 _serials = itertools.count()
 
 
@@ -176,14 +177,16 @@ class GradientTape:
             unconnected_gradients: What a gradient without a path is.
         """
         self._check_usable()
-        zero = UnconnectedGradients(unconnected_gradients) is UnconnectedGradients.ZERO
+        zero = unconnected_gradients is not UnconnectedGradients.NONE and (
+            UnconnectedGradients(unconnected_gradients) is UnconnectedGradients.ZERO
+        )
         if target is None:
             raise TypeError(
                 "Argument `target` should be a list or nested structure of Tensors, "
                 "Variables or CompositeTensors to be differentiated, but received None."
             )
-        targets = [_value(item) for item in nest.flatten(target)]
-        flat = [_value(item) for item in nest.flatten(sources)]
+        targets = _values(target)
+        flat = _values(sources)
         seeds: list[Any] = []
         if output_gradients is not None:
             seeds = [
@@ -200,7 +203,7 @@ class GradientTape:
             return nest.pack_sequence_as(sources, [])
         found = self._compute(targets, flat, seeds, zero)
         self._used = not self._persistent
-        return nest.pack_sequence_as(sources, found)
+        return found[0] if flat[0] is sources else nest.pack_sequence_as(sources, found)
 
     def explain(self, target: Any, source: Any) -> Explanation:
         """Says why a target has a gradient with respect to a source, or why it has none.
@@ -375,6 +378,7 @@ class GradientTape:
             query,
             (_wire.COMPUTE_GRADIENT, b"".join(body)),
             lambda i: self._index_dtype(session, scope, rows[i]),
+            _EXPECTED_KINDS,
         )
         seeded = tuple(s is None for s in seeds)
         self._follow(scope, ("gradient", seeded, zero), (targets, sources, given))
@@ -419,6 +423,7 @@ def presence(
     query: Any,
     command: tuple[int, bytes],
     index_dtype: Callable[[int], dtypes.DType] | None = None,
+    expected_field: int = 0,
 ) -> tuple[Any, ...]:
     """Sends a command whose results may be absent, and says which are, and in which form.
 
@@ -430,6 +435,8 @@ def presence(
         query: What is asked, in the pattern's own numbers.
         command: Kind and body.
         index_dtype: Gives the dtype of the row numbers of a sparse result.
+        expected_field: The field of the command, if it has one, that says what is predicted: then
+            there is a reply only if that is wrong.
 
     Returns:
         For each result its kind and, if it is sparse, the dtype of its row numbers.
@@ -446,6 +453,10 @@ def presence(
         )
         return answer
     kinds = [form for form, _ in answer]
+    if expected_field:
+        body += _wire.bytes_field(expected_field, bytes(kinds))
+        session.append(_wire.entry(kind, body, tail))
+        return answer
 
     def verify(reply: command_pb2.Reply) -> str | None:
         if not reply.HasField("gradient"):
@@ -453,7 +464,7 @@ def presence(
         if [info.kind for info in reply.gradient.gradients] == kinds:
             return None
         node.answers.pop(query, None)
-        return "a gradient's presence was predicted wrongly; please report this program"
+        return MISPREDICTED
 
     session.append(Call(_wire.entry(kind, body, tail), verify))
     return answer
@@ -507,6 +518,13 @@ def densely(
         for listener in listeners:
             listener._signature.add(made)
     return results
+
+
+def _values(structure: Any) -> list[Value]:
+    """The values in a structure, most often a single one."""
+    if isinstance(structure, Value):
+        return [structure]
+    return [_value(item) for item in nest.flatten(structure)]
 
 
 def _value(item: Any) -> Value:

@@ -76,6 +76,7 @@ impl Writer<'_> {
                 .collect(),
             seeds: Vec::new(),
             zero_unconnected: false,
+            expected: vec![],
         }));
         self.tell(Kind::StopTape { tape, require_recording: false });
         outputs

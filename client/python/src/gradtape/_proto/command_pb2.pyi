@@ -180,20 +180,22 @@ class GradientOutput(_message.Message):
     def __init__(self, gradient: _Optional[int] = ..., indices: _Optional[int] = ...) -> None: ...
 
 class ComputeGradient(_message.Message):
-    __slots__ = ("tape", "targets", "sources", "outputs", "output_gradients", "unconnected_gradients")
+    __slots__ = ("tape", "targets", "sources", "outputs", "output_gradients", "unconnected_gradients", "expected_kinds")
     TAPE_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     SOURCES_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
     UNCONNECTED_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_KINDS_FIELD_NUMBER: _ClassVar[int]
     tape: int
     targets: _containers.RepeatedScalarFieldContainer[int]
     sources: _containers.RepeatedScalarFieldContainer[int]
     outputs: _containers.RepeatedCompositeFieldContainer[GradientOutput]
     output_gradients: _containers.RepeatedScalarFieldContainer[int]
     unconnected_gradients: UnconnectedGradients
-    def __init__(self, tape: _Optional[int] = ..., targets: _Optional[_Iterable[int]] = ..., sources: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[_Union[GradientOutput, _Mapping]]] = ..., output_gradients: _Optional[_Iterable[int]] = ..., unconnected_gradients: _Optional[_Union[UnconnectedGradients, str]] = ...) -> None: ...
+    expected_kinds: _containers.RepeatedScalarFieldContainer[GradientKind]
+    def __init__(self, tape: _Optional[int] = ..., targets: _Optional[_Iterable[int]] = ..., sources: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[_Union[GradientOutput, _Mapping]]] = ..., output_gradients: _Optional[_Iterable[int]] = ..., unconnected_gradients: _Optional[_Union[UnconnectedGradients, str]] = ..., expected_kinds: _Optional[_Iterable[_Union[GradientKind, str]]] = ...) -> None: ...
 
 class ComputeJacobian(_message.Message):
     __slots__ = ("tape", "target", "sources", "outputs", "unconnected_gradients")
