@@ -309,7 +309,7 @@ class Session:
 
     def _flush_full(self) -> None:
         self._wake.put(_FLUSH)
-        # Hands the interpreter over, for which the writer would otherwise wait for five milliseconds.
+        # Hands the interpreter over; the writer would otherwise wait five milliseconds for it.
         time.sleep(0)
         if len(self._pending) >= _MOST_PENDING_COMMANDS:
             with self._state:
