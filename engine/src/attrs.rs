@@ -180,6 +180,13 @@ impl Attrs {
         Self(values.into_iter().collect())
     }
 
+    /// How many ops they hold, if they hold bodies.
+    pub(crate) fn weight(&self) -> usize {
+        let bodies =
+            |attr: &Attr| if let Attr::Bodies(bodies) = attr { bodies.weight() } else { 0 };
+        self.0.iter().map(bodies).fold(0, usize::saturating_add)
+    }
+
     /// The values, in the order of the specification.
     pub fn values(&self) -> &[Attr] {
         &self.0

@@ -32,6 +32,7 @@ pub struct Body {
     prepared: Prepared,
     parameters: Avals,
     results: Avals,
+    weight: usize,
 }
 
 /// Bodies are the same if they are the same ones.
@@ -47,6 +48,11 @@ impl Bodies {
         Self(bodies.into_iter().collect())
     }
 
+    /// How many ops they hold: what a tape, a function or a gradient that holds them is charged for.
+    pub(crate) fn weight(&self) -> usize {
+        self.0.iter().fold(0, |sum, body| sum.saturating_add(body.weight))
+    }
+
     /// A number by which they can be told from others that are there at the same time.
     pub(crate) fn address(&self) -> u64 {
         self.0.as_ptr().addr() as u64
@@ -60,6 +66,9 @@ impl std::ops::Deref for Bodies {
         &self.0
     }
 }
+
+/// A body holds its ops as a function, as a program and as a plan.
+const COPIES: usize = 3;
 
 /// Hears nothing.
 struct Silent;
@@ -79,7 +88,11 @@ impl Body {
     pub fn new(function: Function) -> Self {
         let of = |slot: usize| function.program().avals[slot].clone();
         let results: Vec<usize> = function.results().iter().copied().flatten().collect();
+        let applications = function.program().applications.iter();
+        let weight =
+            applications.fold(0_usize, |sum, one| sum.saturating_add(1 + one.attrs.weight()));
         Self {
+            weight: weight.saturating_mul(COPIES),
             parameters: function.parameters().iter().map(|&slot| of(slot)).collect(),
             results: results.iter().map(|&slot| of(slot)).collect(),
             prepared: Prepared::new(function.program().clone(), results),

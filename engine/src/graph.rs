@@ -98,6 +98,8 @@ impl Program {
 #[derive(Debug, Default)]
 struct State {
     program: Program,
+    /// Ops in the bodies that applications hold.
+    weight: usize,
     failure: Option<Error>,
 }
 
@@ -161,7 +163,8 @@ impl Graph {
             return Ok(self.expand(expand, &rule));
         }
         let mut state = self.state.borrow_mut();
-        if state.program.applications.len() >= MAX_APPLICATIONS {
+        state.weight = state.weight.saturating_add(attrs.weight());
+        if state.program.applications.len().saturating_add(state.weight) >= MAX_APPLICATIONS {
             return Err(Error::TooMany { what: "ops in one command", limit: MAX_APPLICATIONS });
         }
         let outputs: SmallVec<[usize; 1]> =

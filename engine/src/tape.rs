@@ -182,6 +182,8 @@ pub struct Trace {
     pub(crate) nodes: Vec<Option<Node>>,
     index: HashMap<ValueId, EntryIndex>,
     removed: usize,
+    /// Ops in the bodies that nodes hold: they count as nodes.
+    weight: usize,
     charges: Vec<Charge>,
 }
 
@@ -208,6 +210,11 @@ pub enum Applied {
 }
 
 impl Applied {
+    /// How many nodes it counts as beside its own.
+    pub(crate) fn weight(&self) -> usize {
+        if let Self::Op(_, attrs) = self { attrs.weight() } else { 0 }
+    }
+
     /// What reading a variable is.
     pub fn identity() -> Self {
         Self::Op(&IDENTITY, Attrs::default())
@@ -301,7 +308,7 @@ impl Trace {
 
     /// Makes room for nodes and pays for it, before anything is computed.
     pub fn reserve(&mut self, ledger: &Arc<Ledger>, nodes: usize) -> Result<(), Error> {
-        let wanted = self.nodes.len() + nodes;
+        let wanted = self.nodes.len().saturating_add(self.weight).saturating_add(nodes);
         if wanted > MAX_NODES {
             return Err(Error::TooMany { what: "nodes on the tape", limit: MAX_NODES });
         }
@@ -369,6 +376,7 @@ impl Trace {
                 NodeOutput { entry, tensor: reads.output().then(|| tensor.clone()) }
             })
             .collect();
+        self.weight += applied.weight();
         self.nodes.push(Some(Node {
             applied: applied.clone(),
             tag: Arc::clone(tag),
@@ -402,6 +410,7 @@ impl Trace {
             if self.nodes[producer].as_ref().is_some_and(unused)
                 && let Some(node) = self.nodes[producer].take()
             {
+                self.weight -= node.applied.weight();
                 node.outputs.iter().for_each(|output| self.forget(output.entry));
                 for input in node.inputs.iter().filter_map(|input| input.entry) {
                     self.entries[input].consumers -= 1;
@@ -459,7 +468,7 @@ impl Trace {
             entry.producer = entry.producer.map(|node| new_node[node]);
             self.index.insert(entry.id, i);
         }
-        self.charges.truncate(self.nodes.len().div_ceil(BLOCK_NODES));
+        self.charges.truncate((self.nodes.len() + self.weight).div_ceil(BLOCK_NODES));
         self.removed = 0;
     }
 

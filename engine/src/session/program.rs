@@ -152,7 +152,9 @@ impl Session {
         scope: u32,
     ) -> Result<(), Error> {
         let pushed = self.push(reads, &log.ran, log.next_id, scope)?;
-        self.reserve_nodes(log.ran.len() + reads.len() + pushed.len(), scope)?;
+        let weight = log.ran.iter().map(|ran| ran.applied.weight()).fold(0, usize::saturating_add);
+        let nodes = log.ran.len() + reads.len() + pushed.len();
+        self.reserve_nodes(nodes.saturating_add(weight), scope)?;
         self.record_reads(reads, scope);
         self.next_id = log.next_id;
         for Reading { variable, aval, trainable } in

@@ -104,6 +104,8 @@ struct Written {
     hearing: Hearing,
     moments: Vec<Moment>,
     own_gradient: bool,
+    /// Ops in the bodies of control flow: they count like its own.
+    weight: usize,
     charges: Vec<Charge>,
 }
 
@@ -187,7 +189,7 @@ impl Tracer {
         attrs: &Attrs,
         inputs: &[&Tensor],
     ) -> Result<Tensors, Error> {
-        self.pay()?;
+        self.pay(attrs)?;
         let vars: SmallVec<[Var<'_>; 4]> =
             inputs.iter().map(|tensor| self.var(tensor)).collect::<Result<_, _>>()?;
         let outputs = self.graph.apply(op, attrs.clone(), &vars)?;
@@ -213,13 +215,15 @@ impl Tracer {
         Ok(self.graph.var(slot))
     }
 
-    fn pay(&self) -> Result<(), Error> {
-        let applications = self.graph.len();
+    /// Pays for an application, and what its attributes hold.
+    fn pay(&self, attrs: &Attrs) -> Result<(), Error> {
+        let mut written = self.written.borrow_mut();
+        written.weight = written.weight.saturating_add(attrs.weight());
+        let applications = self.graph.len().saturating_add(written.weight);
         if applications >= MAX_TRACED {
             return Err(Error::TooMany { what: "ops in the function", limit: MAX_TRACED });
         }
-        let mut written = self.written.borrow_mut();
-        if written.charges.len() * BLOCK_APPLICATIONS <= applications {
+        while written.charges.len() * BLOCK_APPLICATIONS <= applications {
             let charge = self.ledger.reserve(BLOCK_APPLICATIONS as u64 * APPLICATION_BYTES)?;
             written.charges.push(charge);
         }

@@ -83,7 +83,8 @@ impl Session {
             let tensors: SmallVec<[&Tensor; 4]> =
                 inputs.iter().map(|input| &input.value.tensor).collect();
             let applied = Applied::Op(op, attrs.clone());
-            self.reserve_nodes(1 + inputs.len(), scope)?;
+            let weight = attrs.weight();
+            self.reserve_nodes(weight.saturating_add(1 + inputs.len()), scope)?;
             let tensors = self.run_op(op, attrs, &tensors)?;
             let values: SmallVec<[Value; 1]> =
                 tensors.into_iter().map(|tensor| Value { id: self.new_id(), tensor }).collect();
@@ -94,7 +95,7 @@ impl Session {
             } else {
                 Pushed::default()
             };
-            self.reserve_nodes(1 + inputs.len() + pushed.len(), scope)?;
+            self.reserve_nodes(weight.saturating_add(1 + inputs.len() + pushed.len()), scope)?;
             self.record_reads(inputs, scope);
             {
                 let read: SmallVec<[_; 4]> =

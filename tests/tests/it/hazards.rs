@@ -172,6 +172,26 @@ async fn b13_a_body_without_end_comes_to_a_limit() {
     end(&server, canary).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn b13_what_control_flow_holds_counts_on_tapes() {
+    let (server, canary) = start().await;
+    let session = server.session().await;
+    let long = session.function([Spec { dtype: DType::F32, shape: vec![] }], |p| {
+        let deep = (0..2000).fold(p[0].clone(), |y, _| y.sin());
+        vec![deep]
+    });
+    let x = session.constant(0.5f32);
+    let tape = session.persistent_tape();
+    tape.watch([&x]);
+    let always = x.greater(0.0);
+    let last = (0..200).fold(x.clone(), |y, _| session.cond(&always, &long, &long, [&y]).remove(0));
+    assert_eq!(first_failure(&session).await, "TOO_MANY");
+    drop((long, x, tape, always, last));
+    // It tells of the next failure, and ends all the same.
+    drop(session.close().await);
+    end(&server, canary).await;
+}
+
 #[tokio::test]
 async fn c08_half_closed_with_work_pending() {
     let (server, mut canary) = start().await;
