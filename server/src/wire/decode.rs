@@ -364,11 +364,15 @@ fn gradient(message: &v1::ComputeGradient) -> Result<Kind, Error> {
         outputs: message.outputs.iter().map(output).collect(),
         seeds: handles(&message.output_gradients, "compute_gradient.output_gradients")?,
         zero_unconnected,
-        expected: message.expected_kinds().filter_map(gradient_kind).collect(),
+        expected: message
+            .expected_kinds()
+            .map(gradient_kind)
+            .collect::<Option<_>>()
+            .unwrap_or_default(),
     }))
 }
 
-/// A kind that this version knows; with any other the expectation is wrong, and there is a reply.
+/// A kind that this version knows. With any other nothing counts as expected, and there is a reply.
 fn gradient_kind(kind: v1::GradientKind) -> Option<GradientKind> {
     match kind {
         v1::GradientKind::Unspecified => None,

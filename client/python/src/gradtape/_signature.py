@@ -49,7 +49,10 @@ MISPREDICTED = "a gradient's presence was predicted wrongly; please report this 
 
 
 def forget_patterns() -> None:
-    """Forgets every answer, so that none is given again that turned out to be wrong."""
+    """Forgets every answer, so that none is given again that turned out to be wrong.
+
+    Called from any thread: a signature that is under way keeps the nodes that it walks on.
+    """
     _tree.roots.clear()
     _tree.nodes = 0
 
