@@ -42,7 +42,7 @@ class Replay:
 
         if len(steps) > 1_000:
             # One command a batch shows nothing new after so many, and takes long.
-            self.session._batch_commands *= 16
+            self.session._batch_commands = min(1_024, 16 * self.session._batch_commands)
         entries = []
         for step in steps:
             data = self.command(step).SerializeToString()
