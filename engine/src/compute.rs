@@ -107,11 +107,6 @@ impl Cancel {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Lets what comes next run.
-    pub fn reset(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-
     /// Whether it was stopped.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)

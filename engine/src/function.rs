@@ -147,6 +147,11 @@ pub struct Function {
 pub struct Written<'g>(pub Vec<Option<Var<'g>>>);
 
 impl Function {
+    /// The same, paid for by itself.
+    pub(crate) fn paid(self, charge: Charge) -> Self {
+        Self { _charge: Some(charge), ..self }
+    }
+
     /// A function that was written by a rule, which is paid for by the program that it is part of.
     pub(crate) fn written(
         program: Program,

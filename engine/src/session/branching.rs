@@ -24,6 +24,7 @@ use crate::{
     error::Error,
     function::Function,
     graph::{Application, Operand, Program, Value, ValueId},
+    ledger::Charge,
     ops::{
         STOP_GRADIENT,
         control::{BRANCH, Control, SCAN, WHILE},
@@ -32,6 +33,9 @@ use crate::{
 
 /// Most branches of one command.
 const MAX_BRANCHES: usize = 256;
+
+/// What each op of a body costs, in bytes: it is held as a function, as a program and as a plan.
+const BODY_OP_BYTES: u64 = 768;
 
 /// A function without state: its program, and where everything is in it.
 struct Pure {
@@ -42,6 +46,8 @@ struct Pure {
     results: Vec<usize>,
     /// The new values of the variables that it changes.
     changed: HashMap<Handle, usize>,
+    /// Pays for the body that it becomes.
+    charge: Option<Charge>,
 }
 
 /// What several functions know of outside, in one order for all.
@@ -259,12 +265,16 @@ impl Session {
             });
         }
         let wanted = variant.prepared.wanted();
+        // Before anything is copied: one function may be named many times.
+        let ops = variant.prepared.program().applications.len() as u64;
+        let charge = self.ledger.reserve(ops * BODY_OP_BYTES)?;
         let mut pure = Pure {
             arguments: Vec::new(),
             captured: HashMap::new(),
             variables: HashMap::new(),
             results: wanted[..variant.results].to_vec(),
             changed: HashMap::new(),
+            charge: Some(charge),
             program: variant.prepared.program().clone(),
         };
         let same = pure.lift(1..self.first_id_within(), outside);
@@ -448,6 +458,10 @@ impl Pure {
 
     fn body(&mut self, parameters: Vec<usize>, results: &[usize]) -> Body {
         let results = results.iter().map(|&slot| Some(slot)).collect();
-        Body::new(Function::written(std::mem::take(&mut self.program), parameters, results))
+        let function = Function::written(std::mem::take(&mut self.program), parameters, results);
+        Body::new(match self.charge.take() {
+            Some(charge) => function.paid(charge),
+            None => function,
+        })
     }
 }

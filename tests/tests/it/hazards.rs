@@ -192,6 +192,22 @@ async fn b13_what_control_flow_holds_counts_on_tapes() {
     end(&server, canary).await;
 }
 
+/// One function, named as often as a branch may name any, is not copied before that is paid for.
+#[tokio::test(flavor = "multi_thread")]
+async fn b13_a_function_that_is_named_again_and_again() {
+    let (server, canary) = start().await;
+    let session = server.session().await;
+    let long = session.function([Spec { dtype: DType::F32, shape: vec![] }], |p| {
+        vec![(0..20_000).fold(p[0].clone(), |y, _| y.sin())]
+    });
+    let (x, index) = (session.constant(0.5f32), session.constant(3i32));
+    let result = session.switch(&index, &[&long; 256], [&x]);
+    assert_eq!(first_failure(&session).await, "MEMORY_LIMIT");
+    drop((long, x, index, result));
+    session.close().await.expect("an end");
+    end(&server, canary).await;
+}
+
 #[tokio::test]
 async fn c08_half_closed_with_work_pending() {
     let (server, mut canary) = start().await;

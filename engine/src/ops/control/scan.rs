@@ -60,8 +60,8 @@ pub(crate) static SCAN: OpDef = OpDef {
         let stacks: u64 = out.iter().map(Aval::bytes).fold(0, u64::saturating_add);
         Cost {
             flops: bodies[0].flops().saturating_mul(length.unwrap_or(0) as u64),
-            // Slices of the results until they are one tensor.
-            workspace: bodies[0].peak().saturating_add(stacks),
+            // Slices of the results, and their bytes, until they are one tensor.
+            workspace: bodies[0].peak().saturating_add(stacks.saturating_mul(2)),
         }
     },
     kernel: Kernel::Control(scan),
@@ -109,6 +109,8 @@ fn scan(call: &Call, inputs: &[&Tensor], ledger: &Arc<Ledger>) -> Result<Tensors
         let shape = std::iter::once(length).chain(aval.shape.iter().copied()).collect();
         let aval = Aval { dtype: aval.dtype, shape };
         let size = usize::try_from(aval.bytes()).unwrap_or(usize::MAX);
+        // Beside the slices and the result.
+        let _room = ledger.reserve(aval.bytes())?;
         let mut bytes = buffer(size)?;
         let each =
             |slice: &Tensor| slice.array().as_bytes().map(|slice| bytes.extend_from_slice(slice));
