@@ -20,6 +20,7 @@ mod jacobian;
 mod looping;
 mod optimizing;
 mod program;
+mod repeated;
 mod resident;
 mod snapshots;
 mod tapes;
@@ -35,6 +36,7 @@ use calling::Defined;
 use defining::Definition;
 use forward::Accumulator;
 use hashbrown::{HashMap, hash_map::Entry};
+use repeated::Repeated;
 use smallvec::SmallVec;
 use tracing::Tracer;
 
@@ -78,6 +80,8 @@ pub struct Session {
     definitions: BTreeMap<u32, Box<Definition>>,
     /// Of a session that shows a body: the program that it writes instead of computing.
     tracer: Option<Tracer>,
+    /// Gradients that were asked for before.
+    repeated: Repeated,
 }
 
 /// What a handle names.
@@ -154,6 +158,7 @@ impl Session {
             nesting: 0,
             definitions: BTreeMap::new(),
             tracer: None,
+            repeated: Repeated::default(),
         }
     }
 
