@@ -14,6 +14,7 @@ use super::{
     NamedTensors, OptimizerState, Poison, Session, Slot, Variable,
     calling::{Defined, Variant},
     functions::check_count,
+    steps::Steps,
     tracing::{Source, Tracer},
 };
 use crate::{
@@ -346,6 +347,7 @@ impl Session {
                     id: state.id,
                     optimizer: state.optimizer.clone(),
                     states: hashbrown::HashMap::new(),
+                    steps: Steps::default(),
                 };
                 for (&variable, kept) in &state.states {
                     let traced = kept.iter().map(|(name, tensor)| {

@@ -23,6 +23,7 @@ mod program;
 mod repeated;
 mod resident;
 mod snapshots;
+mod steps;
 mod tapes;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ use forward::Accumulator;
 use hashbrown::{HashMap, hash_map::Entry};
 use repeated::Repeated;
 use smallvec::SmallVec;
+use steps::Steps;
 use tracing::Tracer;
 
 pub use looping::{Progress, Working};
@@ -115,6 +117,7 @@ struct OptimizerState {
     id: ValueId,
     optimizer: Optimizer,
     states: HashMap<ValueId, NamedTensors>,
+    steps: Steps,
 }
 
 /// Slots of a variable. By name, since hyperparameters that change may add or drop some.
@@ -411,6 +414,15 @@ impl Session {
     /// What a tape recorded.
     pub(crate) fn trace(&self, tape: Handle) -> &crate::tape::Trace {
         self.tapes[&tape].trace()
+    }
+
+    /// Lets each optimizer take its next step as if it were the first of its kind.
+    pub(crate) fn forget_steps(&mut self) {
+        for slot in self.slots.values_mut() {
+            if let Slot::Optimizer(state) = slot {
+                state.steps = Steps::default();
+            }
+        }
     }
 
     /// Runs a program that no tape hears of.
