@@ -20,6 +20,7 @@ mod equations;
 pub(crate) mod family;
 mod image;
 mod indexing;
+mod layer_norm;
 mod linalg;
 mod losses;
 mod math;
@@ -49,9 +50,9 @@ use hashbrown::HashMap;
 pub use self::{
     along_axis::*, array::*, attention::*, bitwise::*, blocks::*, compare::*, convolution::*,
     ctc::*, decomposition::*, diagonal::*, einsum::*, equations::*, image::*, indexing::*,
-    linalg::*, losses::*, math::*, nn::*, normalization::*, order::*, padding::*, pool::*,
-    random::*, rearrange::*, reduce::*, rounding::*, scan::*, scatter::*, segment::*, shape::*,
-    slicing::*, special::*, trigonometry::*, window::*,
+    layer_norm::*, linalg::*, losses::*, math::*, nn::*, normalization::*, order::*, padding::*,
+    pool::*, random::*, rearrange::*, reduce::*, rounding::*, scan::*, scatter::*, segment::*,
+    shape::*, slicing::*, special::*, trigonometry::*, window::*,
 };
 use crate::op::OpDef;
 
