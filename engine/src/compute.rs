@@ -219,8 +219,9 @@ mod tests {
         op::OpDef,
         ops::{
             ADD, AVG_POOL, CONVOLUTION, CONVOLUTION_FILTER_GRADIENT, CONVOLUTION_INPUT_GRADIENT,
-            LAYER_NORMALIZATION, LAYER_NORMALIZATION_GRADIENT, MATMUL, MAX_POOL, REDUCE_MAX,
-            REDUCE_SUM, SOFTMAX, TANH, TRANSPOSE, WHERE,
+            GELU, LAYER_NORMALIZATION, LAYER_NORMALIZATION_GRADIENT, MATMUL, MAX_POOL, REDUCE_MAX,
+            REDUCE_SUM, SOFTMAX, SOFTMAX_CROSS_ENTROPY_GRADIENT, SOFTMAX_CROSS_ENTROPY_WITH_LOGITS,
+            SOFTMAX_GRADIENT, TANH, TRANSPOSE, WHERE,
         },
     };
 
@@ -287,6 +288,11 @@ mod tests {
             (&REDUCE_MAX, vec![&[7, 1000, 101]], vec![ints("axis", &[1])]),
             (&REDUCE_SUM, vec![&[1000, 1001]], vec![]),
             (&SOFTMAX, vec![&[3000, 301]], vec![]),
+            (&SOFTMAX, vec![&[301, 3000]], vec![("axis".to_owned(), Attr::Int(0))]),
+            (&SOFTMAX_GRADIENT, vec![&[3000, 301], &[3000, 301]], vec![]),
+            (&SOFTMAX_CROSS_ENTROPY_WITH_LOGITS, vec![&[3000, 301], &[3000, 301]], vec![]),
+            (&SOFTMAX_CROSS_ENTROPY_GRADIENT, vec![&[3000, 301], &[3000, 301], &[3000]], vec![]),
+            (&GELU, vec![&[1001, 999]], vec![]),
             (&LAYER_NORMALIZATION, vec![&[3000, 301], &[301], &[301]], vec![]),
             (&LAYER_NORMALIZATION_GRADIENT, vec![&[3000, 301], &[301], &[3000, 301]], vec![]),
             (&TRANSPOSE, vec![&[1000, 1001]], vec![]),

@@ -69,42 +69,64 @@ each_level! {
 /// In how many parts a row is folded, so that one addition need not wait for the last. Two registers of AVX-512.
 const PARTS: usize = 16;
 
-/// Folds a row: element i goes into part i modulo 16, and then the parts are merged by halves. Rows shorter than that are
-/// folded from the first element to the last. `init` must be neutral.
-pub(crate) fn fold<T: Copy, A: Copy>(
+each_level! {
+    /// Folds a row: element i goes into part i modulo 16, and then the parts are merged by halves. Rows shorter than that are
+    /// folded from the first element to the last. `init` must be neutral.
+    pub(crate) fn fold<T: Copy, A: Copy>(
+        x: &[T],
+        init: A,
+        step: impl Fn(A, T) -> A,
+        merge: impl Fn(A, A) -> A,
+    ) -> A {
+        fold_here(x, init, &step, &merge)
+    }
+}
+
+each_level! {
+    /// The same of each row of so many elements, at least one.
+    pub(crate) fn fold_rows<T: Copy, A: Copy>(
+        x: &[T],
+        width: usize,
+        init: A,
+        step: impl Fn(A, T) -> A,
+        merge: impl Fn(A, A) -> A,
+        mut visit: impl FnMut(A),
+    ) {
+        for row in x.chunks_exact(width) {
+            visit(fold_here(row, init, &step, &merge));
+        }
+    }
+}
+
+/// [`fold`] within a function that is compiled for each level.
+#[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
+#[inline(always)]
+pub(crate) fn fold_here<T: Copy, A: Copy>(
     x: &[T],
     init: A,
-    step: impl Fn(A, T) -> A,
-    merge: impl Fn(A, A) -> A,
+    step: &impl Fn(A, T) -> A,
+    merge: &impl Fn(A, A) -> A,
 ) -> A {
     if x.len() < PARTS {
         return x.iter().fold(init, |acc, &x| step(acc, x));
     }
     let mut parts = [init; PARTS];
-    fold_parts(x, &mut parts, step);
-    halves(parts, merge)
-}
-
-each_level! {
-    /// Folds element i into part i modulo 16. The parts are merged elsewhere: in sight of that, the compiler would choose
-    /// vectors as narrow as the last halves.
-    fn fold_parts<T: Copy, A: Copy>(x: &[T], parts: &mut [A; PARTS], step: impl Fn(A, T) -> A) {
-        let mut own = *parts;
-        let (rows, rest) = x.as_chunks::<PARTS>();
-        for row in rows {
-            for (part, &x) in own.iter_mut().zip(row) {
-                *part = step(*part, x);
-            }
-        }
-        *parts = own;
-        for (part, &x) in parts.iter_mut().zip(rest) {
+    let (rows, rest) = x.as_chunks::<PARTS>();
+    for row in rows {
+        for (part, &x) in parts.iter_mut().zip(row) {
             *part = step(*part, x);
         }
     }
+    for (part, &x) in parts.iter_mut().zip(rest) {
+        *part = step(*part, x);
+    }
+    halves(parts, merge)
 }
 
-/// Merges parts by halves.
-fn halves<A: Copy>(mut parts: [A; PARTS], merge: impl Fn(A, A) -> A) -> A {
+/// Merges parts by halves. Not in sight of the loops that fill them: there the compiler would choose vectors for these that
+/// are as narrow as the last halves.
+#[inline(never)]
+fn halves<A: Copy>(mut parts: [A; PARTS], merge: &impl Fn(A, A) -> A) -> A {
     let mut half = PARTS / 2;
     while half > 0 {
         let (low, high) = parts.split_at_mut(half);
@@ -127,7 +149,7 @@ pub(crate) fn sums<T: Copy>(rows: [&[T]; 3], terms: impl Fn([T; 3]) -> [f64; 2])
     }
     let mut parts = [[0.0; PARTS]; 2];
     sum_parts(rows, &mut parts, terms);
-    parts.map(|parts| halves(parts, |a, b| a + b))
+    parts.map(|parts| halves(parts, &|a, b| a + b))
 }
 
 each_level! {
@@ -233,6 +255,6 @@ mod tests {
                 assert!(low == high, "best {}", stringify!($f));
             )*};
         }
-        check!(exp exp_m1 ln ln_1p tanh sigmoid erf);
+        check!(exp exp_m1 ln ln_1p tanh sigmoid erf normal_cdf);
     }
 }

@@ -3,20 +3,14 @@
 //! Each row is gone over two or three times while it lies in the first-level cache. Everything is computed in double
 //! precision and rounded once, but for scale and offset, which are applied as the elements are.
 
-use std::borrow::Cow;
-
-use smallvec::SmallVec;
-
 use crate::{
     array::buffer,
-    aval::Shape,
     compute,
     error::Error,
     kernels::{
         lanes::{self, each_level},
         real::Real,
-        reduce,
-        strided::{self, Walk, signed},
+        rows,
     },
 };
 
@@ -55,8 +49,7 @@ pub(crate) fn rows<T: Real>(
     let width = scale.len().max(1);
     let mut out = buffer(x.len())?;
     out.resize(x.len(), T::default());
-    let rows = x.len() / width;
-    let size = rows.div_ceil(compute::parts(4 * compute::elements(x.len()), rows)).max(1) * width;
+    let size = rows::in_part(x.len() / width, 4 * compute::elements(x.len())) * width;
     compute::each(x.chunks(size).zip(out.chunks_mut(size)).collect(), |(x, out)| {
         for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
             let Moments { mean, factor } = Moments::of(x, epsilon);
@@ -183,38 +176,4 @@ each_level! {
             *offsets += flow;
         }
     }
-}
-
-/// The axes of a shape with the given ones behind the others, if they are not there already.
-fn order(shape: &Shape, axes: &[usize]) -> Option<SmallVec<[usize; 8]>> {
-    if reduce::rows(shape, axes).is_some() {
-        return None;
-    }
-    let kept = (0..shape.len()).filter(|axis| !axes.contains(axis));
-    Some(kept.chain(axes.iter().copied()).collect())
-}
-
-/// The elements with the given axes behind the others, so that they make up rows.
-pub(crate) fn gathered<'a, T: Real>(
-    x: &'a [T],
-    shape: &Shape,
-    axes: &[usize],
-) -> Result<Cow<'a, [T]>, Error> {
-    let Some(order) = order(shape, axes) else { return Ok(Cow::Borrowed(x)) };
-    let (extents, strides) = (order.iter().map(|&axis| shape[axis]), shape.strides());
-    let extents: SmallVec<[usize; 8]> = extents.collect();
-    let walk = Walk::new(&extents, order.iter().map(|&axis| signed(strides[axis])), 0);
-    Ok(Cow::Owned(strided::copy(x, &walk)?))
-}
-
-/// Puts the axes of what [`gathered`] gave back where they were.
-pub(crate) fn scattered<T: Real>(
-    y: Vec<T>,
-    shape: &Shape,
-    axes: &[usize],
-) -> Result<Vec<T>, Error> {
-    let Some(order) = order(shape, axes) else { return Ok(y) };
-    let strides = order.iter().map(|&axis| shape[axis]).collect::<Shape>().strides();
-    let place = |axis| order.iter().position(|&other| other == axis).map_or(0, |at| strides[at]);
-    strided::copy(&y, &Walk::new(shape, (0..shape.len()).map(|axis| signed(place(axis))), 0))
 }

@@ -106,6 +106,18 @@ pub(crate) fn copy<T: Copy + Default + Send + Sync>(
 }
 
 fn fill<T: Copy>(from: &[T], walk: &Walk, mut rest: &mut [T]) {
+    if let ([outer @ .., rows, columns], [outer_strides @ .., 1, stride]) =
+        (&walk.shape[..], &walk.strides[..])
+        && *stride > 1
+    {
+        let outer = Walk::new(outer, outer_strides.iter().copied(), walk.offset);
+        outer.each(|start| {
+            let (matrix, after) = std::mem::take(&mut rest).split_at_mut(rows * columns);
+            rest = after;
+            transpose(&from[start..], stride.unsigned_abs(), (*rows, *columns), matrix);
+        });
+        return;
+    }
     walk.runs(|offset, stride, count| {
         let (run, after) = std::mem::take(&mut rest).split_at_mut(count);
         rest = after;
@@ -122,4 +134,23 @@ fn fill<T: Copy>(from: &[T], walk: &Walk, mut rest: &mut [T]) {
             }
         }
     });
+}
+
+/// Side of the squares in which matrices are transposed: a line of the cache is wholly used while it is there.
+const SQUARE: usize = 16;
+
+/// Columns that lie `stride` apart, as rows.
+fn transpose<T: Copy>(from: &[T], stride: usize, (rows, columns): (usize, usize), out: &mut [T]) {
+    for first_row in (0..rows).step_by(SQUARE) {
+        let height = SQUARE.min(rows - first_row);
+        for first in (0..columns).step_by(SQUARE) {
+            for column in first..columns.min(first + SQUARE) {
+                let line = &from[column * stride + first_row..][..height];
+                let places = out[first_row * columns + column..].iter_mut().step_by(columns);
+                for (place, &x) in places.zip(line) {
+                    *place = x;
+                }
+            }
+        }
+    }
 }

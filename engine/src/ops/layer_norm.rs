@@ -14,8 +14,9 @@ use crate::{
     error::Error,
     graph::Var,
     kernels::{
-        normalize::{self, Layout, gathered, scattered},
+        normalize::{self, Layout},
         reduce,
+        rows::{gathered, scattered},
     },
     op::{
         Arrays, Call, Cost, Cotangents, Derivative, Kernel, OpDef, Reads, Rule, Vars, cotangents,
