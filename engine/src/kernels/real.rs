@@ -59,7 +59,7 @@ macro_rules! real {
             fn wide(self) -> f64 {
                 self as f64
             }
-            $(#[inline]
+            $(#[inline(always)]
             fn $unary(self) -> Self {
                 $f(self)
             })*

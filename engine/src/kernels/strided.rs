@@ -105,7 +105,7 @@ pub(crate) fn copy<T: Copy + Default + Send + Sync>(
     Ok(out)
 }
 
-fn fill<T: Copy>(from: &[T], walk: &Walk, mut rest: &mut [T]) {
+fn fill<T: Copy + Default>(from: &[T], walk: &Walk, mut rest: &mut [T]) {
     if let ([outer @ .., rows, columns], [outer_strides @ .., 1, stride]) =
         (&walk.shape[..], &walk.strides[..])
         && *stride > 1
@@ -136,20 +136,31 @@ fn fill<T: Copy>(from: &[T], walk: &Walk, mut rest: &mut [T]) {
     });
 }
 
-/// Side of the squares in which matrices are transposed: a line of the cache is wholly used while it is there.
+/// Side of the squares in which matrices are transposed: as many elements as a line of the cache has.
 const SQUARE: usize = 16;
 
-/// Columns that lie `stride` apart, as rows.
-fn transpose<T: Copy>(from: &[T], stride: usize, (rows, columns): (usize, usize), out: &mut [T]) {
+/// Columns that lie `stride` apart, as rows. Square by square, so that a line of the cache is wholly read or written at once:
+/// where strides are powers of two, it would not stay until its next element comes.
+fn transpose<T: Copy + Default>(
+    from: &[T],
+    stride: usize,
+    (rows, columns): (usize, usize),
+    out: &mut [T],
+) {
+    let mut square = [[T::default(); SQUARE]; SQUARE];
     for first_row in (0..rows).step_by(SQUARE) {
         let height = SQUARE.min(rows - first_row);
         for first in (0..columns).step_by(SQUARE) {
-            for column in first..columns.min(first + SQUARE) {
-                let line = &from[column * stride + first_row..][..height];
-                let places = out[first_row * columns + column..].iter_mut().step_by(columns);
-                for (place, &x) in places.zip(line) {
-                    *place = x;
+            let width = SQUARE.min(columns - first);
+            for column in 0..width {
+                let line = &from[(first + column) * stride + first_row..][..height];
+                for (row, &x) in square.iter_mut().zip(line) {
+                    row[column] = x;
                 }
+            }
+            for (row, from) in square[..height].iter().enumerate() {
+                let place = (first_row + row) * columns + first;
+                out[place..place + width].copy_from_slice(&from[..width]);
             }
         }
     }
