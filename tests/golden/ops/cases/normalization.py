@@ -37,13 +37,18 @@ def layer(x, scale, offset, axes, epsilon):
 
 
 def layer_gradients(axes, epsilon, batch_dims=0):
-    """Those of x, scale and offset, which all start with the same axes."""
+    """Those of x, scale and offset, which all start with the same axes.
 
-    def batched(x, scale, offset):
+    Not by `tf.nn.moments`: that takes the mean within the variance for a constant, so its second derivatives are wrong.
+    """
+
+    def formula(x, scale, offset):
         place = [n if i < batch_dims or i in axes else 1 for i, n in enumerate(x.shape)]
-        return layer(x, tf.reshape(scale, place), tf.reshape(offset, place), axes, epsilon)
+        mean, square = (tf.reduce_mean(values, axes, keepdims=True) for values in (x, x * x))
+        y = (x - mean) * tf.math.rsqrt(square - mean * mean + epsilon)
+        return y * tf.reshape(scale, place) + tf.reshape(offset, place)
 
-    pull = gradient_of(batched, 0, 1, 2)
+    pull = gradient_of(formula, 0, 1, 2)
     return lambda x, scale, flow: pull(x, scale, tf.zeros_like(scale), flow)
 
 
