@@ -165,3 +165,21 @@ fn transpose<T: Copy + Default>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Walk, copy};
+
+    /// Larger than a square, and no multiple of one.
+    #[test]
+    fn matrices_are_transposed() {
+        let (stack, rows, columns) = (3, 37, 50);
+        let x: Vec<usize> = (0..stack * rows * columns).collect();
+        let strides = [rows * columns, 1, columns].map(super::signed);
+        let y = copy(&x, &Walk::new(&[stack, columns, rows], strides, 0)).unwrap();
+        for (at, &found) in y.iter().enumerate() {
+            let (matrix, column, row) = (at / (columns * rows), at / rows % columns, at % rows);
+            assert_eq!(found, (matrix * rows + row) * columns + column, "at {at}");
+        }
+    }
+}
