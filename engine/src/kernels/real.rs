@@ -35,6 +35,7 @@ pub(crate) trait Real: Element + num_traits::Float {
     fn erf_(self) -> Self;
     fn erfc_(self) -> Self;
     fn sigmoid_(self) -> Self;
+    fn normal_cdf_(self) -> Self;
     fn lgamma_(self) -> Self;
     fn pow_(self, exponent: Self) -> Self;
 }
@@ -58,7 +59,7 @@ macro_rules! real {
             fn wide(self) -> f64 {
                 self as f64
             }
-            $(#[inline]
+            $(#[inline(always)]
             fn $unary(self) -> Self {
                 $f(self)
             })*
@@ -73,14 +74,14 @@ real!(f32:
     exp_ = vector::exp, exp_m1_ = vector::exp_m1, ln_ = vector::ln, ln_1p_ = vector::ln_1p,
     sin_ = libm::sinf, cos_ = libm::cosf, tan_ = libm::tanf, asin_ = libm::asinf, acos_ = libm::acosf, atan_ = libm::atanf,
     sinh_ = libm::sinhf, cosh_ = libm::coshf, tanh_ = vector::tanh, asinh_ = libm::asinhf, acosh_ = libm::acoshf, atanh_ = libm::atanhf,
-    erf_ = vector::erf, erfc_ = libm::erfcf, sigmoid_ = vector::sigmoid, lgamma_ = libm::lgammaf;
+    erf_ = vector::erf, erfc_ = libm::erfcf, sigmoid_ = vector::sigmoid, normal_cdf_ = vector::normal_cdf, lgamma_ = libm::lgammaf;
     pow_ = libm::powf, atan2_ = libm::atan2f
 );
 real!(f64:
     exp_ = libm::exp, exp_m1_ = libm::expm1, ln_ = libm::log, ln_1p_ = libm::log1p,
     sin_ = libm::sin, cos_ = libm::cos, tan_ = libm::tan, asin_ = libm::asin, acos_ = libm::acos, atan_ = libm::atan,
     sinh_ = libm::sinh, cosh_ = libm::cosh, tanh_ = libm::tanh, asinh_ = libm::asinh, acosh_ = libm::acosh, atanh_ = libm::atanh,
-    erf_ = libm::erf, erfc_ = libm::erfc, sigmoid_ = sigmoid, lgamma_ = libm::lgamma;
+    erf_ = libm::erf, erfc_ = libm::erfc, sigmoid_ = sigmoid, normal_cdf_ = normal_cdf, lgamma_ = libm::lgamma;
     pow_ = libm::pow, atan2_ = libm::atan2
 );
 
@@ -88,6 +89,11 @@ real!(f64:
 fn sigmoid(x: f64) -> f64 {
     let e = libm::exp(-x.abs());
     if x >= 0.0 { 1.0 / (e + 1.0) } else { e / (e + 1.0) }
+}
+
+/// The probability that a standard normal variable is below x.
+fn normal_cdf(x: f64) -> f64 {
+    0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
 }
 
 /// An element with arithmetic. Integers wrap, as in NumPy and TensorFlow.
