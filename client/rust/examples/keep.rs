@@ -4,6 +4,7 @@
 //! ```sh
 //! cargo run --package gradtape-client --example keep -- http://127.0.0.1:50051 line 50
 //! ```
+#![expect(clippy::print_stdout, reason = "it talks to whoever runs it")]
 
 use gradtape_client::{Optimizer, RestoreOptions, SaveOptions, Session};
 

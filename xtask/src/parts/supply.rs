@@ -55,7 +55,7 @@ fn an_advisory_fails_the_check(context: &Context, deny: &Path) -> Result<()> {
 
     // cargo-deny takes no database without a host, so git is told where this one is.
     let url = "https://advisories.invalid/db";
-    let places = format!("[advisories]\ndb-path = {copies:?}\ndb-urls = [{url:?}]");
+    let places = format!("[advisories]\ndb-path = '{}'\ndb-urls = ['{url}']", copies.display());
     let settings = context.sh.read_file("deny.toml")?;
     ensure!(settings.contains("[advisories]"), "deny.toml says nothing about advisories");
     let config = folder.path().join("deny.toml");
