@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -21,16 +21,27 @@ use gradtape_engine::{
 };
 use gradtape_proto::v1;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    core::{Run, SessionCore},
+    core::{Barrier, Run, SessionCore},
     error::ProtocolError,
     outbox::{Attachment, BatchCost, Deliveries},
     registry::SessionId,
     uploads::Uploads,
     worker::ReadyQueue,
 };
-use crate::{clock::Clock, config::Limits, oversight::Oversight, principal::Principal};
+use crate::{
+    clock::Clock,
+    config::Limits,
+    durable::{
+        journal::{Health, Journal},
+        recovery::{Recovered, Recovery},
+    },
+    oversight::Oversight,
+    principal::Principal,
+    wire::encode,
+};
 
 /// A session.
 #[derive(Debug)]
@@ -42,7 +53,15 @@ pub struct Session {
     oversight: Arc<Oversight>,
     limits: Limits,
     ledger: Arc<Ledger>,
+    /// The ledger's limit, which does not hold while the session comes back.
+    memory_bytes: u64,
     uploads: Arc<Uploads>,
+    journal: Option<Arc<Journal>>,
+    /// Cancelled when the session's state is there, or it is known that it cannot be.
+    ready_for_use: CancellationToken,
+    failed_to_come_back: AtomicBool,
+    /// The last command of the log that it came back from.
+    rewound_to: OnceLock<u64>,
     inbox: Mutex<Inbox>,
     /// What the worker works on. Only the thread that the session is scheduled on locks it.
     pub(super) work: Mutex<Work>,
@@ -81,6 +100,8 @@ pub(super) struct Inbox {
 pub(super) struct Work {
     /// Gone when the session has ended.
     pub(super) core: Option<SessionCore>,
+    /// Until the session has come back from its log.
+    pub(super) recovery: Option<Recovery>,
     pub(super) current: Option<Current>,
     pub(super) waiting: Vec<Read>,
 }
@@ -120,7 +141,21 @@ pub(super) enum Origin {
     /// A stream.
     Stream(Arc<Attachment>),
     /// A unary call.
-    Call(oneshot::Sender<Result<v1::BatchReply, ProtocolError>>),
+    Call(oneshot::Sender<Result<Answered, ProtocolError>>),
+}
+
+/// The answer to a batch, and the level that it waits for.
+pub(super) type Answered = (v1::BatchReply, Option<Barrier>);
+
+/// What keeps a session beyond the process.
+#[derive(Debug)]
+pub enum Kept {
+    /// Nothing.
+    Not,
+    /// A log that begins with it.
+    New(Arc<Journal>),
+    /// A log that it comes back from when somebody asks for it. Its attachments are counted from there on.
+    Again(Arc<Journal>, Recovery, u64),
 }
 
 /// A wish to read something when a command has been applied.
@@ -164,6 +199,8 @@ pub struct Position {
     pub memory_bytes: u64,
     /// Bound handles.
     pub handles: u64,
+    /// Last durable command, if it has a log.
+    pub durable_sequence: Option<u64>,
 }
 
 // === impl Session: for the services ===
@@ -177,21 +214,42 @@ impl Session {
         clock: Arc<dyn Clock>,
         ready: Arc<ReadyQueue>,
         oversight: Arc<Oversight>,
+        kept: Kept,
     ) -> Arc<Self> {
         let uploads = Uploads::new(limits.max_uploads);
-        let core = SessionCore::new(Engine::new(Arc::clone(&ledger)), Arc::clone(&uploads), limits);
-        let inbox = Inbox { last_used: clock.now(), ..Inbox::default() };
-        Arc::new(Self {
+        let engine = Engine::new(Arc::clone(&ledger));
+        let mut core = SessionCore::new(engine, Arc::clone(&uploads), limits);
+        let (journal, recovery, epoch) = match kept {
+            Kept::Not => (None, None, 0),
+            Kept::New(journal) => {
+                core.tell(Arc::clone(&journal));
+                uploads.tell(Arc::clone(&journal));
+                (Some(journal), None, 0)
+            }
+            Kept::Again(journal, recovery, epoch) => (Some(journal), Some(recovery), epoch),
+        };
+        let ready_for_use = CancellationToken::new();
+        if recovery.is_none() {
+            ready_for_use.cancel();
+        }
+        let inbox = Inbox { last_used: clock.now(), epoch, ..Inbox::default() };
+        let work = Work { core: Some(core), recovery, current: None, waiting: Vec::new() };
+        let session = Arc::new(Self {
             id,
             owner,
             clock,
             ready,
             oversight,
             limits: limits.clone(),
+            memory_bytes: ledger.limit(),
             ledger,
             uploads,
+            journal,
+            ready_for_use,
+            failed_to_come_back: AtomicBool::new(false),
+            rewound_to: OnceLock::new(),
             inbox: Mutex::new(inbox),
-            work: Mutex::new(Work { core: Some(core), current: None, waiting: Vec::new() }),
+            work: Mutex::new(work),
             ended: AtomicBool::new(false),
             cancel: Cancel::default(),
             next_sequence: AtomicU64::new(1),
@@ -199,7 +257,78 @@ impl Session {
             stopped_loops: AtomicU64::new(0),
             unattended: AtomicBool::new(false),
             calls: Attachment::new(0, usize::MAX),
-        })
+        });
+        if let Some(journal) = &session.journal {
+            journal.belongs_to(&session);
+        }
+        session
+    }
+
+    /// Waits until the session's state is there, which it is at once unless it has to come back from a log.
+    pub async fn ready(self: &Arc<Self>) -> Result<(), ProtocolError> {
+        if !self.ready_for_use.is_cancelled() {
+            {
+                let mut inbox = self.lock();
+                inbox.last_used = self.clock.now();
+                self.schedule(&mut inbox);
+            }
+            self.ready_for_use.cancelled().await;
+        }
+        self.lock().ended.clone().map_or(Ok(()), Err)
+    }
+
+    /// What it is kept by, if it has a log.
+    pub fn journal(&self) -> Option<&Arc<Journal>> {
+        self.journal.as_ref()
+    }
+
+    /// The last command of the log that it came back from, if it did.
+    pub fn rewound_to(&self) -> Option<u64> {
+        self.rewound_to.get().copied()
+    }
+
+    /// Whether it could not come back from its log, which stays.
+    pub fn is_lost(&self) -> bool {
+        self.has_ended()
+            && self.journal.is_some()
+            && self.failed_to_come_back.load(Ordering::Relaxed)
+    }
+
+    /// Whether it may come back when there is more memory.
+    pub fn may_come_back(&self) -> bool {
+        self.lock().ended == Some(ProtocolError::RecoveryPostponed)
+    }
+
+    /// Completes the answer to a batch: says what is durable, once what waits for that has waited.
+    pub async fn complete(
+        &self,
+        (mut reply, barrier): Answered,
+    ) -> Result<v1::BatchReply, ProtocolError> {
+        let Some(journal) = &self.journal else { return Ok(reply) };
+        let mut progress = journal.progress();
+        if let Some(barrier) = &barrier
+            && let Some(&last) = barrier.sequences.last()
+        {
+            progress = journal.reach(last, barrier.timeout).await;
+        }
+        if progress.health == Health::Broken {
+            return Err(ProtocolError::SessionStoreFailed);
+        }
+        for said in &mut reply.replies {
+            let Some(v1::reply::Result::Sync(sync)) = &mut said.result else { continue };
+            sync.durable_sequence = progress.durable;
+            if progress.durable >= said.sequence {
+                sync.level = v1::Level::Durable.into();
+            } else if progress.health == Health::Full
+                && barrier
+                    .as_ref()
+                    .is_some_and(|barrier| barrier.sequences.contains(&said.sequence))
+            {
+                said.result = Some(v1::reply::Result::Error(encode::no_room(said.sequence)));
+            }
+        }
+        reply.durable_sequence = Some(progress.durable);
+        Ok(reply)
     }
 
     /// Its public identifier.
@@ -229,6 +358,7 @@ impl Session {
             attached: self.lock().attachment.is_some(),
             memory_bytes: self.ledger.used(),
             handles: self.handles.load(Ordering::Relaxed),
+            durable_sequence: self.journal.as_ref().map(|journal| journal.progress().durable),
         }
     }
 
@@ -282,7 +412,8 @@ impl Session {
         self.calls.take_credit(cost, self.credit())?;
         let meta = BatchMeta { cost, arrived: self.clock.now(), origin: Origin::Call(sender) };
         self.push(&mut self.lock(), Job::Batch { batch, meta })?;
-        receiver.await.unwrap_or(Err(ProtocolError::SessionEnded))
+        let answered = receiver.await.unwrap_or(Err(ProtocolError::SessionEnded))?;
+        self.complete(answered).await
     }
 
     /// Reads a value once a command has been applied.
@@ -419,6 +550,36 @@ impl Session {
         Context { crew: Arc::clone(crew), cancel: self.cancel.clone() }
     }
 
+    /// The session has come back.
+    pub(super) fn came_back(&self, core: &mut SessionCore, recovered: Recovered) {
+        self.ledger.set_limit(self.memory_bytes);
+        let Recovered { tail, sequence } = recovered;
+        if let Some(journal) = &self.journal {
+            journal.resume(tail, sequence);
+            core.tell(Arc::clone(journal));
+            self.uploads.tell(Arc::clone(journal));
+        }
+        // It comes back once.
+        let _ = self.rewound_to.set(sequence);
+        self.publish(core.next_sequence(), core.engine().handles());
+        self.oversight.metrics.sessions_recovered.inc();
+        self.ready_for_use.cancel();
+    }
+
+    /// The session cannot come back, at least not now. Its log stays.
+    pub(super) fn stays_away(self: &Arc<Self>, why: ProtocolError) {
+        self.failed_to_come_back.store(true, Ordering::Relaxed);
+        if why != ProtocolError::RecoveryPostponed {
+            self.oversight.metrics.sessions_lost.inc();
+        }
+        self.end(why);
+    }
+
+    /// Whoever waits for the session's state learns that it has ended.
+    pub(super) fn wait_no_longer(&self) {
+        self.ready_for_use.cancel();
+    }
+
     /// The next job, unless the session has ended or must pause. With nothing to do the session leaves the schedule, under
     /// the same lock under which jobs arrive, so that no job is overlooked.
     pub(super) fn next(&self) -> Next {
@@ -427,7 +588,8 @@ impl Session {
             return Next::Ended(ended.clone());
         }
         let stalled = |attached: &Arc<Attachment>| attached.is_stalled(|| self.clock.now());
-        if inbox.attachment.as_ref().is_some_and(stalled) {
+        let behind = self.journal.as_ref().is_some_and(|journal| journal.is_behind());
+        if behind || inbox.attachment.as_ref().is_some_and(stalled) {
             inbox.scheduled = false;
             return Next::Nothing;
         }

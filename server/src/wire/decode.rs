@@ -48,6 +48,8 @@ pub struct Context<'a> {
     pub uploads: &'a Uploads,
     /// Largest tensor in a message, in bytes.
     pub max_inline_bytes: usize,
+    /// Whether the session has a log.
+    pub has_log: bool,
 }
 
 /// Decodes a command. Its attributes are moved out; handles, names and tag stay for error messages.
@@ -66,6 +68,13 @@ pub fn command(context: &Context, message: &mut v1::Command) -> Result<Command, 
         Ok(kind) => Ok(Command { kind, tag: tag.into(), scope: message.scope }),
         Err(error) => Err(Rejected { error, op: name(wire).into(), outputs: outputs(wire), tag }),
     }
+}
+
+/// A command as if it could not be decoded.
+pub fn rejected(message: &v1::Command, error: Error) -> Rejected {
+    let (op, outputs) =
+        message.kind.as_ref().map_or(("", Vec::new()), |wire| (name(wire), outputs(wire)));
+    Rejected { error, op: op.into(), outputs, tag: tag(message).into() }
 }
 
 /// The client's mark, within the limit: a long one is cut, since refusing it would help nobody.
@@ -169,8 +178,18 @@ fn kind(context: &Context, wire: &mut Wire) -> Result<Kind, Error> {
         Wire::Fetch(m) => Kind::Fetch { value: m.value },
         Wire::Describe(m) => Kind::Describe { value: m.value },
         Wire::RestoreCheckpoint(m) => restore(context, m)?,
-        Wire::Sync(v1::Sync {}) => Kind::Sync,
+        Wire::Sync(m) => sync(context, *m)?,
     })
+}
+
+fn sync(context: &Context, message: v1::Sync) -> Result<Kind, Error> {
+    match v1::Level::try_from(message.level) {
+        Ok(v1::Level::Unspecified | v1::Level::Applied) => Ok(Kind::Sync),
+        Ok(v1::Level::Durable) if context.has_log => Ok(Kind::Sync),
+        Ok(v1::Level::Durable) => Err(Error::LevelUnavailable { level: "DURABLE" }),
+        Ok(v1::Level::Portable) => Err(Error::LevelUnavailable { level: "PORTABLE" }),
+        Err(_) => Err(malformed("sync.level", "is not known")),
+    }
 }
 
 /// Which key each handle has in a checkpoint. The keys themselves are the engine's to check.
