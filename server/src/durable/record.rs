@@ -3,7 +3,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8 | the mark: a random number that only this log has, so that nothing a client sends looks like a record |
-//! | 4 | CRC32C of all that follows |
+//! | 4 | CRC32C of the mark and of all that follows |
 //! | 8 | length of the content |
 //! | 1 | kind |
 //! | 8 | epoch: which start of the server wrote it |
@@ -110,7 +110,7 @@ impl Tail {
         fields.extend(epoch.to_le_bytes());
         fields.extend(sequence.to_le_bytes());
         fields.extend(self.previous.to_le_bytes());
-        let mut sums = Sums::new();
+        let mut sums = Sums::new(self.mark);
         sums.update(&fields);
         content.iter().for_each(|part| sums.update(part));
         let (checksum, hash) = sums.finish();
@@ -128,8 +128,10 @@ impl Tail {
 struct Sums(Digest, Xxh3Default);
 
 impl Sums {
-    fn new() -> Self {
-        Self(Digest::new(CrcAlgorithm::Crc32Iscsi), Xxh3Default::new())
+    fn new(mark: u64) -> Self {
+        let mut sums = Self(Digest::new(CrcAlgorithm::Crc32Iscsi), Xxh3Default::new());
+        sums.update(&mark.to_le_bytes());
+        sums
     }
 
     fn update(&mut self, bytes: &[u8]) {
@@ -172,12 +174,12 @@ impl Reader {
         let (mark, checksum) = (fields.u64(), fields.u32());
         let (size, kind) = (fields.u64(), fields.u8());
         let (epoch, sequence, previous) = (fields.u64(), fields.u64(), fields.u64());
-        let tail = self.tail.get_or_insert_with(|| Tail::new(mark)).clone();
+        let tail = self.tail.clone().unwrap_or_else(|| Tail::new(mark));
         if mark != tail.mark || size > left - HEADER as u64 {
             return Err(self.classify(tail.mark, &[]));
         }
         let mut content = Vec::new();
-        let mut sums = Sums::new();
+        let mut sums = Sums::new(mark);
         sums.update(&header[HEADER - FIELDS..]);
         while (content.len() as u64) < size {
             let start = content.len();

@@ -50,20 +50,15 @@ pub struct Recovered {
     pub sequence: u64,
 }
 
-/// Who has a session, from the first record of its log; nothing if that was not completed, so that nobody was told of the
-/// session.
-pub fn opened(store: &dyn Store, id: SessionId) -> Result<Option<Opened>, ProtocolError> {
+/// Who has a session, from the first record of its log.
+pub fn opened(store: &dyn Store, id: SessionId) -> Result<Opened, ProtocolError> {
     let (bytes, size) = store.read(id).map_err(|error| unreadable(id, 0, &error.into()))?;
-    let record = match Reader::new(bytes, size).next() {
-        Ok(Some(record)) => record,
-        Ok(None) | Err(Bad::Torn) => return Ok(None),
-        Err(bad) => return Err(unreadable(id, 0, &bad)),
-    };
-    Some(record)
+    let first = Reader::new(bytes, size).next();
+    first
+        .map_err(|bad| unreadable(id, 0, &bad))?
         .filter(|record| record.kind == Kind::Opened)
         .and_then(|record| Opened::decode(&*record.content).ok())
         .filter(|opened| opened.session == id.bytes())
-        .map(Some)
         .ok_or_else(|| damaged(id, 0, "it does not say whose session it is"))
 }
 
@@ -131,7 +126,6 @@ impl Recovery {
             self.died = (sequence, deaths);
         }
         let opened = opened(self.store.as_ref(), self.id)?;
-        let opened = opened.ok_or_else(|| damaged(self.id, 0, "it is empty"))?;
         if opened.numerics != numerics() {
             return Err(ProtocolError::SessionOfAnother { build: opened.numerics });
         }

@@ -123,9 +123,8 @@ impl Registry {
         let store = journals.store().as_ref();
         for id in store.list()? {
             match opened(store, id) {
-                Ok(Some(opened)) => self.take_in_one(journals, id, &opened),
-                Ok(None) => store.remove(id)?,
-                // It is in the log of the server; nobody can prove a right to it.
+                Ok(opened) => self.take_in_one(journals, id, &opened),
+                // Nobody can prove a right to it. It stays, since it may be worth looking at.
                 Err(_) => {
                     self.oversight.metrics.sessions_lost.inc();
                 }
