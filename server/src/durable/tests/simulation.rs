@@ -17,7 +17,7 @@ fn nth(sequence: u64) -> v1::Command {
         1 => constant(1, &[0.1, 0.7]),
         2 => variable(2, 1),
         sequence if sequence % 5 == 0 => fetch(2),
-        sequence if sequence % 2 == 1 => op("mul", &[2, 1], 100 + sequence),
+        sequence if sequence % 2 == 1 => op("multiply", &[2, 1], 100 + sequence),
         sequence if sequence % 12 == 0 => durable(),
         sequence if sequence < 5 || sequence % 5 == 1 => add(2, 1),
         sequence => add(2, 100 + sequence - 1),
