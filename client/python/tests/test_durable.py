@@ -67,7 +67,7 @@ def train(steps: int, mortal: Mortal | None = None, deaths: frozenset[int] = fro
             losses.append(float(loss.numpy()))
         if step % 31 == 30:
             with pytest.raises(errors.InvalidArgumentError):
-                (w + tf.zeros([7])).numpy()
+                (w + tf.zeros([7, 7])).numpy()
         if mortal is not None and step % 20 == 19:
             tf.synchronize("durable")
     return [*losses, *w.numpy().ravel().tolist(), *tf.random.normal([3]).numpy().tolist()]
