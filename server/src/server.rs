@@ -159,22 +159,7 @@ impl Server {
             Pool::start(threads, config.compute.slice, Arc::clone(&ready), &clock, &metrics)
                 .map_err(Error::Threads)?;
         metrics.compute_threads.set(i64::try_from(threads).unwrap_or(i64::MAX));
-        let memory = config.sessions.server_memory();
-        metrics.memory_limit_bytes.set(i64::try_from(memory).unwrap_or(i64::MAX));
-        let journals = sessions
-            .map(|store| Journals::start(store, &config.durability, &metrics))
-            .transpose()
-            .map_err(Error::Threads)?;
-        let registry = Registry::new(
-            config.sessions.clone(),
-            config.limits.clone(),
-            clock,
-            ready,
-            Arc::clone(&oversight),
-            journals,
-        );
-        let failed = |source| Error::Sessions("the store".to_owned(), source);
-        registry.take_in().map_err(failed)?;
+        let registry = registry(&config, sessions, clock, ready, &oversight)?;
         let _sweeper = Background(tokio::spawn(Arc::clone(&registry).sweep_forever()));
         let open = !address.ip().is_loopback() && !config.access.is_fit_for_the_network();
         let _warning = open.then(|| Background(tokio::spawn(warn_insecure(address))));
@@ -228,6 +213,28 @@ impl Server {
         tracing::info!("stop");
         Ok(())
     }
+}
+
+/// All sessions, those that have a log included.
+fn registry(
+    config: &Config,
+    store: Option<Arc<Folder>>,
+    clock: Arc<dyn Clock>,
+    ready: Arc<ReadyQueue>,
+    oversight: &Arc<Oversight>,
+) -> Result<Arc<Registry>, Error> {
+    let metrics = &oversight.metrics;
+    let journals = store
+        .map(|store| Journals::start(store, &config.durability, metrics))
+        .transpose()
+        .map_err(Error::Threads)?;
+    let memory = config.sessions.server_memory();
+    metrics.memory_limit_bytes.set(i64::try_from(memory).unwrap_or(i64::MAX));
+    let (sessions, limits) = (config.sessions.clone(), config.limits.clone());
+    let registry = Registry::new(sessions, limits, clock, ready, Arc::clone(oversight), journals);
+    let failed = |source| Error::Sessions("the store".to_owned(), source);
+    registry.take_in().map_err(failed)?;
+    Ok(registry)
 }
 
 /// A task that ends with its owner.

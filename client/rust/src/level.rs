@@ -26,8 +26,8 @@ pub struct Reached {
 }
 
 impl Reached {
-    pub(crate) fn from_reply(reply: proto::Reply) -> Result<Self> {
-        let Some(reply::Result::Sync(sync)) = reply.result else {
+    pub(crate) fn from_reply(reply: &proto::Reply) -> Result<Self> {
+        let Some(reply::Result::Sync(sync)) = &reply.result else {
             return Err(Error::Protocol("a sync was answered by something else".to_owned()));
         };
         let level = match sync.level() {

@@ -354,7 +354,7 @@ impl Session {
         async move {
             let reply = core.answer(answer).await?;
             core.queue.take_untold().map_or(Ok(()), Err)?;
-            Reached::from_reply(reply)
+            Reached::from_reply(&reply)
         }
     }
 

@@ -365,10 +365,10 @@ impl Journal {
         // Whoever shared the bytes has them alone when it is told.
         drop(content);
         let is_behind = log.bytes > self.most();
-        if !log.records.is_empty() {
-            self.queue(log);
-        } else {
+        if log.records.is_empty() {
             drop(log);
+        } else {
+            self.queue(log);
         }
         self.progress.send_modify(|progress| {
             progress.durable = progress.durable.max(next.saturating_sub(1));

@@ -112,7 +112,9 @@ impl Tail {
         fields.extend(self.previous.to_le_bytes());
         let mut sums = Sums::new(self.mark);
         sums.update(&fields);
-        content.iter().for_each(|part| sums.update(part));
+        for part in content {
+            sums.update(part);
+        }
         let (checksum, hash) = sums.finish();
         let mut header = Vec::with_capacity(HEADER);
         header.extend(self.mark.to_le_bytes());
@@ -159,7 +161,7 @@ impl Reader {
     }
 
     /// The next record; `None` at the end.
-    pub fn next(&mut self) -> Result<Option<Record>, Bad> {
+    pub fn read(&mut self) -> Result<Option<Record>, Bad> {
         let at = self.tail.as_ref().map_or(0, |tail| tail.length);
         let left = self.size.saturating_sub(at);
         if left == 0 {

@@ -9,7 +9,7 @@ use std::{io, sync::Arc};
 use prost::Message;
 
 use super::{
-    entry::{Entry, Group, Opened, Staged, numerics},
+    entry::{Cause, Entry, Group, Opened, Staged, numerics},
     record::{Bad, Kind, Reader, Record, Tail},
     store::Store,
 };
@@ -53,7 +53,7 @@ pub struct Recovered {
 /// Who has a session, from the first record of its log.
 pub fn opened(store: &dyn Store, id: SessionId) -> Result<Opened, ProtocolError> {
     let (bytes, size) = store.read(id).map_err(|error| unreadable(id, 0, &error.into()))?;
-    let first = Reader::new(bytes, size).next();
+    let first = Reader::new(bytes, size).read();
     first
         .map_err(|bad| unreadable(id, 0, &bad))?
         .filter(|record| record.kind == Kind::Opened)
@@ -138,7 +138,7 @@ impl Recovery {
     fn next(&mut self, core: &mut SessionCore, uploads: &Uploads) -> Result<bool, ProtocolError> {
         let (id, last) = (self.id, core.next_sequence() - 1);
         let Some(reader) = &mut self.reader else { return Ok(false) };
-        let record = match reader.next() {
+        let record = match reader.read() {
             Ok(record) => record,
             Err(Bad::Torn) => {
                 let length = reader.tail().map_or(0, |tail| tail.length);
@@ -156,11 +156,13 @@ impl Recovery {
         self.epoch = epoch;
         match kind {
             Kind::Opened => {}
-            Kind::Staged => stage(core, uploads, &content).map_err(|error| match error {
-                ProtocolError::Command(error) if super::entry::Cause::of(&error).is_some() => {
-                    ProtocolError::RecoveryPostponed
+            Kind::Staged => stage(core, uploads, &content).map_err(|error| {
+                if let ProtocolError::Command(error) = &error
+                    && Cause::of(error).is_some()
+                {
+                    return ProtocolError::RecoveryPostponed;
                 }
-                _ => damaged(id, last, "an upload cannot be read"),
+                damaged(id, last, "an upload cannot be read")
             })?,
             Kind::Group => {
                 if sequence != last + 1 {
@@ -208,19 +210,15 @@ fn stage(core: &SessionCore, uploads: &Uploads, content: &[u8]) -> Result<(), Pr
     let Staged { upload, spec } =
         Staged::decode_length_delimited(&mut rest).map_err(|_| malformed())?;
     let ledger = core.engine().ledger();
-    match spec {
-        Some(spec) => {
-            let mut staging = Staging::new(ledger, decode::aval(&spec)?)?;
-            staging.append(rest)?;
-            uploads.restore(upload, staging)
-        }
-        None => {
-            let header = file::Header::read(rest, rest.len() as u64)?;
-            let tensors = file::read_all(&header, &rest[header.length..], ledger)?;
-            uploads.restore_checkpoint(upload, Contents::read(&header)?.assemble(tensors)?);
-            Ok(())
-        }
+    if let Some(spec) = spec {
+        let mut staging = Staging::new(ledger, decode::aval(&spec)?)?;
+        staging.append(rest)?;
+        return uploads.restore(upload, staging);
     }
+    let header = file::Header::read(rest, rest.len() as u64)?;
+    let tensors = file::read_all(&header, &rest[header.length..], ledger)?;
+    uploads.restore_checkpoint(upload, Contents::read(&header)?.assemble(tensors)?);
+    Ok(())
 }
 
 fn read_note(note: &[u8]) -> Option<(u64, u64)> {

@@ -183,7 +183,7 @@ impl SessionCore {
             match self.engine.proceed(&mut working.working) {
                 Some(outcome) => {
                     working.told.steps = Some(working.working.done());
-                    self.reply(run, outcome, working.told);
+                    self.reply(run, outcome, &working.told);
                     run.sequence += 1;
                 }
                 None => run.working = Some(working),
@@ -265,11 +265,11 @@ impl SessionCore {
                 }
             },
         };
-        self.reply(run, outcome, told);
+        self.reply(run, outcome, &told);
     }
 
     /// Keeps what the engine said about a command, and adds it to the answer.
-    fn reply(&mut self, run: &mut Run, outcome: Outcome, told: Told) {
+    fn reply(&mut self, run: &mut Run, outcome: Outcome, told: &Told) {
         if let Err(failure) = &outcome.result {
             let (code, reason, _) = failure.error.classify();
             if code == Code::ResourceExhausted {
@@ -291,7 +291,7 @@ impl SessionCore {
             run.deviation = self.compare(&before, &mut reply, cause, told.is_barrier);
         } else if let Some(journal) = self.journal.clone() {
             let steps = told.steps.filter(|_| stopped || cause.is_some());
-            let entry = self.entry(reply.as_ref(), cause, steps, &told);
+            let entry = self.entry(reply.as_ref(), cause, steps, told);
             journal.append(run.sequence, &entry);
             self.scratch = entry.command;
         }

@@ -101,7 +101,7 @@ pub(super) struct Work {
     /// Gone when the session has ended.
     pub(super) core: Option<SessionCore>,
     /// Until the session has come back from its log.
-    pub(super) recovery: Option<Recovery>,
+    pub(super) recovery: Option<Box<Recovery>>,
     pub(super) current: Option<Current>,
     pub(super) waiting: Vec<Read>,
 }
@@ -155,7 +155,7 @@ pub enum Kept {
     /// A log that begins with it.
     New(Arc<Journal>),
     /// A log that it comes back from when somebody asks for it. Its attachments are counted from there on.
-    Again(Arc<Journal>, Recovery, u64),
+    Again(Arc<Journal>, Box<Recovery>, u64),
 }
 
 /// A wish to read something when a command has been applied.

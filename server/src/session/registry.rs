@@ -153,7 +153,7 @@ impl Registry {
     fn away(&self, journals: &Journals, id: SessionId, owner: Principal) -> Arc<Session> {
         let store = Arc::clone(journals.store());
         let runs = store.epoch() % (1 << (31 - ATTACHMENTS_OF_A_RUN));
-        let recovery = Recovery::new(store, id);
+        let recovery = Box::new(Recovery::new(store, id));
         let kept = Kept::Again(journals.reopen(id), recovery, runs << ATTACHMENTS_OF_A_RUN);
         self.session(id, owner, kept)
     }

@@ -4,9 +4,12 @@
 //! them. If the session has a log they are written there first, so that a client whose upload was confirmed may forget it.
 //! A command that is sent again never looks here, because its stored reply answers it.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -221,7 +224,7 @@ impl Ticket {
         };
         let copy = snapshot.clone();
         let encode = move || {
-            let (tensors, metadata) = contents::write(copy, 0, Default::default())?;
+            let (tensors, metadata) = contents::write(copy, 0, BTreeMap::new())?;
             Encoded::new(tensors, metadata)
         };
         let staged = tokio::spawn(async move {

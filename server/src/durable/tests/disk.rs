@@ -91,7 +91,7 @@ impl Store for Disk {
             return Err(Fault::Broken(io::Error::other("fsync")));
         }
         state.commits += 1;
-        let drops = state.flaw == Flaw::Drops && state.commits % 7 == 0;
+        let drops = state.flaw == Flaw::Drops && state.commits.is_multiple_of(7);
         let flaw = state.flaw;
         let tear = state.tear;
         for write in writes {

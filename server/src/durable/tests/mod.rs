@@ -43,7 +43,7 @@ fn opened_by(owner: &str) -> Opened {
 struct Life {
     core: SessionCore,
     journal: Arc<Journal>,
-    _journals: Journals,
+    journals: Journals,
 }
 
 fn journals(disk: &Arc<Disk>) -> Journals {
@@ -65,7 +65,7 @@ impl Life {
         let (journal, _written) = journals.create(id(), &opened_by("somebody"));
         let (mut core, _) = core(memory);
         core.tell(Arc::clone(&journal));
-        Self { core, journal, _journals: journals }
+        Self { core, journal, journals }
     }
 
     /// The session as it comes back from its log.
@@ -82,7 +82,7 @@ impl Life {
         let journal = journals.reopen(id());
         journal.resume(recovered.tail, recovered.sequence);
         core.tell(Arc::clone(&journal));
-        Ok(Self { core, journal, _journals: journals })
+        Ok(Self { core, journal, journals })
     }
 
     fn apply(&mut self, commands: Vec<v1::Command>) -> v1::BatchReply {
@@ -93,7 +93,7 @@ impl Life {
 
     /// Everything is written, and the process ends.
     fn end(self) {
-        self._journals.finish();
+        self.journals.finish();
     }
 }
 

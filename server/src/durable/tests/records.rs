@@ -34,7 +34,7 @@ fn read(log: Vec<u8>) -> (Vec<Vec<u8>>, Result<Option<Tail>, Bad>) {
     let mut reader = Reader::new(Box::new(Cursor::new(log)), size);
     let mut contents = Vec::new();
     loop {
-        match reader.next() {
+        match reader.read() {
             Ok(Some(record)) => contents.push(record.content),
             Ok(None) => return (contents, Ok(reader.tail().cloned())),
             Err(bad) => return (contents, Err(bad)),

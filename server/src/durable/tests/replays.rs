@@ -148,7 +148,7 @@ fn with_changed(disk: &Disk, change: impl Fn(&mut Entry)) {
     let (bytes, size) = disk.read(id()).unwrap();
     let mut reader = Reader::new(bytes, size);
     let (mut tail, mut log) = (Tail::new(9), Vec::new());
-    while let Some(mut record) = reader.next().unwrap() {
+    while let Some(mut record) = reader.read().unwrap() {
         if record.kind == Record::Group {
             let mut group = Group::decode(&*record.content).unwrap();
             group.entries.iter_mut().for_each(&change);

@@ -126,7 +126,7 @@ async fn doing_things_twice_is_found_out() {
     assert_ne!(elements(&life.apply(vec![fetch(2)])), expected());
 }
 
-/// SplitMix64, so that a seed is a run.
+/// `SplitMix64`, so that a seed is a run.
 struct Random(u64);
 
 impl Random {
