@@ -5,7 +5,7 @@
 use std::{path::Path, time::Duration};
 
 use gradtape_client::{
-    Code, DType, Error, Level, Optimizer, Session, Spec,
+    Code, DType, Level, Optimizer, Session, Spec,
     proto::{self, command::Kind},
 };
 use gradtape_tests::{Server, process::Process, proxy::Proxy};
@@ -66,20 +66,15 @@ async fn train(session: &Session) -> Vec<u32> {
         }
         if step % 15 == 7 {
             let reached = session.sync_to(Level::Durable, PATIENCE).await;
-            let reached = reached.map_err(told).expect("a level");
+            let reached = reached.expect("a level");
             assert_eq!(reached.level, Level::Durable);
         }
     }
-    session.sync().await.map_err(told).expect("nothing else failed");
+    session.sync().await.expect("nothing else failed");
     let mut left = w.value::<f32>().await.expect("weights");
     left.extend(b.value::<f32>().await.expect("a bias"));
     left.extend(generator.normal([4]).value::<f32>().await.expect("random numbers"));
     left.into_iter().map(f32::to_bits).collect()
-}
-
-/// What went wrong, in words.
-fn told(error: Error) -> String {
-    error.to_string()
 }
 
 #[tokio::test(flavor = "multi_thread")]
