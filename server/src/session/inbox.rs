@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     core::{Barrier, Run, SessionCore},
     error::ProtocolError,
+    kept::Kept,
     outbox::{Attachment, BatchCost, Deliveries},
     registry::SessionId,
     uploads::Uploads,
@@ -34,13 +35,9 @@ use super::{
 use crate::{
     clock::Clock,
     config::Limits,
-    durable::{
-        journal::{Health, Journal},
-        recovery::{Recovered, Recovery},
-    },
+    durable::{journal::Journal, recovery::Recovery},
     oversight::Oversight,
     principal::Principal,
-    wire::encode,
 };
 
 /// A session.
@@ -48,20 +45,20 @@ use crate::{
 pub struct Session {
     id: SessionId,
     owner: Principal,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     ready: Arc<ReadyQueue>,
-    oversight: Arc<Oversight>,
+    pub(super) oversight: Arc<Oversight>,
     limits: Limits,
-    ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
     /// The ledger's limit, which does not hold while the session comes back.
-    memory_bytes: u64,
+    pub(super) memory_bytes: u64,
     uploads: Arc<Uploads>,
-    journal: Option<Arc<Journal>>,
+    pub(super) journal: Option<Arc<Journal>>,
     /// Cancelled when the session's state is there, or it is known that it cannot be.
-    ready_for_use: CancellationToken,
-    failed_to_come_back: AtomicBool,
+    pub(super) ready_for_use: CancellationToken,
+    pub(super) failed_to_come_back: AtomicBool,
     /// The last command of the log that it came back from.
-    rewound_to: OnceLock<u64>,
+    pub(super) rewound_to: OnceLock<u64>,
     inbox: Mutex<Inbox>,
     /// What the worker works on. Only the thread that the session is scheduled on locks it.
     pub(super) work: Mutex<Work>,
@@ -87,12 +84,12 @@ pub(super) struct Inbox {
     backlog: usize,
     /// Whether the session is in the ready queue or on a thread.
     scheduled: bool,
-    ended: Option<ProtocolError>,
+    pub(super) ended: Option<ProtocolError>,
     attachment: Option<Arc<Attachment>>,
     /// Number of attachments so far.
     epoch: u64,
     /// When the session was last used, while nothing is attached.
-    last_used: Duration,
+    pub(super) last_used: Duration,
 }
 
 /// What the worker is in the middle of.
@@ -145,18 +142,7 @@ pub(super) enum Origin {
 }
 
 /// The answer to a batch, and the level that it waits for.
-pub(super) type Answered = (v1::BatchReply, Option<Barrier>);
-
-/// What keeps a session beyond the process.
-#[derive(Debug)]
-pub enum Kept {
-    /// Nothing.
-    Not,
-    /// A log that begins with it.
-    New(Arc<Journal>),
-    /// A log that it comes back from when somebody asks for it. Its attachments are counted from there on.
-    Again(Arc<Journal>, Box<Recovery>, u64),
-}
+pub type Answered = (v1::BatchReply, Option<Barrier>);
 
 /// A wish to read something when a command has been applied.
 #[derive(Debug)]
@@ -262,73 +248,6 @@ impl Session {
             journal.belongs_to(&session);
         }
         session
-    }
-
-    /// Waits until the session's state is there, which it is at once unless it has to come back from a log.
-    pub async fn ready(self: &Arc<Self>) -> Result<(), ProtocolError> {
-        if !self.ready_for_use.is_cancelled() {
-            {
-                let mut inbox = self.lock();
-                inbox.last_used = self.clock.now();
-                self.schedule(&mut inbox);
-            }
-            self.ready_for_use.cancelled().await;
-        }
-        self.lock().ended.clone().map_or(Ok(()), Err)
-    }
-
-    /// What it is kept by, if it has a log.
-    pub fn journal(&self) -> Option<&Arc<Journal>> {
-        self.journal.as_ref()
-    }
-
-    /// The last command of the log that it came back from, if it did.
-    pub fn rewound_to(&self) -> Option<u64> {
-        self.rewound_to.get().copied()
-    }
-
-    /// Whether it could not come back from its log, which stays.
-    pub fn is_lost(&self) -> bool {
-        self.has_ended()
-            && self.journal.is_some()
-            && self.failed_to_come_back.load(Ordering::Relaxed)
-    }
-
-    /// Whether it may come back when there is more memory.
-    pub fn may_come_back(&self) -> bool {
-        self.lock().ended == Some(ProtocolError::RecoveryPostponed)
-    }
-
-    /// Completes the answer to a batch: says what is durable, once what waits for that has waited.
-    pub async fn complete(
-        &self,
-        (mut reply, barrier): Answered,
-    ) -> Result<v1::BatchReply, ProtocolError> {
-        let Some(journal) = &self.journal else { return Ok(reply) };
-        let mut progress = journal.progress();
-        if let Some(barrier) = &barrier
-            && let Some(&last) = barrier.sequences.last()
-        {
-            progress = journal.reach(last, barrier.timeout).await;
-        }
-        if progress.health == Health::Broken {
-            return Err(ProtocolError::SessionStoreFailed);
-        }
-        for said in &mut reply.replies {
-            let Some(v1::reply::Result::Sync(sync)) = &mut said.result else { continue };
-            sync.durable_sequence = progress.durable;
-            if progress.durable >= said.sequence {
-                sync.level = v1::Level::Durable.into();
-            } else if progress.health == Health::Full
-                && barrier
-                    .as_ref()
-                    .is_some_and(|barrier| barrier.sequences.contains(&said.sequence))
-            {
-                said.result = Some(v1::reply::Result::Error(encode::no_room(said.sequence)));
-            }
-        }
-        reply.durable_sequence = Some(progress.durable);
-        Ok(reply)
     }
 
     /// Its public identifier.
@@ -530,14 +449,14 @@ impl Session {
         Ok(())
     }
 
-    fn schedule(self: &Arc<Self>, inbox: &mut Inbox) {
+    pub(super) fn schedule(self: &Arc<Self>, inbox: &mut Inbox) {
         if !inbox.scheduled {
             inbox.scheduled = true;
             self.ready.push(Arc::clone(self));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inbox> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -548,36 +467,6 @@ impl Session {
     /// What its commands compute with.
     pub(super) fn context(&self, crew: &Arc<Crew>) -> Context {
         Context { crew: Arc::clone(crew), cancel: self.cancel.clone() }
-    }
-
-    /// The session has come back.
-    pub(super) fn came_back(&self, core: &mut SessionCore, recovered: Recovered) {
-        self.ledger.set_limit(self.memory_bytes);
-        let Recovered { tail, sequence } = recovered;
-        if let Some(journal) = &self.journal {
-            journal.resume(tail, sequence);
-            core.tell(Arc::clone(journal));
-            self.uploads.tell(Arc::clone(journal));
-        }
-        // It comes back once.
-        let _ = self.rewound_to.set(sequence);
-        self.publish(core.next_sequence(), core.engine().handles());
-        self.oversight.metrics.sessions_recovered.inc();
-        self.ready_for_use.cancel();
-    }
-
-    /// The session cannot come back, at least not now. Its log stays.
-    pub(super) fn stays_away(self: &Arc<Self>, why: ProtocolError) {
-        self.failed_to_come_back.store(true, Ordering::Relaxed);
-        if why != ProtocolError::RecoveryPostponed {
-            self.oversight.metrics.sessions_lost.inc();
-        }
-        self.end(why);
-    }
-
-    /// Whoever waits for the session's state learns that it has ended.
-    pub(super) fn wait_no_longer(&self) {
-        self.ready_for_use.cancel();
     }
 
     /// The next job, unless the session has ended or must pause. With nothing to do the session leaves the schedule, under

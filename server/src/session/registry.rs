@@ -17,11 +17,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use gradtape_engine::ledger::Ledger;
 use subtle::ConstantTimeEq;
 
-use super::{
-    error::ProtocolError,
-    inbox::{Kept, Session},
-    worker::ReadyQueue,
-};
+use super::{error::ProtocolError, inbox::Session, kept::Kept, worker::ReadyQueue};
 use crate::{
     audit::{Event, Outcome},
     clock::Clock,

@@ -25,6 +25,7 @@ use gradtape_engine::{
 };
 use gradtape_proto::v1::{self, command::Kind as Wire};
 
+use self::names::name;
 use super::truncated;
 use crate::session::uploads::Uploads;
 
@@ -516,52 +517,6 @@ fn malformed(what: &str, why: impl Into<Box<str>>) -> Error {
     Error::Malformed { what: what.into(), why: why.into() }
 }
 
-/// What an error calls a command.
-fn name(wire: &Wire) -> &str {
-    match wire {
-        Wire::Constant(_) => "constant",
-        Wire::Op(m) => truncated(&m.name, MAX_ECHO),
-        Wire::Release(_) => "release",
-        Wire::CreateVariable(_) => "create_variable",
-        Wire::ReadVariable(_) => "read_variable",
-        Wire::AssignVariable(_) => "assign_variable",
-        Wire::ScatterVariable(_) => "scatter_variable",
-        Wire::OpenTape(_) => "open_tape",
-        Wire::WatchTape(_) => "watch_tape",
-        Wire::StopTape(_) => "stop_tape",
-        Wire::ResumeTape(_) => "resume_tape",
-        Wire::ResetTape(_) => "reset_tape",
-        Wire::CloseTape(_) => "close_tape",
-        Wire::ListWatchedVariables(_) => "list_watched_variables",
-        Wire::ComputeGradient(_) => "compute_gradient",
-        Wire::ComputeJacobian(_) => "compute_jacobian",
-        Wire::ComputeBatchJacobian(_) => "compute_batch_jacobian",
-        Wire::OpenAccumulator(_) => "open_accumulator",
-        Wire::ReadTangent(_) => "read_tangent",
-        Wire::CreatePlaceholders(_) => "create_placeholders",
-        Wire::RecordCustomGradient(_) => "record_custom_gradient",
-        Wire::DefineFunction(_) => "define_function",
-        Wire::FinishFunction(_) => "finish_function",
-        Wire::CallFunction(_) => "call_function",
-        Wire::RunLoop(_) => "run_loop",
-        Wire::Branch(_) => "branch",
-        Wire::WhileLoop(_) => "while_loop",
-        Wire::Scan(_) => "scan",
-        Wire::ExplainFunction(_) => "explain_function",
-        Wire::Explain(_) => "explain",
-        Wire::RestoreCheckpoint(_) => "restore_checkpoint",
-        Wire::CreateOptimizer(_) => "create_optimizer",
-        Wire::ApplyOptimizer(_) => "apply_optimizer",
-        Wire::SetOptimizer(_) => "set_optimizer",
-        Wire::ReadOptimizer(_) => "read_optimizer",
-        Wire::CreateGenerator(_) => "create_generator",
-        Wire::NextGeneratorState(_) => "next_generator_state",
-        Wire::Fetch(_) => "fetch",
-        Wire::Describe(_) => "describe",
-        Wire::Sync(_) => "sync",
-    }
-}
-
 /// The handles that a command would bind, so that a rejected one poisons them.
 fn outputs(wire: &Wire) -> Vec<Handle> {
     match wire {
@@ -613,6 +568,8 @@ fn outputs(wire: &Wire) -> Vec<Handle> {
         | Wire::Sync(_) => Vec::new(),
     }
 }
+
+mod names;
 
 #[cfg(test)]
 mod tests;
