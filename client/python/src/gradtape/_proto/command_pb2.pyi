@@ -1,6 +1,7 @@
 from . import checkpoint_pb2 as _checkpoint_pb2
 from . import error_pb2 as _error_pb2
 from . import function_pb2 as _function_pb2
+from . import level_pb2 as _level_pb2
 from . import op_pb2 as _op_pb2
 from . import optimizer_pb2 as _optimizer_pb2
 from . import tensor_pb2 as _tensor_pb2
@@ -26,13 +27,6 @@ class UnconnectedGradients(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     UNCONNECTED_GRADIENTS_NONE: _ClassVar[UnconnectedGradients]
     UNCONNECTED_GRADIENTS_ZERO: _ClassVar[UnconnectedGradients]
 
-class Level(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    LEVEL_UNSPECIFIED: _ClassVar[Level]
-    LEVEL_APPLIED: _ClassVar[Level]
-    LEVEL_DURABLE: _ClassVar[Level]
-    LEVEL_PORTABLE: _ClassVar[Level]
-
 class GradientKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     GRADIENT_KIND_UNSPECIFIED: _ClassVar[GradientKind]
@@ -56,10 +50,6 @@ ASSIGN_MODE_SUBTRACT: AssignMode
 UNCONNECTED_GRADIENTS_UNSPECIFIED: UnconnectedGradients
 UNCONNECTED_GRADIENTS_NONE: UnconnectedGradients
 UNCONNECTED_GRADIENTS_ZERO: UnconnectedGradients
-LEVEL_UNSPECIFIED: Level
-LEVEL_APPLIED: Level
-LEVEL_DURABLE: Level
-LEVEL_PORTABLE: Level
 GRADIENT_KIND_UNSPECIFIED: GradientKind
 GRADIENT_KIND_DENSE: GradientKind
 GRADIENT_KIND_SPARSE: GradientKind
@@ -338,9 +328,9 @@ class Sync(_message.Message):
     __slots__ = ("level", "timeout_ms")
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
-    level: Level
+    level: _level_pb2.Level
     timeout_ms: int
-    def __init__(self, level: _Optional[_Union[Level, str]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, level: _Optional[_Union[_level_pb2.Level, str]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class Command(_message.Message):
     __slots__ = ("constant", "op", "release", "create_variable", "read_variable", "assign_variable", "scatter_variable", "open_tape", "watch_tape", "stop_tape", "resume_tape", "reset_tape", "close_tape", "list_watched_variables", "compute_gradient", "create_optimizer", "apply_optimizer", "set_optimizer", "create_generator", "next_generator_state", "fetch", "describe", "sync", "compute_jacobian", "compute_batch_jacobian", "open_accumulator", "read_tangent", "create_placeholders", "record_custom_gradient", "call_function", "explain", "define_function", "finish_function", "run_loop", "branch", "while_loop", "scan", "explain_function", "read_optimizer", "restore_checkpoint", "tag", "scope")
@@ -498,9 +488,9 @@ class SyncReply(_message.Message):
     __slots__ = ("level", "durable_sequence")
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     DURABLE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
-    level: Level
+    level: _level_pb2.Level
     durable_sequence: int
-    def __init__(self, level: _Optional[_Union[Level, str]] = ..., durable_sequence: _Optional[int] = ...) -> None: ...
+    def __init__(self, level: _Optional[_Union[_level_pb2.Level, str]] = ..., durable_sequence: _Optional[int] = ...) -> None: ...
 
 class Reply(_message.Message):
     __slots__ = ("sequence", "error", "tensor", "spec", "gradient", "optimizer", "variables", "sync", "explanation", "function", "loop", "restore", "plan", "warnings")
