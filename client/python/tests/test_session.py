@@ -221,8 +221,8 @@ def test_little_credit(session: Session) -> None:
         x.assign_add(np.full((), i, np.float32))
     x.assign_add(tf.reduce_sum(tf.constant(np.ones(1_000, np.float32))))
     assert x.numpy() == 200 * 199 / 2 + 1_000
-    assert 0 <= session._unapplied_commands <= 7
-    assert 0 <= session._unapplied_bytes <= 5_000
+    assert 0 <= session._window.commands <= 7
+    assert 0 <= session._window.size <= 5_000
 
 
 def test_dead_tensors_are_released(session: Session) -> None:

@@ -189,7 +189,9 @@ impl Session {
             return self.perform(sequence, command);
         };
         let scope = command.scope;
+        definition.session.forced = self.forced.take();
         let outcome = definition.show(self, sequence, command);
+        definition.session.forced = None;
         self.definitions.insert(scope, definition);
         outcome
     }

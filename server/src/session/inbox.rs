@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -21,28 +21,44 @@ use gradtape_engine::{
 };
 use gradtape_proto::v1;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    core::{Run, SessionCore},
+    core::{Barrier, Run, SessionCore},
     error::ProtocolError,
+    kept::Kept,
     outbox::{Attachment, BatchCost, Deliveries},
     registry::SessionId,
     uploads::Uploads,
     worker::ReadyQueue,
 };
-use crate::{clock::Clock, config::Limits, oversight::Oversight, principal::Principal};
+use crate::{
+    clock::Clock,
+    config::Limits,
+    durable::{journal::Journal, recovery::Recovery},
+    oversight::Oversight,
+    principal::Principal,
+};
 
 /// A session.
 #[derive(Debug)]
 pub struct Session {
     id: SessionId,
     owner: Principal,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     ready: Arc<ReadyQueue>,
-    oversight: Arc<Oversight>,
+    pub(super) oversight: Arc<Oversight>,
     limits: Limits,
-    ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
+    /// The ledger's limit, which does not hold while the session comes back.
+    pub(super) memory_bytes: u64,
     uploads: Arc<Uploads>,
+    pub(super) journal: Option<Arc<Journal>>,
+    /// Cancelled when the session's state is there, or it is known that it cannot be.
+    pub(super) ready_for_use: CancellationToken,
+    pub(super) failed_to_come_back: AtomicBool,
+    /// The last command of the log that it came back from.
+    pub(super) rewound_to: OnceLock<u64>,
     inbox: Mutex<Inbox>,
     /// What the worker works on. Only the thread that the session is scheduled on locks it.
     pub(super) work: Mutex<Work>,
@@ -68,12 +84,12 @@ pub(super) struct Inbox {
     backlog: usize,
     /// Whether the session is in the ready queue or on a thread.
     scheduled: bool,
-    ended: Option<ProtocolError>,
+    pub(super) ended: Option<ProtocolError>,
     attachment: Option<Arc<Attachment>>,
     /// Number of attachments so far.
     epoch: u64,
     /// When the session was last used, while nothing is attached.
-    last_used: Duration,
+    pub(super) last_used: Duration,
 }
 
 /// What the worker is in the middle of.
@@ -81,6 +97,8 @@ pub(super) struct Inbox {
 pub(super) struct Work {
     /// Gone when the session has ended.
     pub(super) core: Option<SessionCore>,
+    /// Until the session has come back from its log.
+    pub(super) recovery: Option<Box<Recovery>>,
     pub(super) current: Option<Current>,
     pub(super) waiting: Vec<Read>,
 }
@@ -120,8 +138,11 @@ pub(super) enum Origin {
     /// A stream.
     Stream(Arc<Attachment>),
     /// A unary call.
-    Call(oneshot::Sender<Result<v1::BatchReply, ProtocolError>>),
+    Call(oneshot::Sender<Result<Answered, ProtocolError>>),
 }
+
+/// The answer to a batch, and the level that it waits for.
+pub type Answered = (v1::BatchReply, Option<Barrier>);
 
 /// A wish to read something when a command has been applied.
 #[derive(Debug)]
@@ -164,6 +185,8 @@ pub struct Position {
     pub memory_bytes: u64,
     /// Bound handles.
     pub handles: u64,
+    /// Last durable command, if it has a log.
+    pub durable_sequence: Option<u64>,
 }
 
 // === impl Session: for the services ===
@@ -177,21 +200,42 @@ impl Session {
         clock: Arc<dyn Clock>,
         ready: Arc<ReadyQueue>,
         oversight: Arc<Oversight>,
+        kept: Kept,
     ) -> Arc<Self> {
         let uploads = Uploads::new(limits.max_uploads);
-        let core = SessionCore::new(Engine::new(Arc::clone(&ledger)), Arc::clone(&uploads), limits);
-        let inbox = Inbox { last_used: clock.now(), ..Inbox::default() };
-        Arc::new(Self {
+        let engine = Engine::new(Arc::clone(&ledger));
+        let mut core = SessionCore::new(engine, Arc::clone(&uploads), limits);
+        let (journal, recovery, epoch) = match kept {
+            Kept::Not => (None, None, 0),
+            Kept::New(journal) => {
+                core.tell(Arc::clone(&journal));
+                uploads.tell(Arc::clone(&journal));
+                (Some(journal), None, 0)
+            }
+            Kept::Again(journal, recovery, epoch) => (Some(journal), Some(recovery), epoch),
+        };
+        let ready_for_use = CancellationToken::new();
+        if recovery.is_none() {
+            ready_for_use.cancel();
+        }
+        let inbox = Inbox { last_used: clock.now(), epoch, ..Inbox::default() };
+        let work = Work { core: Some(core), recovery, current: None, waiting: Vec::new() };
+        let session = Arc::new(Self {
             id,
             owner,
             clock,
             ready,
             oversight,
             limits: limits.clone(),
+            memory_bytes: ledger.limit(),
             ledger,
             uploads,
+            journal,
+            ready_for_use,
+            failed_to_come_back: AtomicBool::new(false),
+            rewound_to: OnceLock::new(),
             inbox: Mutex::new(inbox),
-            work: Mutex::new(Work { core: Some(core), current: None, waiting: Vec::new() }),
+            work: Mutex::new(work),
             ended: AtomicBool::new(false),
             cancel: Cancel::default(),
             next_sequence: AtomicU64::new(1),
@@ -199,7 +243,11 @@ impl Session {
             stopped_loops: AtomicU64::new(0),
             unattended: AtomicBool::new(false),
             calls: Attachment::new(0, usize::MAX),
-        })
+        });
+        if let Some(journal) = &session.journal {
+            journal.belongs_to(&session);
+        }
+        session
     }
 
     /// Its public identifier.
@@ -229,6 +277,7 @@ impl Session {
             attached: self.lock().attachment.is_some(),
             memory_bytes: self.ledger.used(),
             handles: self.handles.load(Ordering::Relaxed),
+            durable_sequence: self.journal.as_ref().map(|journal| journal.progress().durable),
         }
     }
 
@@ -282,7 +331,8 @@ impl Session {
         self.calls.take_credit(cost, self.credit())?;
         let meta = BatchMeta { cost, arrived: self.clock.now(), origin: Origin::Call(sender) };
         self.push(&mut self.lock(), Job::Batch { batch, meta })?;
-        receiver.await.unwrap_or(Err(ProtocolError::SessionEnded))
+        let answered = receiver.await.unwrap_or(Err(ProtocolError::SessionEnded))?;
+        self.complete(answered).await
     }
 
     /// Reads a value once a command has been applied.
@@ -399,14 +449,14 @@ impl Session {
         Ok(())
     }
 
-    fn schedule(self: &Arc<Self>, inbox: &mut Inbox) {
+    pub(super) fn schedule(self: &Arc<Self>, inbox: &mut Inbox) {
         if !inbox.scheduled {
             inbox.scheduled = true;
             self.ready.push(Arc::clone(self));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inbox> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -427,7 +477,8 @@ impl Session {
             return Next::Ended(ended.clone());
         }
         let stalled = |attached: &Arc<Attachment>| attached.is_stalled(|| self.clock.now());
-        if inbox.attachment.as_ref().is_some_and(stalled) {
+        let behind = self.journal.as_ref().is_some_and(|journal| journal.is_behind());
+        if behind || inbox.attachment.as_ref().is_some_and(stalled) {
             inbox.scheduled = false;
             return Next::Nothing;
         }

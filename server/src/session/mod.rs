@@ -18,6 +18,7 @@ pub mod core;
 pub mod error;
 pub mod fair;
 pub mod inbox;
+pub mod kept;
 pub mod outbox;
 pub mod registry;
 pub mod replies;

@@ -18,7 +18,7 @@ use futures::Stream;
 use gradtape_proto::v1;
 use tokio_util::sync::CancellationToken;
 
-use super::{error::ProtocolError, inbox::Session};
+use super::{core::Barrier, error::ProtocolError, inbox::Session};
 
 /// What an answer costs beside its replies, in bytes.
 const ANSWER_OVERHEAD_BYTES: usize = 128;
@@ -33,8 +33,8 @@ pub enum Delivery {
         /// First handle of its own range.
         handle_base: u64,
     },
-    /// A batch is done.
-    Batch(v1::BatchReply),
+    /// A batch is done; its reply may wait for a level.
+    Batch(v1::BatchReply, Option<Barrier>),
     /// A loop reports.
     Progress(v1::LoopProgress),
 }

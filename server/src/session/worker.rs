@@ -21,7 +21,7 @@ use super::{
     core::SessionCore,
     error::ProtocolError,
     fair::{FairQueue, Turn},
-    inbox::{BatchMeta, Current, Job, Next, Origin, Read, Session, Wanted, Work},
+    inbox::{Answered, BatchMeta, Current, Job, Next, Origin, Read, Session, Wanted, Work},
     outbox::Delivery,
     registry::SessionId,
 };
@@ -166,7 +166,11 @@ pub fn run_slice(session: &Arc<Session>, clock: &dyn Clock, slice: Duration) -> 
             let event = Event::new("panic", Outcome::Failed).session(session.id());
             audit.record(&event.detail(&incident));
             let broken = ProtocolError::SessionBroken { incident };
-            session.end(broken.clone());
+            if work.recovery.is_some() {
+                session.stays_away(broken.clone());
+            } else {
+                session.end(broken.clone());
+            }
             take_down(session, &mut work, &broken);
             After::Rest
         }
@@ -179,6 +183,9 @@ fn work_until(
     clock: &dyn Clock,
     until: Duration,
 ) -> After {
+    if !session.has_ended() && !come_back(session, work, clock, until) {
+        return After::Requeue;
+    }
     loop {
         if work.current.is_none() || session.has_ended() {
             match session.next() {
@@ -194,6 +201,22 @@ fn work_until(
             return After::Requeue;
         }
     }
+}
+
+/// Goes on with bringing the session back from its log, if it has to; says whether that is over.
+fn come_back(session: &Arc<Session>, work: &mut Work, clock: &dyn Clock, until: Duration) -> bool {
+    let Work { core: Some(core), recovery: Some(recovery), .. } = work else { return true };
+    match recovery.proceed(core, session.uploads(), || clock.now() >= until || session.has_ended())
+    {
+        Ok(None) => return false,
+        Ok(Some(recovered)) => {
+            tracing::info!(session = %session.id(), sequence = recovered.sequence, "session is back");
+            session.came_back(core, recovered);
+        }
+        Err(why) => session.stays_away(why),
+    }
+    work.recovery = None;
+    true
 }
 
 /// Begins a batch, or does any other job at once.
@@ -238,7 +261,7 @@ enum Progress {
 
 /// Executes commands of the current batch.
 fn proceed(session: &Session, work: &mut Work, clock: &dyn Clock, until: Duration) -> Progress {
-    let Work { core: Some(core), current: Some(current), waiting } = work else {
+    let Work { core: Some(core), current: Some(current), waiting, .. } = work else {
         return Progress::Done;
     };
     let result = loop {
@@ -301,7 +324,8 @@ fn finish(
     result: Result<(), ProtocolError>,
     clock: &dyn Clock,
 ) {
-    let Current { run, meta, started } = current;
+    let Current { mut run, meta, started } = current;
+    let barrier = run.take_barrier();
     let reply_bytes = run.reply_bytes();
     let queue = started.saturating_sub(meta.arrived);
     let execution = clock.now().saturating_sub(started);
@@ -318,19 +342,20 @@ fn finish(
         }),
         ..run.finish()
     });
+    let reply = reply.map(|reply| (reply, barrier));
     answer(session, meta, reply, reply_bytes);
 }
 
 fn answer(
     session: &Session,
     meta: BatchMeta,
-    reply: Result<v1::BatchReply, ProtocolError>,
+    reply: Result<Answered, ProtocolError>,
     reply_bytes: usize,
 ) {
     session.return_credit(&meta);
     match (meta.origin, reply) {
-        (Origin::Stream(attachment), Ok(reply)) => {
-            attachment.deliver(Delivery::Batch(reply), reply_bytes);
+        (Origin::Stream(attachment), Ok((reply, barrier))) => {
+            attachment.deliver(Delivery::Batch(reply, barrier), reply_bytes);
         }
         (Origin::Stream(attachment), Err(error)) => {
             attachment.end(Err(error));
@@ -385,6 +410,8 @@ impl Read {
 
 /// Frees a session's state and answers everybody who waits.
 fn take_down(session: &Session, work: &mut Work, why: &ProtocolError) {
+    session.wait_no_longer();
+    work.recovery = None;
     let current = work.current.take().map(|current| current.meta);
     let (jobs, attachment) = session.take_all();
     for meta in current.into_iter().chain(jobs.into_iter().filter_map(|job| refuse(job, why))) {

@@ -9,6 +9,7 @@ mod bad_input;
 mod checkpoints;
 mod conformance;
 mod derivatives;
+mod durable;
 mod encryption;
 mod functions;
 mod golden;

@@ -184,10 +184,24 @@ def disconnect() -> None:
         server.stop()
 
 
-def synchronize() -> None:
-    """Waits until everything that this thread asked for is done; raises what went wrong."""
+_LEVELS = {"applied": 0, "durable": 2, "portable": 3}
+
+
+def synchronize(level: str = "applied", timeout: float | None = None) -> None:
+    """Waits until everything that this thread asked for is done; raises what went wrong.
+
+    Args:
+        level: What it shall survive. "applied": nothing, it is in the server's memory. "durable":
+            the death of the server, its machine and this program; takes a server with a session
+            store. "portable": the loss of the machine too; no server offers it yet.
+        timeout: How many seconds to wait for the level, at most 600. Default: 30.
+    """
+    number = _LEVELS.get(level)
+    if number is None:
+        raise ValueError(f"level is one of {', '.join(_LEVELS)}, not {level!r}")
     here = scope()
-    here.session.sync(here.number, here.tail())
+    milliseconds = 0 if timeout is None else max(1, round(min(timeout, 600.0) * 1000))
+    here.session.sync(here.number, here.tail(), number, milliseconds)
 
 
 def clear_errors() -> None:

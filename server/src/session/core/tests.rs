@@ -11,7 +11,7 @@ fn core(limits: &Limits) -> SessionCore {
 }
 
 fn sync() -> v1::Command {
-    v1::Command { kind: Some(Kind::Sync(v1::Sync {})), ..Default::default() }
+    v1::Command { kind: Some(Kind::Sync(v1::Sync::default())), ..Default::default() }
 }
 
 /// A command that says nothing and counts how often it took effect: a second generator of the same handle is an error.

@@ -30,6 +30,7 @@ impl Fixture {
             Arc::clone(&clock) as Arc<dyn Clock>,
             Arc::clone(&ready),
             Oversight::new(Quota::default(), Audit::default()),
+            None,
         );
         Self { registry, ready, clock }
     }
@@ -58,7 +59,7 @@ impl Fixture {
 }
 
 fn sync_batch(first_sequence: u64, commands: usize) -> v1::Batch {
-    let sync = v1::Command { kind: Some(Kind::Sync(v1::Sync {})), ..Default::default() };
+    let sync = v1::Command { kind: Some(Kind::Sync(v1::Sync::default())), ..Default::default() };
     v1::Batch { first_sequence, commands: vec![sync; commands], acknowledged_sequence: 0 }
 }
 
@@ -67,7 +68,7 @@ fn next(deliveries: &mut Deliveries) -> Option<Result<Delivery, ProtocolError>> 
 }
 
 fn applied(delivery: Option<Result<Delivery, ProtocolError>>) -> u64 {
-    let Some(Ok(Delivery::Batch(reply))) = delivery else { panic!("{delivery:?}") };
+    let Some(Ok(Delivery::Batch(reply, _))) = delivery else { panic!("{delivery:?}") };
     reply.applied_sequence
 }
 
@@ -322,7 +323,7 @@ fn loop_batch(steps: i64) -> v1::Batch {
             ..Default::default()
         }),
         Kind::RunLoop(run),
-        Kind::Sync(v1::Sync {}),
+        Kind::Sync(v1::Sync::default()),
     ];
     let command = |kind| v1::Command { kind: Some(kind), ..Default::default() };
     let commands = kinds.into_iter().map(command).collect();
@@ -331,7 +332,7 @@ fn loop_batch(steps: i64) -> v1::Batch {
 
 /// What became of the loop, from the answer to its batch.
 fn looped(delivery: Option<Result<Delivery, ProtocolError>>) -> v1::LoopReply {
-    let Some(Ok(Delivery::Batch(reply))) = delivery else { panic!("{delivery:?}") };
+    let Some(Ok(Delivery::Batch(reply, _))) = delivery else { panic!("{delivery:?}") };
     assert_eq!(reply.applied_sequence, 5);
     let found = reply.replies.into_iter().find(|reply| reply.sequence == 4).unwrap();
     let Some(v1::reply::Result::Loop(found)) = found.result else { panic!("{found:?}") };
