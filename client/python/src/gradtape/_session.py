@@ -86,6 +86,8 @@ class Session:
         self._target = Target(target) if isinstance(target, str) else target
         self.address = self._target.address
         self.handle_width = 0
+        # Of commands that no line of the program asks for.
+        self.untagged = _wire.Blanks(0, b"")
         self.dead: list[bytes] = []
         self.variables: weakref.WeakValueDictionary[bytes, Variable] = weakref.WeakValueDictionary()
         self.constants: dict[Any, Any] = {}
@@ -386,6 +388,7 @@ class Session:
             if not self.handle_width:
                 start = max(welcome.handle_base, _FIRST_HANDLE)
                 self.handle_width = len(_wire.varint(start))
+                self.untagged = _wire.Blanks(self.handle_width, b"")
                 end = min(welcome.handle_base + (1 << 32), 1 << (7 * self.handle_width))
                 self._fresh = iter(range(start, end))
         welcomed.set()
