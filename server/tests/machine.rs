@@ -125,7 +125,7 @@ async fn work(
     credentials: &v1::SessionCredentials,
     first_sequence: u64,
 ) -> Result<u64, Status> {
-    let command = v1::Command { kind: Some(Kind::Sync(v1::Sync {})), ..Default::default() };
+    let command = v1::Command { kind: Some(Kind::Sync(v1::Sync::default())), ..Default::default() };
     let batch = v1::Batch { first_sequence, commands: vec![command], acknowledged_sequence: 0 };
     let request = v1::ExecuteRequest { credentials: Some(credentials.clone()), batch: Some(batch) };
     let reply = TapeServiceClient::new(channel.clone()).execute(request).await?;
