@@ -154,8 +154,10 @@ pub enum Code {
     AlreadyExists,
     /// Wrong in this state.
     FailedPrecondition,
-    /// Skipped because of an earlier failure, or cancelled.
+    /// Skipped because of an earlier failure.
     Aborted,
+    /// Stopped by its client.
+    Cancelled,
     /// A limit.
     ResourceExhausted,
     /// Not in this version.
@@ -179,8 +181,8 @@ impl Error {
     #[expect(clippy::too_many_lines, reason = "one table, a row each")]
     pub fn classify(&self) -> (Code, &'static str, &'static str) {
         use Code::{
-            Aborted, AlreadyExists, FailedPrecondition, Internal, InvalidArgument, NotFound,
-            OutOfRange, ResourceExhausted, Unimplemented,
+            Aborted, AlreadyExists, Cancelled, FailedPrecondition, Internal, InvalidArgument,
+            NotFound, OutOfRange, ResourceExhausted, Unimplemented,
         };
         match self {
             Self::ShapeMismatch { .. } => {
@@ -299,7 +301,7 @@ impl Error {
             Self::TooMany { .. } => {
                 (ResourceExhausted, "TOO_MANY", "release what is no longer needed")
             }
-            Self::Cancelled => (Aborted, "CANCELLED", ""),
+            Self::Cancelled => (Cancelled, "CANCELLED", ""),
             Self::Bug(_) => (Internal, "INTERNAL", "please report it"),
         }
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import inspect
 import os
 import subprocess
@@ -200,6 +201,35 @@ def test_synchronize_raises_what_nobody_read() -> None:
 def test_dtypes_are_not_promoted() -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match="float32"):
         tf.constant(1.0) * tf.constant(1)
+
+
+# === Ctrl-C ===
+
+
+def test_ctrl_c_cancels_what_is_waited_for(session: Session) -> None:
+    w = tf.Variable(3.0)
+    x = tf.ones((4096, 4096))
+    y = x
+    for _ in range(200):
+        y = x @ y
+    w.assign_add(tf.reduce_mean(y))
+
+    def interrupt() -> None:
+        with session._state:
+            while not session._calls and session._fatal is None:
+                session._state.wait(1.0)
+        _thread.interrupt_main()
+
+    thread = threading.Thread(target=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        thread.start()
+        y.numpy()
+    thread.join()
+    with pytest.raises(tf.errors.OpError, match="cancelled"):
+        y.numpy()
+    # Nobody is told again, and the session goes on.
+    tf.synchronize()
+    assert (w + 1.0).numpy() == 4.0
 
 
 # === Credit and order ===
