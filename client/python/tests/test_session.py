@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import _thread
 import inspect
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -206,19 +206,24 @@ def test_dtypes_are_not_promoted() -> None:
 # === Ctrl-C ===
 
 
-def test_ctrl_c_cancels_what_is_waited_for(session: Session) -> None:
+def test_ctrl_c_cancels_what_is_waited_for(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     w = tf.Variable(3.0)
     x = tf.ones((4096, 4096))
     y = x
-    for _ in range(200):
+    for _ in range(8):
         y = x @ y
     w.assign_add(tf.reduce_mean(y))
 
+    waits = threading.Event()
+    # What a wait begins with.
+    monkeypatch.setattr(session, "_raise_if_closed", waits.set)
+
     def interrupt() -> None:
-        with session._state:
-            while not session._calls and session._fatal is None:
-                session._state.wait(1.0)
-        _thread.interrupt_main()
+        waits.wait()
+        # As a terminal does: a signal, which ends a wait.
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
     with pytest.raises(KeyboardInterrupt):
