@@ -46,7 +46,8 @@ pub struct Crew {
     idle: AtomicIsize,
 }
 
-/// Stops a command: the kernels see it within some ten milliseconds, and the command fails with `CANCELLED`.
+/// Stops a command, which fails with `CANCELLED`. Kernels that are split see it within some ten milliseconds; sorts and
+/// decompositions of matrices do not look at it before their end.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 

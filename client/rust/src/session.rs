@@ -332,8 +332,9 @@ impl Session {
         }
     }
 
-    /// Cancels what is enqueued so far and not done: what computes fails with the reason `CANCELLED` and poisons its results,
-    /// within some ten milliseconds if it is being executed. What takes no time, such as constants and variables, is done
+    /// Cancels what is enqueued so far and not done: what computes fails with the reason `CANCELLED` and poisons its results.
+    /// One that is being executed stops within some ten milliseconds; a sort or a decomposition of a large matrix runs to its
+    /// end first. What takes no time, such as constants and variables, is done
     /// all the same, and what is enqueued from now on is not touched. [`sync`](Self::sync) does not tell of these failures.
     ///
     /// Not to wait any more, by dropping the future of an answer, cancels nothing.
