@@ -260,7 +260,7 @@ class Session:
     def cancel(self) -> None:
         """Cancels what is on its way: what computes fails, and nobody is told unless he asks."""
         with self._state:
-            self._cancelled = self._next_sequence - 1 + len(self._pending)
+            self._cancelled = self._window.next_sequence - 1 + len(self._pending)
         request = tape_service_pb2.CancelCommandsRequest(
             credentials=self._credentials, sequence=self._cancelled
         )
