@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -217,8 +219,15 @@ def test_ctrl_c_cancels_what_is_waited_for(
     w.assign_add(tf.reduce_mean(y))
 
     waits = threading.Event()
-    # What a wait begins with.
-    monkeypatch.setattr(session, "_raise_if_closed", waits.set)
+    cancelling = session._cancelling
+
+    @contextlib.contextmanager
+    def waiting() -> Iterator[None]:
+        with cancelling():
+            waits.set()
+            yield
+
+    monkeypatch.setattr(session, "_cancelling", waiting)
 
     def interrupt() -> None:
         waits.wait()
