@@ -3,9 +3,17 @@
 //! Our own where speed matters, otherwise from the `libm` crate, and never from the C library: its results differ between
 //! libraries and processors, and a session must replay to the same bits.
 
+#![expect(
+    clippy::inline_always,
+    reason = "a call would keep the loop around it from being vectorised"
+)]
+
 use num_traits::{PrimInt, WrappingAdd, WrappingMul, WrappingSub};
 
-use crate::{array::Element, kernels::vector};
+use crate::{
+    array::Element,
+    kernels::vector::{double, single},
+};
 
 /// A floating-point element with the functions that kernels use.
 pub(crate) trait Real: Element + num_traits::Float {
@@ -19,9 +27,14 @@ pub(crate) trait Real: Element + num_traits::Float {
     fn exp_m1_(self) -> Self;
     fn ln_(self) -> Self;
     fn ln_1p_(self) -> Self;
-    fn sin_(self) -> Self;
-    fn cos_(self) -> Self;
-    fn tan_(self) -> Self;
+    /// Whether `sin_near`, `cos_near` and `tan_near` hold; elsewhere one has to be reduced by many digits of pi.
+    fn is_near(self) -> bool;
+    fn sin_near(self) -> Self;
+    fn cos_near(self) -> Self;
+    fn tan_near(self) -> Self;
+    fn sin_far(self) -> Self;
+    fn cos_far(self) -> Self;
+    fn tan_far(self) -> Self;
     fn asin_(self) -> Self;
     fn acos_(self) -> Self;
     fn atan_(self) -> Self;
@@ -40,7 +53,7 @@ pub(crate) trait Real: Element + num_traits::Float {
 }
 
 macro_rules! real {
-    ($ty:ty: $($unary:ident = $f:path),*; $($binary:ident = $g:path),*) => {
+    ($ty:ty, $near:path: $($unary:ident = $f:path),*; $($binary:ident = $g:path),*) => {
         impl Real for $ty {
             #[allow(
                 clippy::cast_possible_truncation,
@@ -58,37 +71,42 @@ macro_rules! real {
             fn wide(self) -> f64 {
                 self as f64
             }
-            $(#[inline]
+            #[inline(always)]
+            fn is_near(self) -> bool {
+                $near(self)
+            }
+            $(#[inline(always)]
             fn $unary(self) -> Self {
                 $f(self)
             })*
-            $(fn $binary(self, other: Self) -> Self {
+            $(#[inline(always)]
+            fn $binary(self, other: Self) -> Self {
                 $g(self, other)
             })*
         }
     };
 }
 
-real!(f32:
-    exp_ = vector::exp, exp_m1_ = vector::exp_m1, ln_ = vector::ln, ln_1p_ = vector::ln_1p,
-    sin_ = libm::sinf, cos_ = libm::cosf, tan_ = libm::tanf, asin_ = libm::asinf, acos_ = libm::acosf, atan_ = libm::atanf,
-    sinh_ = libm::sinhf, cosh_ = libm::coshf, tanh_ = vector::tanh, asinh_ = libm::asinhf, acosh_ = libm::acoshf, atanh_ = libm::atanhf,
-    erf_ = vector::erf, erfc_ = libm::erfcf, sigmoid_ = vector::sigmoid, lgamma_ = libm::lgammaf;
-    pow_ = libm::powf, atan2_ = libm::atan2f
+real!(f32, single::is_near:
+    exp_ = single::exp, exp_m1_ = single::exp_m1, ln_ = single::ln, ln_1p_ = single::ln_1p,
+    sin_near = single::sin, cos_near = single::cos, tan_near = single::tan,
+    sin_far = libm::sinf, cos_far = libm::cosf, tan_far = libm::tanf,
+    asin_ = libm::asinf, acos_ = libm::acosf, atan_ = single::atan,
+    sinh_ = single::sinh, cosh_ = single::cosh, tanh_ = single::tanh,
+    asinh_ = single::asinh, acosh_ = single::acosh, atanh_ = single::atanh,
+    erf_ = single::erf, erfc_ = single::erfc, sigmoid_ = single::sigmoid, lgamma_ = libm::lgammaf;
+    pow_ = single::pow, atan2_ = single::atan2
 );
-real!(f64:
-    exp_ = libm::exp, exp_m1_ = libm::expm1, ln_ = libm::log, ln_1p_ = libm::log1p,
-    sin_ = libm::sin, cos_ = libm::cos, tan_ = libm::tan, asin_ = libm::asin, acos_ = libm::acos, atan_ = libm::atan,
-    sinh_ = libm::sinh, cosh_ = libm::cosh, tanh_ = libm::tanh, asinh_ = libm::asinh, acosh_ = libm::acosh, atanh_ = libm::atanh,
-    erf_ = libm::erf, erfc_ = libm::erfc, sigmoid_ = sigmoid, lgamma_ = libm::lgamma;
-    pow_ = libm::pow, atan2_ = libm::atan2
+real!(f64, double::is_near:
+    exp_ = double::exp, exp_m1_ = double::exp_m1, ln_ = double::ln, ln_1p_ = double::ln_1p,
+    sin_near = double::sin, cos_near = double::cos, tan_near = double::tan,
+    sin_far = libm::sin, cos_far = libm::cos, tan_far = libm::tan,
+    asin_ = libm::asin, acos_ = libm::acos, atan_ = libm::atan,
+    sinh_ = libm::sinh, cosh_ = libm::cosh, tanh_ = double::tanh,
+    asinh_ = libm::asinh, acosh_ = libm::acosh, atanh_ = libm::atanh,
+    erf_ = double::erf, erfc_ = double::erfc, sigmoid_ = double::sigmoid, lgamma_ = libm::lgamma;
+    pow_ = double::pow, atan2_ = libm::atan2
 );
-
-/// Logistic sigmoid, whose exponential never overflows.
-fn sigmoid(x: f64) -> f64 {
-    let e = libm::exp(-x.abs());
-    if x >= 0.0 { 1.0 / (e + 1.0) } else { e / (e + 1.0) }
-}
 
 /// An element with arithmetic. Integers wrap, as in NumPy and TensorFlow.
 pub(crate) trait Number: Element {
@@ -125,6 +143,7 @@ macro_rules! float_number {
     ($($ty:ty),*) => {$(
         impl Number for $ty {
             type Wide = f64;
+            #[inline(always)]
             fn power(self, exponent: Self) -> Self {
                 Real::pow_(self, exponent)
             }

@@ -96,7 +96,7 @@ pub static ELU: OpDef = activation(
     "elu",
     "Exponential linear unit.",
     "y = x if x > 0 else exp(x) - 1",
-    map_kernel!(F32 F64: |x| if x > 0.0 { x } else { x.exp_m1_() }),
+    function_kernel!(F32 F64: |x| if x > 0.0 { x } else { x.exp_m1_() }),
     Derivative::Elementwise(&[d(Reads::Y, |r| r.y().zip(&MINIMUM, r.y().scalar(0.0)) + 1.0)]),
 );
 
@@ -223,7 +223,7 @@ pub static SOFTPLUS: OpDef = activation(
     "softplus",
     "Smooth rectifier.",
     "y = ln(1 + exp(x))",
-    map_kernel!(F32 F64: |x| {
+    function_kernel!(F32 F64: |x| {
         let tail = Real::ln_1p_((-x.abs()).exp_());
         if x > 0.0 { x + tail } else { tail }
     }),
