@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Makes what the compose profile "tls" needs, in deploy/secrets: a CA, a certificate for localhost, and tokens for the
-# names that are given. Needs openssl, and the program `gradtape` or cargo. What exists is kept.
+# Makes what the compose profile "tls" needs: in deploy/secrets a CA, a certificate for localhost, and tokens for the names
+# that are given; deploy/state for checkpoints. Needs openssl, and the program `gradtape`, its image, or cargo. What exists
+# is kept.
 set -euo pipefail
 cd "$(dirname "$0")"
 umask 077
-mkdir -p secrets
+mkdir -p secrets state
 
 if [ ! -e secrets/cert.pem ]; then
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 825 \
@@ -21,6 +22,8 @@ fi
 
 if command -v gradtape >/dev/null; then
     gradtape=(gradtape)
+elif docker image inspect gradtape >/dev/null 2>&1; then
+    gradtape=(docker run --rm --network none --user "$(id -u):$(id -g)" --volume "$PWD/secrets:/secrets" --workdir / gradtape)
 else
     gradtape=(cargo run --quiet --package gradtape-server --bin gradtape --)
 fi

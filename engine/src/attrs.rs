@@ -187,6 +187,18 @@ impl Attrs {
         self.0.iter().map(bodies).fold(0, usize::saturating_add)
     }
 
+    /// Whether they are the same to the last bit: 0 is not -0.
+    pub fn same_bits(&self, other: &Self) -> bool {
+        let same = |(one, other): (&Attr, &Attr)| match (one, other) {
+            (Attr::Double(one), Attr::Double(other)) => one.to_bits() == other.to_bits(),
+            (Attr::Doubles(one), Attr::Doubles(other)) => {
+                one.iter().map(|x| x.to_bits()).eq(other.iter().map(|x| x.to_bits()))
+            }
+            (one, other) => one == other,
+        };
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
+    }
+
     /// The values, in the order of the specification.
     pub fn values(&self) -> &[Attr] {
         &self.0

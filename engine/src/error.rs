@@ -120,6 +120,9 @@ pub enum Error {
     #[error("the checkpoint differs from the session in {count} places: {details}")]
     CheckpointMismatch { count: usize, details: Box<str> },
 
+    #[error("nothing on this server reaches the level {level}")]
+    LevelUnavailable { level: &'static str },
+
     // Limits.
     #[error("shape {shape} has more than {limit} elements")]
     TensorTooLarge { shape: Shape, limit: usize },
@@ -133,6 +136,9 @@ pub enum Error {
     CostTooHigh { flops: u64, limit: u64 },
     #[error("there are {limit} {what} already")]
     TooMany { what: &'static str, limit: usize },
+
+    #[error("the store of sessions is full")]
+    StoreFull,
 
     // Not the caller's fault.
     #[error("the command was cancelled")]
@@ -154,8 +160,10 @@ pub enum Code {
     AlreadyExists,
     /// Wrong in this state.
     FailedPrecondition,
-    /// Skipped because of an earlier failure, or cancelled.
+    /// Skipped because of an earlier failure.
     Aborted,
+    /// Stopped by its client.
+    Cancelled,
     /// A limit.
     ResourceExhausted,
     /// Not in this version.
@@ -179,8 +187,8 @@ impl Error {
     #[expect(clippy::too_many_lines, reason = "one table, a row each")]
     pub fn classify(&self) -> (Code, &'static str, &'static str) {
         use Code::{
-            Aborted, AlreadyExists, FailedPrecondition, Internal, InvalidArgument, NotFound,
-            OutOfRange, ResourceExhausted, Unimplemented,
+            Aborted, AlreadyExists, Cancelled, FailedPrecondition, Internal, InvalidArgument,
+            NotFound, OutOfRange, ResourceExhausted, Unimplemented,
         };
         match self {
             Self::ShapeMismatch { .. } => {
@@ -285,6 +293,11 @@ impl Error {
                 "CHECKPOINT_MISMATCH",
                 "nothing was changed; a partial restore leaves alone what only one side has",
             ),
+            Self::LevelUnavailable { .. } => (
+                Unimplemented,
+                "LEVEL_UNAVAILABLE",
+                "the server needs a store of sessions: gradtape serve --session-store",
+            ),
             Self::TensorTooLarge { .. } => (ResourceExhausted, "TENSOR_TOO_LARGE", ""),
             Self::FetchTooLarge { .. } => {
                 (ResourceExhausted, "FETCH_TOO_LARGE", "use TapeService.DownloadTensor")
@@ -299,7 +312,10 @@ impl Error {
             Self::TooMany { .. } => {
                 (ResourceExhausted, "TOO_MANY", "release what is no longer needed")
             }
-            Self::Cancelled => (Aborted, "CANCELLED", ""),
+            Self::StoreFull => {
+                (ResourceExhausted, "STORE_FULL", "it is tried again until there is room")
+            }
+            Self::Cancelled => (Cancelled, "CANCELLED", ""),
             Self::Bug(_) => (Internal, "INTERNAL", "please report it"),
         }
     }

@@ -15,6 +15,7 @@ use crate::{
     graph::{Graph, Operand, Program, ValueId, Var},
     op::{Cotangent, Cotangents, Derivative, Rule, Vars},
     ops::{CONCAT, IDENTITY, Join, STOP_GRADIENT, scatter_sum},
+    pattern::Origin,
     tape::{Applied, Node, Trace},
 };
 
@@ -56,15 +57,33 @@ pub enum Found {
     Absent(AbsentReason),
 }
 
+impl Found {
+    /// The slots of a gradient.
+    pub fn slots(&self) -> SmallVec<[usize; 2]> {
+        match *self {
+            Self::Dense(slot) => smallvec![slot],
+            Self::Rows { values, indices } => smallvec![values, indices],
+            Self::Absent(_) => smallvec![],
+        }
+    }
+}
+
+/// The program of a gradient.
+#[derive(Debug)]
+pub struct Gradient {
+    /// What computes it.
+    pub program: Program,
+    /// Where it leaves the gradient of each source.
+    pub found: Vec<Found>,
+    /// Which slots hold values from outside, and where those come from.
+    pub origins: Vec<(usize, Origin)>,
+}
+
 /// Writes the program of a gradient.
-pub fn gradient(
-    trace: &Trace,
-    targets: &[Target],
-    sources: &[Source],
-) -> Result<(Program, Vec<Found>), Error> {
+pub fn gradient(trace: &Trace, targets: &[Target], sources: &[Source]) -> Result<Gradient, Error> {
     let graph = Graph::default();
-    let found = Sweep::new(&graph, trace, targets, sources).run();
-    Ok((graph.finish()?, found))
+    let (found, origins) = Sweep::new(&graph, trace, targets, sources).run();
+    Ok(Gradient { program: graph.finish()?, found, origins })
 }
 
 /// What flows into one value, collected from its consumers.
@@ -135,6 +154,7 @@ struct Sweep<'g, 't> {
     /// Numbers of targets and sources that the trace does not know, behind those of its entries.
     strangers: HashMap<ValueId, usize>,
     inflow: Vec<Inflow<'g>>,
+    origins: Vec<(usize, Origin)>,
 }
 
 impl<'g, 't> Sweep<'g, 't> {
@@ -154,7 +174,7 @@ impl<'g, 't> Sweep<'g, 't> {
             }
         }
         let inflow = vec![Inflow::default(); trace.entries.len() + strangers.len()];
-        Self { graph, trace, targets, sources, strangers, inflow }
+        Self { graph, trace, targets, sources, strangers, inflow, origins: Vec::new() }
     }
 
     /// The number of a target or source.
@@ -162,22 +182,32 @@ impl<'g, 't> Sweep<'g, 't> {
         self.trace.entry(id).or_else(|| self.strangers.get(&id).copied()).unwrap_or(usize::MAX)
     }
 
-    fn run(mut self) -> Vec<Found> {
-        for target in self.targets.iter().filter(|target| target.aval.dtype.is_differentiable()) {
+    fn run(mut self) -> (Vec<Found>, Vec<(usize, Origin)>) {
+        for (i, target) in self.targets.iter().enumerate() {
+            if !target.aval.dtype.is_differentiable() {
+                continue;
+            }
             let seed = match &target.seed {
-                Some(seed) => self.graph.operand(target.aval.clone(), seed.clone()),
+                Some(seed) => {
+                    let seed = self.graph.operand(target.aval.clone(), seed.clone());
+                    self.origins.push((seed.slot(), Origin::Seed(i)));
+                    seed
+                }
                 None => self.graph.full(&target.aval, 1.0),
             };
             let place = self.place(target.id);
             self.inflow[place].add(seed.into());
         }
         let depends = self.depends();
-        for node in self.trace.nodes.iter().rev().flatten() {
-            self.visit(node, &depends);
+        for (i, node) in self.trace.nodes.iter().enumerate().rev() {
+            if let Some(node) = node {
+                self.visit(i, node, &depends);
+            }
         }
         // No gradient may be a value from outside, which has an identity already, or be shared by two sources.
         let mut used = self.graph.operand_slots();
-        self.sources.iter().map(|source| self.found(source, &mut used)).collect()
+        let found = self.sources.iter().map(|source| self.found(source, &mut used)).collect();
+        (found, self.origins)
     }
 
     /// Which entries lie on a path from a source to a target.
@@ -212,7 +242,7 @@ impl<'g, 't> Sweep<'g, 't> {
     }
 
     /// Sends what flowed into a node's outputs on to its inputs.
-    fn visit(&mut self, node: &Node, depends: &[bool]) {
+    fn visit(&mut self, number: usize, node: &Node, depends: &[bool]) {
         let needs: SmallVec<[bool; 4]> =
             node.inputs.iter().map(|input| follows(input, depends)).collect();
         let flows = |output: &crate::tape::NodeOutput| !self.inflow[output.entry].is_empty();
@@ -231,6 +261,9 @@ impl<'g, 't> Sweep<'g, 't> {
         let inflows: SmallVec<[Inflow<'g>; 2]> =
             node.outputs.iter().map(|output| self.inflow[output.entry].clone()).collect();
         let operands = operands(self.graph, self.trace, node);
+        let inputs = operands.0.iter().enumerate().map(|(i, x)| (x, Origin::Input(number, i)));
+        let outputs = operands.1.iter().enumerate().map(|(i, y)| (y, Origin::Output(number, i)));
+        self.origins.extend(inputs.chain(outputs).map(|(var, origin)| (var.slot(), origin)));
         let flows = through(self.graph, &node.applied, operands, inflows, &needs);
         for ((flow, input), needed) in flows.into_iter().zip(&node.inputs).zip(&needs) {
             if let (Some(entry), true) = (input.entry, needed) {

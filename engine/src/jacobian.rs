@@ -8,7 +8,7 @@ use crate::{
     batching::Batcher,
     dtype::DType,
     error::Error,
-    gradient::{Found, Source, Target, gradient},
+    gradient::{Found, Gradient, Source, Target, gradient},
     graph::{Graph, Operand, Program, ValueId, Var},
     ops::{ADD, CONCAT, CUMSUM, Cumulative, Join, ONE_HOT, OneHot, Permutation, TRANSPOSE},
     tape::Trace,
@@ -68,7 +68,7 @@ pub type Jacobians = (Program, Vec<Found>);
 pub fn sweep(trace: &Trace, target: (ValueId, &Aval), sources: &[Source]) -> Result<Sweep, Error> {
     let seed = Operand { id: SEED, tensor: None };
     let target = Target { id: target.0, aval: target.1.clone(), seed: Some(seed) };
-    let (program, found) = gradient(trace, &[target], sources)?;
+    let Gradient { program, found, .. } = gradient(trace, &[target], sources)?;
     Ok(Sweep { program, found })
 }
 

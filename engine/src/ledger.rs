@@ -11,7 +11,7 @@ use crate::error::Error;
 #[derive(Debug)]
 pub struct Ledger {
     scope: &'static str,
-    limit: u64,
+    limit: AtomicU64,
     used: AtomicU64,
     parent: Option<Arc<Ledger>>,
 }
@@ -19,12 +19,17 @@ pub struct Ledger {
 impl Ledger {
     /// A budget of its own. `scope` names it in errors: "server", "session".
     pub fn new(scope: &'static str, limit: u64) -> Arc<Self> {
-        Arc::new(Self { scope, limit, used: AtomicU64::new(0), parent: None })
+        Self::within(scope, limit, None)
     }
 
     /// A budget within this one: a reservation needs room in both.
     pub fn child(self: &Arc<Self>, scope: &'static str, limit: u64) -> Arc<Self> {
-        Arc::new(Self { scope, limit, used: AtomicU64::new(0), parent: Some(Arc::clone(self)) })
+        Self::within(scope, limit, Some(Arc::clone(self)))
+    }
+
+    fn within(scope: &'static str, limit: u64, parent: Option<Arc<Self>>) -> Arc<Self> {
+        let (limit, used) = (AtomicU64::new(limit), AtomicU64::new(0));
+        Arc::new(Self { scope, limit, used, parent })
     }
 
     /// Bytes reserved now.
@@ -34,7 +39,12 @@ impl Ledger {
 
     /// The budget, in bytes.
     pub fn limit(&self) -> u64 {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Changes the budget. What is reserved beyond a smaller one stays.
+    pub fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Reserves `bytes`, or says which scope lacks them. The reservation ends when the charge is dropped.
@@ -46,20 +56,21 @@ impl Ledger {
     /// Checks that `bytes` could be reserved now, without reserving them.
     pub fn admit(&self, bytes: u64) -> Result<(), Error> {
         let used = self.used();
-        if used.checked_add(bytes).is_none_or(|total| total > self.limit) {
+        if used.checked_add(bytes).is_none_or(|total| total > self.limit()) {
             return Err(self.refusal(bytes, used));
         }
         self.parent.as_ref().map_or(Ok(()), |parent| parent.admit(bytes))
     }
 
     fn refusal(&self, requested: u64, used: u64) -> Error {
-        Error::MemoryLimit { scope: self.scope, requested, used, limit: self.limit }
+        Error::MemoryLimit { scope: self.scope, requested, used, limit: self.limit() }
     }
 
     fn take(&self, bytes: u64) -> Result<(), Error> {
+        let limit = self.limit();
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(bytes).filter(|&total| total <= self.limit)
+                used.checked_add(bytes).filter(|&total| total <= limit)
             })
             .map_err(|used| self.refusal(bytes, used))?;
         if let Some(parent) = &self.parent

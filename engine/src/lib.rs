@@ -7,7 +7,7 @@
 //! - [`mod@attrs`], [`op`], [`ops`]: the op table, one record an op.
 //! - [`compute`]: the cores that an op may use, and the flag that stops it.
 //! - [`graph`]: programs of ops that derivative rules write; [`exec`]: pricing and running them.
-//! - [`tape`], [`gradient`], [`jvp`]: recording and both derivative modes; [`batching`], [`jacobian`]: many sweeps as one.
+//! - [`tape`], [`gradient`], [`jvp`]: recording and both derivative modes; [`pattern`]: gradients that are alike; [`batching`], [`jacobian`]: many sweeps as one.
 //! - [`optimizers`], [`random`]: tables of update rules, counter-based generators.
 //! - [`command`], [`session`], [`error`]: the contract, the state it acts on, and what can go wrong; [`snapshot`]: that state
 //!   without its handles, as checkpoints hold it.
@@ -34,6 +34,7 @@ pub mod ledger;
 pub mod op;
 pub mod ops;
 pub mod optimizers;
+pub mod pattern;
 pub mod plan;
 pub mod random;
 pub mod session;

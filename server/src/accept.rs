@@ -104,11 +104,15 @@ struct Gate {
 impl Gate {
     /// The next connection that is within the limits. Those beyond are closed at once.
     async fn accept(&self, listener: &TcpListener) -> Entrant {
+        let mut failing = false;
         loop {
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "accept connection");
+                    // Said once, since whoever takes the descriptors must not fill the log as well.
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "cannot accept connections");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }

@@ -24,6 +24,8 @@ pub struct Config {
     pub limits: Limits,
     /// The checkpoints.
     pub checkpoints: Checkpoints,
+    /// Sessions that survive the server.
+    pub durability: Durability,
     /// The threads that compute.
     pub compute: Compute,
     /// How the server stops.
@@ -221,6 +223,24 @@ impl Default for Checkpoints {
             max_remark_key_bytes: 128,
             max_remark_bytes: 4096,
         }
+    }
+}
+
+/// Sessions that survive the server.
+#[derive(Clone, Debug)]
+pub struct Durability {
+    /// Folder of the sessions' logs, which is created. Without one, sessions are in memory only.
+    pub store: Option<std::path::PathBuf>,
+    /// How long what nobody waits for gathers before it is written. Shorter costs the disk more, longer lets clients keep more
+    /// of what they have sent.
+    pub interval: Duration,
+    /// Bytes of a session that are not written before it pauses: with a disk that takes 5 ms a write, 200 MB/s.
+    pub max_unwritten_bytes: usize,
+}
+
+impl Default for Durability {
+    fn default() -> Self {
+        Self { store: None, interval: Duration::from_millis(20), max_unwritten_bytes: MIB }
     }
 }
 

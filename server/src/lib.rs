@@ -29,6 +29,7 @@ pub mod audit;
 pub mod checkpoints;
 pub mod clock;
 pub mod config;
+pub mod durable;
 pub mod ids;
 pub mod layers;
 pub mod metrics;

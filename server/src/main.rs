@@ -13,7 +13,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use etcetera::BaseStrategy;
 use gradtape_server::{
     config::{self, Config},
-    server::Server,
+    server::{self, Server},
     telemetry::{self, LogFormat},
 };
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
@@ -32,6 +32,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How long a health check may take: below the interval of every orchestrator's probe.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Exit status after the store of sessions has failed: a supervisor starts the server again, which then reads what the disk
+/// holds. It is `EX_SOFTWARE` of `sysexits.h`.
+const STORE_FAILED: u8 = 70;
 
 /// A gradient tape as a service.
 ///
@@ -57,7 +61,7 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         gradtape serve\n  \
         gradtape serve --listen 127.0.0.1:0 --session-memory 256MiB\n  \
-        gradtape serve --checkpoint-store /srv/checkpoints\n  \
+        gradtape serve --checkpoint-store /srv/checkpoints --session-store /srv/sessions\n  \
         gradtape serve --log info,gradtape_server=debug --log-format json\n\n\
         The first line on standard output is `listening on ADDRESS:PORT`. The log goes to standard error.\n\
         SIGTERM and SIGINT drain: open streams finish what they have sent.")]
@@ -113,6 +117,10 @@ struct Serve {
     /// aws [default: gradtape/checkpoints in the user's data folder].
     #[arg(long, env = "GRADTAPE_CHECKPOINT_STORE", value_name = "URL")]
     checkpoint_store: Option<String>,
+    /// Folder of the logs by which sessions survive the death of the server; on a local disk. Without it they are in memory
+    /// only.
+    #[arg(long, env = "GRADTAPE_SESSION_STORE", value_name = "FOLDER")]
+    session_store: Option<PathBuf>,
     /// Threads that compute; 0 takes one for each core.
     #[arg(long, value_name = "COUNT", default_value_t = config::Compute::default().threads)]
     threads: usize,
@@ -149,6 +157,10 @@ impl Serve {
                 store: self.checkpoint_store.clone().or_else(default_store),
                 ..Default::default()
             },
+            durability: config::Durability {
+                store: self.session_store.clone(),
+                ..Default::default()
+            },
             compute: config::Compute { threads: self.threads, ..Default::default() },
             drain: config::Drain { timeout: Duration::from_secs(self.drain_timeout) },
             ..Config::default()
@@ -174,7 +186,10 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gradtape: {error:#}");
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(server::Error::SessionStoreFailed) => ExitCode::from(STORE_FAILED),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -40,6 +40,11 @@ pub struct Metrics {
     pub authentication_failures: Counter,
     pub panics: Counter,
     pub audit_dropped: Gauge,
+    pub sessions_recovered: Counter,
+    pub sessions_lost: Counter,
+    pub commit_seconds: Histogram,
+    pub log_bytes: Counter,
+    pub store_full: Counter,
 }
 
 /// A kind of call.
@@ -81,6 +86,11 @@ impl Default for Metrics {
             authentication_failures: Counter::default(),
             panics: Counter::default(),
             audit_dropped: Gauge::default(),
+            sessions_recovered: Counter::default(),
+            sessions_lost: Counter::default(),
+            commit_seconds: seconds(),
+            log_bytes: Counter::default(),
+            store_full: Counter::default(),
         }
     }
 }
@@ -133,6 +143,20 @@ impl Metrics {
         r.register("panics", help, self.panics.clone());
         let help = "Audit events that were lost because the disk was too slow";
         r.register("audit_dropped_events", help, self.audit_dropped.clone());
+        self.register_durability(r);
         registry
+    }
+
+    fn register_durability(&self, r: &mut Registry) {
+        let help = "Sessions that came back from their logs";
+        r.register("sessions_recovered", help, self.sessions_recovered.clone());
+        let help = "Sessions that cannot come back; their logs stay";
+        r.register("sessions_lost", help, self.sessions_lost.clone());
+        let help = "Time that writes to the logs of sessions took";
+        r.register_with_unit("log_commit", help, Unit::Seconds, self.commit_seconds.clone());
+        let help = "Bytes written to the logs of sessions";
+        r.register_with_unit("log_written", help, Unit::Bytes, self.log_bytes.clone());
+        let help = "Writes that found the disk full";
+        r.register("log_full", help, self.store_full.clone());
     }
 }

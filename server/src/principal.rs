@@ -114,6 +114,11 @@ impl Principal {
         self.0.role
     }
 
+    /// Its class.
+    pub fn class(&self) -> Option<&str> {
+        self.0.class.as_deref()
+    }
+
     /// Whether this principal may do something at all, be it only with its own sessions.
     pub fn may(&self, action: Action) -> bool {
         !self.is_anonymous() && self.role().scope(action) != Scope::Nothing

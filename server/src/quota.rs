@@ -91,6 +91,11 @@ impl Quotas {
         Ok(place)
     }
 
+    /// Takes the place of a session that was there before the server started. It is not refused.
+    pub fn keep_session(&self, principal: &Principal) -> Place {
+        self.take(principal, Quota::Sessions, usize::MAX).unwrap_or(Place(None))
+    }
+
     /// Takes the right to one more connection.
     pub fn connection(&self, principal: &Principal) -> Result<Place, ProtocolError> {
         self.take(principal, Quota::Connections, self.limits.max_connections)

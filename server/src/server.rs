@@ -21,6 +21,7 @@ use crate::{
     checkpoints::store::{Store, StoreError},
     clock::{Clock, SystemClock},
     config::{Config, Transport, access::Reflection},
+    durable::{journal::Journals, store::Folder},
     ids,
     layers::{
         self, codes::CodesLayer, deadline::DeadlineLayer, metrics::MetricsLayer,
@@ -49,6 +50,7 @@ pub struct Server {
     address: SocketAddr,
     config: Arc<Config>,
     checkpoints: Option<Arc<Store>>,
+    sessions: Option<Arc<Folder>>,
     access: Arc<Access>,
     oversight: Arc<Oversight>,
     metrics: Option<TcpListener>,
@@ -78,6 +80,12 @@ pub enum Error {
     /// There is no place for checkpoints.
     #[error("cannot keep checkpoints")]
     Checkpoints(#[from] StoreError),
+    /// The logs of sessions cannot be used.
+    #[error("cannot keep sessions in {0}")]
+    Sessions(String, #[source] std::io::Error),
+    /// The logs of sessions can no longer be written; what they hold is found out by starting again.
+    #[error("the store of sessions failed")]
+    SessionStoreFailed,
     /// The descriptors of the schema are broken.
     #[error("cannot serve reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -108,8 +116,16 @@ impl Server {
             }
         };
         let checkpoints = Store::open(&config.checkpoints)?.map(Arc::new);
+        let sessions = match &config.durability.store {
+            None => None,
+            Some(path) => {
+                let opened = Folder::open(path);
+                let failed = |source| Error::Sessions(path.display().to_string(), source);
+                Some(Arc::new(opened.map_err(failed)?))
+            }
+        };
         let config = Arc::new(config);
-        Ok(Self { listener, address, config, checkpoints, access, oversight, metrics })
+        Ok(Self { listener, address, config, checkpoints, sessions, access, oversight, metrics })
     }
 
     /// The address of the metrics, if they are served.
@@ -125,8 +141,16 @@ impl Server {
     /// Serves until `shutdown` completes, then drains: readiness goes first, then nothing new is accepted, streams end
     /// after what they have sent, and what is not finished when the time is over is dropped.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { listener, address, config, checkpoints, access, oversight, metrics: page } =
-            self;
+        let Self {
+            listener,
+            address,
+            config,
+            checkpoints,
+            sessions,
+            access,
+            oversight,
+            metrics: page,
+        } = self;
         let metrics = Arc::clone(&oversight.metrics);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let ready = Arc::new(ReadyQueue::default());
@@ -135,15 +159,7 @@ impl Server {
             Pool::start(threads, config.compute.slice, Arc::clone(&ready), &clock, &metrics)
                 .map_err(Error::Threads)?;
         metrics.compute_threads.set(i64::try_from(threads).unwrap_or(i64::MAX));
-        let memory = config.sessions.server_memory();
-        metrics.memory_limit_bytes.set(i64::try_from(memory).unwrap_or(i64::MAX));
-        let registry = Registry::new(
-            config.sessions.clone(),
-            config.limits.clone(),
-            clock,
-            ready,
-            Arc::clone(&oversight),
-        );
+        let registry = registry(&config, sessions, clock, ready, &oversight)?;
         let _sweeper = Background(tokio::spawn(Arc::clone(&registry).sweep_forever()));
         let open = !address.ip().is_loopback() && !config.access.is_fit_for_the_network();
         let _warning = open.then(|| Background(tokio::spawn(warn_insecure(address))));
@@ -190,10 +206,35 @@ impl Server {
         tokio::select! {
             served = serve => served?,
             () = drain => {}
+            () = registry.store_failed() => return Err(Error::SessionStoreFailed),
         }
+        // It blocks on the disk. It fails only if the runtime stops.
+        let _ = tokio::task::spawn_blocking(move || registry.finish()).await;
         tracing::info!("stop");
         Ok(())
     }
+}
+
+/// All sessions, those that have a log included.
+fn registry(
+    config: &Config,
+    store: Option<Arc<Folder>>,
+    clock: Arc<dyn Clock>,
+    ready: Arc<ReadyQueue>,
+    oversight: &Arc<Oversight>,
+) -> Result<Arc<Registry>, Error> {
+    let metrics = &oversight.metrics;
+    let journals = store
+        .map(|store| Journals::start(store, &config.durability, metrics))
+        .transpose()
+        .map_err(Error::Threads)?;
+    let memory = config.sessions.server_memory();
+    metrics.memory_limit_bytes.set(i64::try_from(memory).unwrap_or(i64::MAX));
+    let (sessions, limits) = (config.sessions.clone(), config.limits.clone());
+    let registry = Registry::new(sessions, limits, clock, ready, Arc::clone(oversight), journals);
+    let failed = |source| Error::Sessions("the store".to_owned(), source);
+    registry.take_in().map_err(failed)?;
+    Ok(registry)
 }
 
 /// A task that ends with its owner.

@@ -36,7 +36,7 @@ async fn credentials(channel: &Channel) -> Option<v1::SessionCredentials> {
 }
 
 fn sync(first_sequence: u64) -> v1::Batch {
-    let command = v1::Command { kind: Some(Kind::Sync(v1::Sync {})), ..Default::default() };
+    let command = v1::Command { kind: Some(Kind::Sync(v1::Sync::default())), ..Default::default() };
     v1::Batch { first_sequence, commands: vec![command], acknowledged_sequence: 0 }
 }
 

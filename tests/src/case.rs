@@ -115,7 +115,7 @@ impl<'a> Names<'a> {
             }),
             "fetch" => Kind::Fetch(proto::Fetch { value: at("value") }),
             "describe" => Kind::Describe(proto::Describe { value: at("value") }),
-            "sync" => Kind::Sync(proto::Sync {}),
+            "sync" => Kind::Sync(proto::Sync::default()),
             "open_accumulator" => Kind::OpenAccumulator(proto::OpenAccumulator {
                 accumulator: at("accumulator"),
                 primals: self.handles(&body["primals"]),

@@ -8,6 +8,7 @@ pub mod access;
 pub mod canary;
 pub mod case;
 pub mod frames;
+pub mod process;
 pub mod proxy;
 pub mod raw;
 

@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -12,6 +12,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinHandle,
 };
 
@@ -31,6 +32,9 @@ pub struct Proxy {
 struct Meter {
     passed: AtomicU64,
     cut_at: AtomicU64,
+    /// The same number as `passed`, for whoever waits for it.
+    told: watch::Sender<u64>,
+    server: Mutex<SocketAddr>,
 }
 
 impl Proxy {
@@ -38,14 +42,19 @@ impl Proxy {
     pub async fn start(server: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let meter = Arc::new(Meter { passed: AtomicU64::new(0), cut_at: AtomicU64::new(NEVER) });
+        let meter = Arc::new(Meter {
+            passed: AtomicU64::new(0),
+            cut_at: AtomicU64::new(NEVER),
+            told: watch::channel(0).0,
+            server: Mutex::new(server),
+        });
         let shared = Arc::clone(&meter);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let meter = Arc::clone(&shared);
                 tokio::spawn(async move {
                     // However a connection ends, both its sides are closed by being dropped.
-                    let _ = carry(client, server, &meter).await;
+                    let _ = carry(client, &meter).await;
                 });
             }
         });
@@ -60,6 +69,17 @@ impl Proxy {
     /// Bytes that have passed so far.
     pub fn passed(&self) -> u64 {
         self.meter.passed.load(Ordering::SeqCst)
+    }
+
+    /// Completes when so many bytes have passed in all.
+    pub async fn reaches(&self, bytes: u64) {
+        let mut told = self.meter.told.subscribe();
+        told.wait_for(|passed| *passed >= bytes).await.expect("the meter is there");
+    }
+
+    /// Leads new connections to another server.
+    pub fn lead_to(&self, server: SocketAddr) {
+        *self.meter.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
     }
 
     /// Cuts the connection that carries it when so many more bytes have passed, once.
@@ -85,6 +105,7 @@ impl Meter {
         let before = self.passed.fetch_add(bytes as u64, Ordering::SeqCst);
         let cut_at = self.cut_at.load(Ordering::SeqCst);
         let after = before + bytes as u64;
+        self.told.send_modify(|told| *told = after.max(*told));
         let unchanged = (Ordering::SeqCst, Ordering::SeqCst);
         let cut = after >= cut_at
             && self.cut_at.compare_exchange(cut_at, NEVER, unchanged.0, unchanged.1).is_ok();
@@ -96,7 +117,8 @@ impl Meter {
     }
 }
 
-async fn carry(client: TcpStream, server: SocketAddr, meter: &Meter) -> io::Result<()> {
+async fn carry(client: TcpStream, meter: &Meter) -> io::Result<()> {
+    let server = *meter.server.lock().unwrap_or_else(PoisonError::into_inner);
     let server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;

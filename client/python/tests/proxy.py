@@ -22,8 +22,7 @@ class CuttingProxy:
     """
 
     def __init__(self, target: str, seed: int, cuts: int, largest: int) -> None:
-        host, _, port = target.rpartition(":")
-        self._target = (host, int(port))
+        self.lead_to(target)
         self._random = random.Random(seed)
         self._left = cuts
         self._largest = largest
@@ -34,6 +33,11 @@ class CuttingProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def lead_to(self, target: str) -> None:
+        """Leads new connections to another server."""
+        host, _, port = target.rpartition(":")
+        self._target = (host, int(port))
 
     def close(self) -> None:
         """Ends all connections and takes no more."""
@@ -48,9 +52,13 @@ class CuttingProxy:
         while True:
             try:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._target)
             except OSError:
                 return
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:
+                _end(client)
+                continue
             for each in (client, server):
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+import gradtape as tf
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -49,3 +51,12 @@ def test_digits_vae(example: Any) -> None:
     assert history["loss"][-1] < history["loss"][0] - 5.0
     assert found["loss"] < 45.0  # Pixels of one half cost 64 ln 2 = 44.4.
     assert found["divergence"] > 0.0
+
+
+def test_keep(example: Any, tmp_path: Path) -> None:
+    name = f"keep-{tmp_path.name}"
+    first = example("keep", name)
+    tf.disconnect()
+    second = example("keep", name)
+    tf.checkpoints.delete(name)
+    assert second != first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -202,6 +203,40 @@ def test_dtypes_are_not_promoted() -> None:
         tf.constant(1.0) * tf.constant(1)
 
 
+# === Ctrl-C ===
+
+
+def test_ctrl_c_cancels_what_is_waited_for(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = tf.Variable(3.0)
+    x = tf.ones((4096, 4096))
+    y = x
+    for _ in range(8):
+        y = x @ y
+    w.assign_add(tf.reduce_mean(y))
+
+    waits = threading.Event()
+    # What a wait begins with.
+    monkeypatch.setattr(session, "_raise_if_closed", waits.set)
+
+    def interrupt() -> None:
+        waits.wait()
+        # As a terminal does: a signal, which ends a wait.
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        thread.start()
+        y.numpy()
+    thread.join()
+    with pytest.raises(tf.errors.OpError, match="cancelled"):
+        y.numpy()
+    # Nobody is told again, and the session goes on.
+    tf.synchronize()
+    assert (w + 1.0).numpy() == 4.0
+
+
 # === Credit and order ===
 
 
@@ -221,8 +256,8 @@ def test_little_credit(session: Session) -> None:
         x.assign_add(np.full((), i, np.float32))
     x.assign_add(tf.reduce_sum(tf.constant(np.ones(1_000, np.float32))))
     assert x.numpy() == 200 * 199 / 2 + 1_000
-    assert 0 <= session._unapplied_commands <= 7
-    assert 0 <= session._unapplied_bytes <= 5_000
+    assert 0 <= session._window.commands <= 7
+    assert 0 <= session._window.size <= 5_000
 
 
 def test_dead_tensors_are_released(session: Session) -> None:

@@ -101,19 +101,18 @@ def test_tag_is_at_most_256_bytes(tag: str) -> None:
 @pytest.mark.parametrize("inputs", [0, 1, 2, 25, 26, 30, 4_000])
 @pytest.mark.parametrize("outputs", [1, 30])
 def test_template(inputs: int, outputs: int) -> None:
-    template = _wire.Template("concat", {"axis": -1}, inputs, outputs)
-    prefix, middle, tail = template.parts(WIDTH, _wire.suffix("a.py:1", 1))
+    template = _wire.OpTemplate("concat", {"axis": -1}, inputs, outputs)
+    blank = template.blank(WIDTH, _wire.suffix("100%b.py:1", 1))
     handles = [_wire.varint((1 << 28) + i) for i in range(inputs + outputs)]
     assert {len(handle) for handle in handles} == {WIDTH}
-    ins, outs = b"".join(handles[:inputs]), b"".join(handles[inputs:])
-    (command,) = parse(prefix + ins + middle + outs + tail)
+    (command,) = parse(blank % tuple(handles))
     expected = op_pb2.Op(
         name="concat",
         inputs=range(1 << 28, (1 << 28) + inputs),
         outputs=range((1 << 28) + inputs, (1 << 28) + inputs + outputs),
         attributes=[op_pb2.Attribute(name="axis", int_value=-1)],
     )
-    assert command == command_pb2.Command(op=expected, tag="a.py:1", scope=1)
+    assert command == command_pb2.Command(op=expected, tag="100%b.py:1", scope=1)
 
 
 def test_templates_are_told_apart_by_type() -> None:

@@ -174,9 +174,9 @@ impl Checkpoints {
         options: SaveOptions,
     ) -> impl Future<Output = Result<SavedCheckpoint>> + Send + use<> {
         let core = self.session.core();
-        let synced = self
-            .session
-            .record(Location::caller(), |recorder| recorder.ask(Kind::Sync(proto::Sync {})));
+        let synced = self.session.record(Location::caller(), |recorder| {
+            recorder.ask(Kind::Sync(proto::Sync::default()))
+        });
         let (core, mut client) = (std::sync::Arc::clone(core), self.client.clone());
         let SaveOptions { entries, metadata, overwrite } = options;
         let mut request = proto::SaveCheckpointRequest {

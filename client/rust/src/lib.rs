@@ -22,6 +22,7 @@ mod generator;
 mod gradient;
 mod handles;
 mod infer;
+mod level;
 mod limits;
 mod link;
 mod operand;
@@ -52,6 +53,7 @@ pub use crate::{
     function::{Explanation, Hop},
     generator::Generator,
     gradient::{AbsentReason, Gradient, GradientKind},
+    level::{Level, Reached},
     operand::{Input, Operand},
     optimizer::{AsGradient, Optimizer, Schedule, Step},
     optimizers::*,

@@ -28,6 +28,7 @@ pub(crate) fn result_type(op: &str) -> ResultType {
         "where"
         | "scatter_nd"
         | "sparse_softmax_cross_entropy_with_logits"
+        | "sparse_softmax_cross_entropy_gradient"
         | "ctc_loss"
         | "random_gamma"
         | "random_poisson" => ResultType::Input(1),
@@ -2181,6 +2182,22 @@ impl Tensor {
         self.apply("gelu", &[], vec![("approximate", Attribute::Bool(options.approximate))])
     }
 
+    /// The gradient of `gelu` with respect to its input, from that with respect to its result. `x_gradient = (d gelu(x) / d x) upstream`
+    #[track_caller]
+    pub fn gelu_gradient(&self, upstream: impl Operand) -> Tensor {
+        self.apply("gelu_gradient", &[&upstream], vec![])
+    }
+
+    /// [`Tensor::gelu_gradient`](Tensor::gelu_gradient()) with attributes.
+    #[track_caller]
+    pub fn gelu_gradient_with(&self, upstream: impl Operand, options: GeluGradient) -> Tensor {
+        self.apply(
+            "gelu_gradient",
+            &[&upstream],
+            vec![("approximate", Attribute::Bool(options.approximate))],
+        )
+    }
+
     /// Self-regularised smooth rectifier. `y = x tanh(softplus(x))`
     #[track_caller]
     pub fn mish(&self) -> Tensor {
@@ -2269,6 +2286,26 @@ impl Tensor {
         self.apply("softmax", &[], vec![("axis", Attribute::Integer(options.axis))])
     }
 
+    /// The gradient of `softmax` with respect to its input, from its result and the gradient with respect to that. `x_gradient_i = (upstream_i - sum_j upstream_j y_j) y_i`
+    #[track_caller]
+    pub fn softmax_gradient(&self, upstream: impl Operand) -> Tensor {
+        self.apply("softmax_gradient", &[&upstream], vec![])
+    }
+
+    /// [`Tensor::softmax_gradient`](Tensor::softmax_gradient()) with attributes.
+    #[track_caller]
+    pub fn softmax_gradient_with(
+        &self,
+        upstream: impl Operand,
+        options: SoftmaxGradient,
+    ) -> Tensor {
+        self.apply(
+            "softmax_gradient",
+            &[&upstream],
+            vec![("axis", Attribute::Integer(options.axis))],
+        )
+    }
+
     /// Logarithm of softmax along an axis. `y_i = x_i - ln(sum_j exp(x_j))`
     #[track_caller]
     pub fn log_softmax(&self) -> Tensor {
@@ -2281,16 +2318,56 @@ impl Tensor {
         self.apply("log_softmax", &[], vec![("axis", Attribute::Integer(options.axis))])
     }
 
+    /// The gradient of `log_softmax` with respect to its input, from its result and the gradient with respect to that. `x_gradient_i = upstream_i - exp(y_i) sum_j upstream_j`
+    #[track_caller]
+    pub fn log_softmax_gradient(&self, upstream: impl Operand) -> Tensor {
+        self.apply("log_softmax_gradient", &[&upstream], vec![])
+    }
+
+    /// [`Tensor::log_softmax_gradient`](Tensor::log_softmax_gradient()) with attributes.
+    #[track_caller]
+    pub fn log_softmax_gradient_with(
+        &self,
+        upstream: impl Operand,
+        options: LogSoftmaxGradient,
+    ) -> Tensor {
+        self.apply(
+            "log_softmax_gradient",
+            &[&upstream],
+            vec![("axis", Attribute::Integer(options.axis))],
+        )
+    }
+
     /// Cross-entropy between label distributions and the softmax of logits, along the last axis. `loss = -sum_j labels_j log_softmax(logits)_j`
     #[track_caller]
     pub fn softmax_cross_entropy_with_logits(&self, logits: impl Operand) -> Tensor {
         self.apply("softmax_cross_entropy_with_logits", &[&logits], vec![])
     }
 
+    /// The gradient of `softmax_cross_entropy_with_logits` with respect to logits, from that with respect to the loss. `logits_gradient = (softmax(logits) sum_j labels_j - labels) upstream`
+    #[track_caller]
+    pub fn softmax_cross_entropy_gradient(
+        &self,
+        logits: impl Operand,
+        upstream: impl Operand,
+    ) -> Tensor {
+        self.apply("softmax_cross_entropy_gradient", &[&logits, &upstream], vec![])
+    }
+
     /// Cross-entropy between class numbers and the softmax of logits, along the last axis. `loss = -log_softmax(logits)_label`
     #[track_caller]
     pub fn sparse_softmax_cross_entropy_with_logits(&self, logits: impl Operand) -> Tensor {
         self.apply("sparse_softmax_cross_entropy_with_logits", &[&logits], vec![])
+    }
+
+    /// The gradient of `sparse_softmax_cross_entropy_with_logits` with respect to logits, from that with respect to the loss. `logits_gradient = (softmax(logits) - one_hot(labels)) upstream`
+    #[track_caller]
+    pub fn sparse_softmax_cross_entropy_gradient(
+        &self,
+        logits: impl Operand,
+        upstream: impl Operand,
+    ) -> Tensor {
+        self.apply("sparse_softmax_cross_entropy_gradient", &[&logits, &upstream], vec![])
     }
 
     /// Cross-entropy between probabilities and the sigmoid of logits, elementwise. `loss = softplus(logits) - labels logits`
@@ -2708,6 +2785,36 @@ impl Tensor {
             vec![
                 ("axis", Attribute::Integers(options.axis)),
                 ("epsilon", Attribute::Double(options.epsilon)),
+            ],
+        )
+    }
+
+    /// The gradients of `layer_normalization` with respect to its inputs, from that with respect to its result. `x_gradient = (g - mean of g - h mean of g h) / sqrt(variance of x + epsilon), where g = scale upstream and h is normalised x; scale_gradient = sum of upstream h; offset_gradient = sum of upstream`
+    #[track_caller]
+    pub fn layer_normalization_gradient(
+        &self,
+        scale: impl Operand,
+        upstream: impl Operand,
+    ) -> Vec<Tensor> {
+        self.apply_many("layer_normalization_gradient", &[&scale, &upstream], 3, vec![])
+    }
+
+    /// [`Tensor::layer_normalization_gradient`](Tensor::layer_normalization_gradient()) with attributes.
+    #[track_caller]
+    pub fn layer_normalization_gradient_with(
+        &self,
+        scale: impl Operand,
+        upstream: impl Operand,
+        options: LayerNormalizationGradient,
+    ) -> Vec<Tensor> {
+        self.apply_many(
+            "layer_normalization_gradient",
+            &[&scale, &upstream],
+            3,
+            vec![
+                ("axis", Attribute::Integers(options.axis)),
+                ("epsilon", Attribute::Double(options.epsilon)),
+                ("batch_dims", Attribute::Integer(options.batch_dims)),
             ],
         )
     }
@@ -3734,6 +3841,19 @@ impl Default for Gelu {
     }
 }
 
+/// Attributes of [`Tensor::gelu_gradient_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct GeluGradient {
+    /// Whether to use the approximation by tanh. Default `false`.
+    pub approximate: bool,
+}
+
+impl Default for GeluGradient {
+    fn default() -> Self {
+        Self { approximate: false }
+    }
+}
+
 /// Attributes of [`Tensor::bias_add_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct BiasAdd {
@@ -3775,6 +3895,19 @@ impl Default for Softmax {
     }
 }
 
+/// Attributes of [`Tensor::softmax_gradient_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct SoftmaxGradient {
+    /// The axis, counted from 0 or backwards from -1. Default `-1`.
+    pub axis: i64,
+}
+
+impl Default for SoftmaxGradient {
+    fn default() -> Self {
+        Self { axis: -1 }
+    }
+}
+
 /// Attributes of [`Tensor::log_softmax_with`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogSoftmax {
@@ -3783,6 +3916,19 @@ pub struct LogSoftmax {
 }
 
 impl Default for LogSoftmax {
+    fn default() -> Self {
+        Self { axis: -1 }
+    }
+}
+
+/// Attributes of [`Tensor::log_softmax_gradient_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogSoftmaxGradient {
+    /// The axis, counted from 0 or backwards from -1. Default `-1`.
+    pub axis: i64,
+}
+
+impl Default for LogSoftmaxGradient {
     fn default() -> Self {
         Self { axis: -1 }
     }
@@ -4099,6 +4245,23 @@ pub struct LayerNormalization {
 impl Default for LayerNormalization {
     fn default() -> Self {
         Self { axis: vec![-1], epsilon: 0.001 }
+    }
+}
+
+/// Attributes of [`Tensor::layer_normalization_gradient_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerNormalizationGradient {
+    /// Axes that were normalised along. Default `[-1]`.
+    pub axis: Vec<i64>,
+    /// Added to the variance. Default `0.001`.
+    pub epsilon: f64,
+    /// How many leading axes scale and offset have, too. Default `0`.
+    pub batch_dims: i64,
+}
+
+impl Default for LayerNormalizationGradient {
+    fn default() -> Self {
+        Self { axis: vec![-1], epsilon: 0.001, batch_dims: 0 }
     }
 }
 

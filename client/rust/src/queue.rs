@@ -4,8 +4,9 @@
 //! numbers, handles, the commands that the server has not yet applied, the credit, and the failures that nobody has
 //! asked for yet. Nothing here knows the network; `link` takes batches out and `worker` puts their replies in.
 //!
-//! Invariant: `log[i]` has the sequence number `first + i`, and stays until a reply says it was applied. So whatever
-//! happens to a connection, sending the log again loses nothing, and the server's stored replies double nothing.
+//! Invariant: `log[i]` has the sequence number `first + i`, and stays until a reply says it was applied; or, if the server keeps
+//! a log of the session, until a reply says it is durable. So whatever happens to a connection or to the server, sending the
+//! log again loses nothing, and the server's stored replies double nothing.
 
 mod recorder;
 
@@ -36,6 +37,9 @@ const RELEASED_AT_ONCE: usize = 128;
 
 /// What a batch takes besides its commands: two numbers and the lengths around them.
 const BATCH_OVERHEAD: u64 = 32;
+
+/// The reason with which a command fails that the program cancelled.
+const CANCELLED: &str = "CANCELLED";
 
 pub(crate) use self::recorder::Recorder;
 
@@ -71,12 +75,16 @@ struct State {
     phase: Phase,
     limits: Limits,
     handles: Handles,
-    /// Enqueued and not known to be applied.
+    /// Enqueued and not known to be applied, or not known to be durable.
     log: VecDeque<Entry>,
     /// Sequence number of the log's first entry.
     first: u64,
-    /// How many entries of the log the present connection has taken.
+    /// How many entries of the log the server has applied, as it stands.
+    applied: usize,
+    /// How many the present connection has taken, or the server has applied.
     sent: usize,
+    /// Last command that is known to be durable, if the server keeps a log of the session.
+    durable: Option<u64>,
     /// Commands below this number may have stored replies, because an earlier connection sent them.
     resent_below: u64,
     /// Last sequence number and size of each batch that has no reply yet.
@@ -92,6 +100,8 @@ struct State {
     /// Where the reports of loops go, by sequence number.
     reports: HashMap<u64, mpsc::UnboundedSender<proto::LoopReport>>,
     failures: Failures,
+    /// Commands up to this number are cancelled by the program, which need not be told.
+    cancelled: u64,
     /// Someone waits for an answer, so what is queued goes out now.
     urgent: bool,
     /// The link sleeps until something is enqueued.
@@ -107,7 +117,13 @@ struct Entry {
     size: u64,
     answer: Option<oneshot::Sender<Result<Reply>>>,
     upload: Option<Upload>,
+    /// Whether it failed, once the server has said what came of it. If the server has to go back it is executed again, and that
+    /// is told only if it differs.
+    outcome: Option<Failed>,
 }
+
+/// Whether a command failed.
+type Failed = bool;
 
 /// What must happen before a Constant that names an upload may be sent.
 #[derive(Debug)]
@@ -140,15 +156,18 @@ pub(crate) enum Step {
 
 impl Queue {
     /// A queue for a session whose stream was attached with this welcome.
-    pub(crate) fn new(limits: Limits, next_sequence: u64, handle_base: u64) -> Self {
+    pub(crate) fn new(limits: Limits, welcome: &proto::Welcome) -> Self {
+        let handle_base = welcome.handle_base;
         Self {
             state: Mutex::new(State {
                 phase: Phase::Open,
                 limits,
                 handles: Handles::from_base(handle_base),
                 log: VecDeque::new(),
-                first: next_sequence,
+                first: welcome.next_sequence,
+                applied: 0,
                 sent: 0,
+                durable: welcome.durable_sequence,
                 resent_below: 0,
                 batches: VecDeque::new(),
                 sent_bytes: 0,
@@ -157,6 +176,7 @@ impl Queue {
                 bodies: HashMap::new(),
                 reports: HashMap::new(),
                 failures: Failures::default(),
+                cancelled: 0,
                 urgent: false,
                 idle: false,
                 wake: Arc::default(),
@@ -208,6 +228,13 @@ impl Queue {
         state.enqueued();
     }
 
+    /// Notes that the program cancels what is enqueued. Gives the last sequence number of it.
+    pub(crate) fn cancel(&self) -> u64 {
+        let mut state = self.lock();
+        state.cancelled = state.first + state.log.len() as u64 - 1;
+        state.cancelled
+    }
+
     /// Sends what is left and then ends.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
@@ -220,7 +247,8 @@ impl Queue {
     /// Whether nothing more will be enqueued and everything is applied.
     pub(crate) fn is_done(&self) -> bool {
         let state = self.lock();
-        !matches!(state.phase, Phase::Open) && state.log.is_empty() && state.dropped.is_empty()
+        let applied = state.applied == state.log.len();
+        !matches!(state.phase, Phase::Open) && applied && state.dropped.is_empty()
     }
 
     /// Ends the session on this side: whoever waits gets the error, and whoever asks later.
@@ -233,14 +261,15 @@ impl Queue {
                 let _ = answer.send(Err(error.clone()));
             }
         }
-        state.sent = 0;
+        (state.applied, state.sent) = (0, 0);
         state.reports.clear();
         state.wake.notify_one();
     }
 
     /// Commands that the server has not applied yet, as far as is known.
     pub(crate) fn backlog(&self) -> usize {
-        self.lock().log.len()
+        let state = self.lock();
+        state.log.len() - state.applied
     }
 
     /// Marks a failure as told to the program.
@@ -253,22 +282,34 @@ impl Queue {
         self.lock().failures.take_untold().map(Error::Command)
     }
 
-    /// Starts over on a new connection: everything in the log goes out again.
+    /// Starts over on a new connection: what the server has not applied goes out again.
     ///
-    /// Fails if the server stands where this client never was, which means that it lost the session's state or that
-    /// somebody else used the session.
-    pub(crate) fn attach(&self, limits: Limits, next_sequence: u64) -> Result<Arc<Notify>> {
+    /// Fails if the server stands where this client never was, or where it cannot follow: the server lost the session's state,
+    /// or somebody else used the session.
+    pub(crate) fn attach(&self, limits: Limits, welcome: &proto::Welcome) -> Result<Arc<Notify>> {
         let mut state = self.lock();
+        let next_sequence = welcome.next_sequence;
         let end = state.first + state.log.len() as u64;
-        if !(state.first..=end).contains(&next_sequence) {
+        let seen = state.first + state.applied as u64;
+        let begin = if welcome.rewound_to.is_some() { state.first } else { seen };
+        if !(begin..=end).contains(&next_sequence) {
             return Err(Error::Protocol(format!(
-                "the session goes on at {next_sequence}, but this client stands between {} and {end}",
-                state.first
+                "the session goes on at {next_sequence}, but this client stands between {begin} and {end}"
             )));
         }
+        if next_sequence < seen {
+            tracing::warn!(next_sequence, seen, "the server went back, sending again");
+        }
+        // What was applied before stays sent; of what was sent and not answered, the stored replies are asked for.
+        let applied = next_sequence.min(seen) - state.first;
+        state.applied = usize::try_from(applied).unwrap_or(usize::MAX).min(state.log.len());
+        state.sent = state.applied;
+        if let Some(durable) = welcome.durable_sequence {
+            state.durable = Some(durable);
+        }
+        state.forget();
         state.limits = limits;
         state.resent_below = next_sequence;
-        state.sent = 0;
         state.sent_bytes = 0;
         state.batches.clear();
         state.idle = false;
@@ -344,7 +385,7 @@ impl State {
         if !(hurry || closing || self.urgent || pending >= EAGER_COMMANDS) {
             return Step::Linger;
         }
-        if self.sent >= self.limits.unapplied_commands {
+        if self.unapplied() >= self.limits.unapplied_commands {
             return Step::Wait;
         }
         self.flush_dropped();
@@ -359,7 +400,7 @@ impl State {
 
     /// Takes as many unsent commands as one message and the credit allow. None if the credit does not allow any.
     fn batch(&mut self) -> Option<proto::Batch> {
-        let credit = self.limits.unapplied_commands - self.sent;
+        let credit = self.limits.unapplied_commands - self.unapplied();
         let most = self.limits.batch_commands.min(credit);
         let mut bytes = BATCH_OVERHEAD;
         let mut count = 0;
@@ -389,7 +430,13 @@ impl State {
         self.sent += count;
         self.sent_bytes += bytes;
         self.batches.push_back((first_sequence + count as u64 - 1, bytes));
-        Some(proto::Batch { first_sequence, commands, acknowledged_sequence: self.first - 1 })
+        let acknowledged_sequence = self.first + self.applied as u64 - 1;
+        Some(proto::Batch { first_sequence, commands, acknowledged_sequence })
+    }
+
+    /// How many entries are on their way.
+    fn unapplied(&self) -> usize {
+        self.sent - self.applied
     }
 
     /// Turns dropped handles into commands. They may be used again at once: the server applies the release first.
@@ -417,7 +464,7 @@ impl State {
         }
         // The tag and length in front of a command in a batch take at most six bytes.
         let size = command.encoded_len() as u64 + 6;
-        self.log.push_back(Entry { command, size, answer, upload });
+        self.log.push_back(Entry { command, size, answer, upload, outcome: None });
     }
 
     fn applied(&mut self, reply: proto::BatchReply) -> Result<()> {
@@ -427,17 +474,20 @@ impl State {
                 "command {applied} is applied but was never sent"
             )));
         }
+        if let Some(durable) = reply.durable_sequence {
+            self.durable = Some(durable);
+        }
         let mut replies = reply.replies.into_iter().peekable();
-        while self.first <= applied {
-            let Some(entry) = self.log.pop_front() else { break };
-            let sequence = self.first;
-            self.first += 1;
-            self.sent -= 1;
+        while self.first + self.applied as u64 <= applied {
+            let index = self.applied;
+            let sequence = self.first + index as u64;
+            self.applied += 1;
             // Replies below are those that an earlier connection brought already.
             while replies.next_if(|reply| reply.sequence < sequence).is_some() {}
             let reply = replies.next_if(|reply| reply.sequence == sequence);
-            self.settle(sequence, entry, reply);
+            self.settle(sequence, index, reply);
         }
+        self.forget();
         while let Some((_, bytes)) = self.batches.pop_front_if(|(last, _)| *last <= applied) {
             self.sent_bytes -= bytes;
         }
@@ -445,29 +495,51 @@ impl State {
         Ok(())
     }
 
+    /// Forgets what need not be sent again whatever happens.
+    fn forget(&mut self) {
+        let kept = self.durable.unwrap_or(u64::MAX);
+        while self.applied > 0 && self.first <= kept {
+            self.log.pop_front();
+            self.first += 1;
+            self.applied -= 1;
+            self.sent -= 1;
+        }
+    }
+
     /// Hands a command's reply to whoever waits for it, and keeps its failure for whoever asks later.
-    fn settle(&mut self, sequence: u64, entry: Entry, reply: Option<Reply>) {
+    fn settle(&mut self, sequence: u64, index: usize, reply: Option<Reply>) {
+        let Some(entry) = self.log.get_mut(index) else { return };
         let mut reply = reply.unwrap_or_else(|| Reply { sequence, ..Reply::default() });
+        let failed = matches!(reply.result, Some(proto::reply::Result::Error(_)));
+        let before = entry.outcome.replace(failed);
+        // It was executed again, and the same came of it.
+        if before.is_some_and(|failed_before| failed_before || !failed) {
+            return;
+        }
         for warning in &reply.warnings {
             tracing::warn!(tag = entry.command.tag, "{warning}");
         }
         if matches!(entry.command.kind, Some(Kind::RunLoop(_))) {
             self.reports.remove(&sequence);
         }
+        let (answer, upload) = (entry.answer.take(), entry.upload.take());
         let outcome = match reply.result.take() {
             Some(proto::reply::Result::Error(error)) => {
                 // A constant that could not be made must not spoil later expressions.
                 self.forget_scalars();
                 let failure = self.failures.add(error);
+                if failure.reason == CANCELLED && sequence <= self.cancelled {
+                    self.failures.told(sequence);
+                }
                 tracing::debug!(%failure, "command failed");
-                Err(match entry.upload {
+                Err(match upload {
                     Some(Upload::Refused(error)) => error,
                     Some(Upload::Waiting { .. } | Upload::Done) | None => Error::Command(failure),
                 })
             }
             result => Ok(Reply { result, ..reply }),
         };
-        if let Some(answer) = entry.answer {
+        if let Some(answer) = answer {
             let _ = answer.send(outcome);
         }
     }

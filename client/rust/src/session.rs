@@ -10,6 +10,7 @@ use crate::{
     Tensor, TensorData, Variable, VariableOptions,
     core::{Core, Handle},
     infer,
+    level::{Level, Reached},
     limits::Limits,
     queue::{Queue, Recorder},
     remote::Remote,
@@ -48,7 +49,8 @@ pub struct SessionBuilder {
 /// Only asking for something waits. Without anything asked for, the queue grows as far as the program is ahead of
 /// the server, so a loop that never asks should [`sync`](Self::sync) now and then.
 ///
-/// If the connection breaks, the session attaches again and goes on; nothing is lost and nothing is done twice.
+/// If the connection breaks, the session attaches again and goes on; nothing is lost and nothing is done twice. With a server
+/// that keeps logs of sessions this holds even if the server dies.
 /// Dropping the last handle sends what is left and deletes the session, unless it was [attached to](SessionBuilder::attach).
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -154,7 +156,7 @@ impl Session {
         let welcome = &attached.welcome;
         let limits = Limits::new(welcome.server.clone());
         remote.chunk_bytes = limits.chunk_bytes;
-        let queue = Arc::new(Queue::new(limits, welcome.next_sequence, welcome.handle_base));
+        let queue = Arc::new(Queue::new(limits, welcome));
         let (afterwards, receiver) = watch::channel(afterwards);
         let worker =
             Worker { queue: Arc::clone(&queue), remote: remote.clone(), afterwards: receiver };
@@ -323,13 +325,59 @@ impl Session {
     /// result nobody waited for. The failures after it are kept for the next call.
     #[track_caller]
     pub fn sync(&self) -> impl Future<Output = Result<()>> + Send + use<> {
-        let answer =
-            self.record(Location::caller(), |recorder| recorder.ask(Kind::Sync(proto::Sync {})));
+        let answer = self.record(Location::caller(), |recorder| {
+            recorder.ask(Kind::Sync(proto::Sync::default()))
+        });
         let core = Arc::clone(&self.core);
         async move {
             core.answer(answer).await?;
             core.queue.take_untold().map_or(Ok(()), Err)
         }
+    }
+
+    /// Waits until everything enqueued so far has reached a level, and says what was reached, also when the time is over.
+    ///
+    /// Fails as [`sync`](Self::sync) does, and with `LEVEL_UNAVAILABLE` if the server does not offer the level. At a server
+    /// with a store of sessions everything survives its death, whether it was waited for or not: what the server lost, this
+    /// client sends again. What is durable survives the death of this client too.
+    #[track_caller]
+    pub fn sync_to(
+        &self,
+        level: Level,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Reached>> + Send + use<> {
+        // Zero would stand for the default.
+        let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).max(1);
+        let sync = proto::Sync { level: proto::Level::from(level).into(), timeout_ms };
+        let answer = self.record(Location::caller(), |recorder| recorder.ask(Kind::Sync(sync)));
+        let core = Arc::clone(&self.core);
+        async move {
+            let reply = core.answer(answer).await?;
+            core.queue.take_untold().map_or(Ok(()), Err)?;
+            Reached::from_reply(&reply)
+        }
+    }
+
+    /// Cancels what is enqueued so far and not done: what computes fails with the reason `CANCELLED` and poisons its results.
+    /// One that is being executed stops within some ten milliseconds; a sort or a decomposition of a large matrix runs to its
+    /// end first. What takes no time, such as constants and variables, is done
+    /// all the same, and what is enqueued from now on is not touched. [`sync`](Self::sync) does not tell of these failures.
+    ///
+    /// Not to wait any more, by dropping the future of an answer, cancels nothing.
+    ///
+    /// ```
+    /// # async fn example(session: &gradtape_client::Session) -> gradtape_client::Result<()> {
+    /// let x = session.op("full", [], [("shape", [4096, 4096].into()), ("value", 1.0.into())]);
+    /// let y = x.matmul(&x);
+    /// session.cancel().await?;
+    /// assert!(y.value::<f32>().await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cancel(&self) -> impl Future<Output = Result<()>> + Send + use<> {
+        let sequence = self.core.queue.cancel();
+        let core = Arc::clone(&self.core);
+        async move { core.remote.cancel(sequence).await }
     }
 
     /// How many commands are on their way: enqueued and, as far as is known, not applied.

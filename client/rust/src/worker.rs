@@ -115,7 +115,7 @@ impl Worker {
 
     async fn serve(&self, attached: Attached, backoff: &mut Backoff) -> End {
         let Attached { welcome, open, mut replies } = attached;
-        let wake = match self.queue.attach(Limits::new(welcome.server), welcome.next_sequence) {
+        let wake = match self.queue.attach(Limits::new(welcome.server.clone()), &welcome) {
             Ok(wake) => wake,
             Err(error) => return End::Fatal(error),
         };

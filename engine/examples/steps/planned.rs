@@ -7,7 +7,7 @@ use gradtape_engine::{
     attrs::{Attr, Attrs},
     command::Handle,
     exec,
-    gradient::{Found, Source, Target, gradient},
+    gradient::{Found, Gradient, Source, Target, gradient},
     graph::{Application, Graph, Operand, ValueId, Var},
     ledger::Ledger,
     optimizers::{Member, Optimizer},
@@ -97,7 +97,7 @@ impl Writer {
     /// Writes forward pass, gradient and optimizer step into one program.
     fn plan(&mut self, loss: Handle) -> Planned {
         let (target, sources) = (self.target(loss), self.sources());
-        let (backward, found) =
+        let Gradient { program: backward, found, .. } =
             gradient(self.tape.trace(), &[target], &sources).expect("a gradient");
         let graph = Graph::default();
         let mut known: HashMap<Handle, Var> = HashMap::new();

@@ -17,6 +17,8 @@ macro_rules! each_level {
     };
 }
 
+pub(crate) use each_level;
+
 each_level! {
     /// `f` of each element.
     pub(crate) fn map<T: Copy, U>(x: &[T], out: &mut [U], f: impl Fn(T) -> U) {
@@ -118,29 +120,102 @@ each_level! {
         step: impl Fn(A, T) -> A,
         merge: impl Fn(A, A) -> A,
     ) -> A {
-        if x.len() < PARTS {
-            return x.iter().fold(init, |acc, &x| step(acc, x));
+        fold_here(x, init, &step, &merge)
+    }
+}
+
+each_level! {
+    /// The same of each row of so many elements, at least one.
+    pub(crate) fn fold_rows<T: Copy, A: Copy>(
+        x: &[T],
+        width: usize,
+        init: A,
+        step: impl Fn(A, T) -> A,
+        merge: impl Fn(A, A) -> A,
+        mut visit: impl FnMut(A),
+    ) {
+        for row in x.chunks_exact(width) {
+            visit(fold_here(row, init, &step, &merge));
         }
-        let mut parts = [init; PARTS];
-        let rows = x.chunks_exact(PARTS);
-        let rest = rows.remainder();
-        for row in rows {
-            for (part, &x) in parts.iter_mut().zip(row) {
-                *part = step(*part, x);
-            }
-        }
-        for (part, &x) in parts.iter_mut().zip(rest) {
+    }
+}
+
+/// [`fold`] within a function that is compiled for each level.
+#[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
+#[inline(always)]
+pub(crate) fn fold_here<T: Copy, A: Copy>(
+    x: &[T],
+    init: A,
+    step: &impl Fn(A, T) -> A,
+    merge: &impl Fn(A, A) -> A,
+) -> A {
+    if x.len() < PARTS {
+        return x.iter().fold(init, |acc, &x| step(acc, x));
+    }
+    let mut parts = [init; PARTS];
+    let (rows, rest) = x.as_chunks::<PARTS>();
+    for row in rows {
+        for (part, &x) in parts.iter_mut().zip(row) {
             *part = step(*part, x);
         }
-        let mut half = PARTS / 2;
-        while half > 0 {
-            let (low, high) = parts.split_at_mut(half);
-            for (low, &mut high) in low.iter_mut().zip(high) {
-                *low = merge(*low, high);
-            }
-            half /= 2;
+    }
+    for (part, &x) in parts.iter_mut().zip(rest) {
+        *part = step(*part, x);
+    }
+    halves(parts, merge)
+}
+
+/// Merges parts by halves. Not in sight of the loops that fill them: there the compiler would choose vectors for these that
+/// are as narrow as the last halves.
+#[inline(never)]
+fn halves<A: Copy>(mut parts: [A; PARTS], merge: &impl Fn(A, A) -> A) -> A {
+    let mut half = PARTS / 2;
+    while half > 0 {
+        let (low, high) = parts.split_at_mut(half);
+        for (low, &mut high) in low.iter_mut().zip(high) {
+            *low = merge(*low, high);
         }
-        parts[0]
+        half /= 2;
+    }
+    parts[0]
+}
+
+/// Two sums over three rows of one length, in the order of [`fold`].
+pub(crate) fn sums<T: Copy>(rows: [&[T]; 3], terms: impl Fn([T; 3]) -> [f64; 2]) -> [f64; 2] {
+    let [x, y, z] = rows;
+    if x.len() < PARTS {
+        return x.iter().zip(y).zip(z).fold([0.0; 2], |[a, b], ((&x, &y), &z)| {
+            let [c, d] = terms([x, y, z]);
+            [a + c, b + d]
+        });
+    }
+    let mut parts = [[0.0; PARTS]; 2];
+    sum_parts(rows, &mut parts, terms);
+    parts.map(|parts| halves(parts, &|a, b| a + b))
+}
+
+each_level! {
+    fn sum_parts<T: Copy>(
+        [x, y, z]: [&[T]; 3],
+        parts: &mut [[f64; PARTS]; 2],
+        terms: impl Fn([T; 3]) -> [f64; 2],
+    ) {
+        let [mut first, mut second] = *parts;
+        let ((x, rest_x), (y, rest_y), (z, rest_z)) =
+            (x.as_chunks::<PARTS>(), y.as_chunks::<PARTS>(), z.as_chunks::<PARTS>());
+        for ((x, y), z) in x.iter().zip(y).zip(z) {
+            for i in 0..PARTS {
+                let [a, b] = terms([x[i], y[i], z[i]]);
+                first[i] += a;
+                second[i] += b;
+            }
+        }
+        for (i, ((&x, &y), &z)) in rest_x.iter().zip(rest_y).zip(rest_z).enumerate() {
+            let [a, b] = terms([x, y, z]);
+            first[i] += a;
+            second[i] += b;
+        }
+        *parts = [first, second];
     }
 }
 
@@ -247,7 +322,7 @@ mod tests {
         let y: Vec<f32> =
             x.iter().map(|x| x.to_bits().wrapping_mul(0x9e37_79b1)).map(f32::from_bits).collect();
         check!(f32 single x y:
-            exp exp_m1 ln ln_1p sin cos tan atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid; pow atan2);
+            exp exp_m1 ln ln_1p sin cos tan atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid normal_cdf; pow atan2);
         let x: Vec<f64> =
             (0..=u64::MAX).step_by(0x0001_0000_5bd1_e995).map(f64::from_bits).collect();
         let y: Vec<f64> = x

@@ -3,11 +3,6 @@
 //! Our own where speed matters, otherwise from the `libm` crate, and never from the C library: its results differ between
 //! libraries and processors, and a session must replay to the same bits.
 
-#![expect(
-    clippy::inline_always,
-    reason = "a call would keep the loop around it from being vectorised"
-)]
-
 use num_traits::{PrimInt, WrappingAdd, WrappingMul, WrappingSub};
 
 use crate::{
@@ -48,6 +43,7 @@ pub(crate) trait Real: Element + num_traits::Float {
     fn erf_(self) -> Self;
     fn erfc_(self) -> Self;
     fn sigmoid_(self) -> Self;
+    fn normal_cdf_(self) -> Self;
     fn lgamma_(self) -> Self;
     fn pow_(self, exponent: Self) -> Self;
 }
@@ -94,7 +90,8 @@ real!(f32, single::is_near:
     asin_ = libm::asinf, acos_ = libm::acosf, atan_ = single::atan,
     sinh_ = single::sinh, cosh_ = single::cosh, tanh_ = single::tanh,
     asinh_ = single::asinh, acosh_ = single::acosh, atanh_ = single::atanh,
-    erf_ = single::erf, erfc_ = single::erfc, sigmoid_ = single::sigmoid, lgamma_ = libm::lgammaf;
+    erf_ = single::erf, erfc_ = single::erfc, sigmoid_ = single::sigmoid,
+    normal_cdf_ = single::normal_cdf, lgamma_ = libm::lgammaf;
     pow_ = single::pow, atan2_ = single::atan2
 );
 real!(f64, double::is_near:
@@ -103,10 +100,21 @@ real!(f64, double::is_near:
     sin_far = libm::sin, cos_far = libm::cos, tan_far = libm::tan,
     asin_ = libm::asin, acos_ = libm::acos, atan_ = libm::atan,
     sinh_ = libm::sinh, cosh_ = libm::cosh, tanh_ = double::tanh,
-    asinh_ = libm::asinh, acosh_ = libm::acosh, atanh_ = libm::atanh,
-    erf_ = double::erf, erfc_ = double::erfc, sigmoid_ = double::sigmoid, lgamma_ = libm::lgamma;
+    asinh_ = libm::asinh, acosh_ = acosh, atanh_ = libm::atanh,
+    erf_ = double::erf, erfc_ = double::erfc, sigmoid_ = double::sigmoid,
+    normal_cdf_ = normal_cdf, lgamma_ = libm::lgamma;
     pow_ = double::pow, atan2_ = libm::atan2
 );
+
+/// Inverse hyperbolic cosine. `libm` alone gives numbers for some below -1.
+fn acosh(x: f64) -> f64 {
+    if x < 1.0 { f64::NAN } else { libm::acosh(x) }
+}
+
+/// The probability that a standard normal variable is below x.
+fn normal_cdf(x: f64) -> f64 {
+    0.5 * double::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
+}
 
 /// An element with arithmetic. Integers wrap, as in NumPy and TensorFlow.
 pub(crate) trait Number: Element {

@@ -54,8 +54,12 @@ pub(crate) fn fold<T: Copy + Sync, A: Copy + Sync, U: Send>(
         let fill = |places: Range<usize>, out: &mut Vec<U>| {
             if inner == 1 {
                 let Folding { init, step, merge } = &folding;
-                let row = |i| lanes::fold(&x[i * count..(i + 1) * count], *init, step, merge);
-                out.extend(places.map(|i| finish(row(i))));
+                if count == 0 {
+                    out.extend(places.map(|_| finish(*init)));
+                    return Ok(());
+                }
+                let x = &x[places.start * count..places.end * count];
+                lanes::fold_rows(x, count, *init, step, merge, |acc| out.push(finish(acc)));
                 return Ok(());
             }
             columns(x, (count, inner), places, &folding, &finish, out)

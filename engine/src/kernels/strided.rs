@@ -105,7 +105,19 @@ pub(crate) fn copy<T: Copy + Default + Send + Sync>(
     Ok(out)
 }
 
-fn fill<T: Copy>(from: &[T], walk: &Walk, mut rest: &mut [T]) {
+fn fill<T: Copy + Default>(from: &[T], walk: &Walk, mut rest: &mut [T]) {
+    if let ([outer @ .., rows, columns], [outer_strides @ .., 1, stride]) =
+        (&walk.shape[..], &walk.strides[..])
+        && *stride > 1
+    {
+        let outer = Walk::new(outer, outer_strides.iter().copied(), walk.offset);
+        outer.each(|start| {
+            let (matrix, after) = std::mem::take(&mut rest).split_at_mut(rows * columns);
+            rest = after;
+            transpose(&from[start..], stride.unsigned_abs(), (*rows, *columns), matrix);
+        });
+        return;
+    }
     walk.runs(|offset, stride, count| {
         let (run, after) = std::mem::take(&mut rest).split_at_mut(count);
         rest = after;
@@ -122,4 +134,52 @@ fn fill<T: Copy>(from: &[T], walk: &Walk, mut rest: &mut [T]) {
             }
         }
     });
+}
+
+/// Side of the squares in which matrices are transposed: as many elements as a line of the cache has.
+const SQUARE: usize = 16;
+
+/// Columns that lie `stride` apart, as rows. Square by square, so that a line of the cache is wholly read or written at once:
+/// where strides are powers of two, it would not stay until its next element comes.
+fn transpose<T: Copy + Default>(
+    from: &[T],
+    stride: usize,
+    (rows, columns): (usize, usize),
+    out: &mut [T],
+) {
+    let mut square = [[T::default(); SQUARE]; SQUARE];
+    for first_row in (0..rows).step_by(SQUARE) {
+        let height = SQUARE.min(rows - first_row);
+        for first in (0..columns).step_by(SQUARE) {
+            let width = SQUARE.min(columns - first);
+            for column in 0..width {
+                let line = &from[(first + column) * stride + first_row..][..height];
+                for (row, &x) in square.iter_mut().zip(line) {
+                    row[column] = x;
+                }
+            }
+            for (row, from) in square[..height].iter().enumerate() {
+                let place = (first_row + row) * columns + first;
+                out[place..place + width].copy_from_slice(&from[..width]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Walk, copy};
+
+    /// Larger than a square, and no multiple of one.
+    #[test]
+    fn matrices_are_transposed() {
+        let (stack, rows, columns) = (3, 37, 50);
+        let x: Vec<usize> = (0..stack * rows * columns).collect();
+        let strides = [rows * columns, 1, columns].map(super::signed);
+        let y = copy(&x, &Walk::new(&[stack, columns, rows], strides, 0)).unwrap();
+        for (at, &found) in y.iter().enumerate() {
+            let (matrix, column, row) = (at / (columns * rows), at / rows % columns, at % rows);
+            assert_eq!(found, (matrix * rows + row) * columns + column, "at {at}");
+        }
+    }
 }

@@ -51,7 +51,6 @@ macro_rules! function_kernel {
                 type T = $crate::ops::family::element::$dtype;
                 struct F;
                 impl $crate::kernels::lanes::Function<T> for F {
-                    #[expect(clippy::inline_always, reason = "the trait wants it")]
                     #[inline(always)]
                     fn of($x: T) -> T {
                         $body
@@ -76,7 +75,6 @@ macro_rules! function_kernel {
                 type T = $crate::ops::family::element::$dtype;
                 struct F;
                 impl $crate::kernels::lanes::Function2<T> for F {
-                    #[expect(clippy::inline_always, reason = "the trait wants it")]
                     #[inline(always)]
                     fn of($x: T, $y: T) -> T {
                         $body

@@ -18,8 +18,10 @@ mod diagonal;
 mod einsum;
 mod equations;
 pub(crate) mod family;
+mod gelu;
 mod image;
 mod indexing;
+mod layer_norm;
 mod linalg;
 mod losses;
 mod math;
@@ -38,6 +40,7 @@ mod scatter;
 mod segment;
 mod shape;
 mod slicing;
+mod softmax;
 mod special;
 mod trigonometry;
 mod window;
@@ -48,10 +51,10 @@ use hashbrown::HashMap;
 
 pub use self::{
     along_axis::*, array::*, attention::*, bitwise::*, blocks::*, compare::*, convolution::*,
-    ctc::*, decomposition::*, diagonal::*, einsum::*, equations::*, image::*, indexing::*,
-    linalg::*, losses::*, math::*, nn::*, normalization::*, order::*, padding::*, pool::*,
-    random::*, rearrange::*, reduce::*, rounding::*, scan::*, scatter::*, segment::*, shape::*,
-    slicing::*, special::*, trigonometry::*, window::*,
+    ctc::*, decomposition::*, diagonal::*, einsum::*, equations::*, gelu::*, image::*, indexing::*,
+    layer_norm::*, linalg::*, losses::*, math::*, nn::*, normalization::*, order::*, padding::*,
+    pool::*, random::*, rearrange::*, reduce::*, rounding::*, scan::*, scatter::*, segment::*,
+    shape::*, slicing::*, softmax::*, special::*, trigonometry::*, window::*,
 };
 use crate::op::OpDef;
 
@@ -85,6 +88,7 @@ pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
         einsum::ALL,
         nn::ALL,
         attention::ALL,
+        softmax::ALL,
         losses::ALL,
         ctc::ALL,
         convolution::ALL,

@@ -11,8 +11,9 @@ use crate::{
     kernels::real::Real,
     op::{Derivative, Kernel, OpDef, Reads, d},
     ops::{
-        ABS, ERF, EXPM1, GREATER, GREATER_EQUAL, MAXIMUM, MINIMUM, SIGMOID, SIGN, SQUARE, TANH,
-        family::{self, common_dtype, map_kernel, sample, sample_with, uniform},
+        ABS, EXPM1, GELU, GELU_GRADIENT, GREATER, GREATER_EQUAL, MAXIMUM, MINIMUM, SIGMOID, SIGN,
+        TANH,
+        family::{self, common_dtype, function_kernel, map_kernel, sample, sample_with, uniform},
         normalization::{along, channel_axis},
     },
 };
@@ -27,6 +28,7 @@ pub(super) const ALL: &[&OpDef] = &[
     &CELU,
     &SILU,
     &GELU,
+    &GELU_GRADIENT,
     &MISH,
     &HARD_SIGMOID,
     &HARD_SILU,
@@ -153,39 +155,6 @@ pub static SILU: OpDef = activation(
     Kernel::Composite(|r| smallvec![r.x[0] * r.x[0].map(&SIGMOID)]),
     Derivative::None,
 );
-
-attrs! {
-    /// Which formula to use.
-    Gelu {
-        /// Whether to use the approximation by tanh.
-        approximate: bool = Bool(false),
-    }
-}
-
-/// Gaussian error linear unit.
-pub static GELU: OpDef = OpDef {
-    attrs: Gelu::SPECS,
-    samples: &[
-        sample(&[uniform(&[2, 3], -2.0, 2.0)]),
-        sample_with(&[uniform(&[2, 3], -2.0, 2.0)], || vec![("approximate", Attr::Bool(true))]),
-    ],
-    ..activation(
-        "gelu",
-        "Gaussian error linear unit.",
-        "y = x (1 + erf(x / sqrt(2))) / 2",
-        Kernel::Composite(|r| {
-            let x = r.x[0];
-            let gate = if Gelu::read(r.attrs).approximate {
-                // sqrt(2 / pi), from Hendrycks and Gimpel 2016.
-                ((x + x.map(&SQUARE) * x * 0.044_715) * 0.797_884_560_802_865_4).map(&TANH)
-            } else {
-                (x * std::f64::consts::FRAC_1_SQRT_2).map(&ERF)
-            };
-            smallvec![x * (gate + 1.0) * 0.5]
-        }),
-        Derivative::None,
-    )
-};
 
 /// Self-regularised unit, from Misra 2019.
 pub static MISH: OpDef = activation(

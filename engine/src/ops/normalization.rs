@@ -1,5 +1,5 @@
-//! Normalisation by moments. All are composites: sums are accumulated in `float64` as in any reduction, and derivatives of
-//! every order follow.
+//! Normalisation by moments. All but layer normalisation, which is in `layer_norm`, are composites: sums are accumulated in
+//! `float64` as in any reduction, and derivatives of every order follow.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -11,7 +11,8 @@ use crate::{
     graph::Var,
     op::{Call, Derivative, Kernel, OpDef, Rule, Vars},
     ops::{
-        CONVOLUTION, POW, REDUCE_MEAN, RSQRT, Reduce, SQUARE, Sliding,
+        CONVOLUTION, LAYER_NORMALIZATION, LAYER_NORMALIZATION_GRADIENT, POW, REDUCE_MEAN, RSQRT,
+        Reduce, SQUARE, Sliding,
         family::{self, common_dtype, common_shape, ints, sample, sample_with, uniform},
     },
 };
@@ -22,6 +23,7 @@ pub(super) const ALL: &[&OpDef] = &[
     &BATCH_NORMALIZATION,
     &FUSED_BATCH_NORM,
     &LAYER_NORMALIZATION,
+    &LAYER_NORMALIZATION_GRADIENT,
     &GROUP_NORMALIZATION,
     &RMS_NORMALIZATION,
     &LOCAL_RESPONSE_NORMALIZATION,
@@ -44,7 +46,11 @@ fn moments<'g>(x: Var<'g>, axes: &[usize]) -> (Var<'g>, Var<'g>) {
 }
 
 /// `x` with mean 0 and variance 1 along axes, and its moments.
-fn standardized<'g>(x: Var<'g>, axes: &[usize], epsilon: f64) -> (Var<'g>, Var<'g>, Var<'g>) {
+pub(super) fn standardized<'g>(
+    x: Var<'g>,
+    axes: &[usize],
+    epsilon: f64,
+) -> (Var<'g>, Var<'g>, Var<'g>) {
     let (mean, variance) = moments(x, axes);
     ((x - mean) * (variance + epsilon).map(&RSQRT), mean, variance)
 }
@@ -215,42 +221,12 @@ attrs! {
     }
 }
 
-fn infer_along(call: &Call) -> Result<Avals, Error> {
+pub(super) fn infer_along(call: &Call) -> Result<Avals, Error> {
     let x = &call.inputs[0];
     let axes = x.shape.axes(&AxisNorm::read(call.attrs).axis)?;
     like_first(call, &axes.iter().map(|&axis| x.shape[axis]).collect())?;
     Ok(smallvec![x.clone()])
 }
-
-/// Layer normalisation.
-pub static LAYER_NORMALIZATION: OpDef = OpDef {
-    inputs: &["x", "scale", "offset"],
-    attrs: AxisNorm::SPECS,
-    infer: infer_along,
-    samples: &[
-        sample(&[uniform(&[2, 3], -1.0, 1.0), uniform(&[3], 0.5, 1.0), uniform(&[3], -1.0, 1.0)]),
-        sample_with(
-            &[
-                uniform(&[2, 3, 2], -1.0, 1.0),
-                uniform(&[2, 2], 0.5, 1.0),
-                uniform(&[2, 2], -1.0, 1.0),
-            ],
-            || vec![ints("axis", &[0, 2]), ("epsilon", Attr::Double(1e-5))],
-        ),
-    ],
-    ..normalization(
-        "layer_normalization",
-        "Normalises along axes; scale and offset have the extents of these.",
-        "y = (x - mean of x) scale / sqrt(variance of x + epsilon) + offset",
-        |r| {
-            let (x, AxisNorm { axis, epsilon }) = (r.x[0].shape(), AxisNorm::read(r.attrs));
-            let axes = x.axes(&axis).unwrap_or_default();
-            let (y, ..) = standardized(r.x[0], &axes, epsilon);
-            let place = along(&x, &axes);
-            smallvec![y * r.x[1].reshape(&place) + r.x[2].reshape(&place)]
-        },
-    )
-};
 
 /// Normalisation by the root of the mean square.
 pub static RMS_NORMALIZATION: OpDef = OpDef {

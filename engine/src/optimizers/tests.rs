@@ -184,6 +184,34 @@ fn every_shape_and_dtype_is_stepped() {
     });
 }
 
+/// From the second one on, a step that is like one before runs as a plan that was made then.
+#[test]
+fn steps_that_are_taken_again_give_the_same_bits() {
+    each(|name, given| {
+        let run = |known: bool| {
+            let mut trial = Trial::with(name, given.clone());
+            trial.variable(VARIABLE, array(DType::F32, &[4, 2], wave(0)));
+            for step in 1..=9 {
+                if !known {
+                    trial.session.forget_steps();
+                }
+                if step == 5 || step == 7 {
+                    let rate = Attr::Double(1e-3 * f64::from(step));
+                    let hyperparameters = vec![("learning_rate".to_owned(), rate)];
+                    let (optimizer, schedule) = (OPTIMIZER, None);
+                    let set = Kind::SetOptimizer { optimizer, hyperparameters, schedule };
+                    trial.apply(set).unwrap();
+                }
+                let wave = wave(usize::try_from(step).unwrap());
+                let gradient = trial.constant(array(DType::F32, &[4, 2], |i| wave(i) + 0.3));
+                trial.step(vec![dense(VARIABLE, gradient)]).unwrap();
+            }
+            trial.numbers(VARIABLE).into_iter().map(f64::to_bits).collect::<Vec<_>>()
+        };
+        assert_eq!(run(true), run(false), "{name} {given:?}");
+    });
+}
+
 #[test]
 fn sparse_gradients_step_as_dense_ones_do() {
     each(|name, given| {

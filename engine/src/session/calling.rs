@@ -16,7 +16,8 @@ use super::{
     functions::{check_count, fits},
     optimizing::{number_of, write_step},
     program::Log,
-    tracing::{Hearing, Moment, Source, Traced, numbers},
+    steps::numbers,
+    tracing::{Hearing, Moment, Source, Traced},
     values::Input,
 };
 use crate::{

@@ -14,6 +14,7 @@ use super::{
     NamedTensors, OptimizerState, Poison, Session, Slot, Variable,
     calling::{Defined, Variant},
     functions::check_count,
+    steps::Steps,
     tracing::{Source, Tracer},
 };
 use crate::{
@@ -188,7 +189,9 @@ impl Session {
             return self.perform(sequence, command);
         };
         let scope = command.scope;
+        definition.session.forced = self.forced.take();
         let outcome = definition.show(self, sequence, command);
+        definition.session.forced = None;
         self.definitions.insert(scope, definition);
         outcome
     }
@@ -346,6 +349,7 @@ impl Session {
                     id: state.id,
                     optimizer: state.optimizer.clone(),
                     states: hashbrown::HashMap::new(),
+                    steps: Steps::default(),
                 };
                 for (&variable, kept) in &state.states {
                     let traced = kept.iter().map(|(name, tensor)| {

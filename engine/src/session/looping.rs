@@ -54,6 +54,8 @@ pub struct Working {
     results: Vec<Value>,
     done: i64,
     stopped: bool,
+    /// After how many steps it ends early, and with what error, if with one.
+    ends_after: Option<(i64, Option<Error>)>,
     reports: Vec<LoopReport>,
     /// The newest report, until it is taken.
     fresh: Option<LoopReport>,
@@ -78,6 +80,11 @@ impl Working {
     /// Lets the loop end before its next step.
     pub fn stop(&mut self) {
         self.stopped = true;
+    }
+
+    /// Lets the loop end after so many steps, as it did before: as if it had been stopped, or with an error.
+    pub fn end_after(&mut self, steps: i64, error: Option<Error>) {
+        self.ends_after = Some((steps, error));
     }
 
     /// Sequence number of the command.
@@ -121,7 +128,7 @@ impl Working {
     }
 
     /// Steps that were done.
-    pub(super) fn done(&self) -> i64 {
+    pub fn done(&self) -> i64 {
         self.done
     }
 
@@ -134,7 +141,8 @@ impl Working {
     pub(super) fn pause(&self) -> Result<i64, Error> {
         let LoopRequest { steps, report_every: every, .. } = *self.request()?;
         let report = if every > 0 { (self.done / every + 1).saturating_mul(every) } else { steps };
-        Ok(report.min(steps))
+        let end = self.ends_after.as_ref().map_or(steps, |(end, _)| *end);
+        Ok(report.min(steps).min(end))
     }
 
     /// The batches of the next step.
@@ -198,6 +206,7 @@ impl Session {
                 results: Vec::new(),
                 done: 0,
                 stopped: false,
+                ends_after: None,
                 reports: Vec::new(),
                 fresh: None,
                 pace: Pace::Unknown,
@@ -303,6 +312,12 @@ impl Session {
         let (function, steps, carried) = (request.function, request.steps, request.carried);
         let every = request.report_every;
         let (streams, condition) = (request.stream_reports, request.while_result);
+        if let Some((_, error)) = working.ends_after.take_if(|(end, _)| working.done >= *end) {
+            working.stopped = true;
+            if let Some(error) = error {
+                return Err(at_step(working.done + 1, error));
+            }
+        }
         if !working.stopped {
             let results = self.some_steps(working, function)?;
             for (argument, result) in working.arguments.iter_mut().zip(&results).take(carried) {

@@ -20,8 +20,10 @@ mod jacobian;
 mod looping;
 mod optimizing;
 mod program;
+mod repeated;
 mod resident;
 mod snapshots;
+mod steps;
 mod tapes;
 #[cfg(test)]
 mod tests;
@@ -35,7 +37,9 @@ use calling::Defined;
 use defining::Definition;
 use forward::Accumulator;
 use hashbrown::{HashMap, hash_map::Entry};
+use repeated::Repeated;
 use smallvec::SmallVec;
+use steps::Steps;
 use tracing::Tracer;
 
 pub use looping::{Progress, Working};
@@ -78,6 +82,10 @@ pub struct Session {
     definitions: BTreeMap<u32, Box<Definition>>,
     /// Of a session that shows a body: the program that it writes instead of computing.
     tracer: Option<Tracer>,
+    /// Gradients that were asked for before.
+    repeated: Repeated,
+    /// What the command that is being executed fails with, whatever it is.
+    forced: Option<Error>,
 }
 
 /// What a handle names.
@@ -111,6 +119,7 @@ struct OptimizerState {
     id: ValueId,
     optimizer: Optimizer,
     states: HashMap<ValueId, NamedTensors>,
+    steps: Steps,
 }
 
 /// Slots of a variable. By name, since hyperparameters that change may add or drop some.
@@ -154,6 +163,8 @@ impl Session {
             nesting: 0,
             definitions: BTreeMap::new(),
             tracer: None,
+            repeated: Repeated::default(),
+            forced: None,
         }
     }
 
@@ -169,6 +180,19 @@ impl Session {
             return self.perform(sequence, &command);
         }
         self.show(sequence, &Arc::new(command))
+    }
+
+    /// Lets a command fail as it did before, when something was missing that may be there now: memory, or time. Whoever
+    /// repeats commands gets the state that they left.
+    pub fn fail_as(&mut self, sequence: u64, command: Command, error: Error) -> Outcome {
+        self.forced = Some(error);
+        let outcome = if self.definitions.is_empty() {
+            self.perform(sequence, &command)
+        } else {
+            self.show(sequence, &Arc::new(command))
+        };
+        self.forced = None;
+        outcome
     }
 
     /// Executes a command that belongs to no body.
@@ -193,6 +217,18 @@ impl Session {
         let Rejected { error, op, outputs, tag } = rejected;
         let failure = self.fail(sequence, &tag, error, op, &outputs, Vec::new());
         Outcome { result: Err(failure), warnings: Vec::new() }
+    }
+
+    /// Takes back the failure of the last command, which was stopped, as if it had not been executed. It must not have been
+    /// part of a body or a loop: these remember it.
+    pub fn take_back(&mut self, sequence: u64) {
+        self.slots
+            .retain(|_, slot| !matches!(slot, Slot::Poisoned(root) if root.sequence == sequence));
+    }
+
+    /// Whether the commands of a scope belong to the body of a function.
+    pub fn is_defining(&self, scope: u32) -> bool {
+        self.definitions.contains_key(&scope)
     }
 
     /// The value behind a handle, for downloads. Changes nothing; variables give their current value.
@@ -231,6 +267,9 @@ impl Session {
         scope: u32,
         warnings: &mut Vec<String>,
     ) -> Result<Answer, Error> {
+        if let Some(error) = self.forced.take() {
+            return Err(error);
+        }
         match kind {
             Kind::Constant { output, value } => self.constant(*output, value),
             Kind::Op { op, attrs, inputs, outputs } => self.op(op, attrs, inputs, outputs, scope),
@@ -406,6 +445,15 @@ impl Session {
     /// What a tape recorded.
     pub(crate) fn trace(&self, tape: Handle) -> &crate::tape::Trace {
         self.tapes[&tape].trace()
+    }
+
+    /// Lets each optimizer take its next step as if it were the first of its kind.
+    pub(crate) fn forget_steps(&mut self) {
+        for slot in self.slots.values_mut() {
+            if let Slot::Optimizer(state) = slot {
+                state.steps = Steps::default();
+            }
+        }
     }
 
     /// Runs a program that no tape hears of.

@@ -1,10 +1,13 @@
 //! Optimizers.
 
+use std::sync::Arc;
+
 use hashbrown::{HashMap, HashSet};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
     NamedTensors, OptimizerState, Session, Slot,
+    steps::{Steps, Written},
     tracing::{Moment, Source},
 };
 use crate::{
@@ -14,7 +17,7 @@ use crate::{
     dtype::DType,
     error::Error,
     exec,
-    graph::{Graph, Operand, Program, Value, ValueId, Var},
+    graph::{Graph, Operand, Value, ValueId, Var},
     ops::{FULL, Full, SCATTER_SUM, ScatterSum, scatter_sum},
     optimizers::{Given, Member, Optimizer, finite, schedules::Schedule},
 };
@@ -40,7 +43,8 @@ impl Session {
         schedule: Option<Schedule>,
     ) -> Result<Answer, Error> {
         let optimizer = Optimizer::new(name, given, schedule)?;
-        let state = OptimizerState { id: self.new_id(), optimizer, states: HashMap::new() };
+        let (states, steps) = (HashMap::new(), Steps::default());
+        let state = OptimizerState { id: self.new_id(), optimizer, states, steps };
         self.bind(handle, Slot::Optimizer(Box::new(state)))
     }
 
@@ -142,18 +146,18 @@ impl Session {
 
     fn step(&mut self, handle: Handle, members: Vec<Checked>) -> Result<(), Error> {
         let state = self.optimizer(handle)?;
-        let (program, slots) = write_step(&state.optimizer, &|id| state.states.get(&id), &members)?;
+        let written = write_step(&state.optimizer, &|id| state.states.get(&id), &members)?;
         let names: Vec<_> = members
             .iter()
             .map(|member| state.optimizer.slots(&member.theta.aval(), member.plain))
             .collect();
+        let slots = written.1.clone();
         let wanted: Vec<usize> = slots.iter().flatten().copied().collect();
-        let (values, traced) = match &self.tracer {
-            None => (exec::run_program(&self.ledger, program, &wanted, &mut Unheard)?, None),
-            Some(tracer) => {
-                let values = tracer.step(&program, &wanted, &mut Unheard)?;
-                (values, Some((program, slots.clone()).into()))
-            }
+        let (values, traced) = if let Some(tracer) = &self.tracer {
+            (tracer.step(&written.0, &wanted, &mut Unheard)?, Some(written.into()))
+        } else {
+            let ledger = Arc::clone(&self.ledger);
+            (self.optimizer(handle)?.steps.take(&ledger, written, &wanted)?, None)
         };
         let mut values = values.into_iter();
         let mut after = Vec::new();
@@ -288,7 +292,7 @@ pub(super) fn write_step(
     optimizer: &Optimizer,
     known: Known<'_>,
     members: &[Checked],
-) -> Result<(Program, Vec<StepSlots>), Error> {
+) -> Result<Written, Error> {
     let graph = Graph::default();
     let slots = {
         let written: Vec<Member> = members
@@ -332,7 +336,7 @@ fn operand<'g>(graph: &'g Graph, tensor: &Tensor) -> Var<'g> {
 }
 
 /// Steps are not recorded: assignments are not differentiable.
-struct Unheard;
+pub(super) struct Unheard;
 
 impl exec::Recorder for Unheard {
     fn ran(

@@ -1,18 +1,30 @@
 //! Tapes and gradients.
 
-use super::{Session, Slot};
+use super::{
+    Session, Slot,
+    program::Log,
+    repeated::{Repeated, Sight},
+};
 use crate::{
     array::Tensor,
     aval::Aval,
     command::{AbsentReason, Answer, GradientInfo, GradientOutput, GradientRequest, Handle},
     error::Error,
     explain::explain,
-    gradient::{Found, Source, Target, gradient},
+    gradient::{Found, Gradient, Source, Target, gradient},
     graph::{Operand, Value, ValueId},
     ops::{FULL, Full},
+    pattern::Asked,
     session::MAX_TAPES,
     tape::Tape,
 };
+
+/// Gradients that were computed.
+struct Computed {
+    found: Vec<Found>,
+    values: Vec<Value>,
+    zeros: Vec<Tensor>,
+}
 
 impl Session {
     pub(super) fn tape(&mut self, handle: Handle) -> Result<&mut Tape, Error> {
@@ -50,7 +62,15 @@ impl Session {
         self.slots.remove(&handle);
         self.tapes.remove(&handle);
         self.close_accumulator(handle);
+        self.forget_repeated();
         Ok(Answer::Done)
+    }
+
+    /// A session that holds nothing pays for nothing.
+    pub(super) fn forget_repeated(&mut self) {
+        if self.slots.is_empty() {
+            self.repeated = Repeated::default();
+        }
     }
 
     pub(super) fn stop(&mut self, handle: Handle, strict: bool) -> Result<Answer, Error> {
@@ -238,17 +258,9 @@ impl Session {
         sources: &[Source],
         scope: u32,
     ) -> Result<Vec<GradientInfo>, Error> {
-        let (program, found) = gradient(self.tape(request.tape)?.trace(), targets, sources)?;
-        let mut wanted = Vec::new();
-        for found in &found {
-            match *found {
-                Found::Dense(slot) => wanted.push(slot),
-                Found::Rows { values, indices } => wanted.extend([values, indices]),
-                Found::Absent(_) => {}
-            }
-        }
-        let zeros = self.zeros(request, &found, sources)?;
-        let mut values = self.run(program, &wanted, &[], scope)?.into_iter();
+        let Computed { found, values, zeros } =
+            self.computed(request, (targets, sources), scope)?;
+        let mut values = values.into_iter();
         let mut zeros = zeros.into_iter();
         let mut infos = Vec::new();
         let missing = || Error::bug("a gradient is missing");
@@ -274,8 +286,44 @@ impl Session {
         Ok(infos)
     }
 
-    /// Zeros for the sources without a path, if they are asked for. Made before anything else, so that lacking memory
-    /// changes nothing.
+    /// The gradients that exist, and zeros for the others if they are asked for: made before, so that lacking memory changes
+    /// nothing.
+    fn computed(
+        &mut self,
+        request: &GradientRequest,
+        (targets, sources): (&[Target], &[Source]),
+        scope: u32,
+    ) -> Result<Computed, Error> {
+        let tape =
+            self.tapes.get(&request.tape).ok_or(Error::UnknownHandle { handle: request.tape })?;
+        let asked = Asked { trace: tape.trace(), targets, sources };
+        // What the body of a function asks for is written once anyway.
+        let sight = if self.tracer.is_none() { self.repeated.look(&asked) } else { Sight::New };
+        let gradient = match sight {
+            Sight::Known(kept) => Ok(kept),
+            Sight::New => Err(gradient(asked.trace, targets, sources)?),
+            Sight::Again(fingerprint) => {
+                let gradient = gradient(asked.trace, targets, sources)?;
+                self.repeated.keep(fingerprint, &asked, gradient, &self.ledger)
+            }
+        };
+        match gradient {
+            Ok(kept) => {
+                let zeros = self.zeros(request, &kept.found, sources)?;
+                let mut log = Log::new(self.next_id, self.is_heard(scope));
+                let values = kept.prepared.run(&self.ledger, kept.inputs(asked), &mut log)?;
+                self.tell(&log, &values, &[], scope)?;
+                Ok(Computed { found: kept.found.clone(), values, zeros })
+            }
+            Err(Gradient { program, found, .. }) => {
+                let zeros = self.zeros(request, &found, sources)?;
+                let wanted: Vec<usize> = found.iter().flat_map(Found::slots).collect();
+                let values = self.run(program, &wanted, &[], scope)?;
+                Ok(Computed { found, values, zeros })
+            }
+        }
+    }
+
     fn zeros(
         &self,
         request: &GradientRequest,

@@ -13,12 +13,13 @@ use smallvec::SmallVec;
 
 use super::{
     NamedTensors,
-    optimizing::{Checked, StepSlots},
+    optimizing::Checked,
+    steps::{self, number},
 };
 use crate::{
     array::Tensor,
     attrs::Attrs,
-    aval::{Aval, Shape},
+    aval::Aval,
     command::Handle,
     dtype::DType,
     error::Error,
@@ -26,7 +27,7 @@ use crate::{
     graph::{Application, Graph, Operand, Program, Value, ValueId, Var},
     ledger::{Charge, Ledger},
     op::OpDef,
-    ops::{FULL, Full, IDENTITY},
+    ops::IDENTITY,
 };
 
 /// Most ops in the program of a function.
@@ -79,7 +80,7 @@ pub(super) enum Moment {
         optimizer: Handle,
         members: Arc<[Checked]>,
         /// What the optimizer wrote when the body was traced, and where it left the results.
-        written: Arc<(Program, Vec<StepSlots>)>,
+        written: Arc<steps::Written>,
         /// The state that it left for each variable.
         after: Vec<(ValueId, NamedTensors)>,
     },
@@ -345,41 +346,4 @@ impl Tracer {
         inputs.retain(|&(slot, _)| used[slot]);
         Ok((Traced { program, inputs, captured, hearing, moments, own_gradient, charges }, slots))
     }
-}
-
-/// The number that an application of an optimizer's program makes, if it is one.
-pub(super) fn number(program: &Program, application: &Application) -> Option<(DType, f64)> {
-    let aval = &program.avals[application.outputs[0]];
-    let scalar = std::ptr::eq(application.op, &raw const FULL) && aval.shape == Shape::default();
-    scalar.then(|| (aval.dtype, Full::read(&application.attrs).value))
-}
-
-/// Whether two steps differ in nothing but their numbers. Gives those of the first.
-pub(super) fn numbers(
-    (program, left): &(Program, Vec<StepSlots>),
-    (like, also_left): &(Program, Vec<StepSlots>),
-) -> Option<Vec<(DType, f64)>> {
-    let slots = |program: &Program| -> Vec<usize> {
-        program.operands.iter().map(|&(slot, _)| slot).collect()
-    };
-    if program.avals != like.avals
-        || program.applications.len() != like.applications.len()
-        || slots(program) != slots(like)
-        || left != also_left
-    {
-        return None;
-    }
-    let mut numbers = Vec::new();
-    for (one, other) in program.applications.iter().zip(&like.applications) {
-        let same = std::ptr::eq(one.op, other.op)
-            && one.inputs == other.inputs
-            && one.outputs == other.outputs;
-        match number(program, one) {
-            _ if !same => return None,
-            Some(found) => numbers.push(found),
-            None if one.attrs == other.attrs => {}
-            None => return None,
-        }
-    }
-    Some(numbers)
 }

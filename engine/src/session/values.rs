@@ -210,6 +210,7 @@ impl Session {
         if self.has_tangents(&ids) {
             self.forget_tangents();
         }
+        self.forget_repeated();
         Ok(Answer::Done)
     }
 

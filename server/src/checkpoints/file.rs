@@ -355,6 +355,27 @@ pub fn verify(header: &Header, hash: &Checksum) -> Result<(), ProtocolError> {
     }
 }
 
+/// The tensors of a file whose elements are all there.
+pub fn read_all(
+    header: &Header,
+    elements: &[u8],
+    ledger: &Arc<Ledger>,
+) -> Result<Vec<(String, Tensor)>, ProtocolError> {
+    let mut hash = header.hash()?;
+    hash.update(elements);
+    verify(header, &hash)?;
+    let mut rest = elements;
+    let tensor = |(key, aval): &(String, Aval)| {
+        let bytes = usize::try_from(aval.bytes()).ok();
+        let (now, later) = bytes
+            .and_then(|bytes| rest.split_at_checked(bytes))
+            .ok_or_else(|| invalid("it ends before its elements do"))?;
+        rest = later;
+        Ok((key.clone(), Tensor::from_bytes(ledger, aval, now)?))
+    };
+    header.tensors.iter().map(tensor).collect()
+}
+
 /// The checksum as text.
 pub fn format_checksum(checksum: u128) -> String {
     format!("{checksum:032x}")

@@ -154,7 +154,7 @@ impl Checkpoints {
             metadata,
             overwrite,
         } = request;
-        let session = self.0.authenticate(owner, credentials.as_ref())?;
+        let session = self.0.session(owner, credentials.as_ref()).await?;
         let name = Name::parse(&name)?;
         let entries = decode::checkpoint_entries(entries)?;
         let remarks = remarks(metadata, store.config())?;
@@ -184,7 +184,7 @@ impl Checkpoints {
     ) -> Result<v1::LoadCheckpointResponse, ProtocolError> {
         let store = self.store()?;
         let v1::LoadCheckpointRequest { credentials, name, upload } = request;
-        let session = self.0.authenticate(owner, credentials.as_ref())?;
+        let session = self.0.session(owner, credentials.as_ref()).await?;
         if upload == 0 {
             return Err(ProtocolError::malformed("upload", "must not be 0"));
         }
@@ -198,7 +198,7 @@ impl Checkpoints {
         let tensors = source.stored.as_written(reader.finish())?;
         // Only now is it known that the header is as it was written.
         let snapshot = Contents::read(&header)?.assemble(tensors)?;
-        ticket.finish_checkpoint(snapshot)?;
+        ticket.finish_checkpoint(snapshot).await?;
         let tensors = encode::count(header.tensors.len());
         Ok(v1::LoadCheckpointResponse { tensors, metadata: header.metadata.into_iter().collect() })
     }

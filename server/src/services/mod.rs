@@ -49,6 +49,20 @@ impl Context {
     }
 }
 
+impl Context {
+    /// The session that credentials name, if `principal` may use it, with all that it holds: one that is in a log alone comes
+    /// back first.
+    pub async fn session(
+        &self,
+        principal: &Principal,
+        credentials: Option<&v1::SessionCredentials>,
+    ) -> Result<Arc<Session>, ProtocolError> {
+        let session = self.authenticate(principal, credentials)?;
+        session.ready().await?;
+        Ok(session)
+    }
+}
+
 /// Who sent a request, and from where; for the audit log.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {

@@ -26,7 +26,7 @@ impl SessionService for Sessions {
         let owner = caller.principal.clone();
         let v1::CreateSessionRequest { client, protocol_version } = request.into_inner();
         check_version(protocol_version)?;
-        let (session, token) = self.0.registry.create(&owner)?;
+        let (session, token) = self.0.registry.create_kept(&owner).await?;
         let client = truncated(&client, MAX_CLIENT_NAME);
         tracing::info!(session = %session.id(), %owner, client, "create session");
         self.0.oversight.audit.record(&caller.did("create_session").session(session.id()));
@@ -45,13 +45,14 @@ impl SessionService for Sessions {
     ) -> Result<Response<v1::GetSessionResponse>, Status> {
         let principal = principal(&request);
         let credentials = request.into_inner().credentials;
-        let session = self.0.authenticate(&principal, credentials.as_ref())?;
+        let session = self.0.session(&principal, credentials.as_ref()).await?;
         let position = session.position();
         Ok(Response::new(v1::GetSessionResponse {
             next_sequence: position.next_sequence,
             attached: position.attached,
             memory_bytes: position.memory_bytes,
             handles: position.handles,
+            durable_sequence: position.durable_sequence,
             server: Some(self.0.server_info.as_ref().clone()),
         }))
     }

@@ -60,7 +60,7 @@ impl TapeService for Tapes {
     ) -> Result<Response<v1::ExecuteResponse>, Status> {
         let principal = principal(&request);
         let v1::ExecuteRequest { credentials, batch } = request.into_inner();
-        let session = self.0.authenticate(&principal, credentials.as_ref())?;
+        let session = self.0.session(&principal, credentials.as_ref()).await?;
         let reply = session.execute(required("batch", batch)?).await?;
         Ok(Response::new(v1::ExecuteResponse { batch: Some(reply) }))
     }
@@ -81,7 +81,7 @@ impl TapeService for Tapes {
         use download_tensor_response::Kind;
         let principal = principal(&request);
         let v1::DownloadTensorRequest { credentials, value, after_sequence } = request.into_inner();
-        let session = self.0.authenticate(&principal, credentials.as_ref())?;
+        let session = self.0.session(&principal, credentials.as_ref()).await?;
         let tensor = session.read(value, after_sequence).await?;
         let spec = encode::spec(&tensor.aval());
         let size = self.0.config.limits.max_chunk_bytes;
@@ -99,8 +99,18 @@ impl TapeService for Tapes {
     ) -> Result<Response<v1::StopLoopResponse>, Status> {
         let principal = principal(&request);
         let v1::StopLoopRequest { credentials, sequence } = request.into_inner();
-        self.0.authenticate(&principal, credentials.as_ref())?.stop_loops(sequence);
+        self.0.session(&principal, credentials.as_ref()).await?.stop_loops(sequence);
         Ok(Response::new(v1::StopLoopResponse {}))
+    }
+
+    async fn cancel_commands(
+        &self,
+        request: Request<v1::CancelCommandsRequest>,
+    ) -> Result<Response<v1::CancelCommandsResponse>, Status> {
+        let principal = principal(&request);
+        let v1::CancelCommandsRequest { credentials, sequence } = request.into_inner();
+        self.0.authenticate(&principal, credentials.as_ref())?.cancel(sequence);
+        Ok(Response::new(v1::CancelCommandsResponse {}))
     }
 }
 
@@ -117,7 +127,7 @@ async fn attach(
     let Some(stream_request::Kind::Hello(v1::Hello { credentials })) = first else {
         return Err(ProtocolError::HelloExpected);
     };
-    let session = context.authenticate(&caller.principal, credentials.as_ref())?;
+    let session = context.session(&caller.principal, credentials.as_ref()).await?;
     let (attachment, deliveries) = session.attach()?;
     tracing::debug!(session = %session.id(), epoch = attachment.epoch, "attach stream");
     // Beyond the first, a stream resumes the session and takes it from the one before.
@@ -127,8 +137,9 @@ async fn attach(
         // Draining began in between and did not see this stream.
         session.drain();
     }
+    let responses = respond(context, Arc::clone(&session), deliveries);
     tokio::spawn(read(session, attachment, requests, caller.principal));
-    Ok(respond(context, deliveries))
+    Ok(responses)
 }
 
 /// Reads a stream's requests into its session until one of the two ends.
@@ -175,19 +186,31 @@ async fn next_kind(
     }
 }
 
-fn respond(context: Context, deliveries: Deliveries) -> Responses<v1::StreamResponse> {
+fn respond(
+    context: Context,
+    session: Arc<Session>,
+    deliveries: Deliveries,
+) -> Responses<v1::StreamResponse> {
     use stream_response::Kind;
-    let responses = deliveries.map(move |delivery| {
-        let kind = match delivery? {
-            Delivery::Welcome { next_sequence, handle_base } => Kind::Welcome(v1::Welcome {
-                next_sequence,
-                handle_base,
-                server: Some(context.server_info.as_ref().clone()),
-            }),
-            Delivery::Batch(reply) => Kind::Batch(reply),
-            Delivery::Progress(progress) => Kind::Progress(progress),
-        };
-        Ok(v1::StreamResponse { kind: Some(kind) })
+    // One after the other: what waits for a level is waited for by what comes after it.
+    let responses = deliveries.then(move |delivery| {
+        let (context, session) = (context.clone(), Arc::clone(&session));
+        async move {
+            let kind = match delivery? {
+                Delivery::Welcome { next_sequence, handle_base } => Kind::Welcome(v1::Welcome {
+                    next_sequence,
+                    handle_base,
+                    server: Some(context.server_info.as_ref().clone()),
+                    durable_sequence: session.position().durable_sequence,
+                    rewound_to: session.rewound_to(),
+                }),
+                Delivery::Batch(reply, barrier) => {
+                    Kind::Batch(session.complete((reply, barrier)).await?)
+                }
+                Delivery::Progress(progress) => Kind::Progress(progress),
+            };
+            Ok(v1::StreamResponse { kind: Some(kind) })
+        }
     });
     responses.boxed()
 }
@@ -202,7 +225,7 @@ async fn receive(
     let Some(Kind::Header(header)) = next_part(context, &mut requests).await? else {
         return Err(ProtocolError::malformed("kind", "the first message must be a header"));
     };
-    let session = context.authenticate(principal, header.credentials.as_ref())?;
+    let session = context.session(principal, header.credentials.as_ref()).await?;
     if header.upload == 0 {
         return Err(ProtocolError::malformed("header.upload", "must not be 0"));
     }
@@ -219,7 +242,7 @@ async fn receive(
             }
         }
     }
-    ticket.finish(staging)
+    ticket.finish(staging).await
 }
 
 /// The next part of an upload, in time.

@@ -4,13 +4,15 @@
 //! between two commands of a batch ([`SessionCore::begin`], [`SessionCore::step`], [`Run::finish`]), and between two steps
 //! of a loop.
 //!
+//! What takes effect is told to the session's journal, if it has one, and can be [repeated](SessionCore::repeat) from there.
+//!
 //! Invariant: commands below `next_sequence` have taken effect, the others have not; of a loop that is being executed, the
-//! number is used up.
+//! number is used up. A command that was stopped because its sender is lost gives its number back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use gradtape_engine::{
-    command::{LoopReport, Outcome},
+    command::{Answer, LoopReport, Outcome},
     error::Code,
     session::{Progress, Session as Engine, Working},
 };
@@ -21,14 +23,19 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     error::ProtocolError,
     replies::{Recall, Replies},
+    stops::Stops,
     uploads::Uploads,
 };
 use crate::{
     config::Limits,
+    durable::{
+        entry::{Cause, Entry},
+        journal::Journal,
+    },
     wire::{decode, encode},
 };
 
-/// A digest buffer that grew beyond this for a large constant is given back.
+/// A buffer for commands that grew beyond this for a large constant is given back.
 const SCRATCH_KEPT_BYTES: usize = 64 << 10;
 
 /// The state of a session.
@@ -38,10 +45,12 @@ pub struct SessionCore {
     next_sequence: u64,
     replies: Replies,
     uploads: Arc<Uploads>,
+    /// Hears of what takes effect.
+    journal: Option<Arc<Journal>>,
     max_batch_commands: usize,
     max_inline_bytes: usize,
     max_batch_reply_bytes: usize,
-    /// Reused for the encoding of each command, from which its digest is taken.
+    /// Reused for the encoding of each command, of which its digest is taken and which the journal gets.
     scratch: Vec<u8>,
 }
 
@@ -57,14 +66,60 @@ pub struct Run {
     refusals: Vec<&'static str>,
     /// The loop that is being executed, if it is one.
     working: Option<Loop>,
+    /// The commands that wait for a level, and how long.
+    barrier: Option<Barrier>,
+    /// What came of the command when it was executed first.
+    before: Option<Box<Entry>>,
+    deviation: Option<Deviation>,
+}
+
+/// Commands whose replies say that they are durable, or for how long that was waited for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Barrier {
+    /// Their sequence numbers.
+    pub sequences: Vec<u64>,
+    /// How long to wait.
+    pub timeout: Duration,
+}
+
+/// How a command that was repeated differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deviation {
+    /// It fails now for want of something that was there.
+    Lacks,
+    /// Something else came of it.
+    Differs,
+}
+
+/// What became of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There is more to do.
+    More,
+    /// The batch is done.
+    Done,
+    /// The command was stopped, and not because its client wished it: it was not executed, nor is the rest of the batch.
+    Interrupted,
 }
 
 /// A loop on its way, and what its reply needs.
 #[derive(Debug)]
 struct Loop {
     working: Box<Working>,
+    told: Told,
+}
+
+/// A command that is being executed, beside its content.
+#[derive(Debug)]
+struct Told {
     digest: u64,
     tag: Box<str>,
+    /// It did not get to the engine.
+    undecoded: bool,
+    /// It promises that what it leaves is durable, so what it leaves is hashed.
+    is_barrier: bool,
+    /// Steps, if it is a loop.
+    steps: Option<i64>,
 }
 
 impl SessionCore {
@@ -75,6 +130,7 @@ impl SessionCore {
             next_sequence: 1,
             replies: Replies::new(limits.retained_commands, limits.retained_bytes),
             uploads,
+            journal: None,
             max_batch_commands: limits.max_batch_commands,
             max_inline_bytes: limits.max_inline_tensor_bytes,
             max_batch_reply_bytes: limits.max_batch_reply_bytes,
@@ -94,8 +150,8 @@ impl SessionCore {
 
     /// Executes a batch. On an error nothing new of it has taken effect.
     pub fn apply(&mut self, batch: v1::Batch) -> Result<v1::BatchReply, ProtocolError> {
-        let mut run = self.begin(batch)?;
-        while self.step(&mut run)? {}
+        let (mut run, stops) = (self.begin(batch)?, Stops::default());
+        while self.step(&mut run, &stops)? == Step::More {}
         Ok(run.finish())
     }
 
@@ -121,40 +177,57 @@ impl SessionCore {
             let why = format!("command {acknowledged_sequence} has not been executed");
             return Err(ProtocolError::malformed("batch.acknowledged_sequence", why));
         }
-        self.replies.acknowledge(acknowledged_sequence);
-        Ok(Run {
-            commands: commands.into_iter(),
-            sequence: first_sequence,
-            replies: Vec::new(),
-            reply_bytes: 0,
-            working: None,
-            refusals: Vec::new(),
-        })
+        self.acknowledge(acknowledged_sequence);
+        Ok(Run::new(commands, first_sequence))
     }
 
-    /// Executes or recalls the next command of a batch, or the next step of a loop, and says whether there was one.
-    pub fn step(&mut self, run: &mut Run) -> Result<bool, ProtocolError> {
+    /// Forgets replies that the client has.
+    pub fn acknowledge(&mut self, sequence: u64) {
+        self.replies.acknowledge(sequence);
+        if let Some(journal) = &self.journal {
+            journal.acknowledge(sequence);
+        }
+    }
+
+    /// Whether the next command of a batch can be executed again if it is stopped. A loop cannot, whose first steps have taken
+    /// effect, nor what belongs to the body of a function, which remembers its failures.
+    pub fn is_repeatable(&self, run: &Run) -> bool {
+        let defines = |command: &v1::Command| self.engine.is_defining(command.scope);
+        run.working.is_none() && !run.commands.as_slice().first().is_some_and(defines)
+    }
+
+    /// Executes or recalls the next command of a batch, or does the next step of a loop.
+    pub fn step(&mut self, run: &mut Run, stops: &Stops) -> Result<Step, ProtocolError> {
         if let Some(mut working) = run.working.take() {
             match self.engine.proceed(&mut working.working) {
                 Some(outcome) => {
-                    self.reply(run, outcome, &working.tag, working.digest);
+                    working.told.steps = Some(working.working.done());
+                    self.reply(run, outcome, &working.told);
                     run.sequence += 1;
                 }
                 None => run.working = Some(working),
             }
-            return Ok(true);
+            return Ok(Step::More);
         }
-        let Some(command) = run.commands.next() else { return Ok(false) };
+        let repeatable = self.is_repeatable(run);
+        let Some(command) = run.commands.next() else { return Ok(Step::Done) };
         let digest = self.digest(&command);
+        run.wait_for(&command);
         if run.sequence < self.next_sequence {
             self.recall(run, digest)?;
-        } else {
-            self.execute(run, command, digest);
+        } else if let Some((outcome, told)) = self.execute(run, command, digest) {
+            let anew = repeatable && run.before.is_none();
+            if anew && is_cancelled(&outcome) && !stops.is_cancelled(run.sequence) {
+                self.engine.take_back(run.sequence);
+                self.next_sequence = run.sequence;
+                return Ok(Step::Interrupted);
+            }
+            self.reply(run, outcome, &told);
         }
         if run.working.is_none() {
             run.sequence += 1;
         }
-        Ok(true)
+        Ok(Step::More)
     }
 
     /// Repeats what was said about a command that came before. These are always the first of a batch, so that an error
@@ -179,7 +252,13 @@ impl SessionCore {
         }
     }
 
-    fn execute(&mut self, run: &mut Run, mut command: v1::Command, digest: u64) {
+    /// Executes the next command. Without an outcome it is a loop, and the steps are still to be done.
+    fn execute(
+        &mut self,
+        run: &mut Run,
+        mut command: v1::Command,
+        digest: u64,
+    ) -> Option<(Outcome, Told)> {
         let sequence = run.sequence;
         // The number is used up before the engine runs, so that not even a panic could lead to a second execution.
         self.next_sequence = sequence + 1;
@@ -187,23 +266,42 @@ impl SessionCore {
             ledger: self.engine.ledger(),
             uploads: &self.uploads,
             max_inline_bytes: self.max_inline_bytes,
+            has_log: self.journal.is_some() || run.before.is_some(),
         };
-        let outcome = match decode::command(&context, &mut command) {
-            Ok(decoded) => match self.engine.begin(sequence, decoded) {
+        let decoded = decode::command(&context, &mut command);
+        let mut told = Told {
+            digest,
+            tag: decode::tag(&command).into(),
+            undecoded: decoded.is_err(),
+            is_barrier: run.waits_for(sequence),
+            steps: None,
+        };
+        let (lacked, steps) = run.before.as_ref().map_or((None, None), |entry| entry.lacked());
+        let outcome = match (decoded, lacked) {
+            (_, Some((error, true))) => {
+                told.undecoded = true;
+                self.engine.reject(sequence, decode::rejected(&command, error))
+            }
+            (Err(rejected), _) => self.engine.reject(sequence, rejected),
+            (Ok(decoded), Some((error, false))) if steps.is_none() => {
+                self.engine.fail_as(sequence, decoded, error)
+            }
+            (Ok(decoded), lacked) => match self.engine.begin(sequence, decoded) {
                 Progress::Done(outcome) => outcome,
-                Progress::Working(working) => {
-                    let tag = decode::tag(&command).into();
-                    run.working = Some(Loop { working, digest, tag });
-                    return;
+                Progress::Working(mut working) => {
+                    if let Some(steps) = steps {
+                        working.end_after(steps, lacked.map(|(error, _)| error));
+                    }
+                    run.working = Some(Loop { working, told });
+                    return None;
                 }
             },
-            Err(rejected) => self.engine.reject(sequence, rejected),
         };
-        self.reply(run, outcome, decode::tag(&command), digest);
+        Some((outcome, told))
     }
 
     /// Keeps what the engine said about a command, and adds it to the answer.
-    fn reply(&mut self, run: &mut Run, outcome: Outcome, tag: &str, digest: u64) {
+    fn reply(&mut self, run: &mut Run, outcome: Outcome, told: &Told) {
         if let Err(failure) = &outcome.result {
             let (code, reason, _) = failure.error.classify();
             if code == Code::ResourceExhausted {
@@ -212,8 +310,27 @@ impl SessionCore {
         }
         let room = self.max_batch_reply_bytes.saturating_sub(run.reply_bytes);
         let max_tensor_bytes = room.min(self.max_inline_bytes);
-        let reply = encode::reply(run.sequence, outcome, tag, max_tensor_bytes);
-        self.replies.record(digest, reply.as_ref());
+        let stopped = matches!(&outcome.result, Ok(Answer::Looped(info)) if info.stopped);
+        let cause = match &outcome.result {
+            Err(failure) => Cause::of(&failure.error),
+            Ok(Answer::Tensor(tensor)) => {
+                (tensor.aval().bytes() > max_tensor_bytes as u64).then_some(Cause::Reply)
+            }
+            Ok(_) => None,
+        };
+        let mut reply = encode::reply(run.sequence, outcome, &told.tag, max_tensor_bytes);
+        if let Some(before) = run.before.take() {
+            run.deviation = self.compare(&before, &mut reply, cause, told.is_barrier);
+        } else if let Some(journal) = self.journal.clone() {
+            let steps = told.steps.filter(|_| stopped || cause.is_some());
+            let entry = self.entry(reply.as_ref(), cause, steps, told);
+            journal.append(run.sequence, &entry);
+            self.scratch = entry.command;
+        }
+        if self.scratch.capacity() > SCRATCH_KEPT_BYTES {
+            self.scratch = Vec::new();
+        }
+        self.replies.record(told.digest, reply.as_ref());
         if let Some(reply) = reply {
             run.reply_bytes += reply.encoded_len();
             run.replies.push(reply);
@@ -223,20 +340,40 @@ impl SessionCore {
     fn digest(&mut self, command: &v1::Command) -> u64 {
         self.scratch.clear();
         command.encode_raw(&mut self.scratch);
-        let digest = xxh3_64(&self.scratch);
-        if self.scratch.capacity() > SCRATCH_KEPT_BYTES {
-            self.scratch = Vec::new();
-        }
-        digest
+        xxh3_64(&self.scratch)
     }
 }
 
 // === impl Run ===
 
 impl Run {
+    fn new(commands: Vec<v1::Command>, sequence: u64) -> Self {
+        Self {
+            commands: commands.into_iter(),
+            sequence,
+            replies: Vec::new(),
+            reply_bytes: 0,
+            refusals: Vec::new(),
+            working: None,
+            barrier: None,
+            before: None,
+            deviation: None,
+        }
+    }
+
     /// The answer to the batch, without its timing.
     pub fn finish(self) -> v1::BatchReply {
-        v1::BatchReply { applied_sequence: self.sequence - 1, replies: self.replies, timing: None }
+        v1::BatchReply {
+            applied_sequence: self.sequence - 1,
+            replies: self.replies,
+            timing: None,
+            durable_sequence: None,
+        }
+    }
+
+    /// Sequence number of the next command, or of the loop that is being executed.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// Sequence number of the loop that is being executed, if it is one.
@@ -266,6 +403,13 @@ impl Run {
         self.reply_bytes
     }
 }
+
+/// Whether a command failed because it was stopped.
+fn is_cancelled(outcome: &Outcome) -> bool {
+    outcome.result.as_ref().is_err_and(|failure| failure.error.classify().0 == Code::Cancelled)
+}
+
+mod told;
 
 #[cfg(test)]
 mod tests;

@@ -44,6 +44,22 @@ pub enum ProtocolError {
     #[error("a newer stream took the session over")]
     Superseded,
 
+    // Sessions that have a log.
+    #[error("the session's log is damaged after command {last}: {why}")]
+    SessionDamaged { last: u64, why: String },
+    #[error("command {sequence} of the session's log has another result than before")]
+    SessionDiverged { sequence: u64 },
+    #[error(
+        "the server died again and again when it repeated the session from command {sequence} on"
+    )]
+    SessionQuarantined { sequence: u64 },
+    #[error("the session was computed by {build}, whose numbers may differ from this server's")]
+    SessionOfAnother { build: String },
+    #[error("the server has too little memory to bring the session back at present")]
+    RecoveryPostponed,
+    #[error("the store of sessions failed")]
+    SessionStoreFailed,
+
     // Who asks.
     #[error("the call needs a valid credential: a bearer token, or a client certificate")]
     Unauthenticated,

@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,42 +14,59 @@ use std::{
 
 use gradtape_engine::{
     array::Tensor,
-    compute::{Cancel, Context, Crew},
+    compute::{Context, Crew},
     ledger::Ledger,
     session::Session as Engine,
     snapshot::{KeyedHandle, Snapshot},
 };
 use gradtape_proto::v1;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    core::{Run, SessionCore},
+    core::{Barrier, Run, SessionCore},
     error::ProtocolError,
+    kept::Kept,
     outbox::{Attachment, BatchCost, Deliveries},
     registry::SessionId,
+    stops::{Presence, Sender, Stops},
     uploads::Uploads,
     worker::ReadyQueue,
 };
-use crate::{clock::Clock, config::Limits, oversight::Oversight, principal::Principal};
+use crate::{
+    clock::Clock,
+    config::Limits,
+    durable::{journal::Journal, recovery::Recovery},
+    oversight::Oversight,
+    principal::Principal,
+};
 
 /// A session.
 #[derive(Debug)]
 pub struct Session {
     id: SessionId,
     owner: Principal,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     ready: Arc<ReadyQueue>,
-    oversight: Arc<Oversight>,
+    pub(super) oversight: Arc<Oversight>,
     limits: Limits,
-    ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
+    /// The ledger's limit, which does not hold while the session comes back.
+    pub(super) memory_bytes: u64,
     uploads: Arc<Uploads>,
+    pub(super) journal: Option<Arc<Journal>>,
+    /// Cancelled when the session's state is there, or it is known that it cannot be.
+    pub(super) ready_for_use: CancellationToken,
+    pub(super) failed_to_come_back: AtomicBool,
+    /// The last command of the log that it came back from.
+    pub(super) rewound_to: OnceLock<u64>,
     inbox: Mutex<Inbox>,
     /// What the worker works on. Only the thread that the session is scheduled on locks it.
     pub(super) work: Mutex<Work>,
     /// Set when the session ends, for the worker to see between two commands.
     ended: AtomicBool,
-    /// Stops the command that is being executed.
-    cancel: Cancel,
+    /// What stops the command that is being executed.
+    stops: Arc<Stops>,
     next_sequence: AtomicU64,
     handles: AtomicU64,
     /// Loops up to this sequence number shall stop.
@@ -68,12 +85,12 @@ pub(super) struct Inbox {
     backlog: usize,
     /// Whether the session is in the ready queue or on a thread.
     scheduled: bool,
-    ended: Option<ProtocolError>,
+    pub(super) ended: Option<ProtocolError>,
     attachment: Option<Arc<Attachment>>,
     /// Number of attachments so far.
     epoch: u64,
     /// When the session was last used, while nothing is attached.
-    last_used: Duration,
+    pub(super) last_used: Duration,
 }
 
 /// What the worker is in the middle of.
@@ -81,6 +98,8 @@ pub(super) struct Inbox {
 pub(super) struct Work {
     /// Gone when the session has ended.
     pub(super) core: Option<SessionCore>,
+    /// Until the session has come back from its log.
+    pub(super) recovery: Option<Box<Recovery>>,
     pub(super) current: Option<Current>,
     pub(super) waiting: Vec<Read>,
 }
@@ -98,6 +117,7 @@ pub(super) struct Current {
 pub(super) struct BatchMeta {
     pub(super) cost: BatchCost,
     pub(super) arrived: Duration,
+    pub(super) sender: Sender,
     pub(super) origin: Origin,
 }
 
@@ -120,8 +140,11 @@ pub(super) enum Origin {
     /// A stream.
     Stream(Arc<Attachment>),
     /// A unary call.
-    Call(oneshot::Sender<Result<v1::BatchReply, ProtocolError>>),
+    Call(oneshot::Sender<Result<Answered, ProtocolError>>),
 }
+
+/// The answer to a batch, and the level that it waits for.
+pub type Answered = (v1::BatchReply, Option<Barrier>);
 
 /// A wish to read something when a command has been applied.
 #[derive(Debug)]
@@ -164,6 +187,8 @@ pub struct Position {
     pub memory_bytes: u64,
     /// Bound handles.
     pub handles: u64,
+    /// Last durable command, if it has a log.
+    pub durable_sequence: Option<u64>,
 }
 
 // === impl Session: for the services ===
@@ -177,29 +202,55 @@ impl Session {
         clock: Arc<dyn Clock>,
         ready: Arc<ReadyQueue>,
         oversight: Arc<Oversight>,
+        kept: Kept,
     ) -> Arc<Self> {
         let uploads = Uploads::new(limits.max_uploads);
-        let core = SessionCore::new(Engine::new(Arc::clone(&ledger)), Arc::clone(&uploads), limits);
-        let inbox = Inbox { last_used: clock.now(), ..Inbox::default() };
-        Arc::new(Self {
+        let engine = Engine::new(Arc::clone(&ledger));
+        let mut core = SessionCore::new(engine, Arc::clone(&uploads), limits);
+        let (journal, recovery, epoch) = match kept {
+            Kept::Not => (None, None, 0),
+            Kept::New(journal) => {
+                core.tell(Arc::clone(&journal));
+                uploads.tell(Arc::clone(&journal));
+                (Some(journal), None, 0)
+            }
+            Kept::Again(journal, recovery, epoch) => (Some(journal), Some(recovery), epoch),
+        };
+        let ready_for_use = CancellationToken::new();
+        if recovery.is_none() {
+            ready_for_use.cancel();
+        }
+        let stops = Arc::<Stops>::default();
+        let inbox = Inbox { last_used: clock.now(), epoch, ..Inbox::default() };
+        let work = Work { core: Some(core), recovery, current: None, waiting: Vec::new() };
+        let session = Arc::new(Self {
             id,
             owner,
             clock,
             ready,
             oversight,
             limits: limits.clone(),
+            memory_bytes: ledger.limit(),
             ledger,
             uploads,
+            journal,
+            ready_for_use,
+            failed_to_come_back: AtomicBool::new(false),
+            rewound_to: OnceLock::new(),
             inbox: Mutex::new(inbox),
-            work: Mutex::new(Work { core: Some(core), current: None, waiting: Vec::new() }),
+            work: Mutex::new(work),
             ended: AtomicBool::new(false),
-            cancel: Cancel::default(),
+            calls: Attachment::new(0, usize::MAX, &stops),
+            stops,
             next_sequence: AtomicU64::new(1),
             handles: AtomicU64::new(0),
             stopped_loops: AtomicU64::new(0),
             unattended: AtomicBool::new(false),
-            calls: Attachment::new(0, usize::MAX),
-        })
+        });
+        if let Some(journal) = &session.journal {
+            journal.belongs_to(&session);
+        }
+        session
     }
 
     /// Its public identifier.
@@ -229,6 +280,7 @@ impl Session {
             attached: self.lock().attachment.is_some(),
             memory_bytes: self.ledger.used(),
             handles: self.handles.load(Ordering::Relaxed),
+            durable_sequence: self.journal.as_ref().map(|journal| journal.progress().durable),
         }
     }
 
@@ -238,7 +290,8 @@ impl Session {
         let (attachment, older) = {
             let mut inbox = self.lock();
             inbox.epoch += 1;
-            let attachment = Attachment::new(inbox.epoch, self.limits.max_unread_bytes);
+            let limit = self.limits.max_unread_bytes;
+            let attachment = Attachment::new(inbox.epoch, limit, &self.stops);
             let welcome = Job::Welcome { attachment: Arc::clone(&attachment) };
             self.push(&mut inbox, welcome)?;
             let older = inbox.attachment.replace(Arc::clone(&attachment));
@@ -259,8 +312,9 @@ impl Session {
     ) -> Result<(), ProtocolError> {
         let cost = cost(&batch);
         attachment.take_credit(cost, self.credit())?;
-        let origin = Origin::Stream(Arc::clone(attachment));
-        let meta = BatchMeta { cost, arrived: self.clock.now(), origin };
+        let (origin, sender) =
+            (Origin::Stream(Arc::clone(attachment)), attachment.sender().clone());
+        let meta = BatchMeta { cost, arrived: self.clock.now(), sender, origin };
         self.push(&mut self.lock(), Job::Batch { batch, meta })
     }
 
@@ -272,17 +326,20 @@ impl Session {
         }
     }
 
-    /// Executes a batch and waits for it.
+    /// Executes a batch and waits for it. If nobody waits any more, the rest of it is not executed.
     pub async fn execute(
         self: &Arc<Self>,
         batch: v1::Batch,
     ) -> Result<v1::BatchReply, ProtocolError> {
-        let (sender, receiver) = oneshot::channel();
+        let (answer, receiver) = oneshot::channel();
+        let presence = Presence::new(&self.stops);
         let cost = cost(&batch);
         self.calls.take_credit(cost, self.credit())?;
-        let meta = BatchMeta { cost, arrived: self.clock.now(), origin: Origin::Call(sender) };
+        let (origin, sender) = (Origin::Call(answer), presence.sender().clone());
+        let meta = BatchMeta { cost, arrived: self.clock.now(), sender, origin };
         self.push(&mut self.lock(), Job::Batch { batch, meta })?;
-        receiver.await.unwrap_or(Err(ProtocolError::SessionEnded))
+        let answered = receiver.await.unwrap_or(Err(ProtocolError::SessionEnded))?;
+        self.complete(answered).await
     }
 
     /// Reads a value once a command has been applied.
@@ -323,12 +380,17 @@ impl Session {
         self.stopped_loops.fetch_max(sequence, Ordering::Relaxed);
     }
 
+    /// Cancels the commands up to a sequence number that are not done.
+    pub fn cancel(&self, sequence: u64) {
+        self.stops.cancel(sequence);
+    }
+
     /// Ends the session. Its streams and calls end with `why`; its state is freed by a worker.
     pub fn end(self: &Arc<Self>, why: ProtocolError) {
         let mut inbox = self.lock();
         inbox.ended.get_or_insert(why);
         self.ended.store(true, Ordering::Relaxed);
-        self.cancel.cancel();
+        self.stops.end();
         self.schedule(&mut inbox);
     }
 
@@ -399,14 +461,14 @@ impl Session {
         Ok(())
     }
 
-    fn schedule(self: &Arc<Self>, inbox: &mut Inbox) {
+    pub(super) fn schedule(self: &Arc<Self>, inbox: &mut Inbox) {
         if !inbox.scheduled {
             inbox.scheduled = true;
             self.ready.push(Arc::clone(self));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inbox> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -416,7 +478,7 @@ impl Session {
 impl Session {
     /// What its commands compute with.
     pub(super) fn context(&self, crew: &Arc<Crew>) -> Context {
-        Context { crew: Arc::clone(crew), cancel: self.cancel.clone() }
+        Context { crew: Arc::clone(crew), cancel: self.stops.flag().clone() }
     }
 
     /// The next job, unless the session has ended or must pause. With nothing to do the session leaves the schedule, under
@@ -427,7 +489,8 @@ impl Session {
             return Next::Ended(ended.clone());
         }
         let stalled = |attached: &Arc<Attachment>| attached.is_stalled(|| self.clock.now());
-        if inbox.attachment.as_ref().is_some_and(stalled) {
+        let behind = self.journal.as_ref().is_some_and(|journal| journal.is_behind());
+        if behind || inbox.attachment.as_ref().is_some_and(stalled) {
             inbox.scheduled = false;
             return Next::Nothing;
         }
@@ -444,14 +507,11 @@ impl Session {
     }
 
     /// A stream that has attached while a loop is being executed, so that it need not wait for the end: before it, nothing
-    /// may wait but what a failed stream sent.
+    /// may wait but what a lost one sent.
     pub(super) fn next_welcome(&self) -> Option<Arc<Attachment>> {
         let mut inbox = self.lock();
-        let failed = |job: &&Job| {
-            matches!(job, Job::Batch { meta: BatchMeta { origin: Origin::Stream(stream), .. }, .. }
-                if stream.has_failed())
-        };
-        let place = inbox.jobs.iter().take_while(failed).count();
+        let lost = |job: &&Job| matches!(job, Job::Batch { meta, .. } if meta.sender.is_lost());
+        let place = inbox.jobs.iter().take_while(lost).count();
         if !matches!(inbox.jobs.get(place), Some(Job::Welcome { .. })) {
             return None;
         }
@@ -459,6 +519,11 @@ impl Session {
             Some(Job::Welcome { attachment }) => Some(attachment),
             _ => None,
         }
+    }
+
+    /// What stops its commands.
+    pub(super) fn stops(&self) -> &Stops {
+        &self.stops
     }
 
     /// The stream that is attached.

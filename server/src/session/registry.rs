@@ -13,22 +13,31 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
 use gradtape_engine::ledger::Ledger;
 use subtle::ConstantTimeEq;
 
-use super::{error::ProtocolError, inbox::Session, worker::ReadyQueue};
+use super::{error::ProtocolError, inbox::Session, kept::Kept, worker::ReadyQueue};
 use crate::{
     audit::{Event, Outcome},
     clock::Clock,
     config::{Limits, Sessions},
+    durable::{
+        entry::{Opened, numerics},
+        journal::Journals,
+        recovery::{Recovery, opened},
+    },
     ids,
     oversight::Oversight,
-    principal::{Action, Principal},
+    principal::{Action, Principal, Role},
     quota::Place,
 };
 
 /// Shortest and longest time between two looks at expired sessions and slow streams.
 const SWEEP_INTERVAL: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
+
+/// So many attachments a session may have in each run of the server before their handles could meet: two to this power.
+const ATTACHMENTS_OF_A_RUN: u32 = 16;
 
 /// The public identifier of a session: 128 random bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +46,10 @@ pub struct SessionId([u8; 16]);
 /// The secret of a session: 256 random bits. Never shown in logs.
 #[derive(Clone)]
 pub struct Token([u8; 32]);
+
+/// What is kept of a token: its SHA-256.
+#[derive(Clone, Copy, Debug)]
+struct TokenDigest([u8; 32]);
 
 /// Every session of the server.
 #[derive(Debug)]
@@ -49,16 +62,20 @@ pub struct Registry {
     ready: Arc<ReadyQueue>,
     draining: AtomicBool,
     oversight: Arc<Oversight>,
+    journals: Option<Journals>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    token: Token,
+    token: TokenDigest,
     session: Arc<Session>,
     /// When it was made.
     created: Duration,
     _place: Place,
 }
+
+/// A new session, its token, and what completes when its log is there.
+type Made = (Arc<Session>, Token, Option<tokio::sync::oneshot::Receiver<()>>);
 
 /// A session as an overseer sees it.
 #[derive(Debug)]
@@ -81,6 +98,7 @@ impl Registry {
         clock: Arc<dyn Clock>,
         ready: Arc<ReadyQueue>,
         oversight: Arc<Oversight>,
+        journals: Option<Journals>,
     ) -> Arc<Self> {
         Arc::new(Self {
             sessions: Mutex::default(),
@@ -91,36 +109,109 @@ impl Registry {
             ready,
             draining: AtomicBool::new(false),
             oversight,
+            journals,
         })
     }
 
-    /// Creates a session for somebody. The token is not kept in a readable place: this is the only time it is seen.
-    pub fn create(&self, owner: &Principal) -> Result<(Arc<Session>, Token), ProtocolError> {
+    /// Takes in the sessions that have a log. Each comes back when somebody asks for it.
+    pub fn take_in(&self) -> std::io::Result<()> {
+        let Some(journals) = &self.journals else { return Ok(()) };
+        let store = journals.store().as_ref();
+        for id in store.list()? {
+            match opened(store, id) {
+                Ok(opened) => self.take_in_one(journals, id, &opened),
+                // Nobody can prove a right to it. It stays, since it may be worth looking at.
+                Err(_) => {
+                    self.oversight.metrics.sessions_lost.inc();
+                }
+            }
+        }
+        tracing::info!(sessions = self.len(), "sessions that have a log");
+        Ok(())
+    }
+
+    fn take_in_one(&self, journals: &Journals, id: SessionId, opened: &Opened) {
+        let Opened { token, owner, role, class, .. } = opened;
+        let Ok(token) = <[u8; 32]>::try_from(token.as_slice()) else { return };
+        let role = <Role as clap::ValueEnum>::from_str(role, true).unwrap_or_default();
+        let owner = Principal::new(owner.clone(), role, class.clone(), None);
+        let place = self.oversight.quotas.keep_session(&owner);
+        let entry = Entry {
+            token: TokenDigest(token),
+            session: self.away(journals, id, owner),
+            created: self.clock.now(),
+            _place: place,
+        };
+        self.lock().insert(id, entry);
+    }
+
+    /// A session that is in its log alone.
+    fn away(&self, journals: &Journals, id: SessionId, owner: Principal) -> Arc<Session> {
+        let store = Arc::clone(journals.store());
+        let runs = store.epoch() % (1 << (31 - ATTACHMENTS_OF_A_RUN));
+        let recovery = Box::new(Recovery::new(store, id));
+        let kept = Kept::Again(journals.reopen(id), recovery, runs << ATTACHMENTS_OF_A_RUN);
+        self.session(id, owner, kept)
+    }
+
+    fn session(&self, id: SessionId, owner: Principal, kept: Kept) -> Arc<Session> {
+        let ledger = self.ledger.child("session", self.config.session_memory_bytes);
+        let (clock, ready) = (Arc::clone(&self.clock), Arc::clone(&self.ready));
+        let oversight = Arc::clone(&self.oversight);
+        Session::new((id, owner), ledger, &self.limits, clock, ready, oversight, kept)
+    }
+
+    /// Creates a session for somebody, and its log if it gets one. The token is not kept in a readable place: this is the only
+    /// time it is seen.
+    pub async fn create_kept(
+        &self,
+        owner: &Principal,
+    ) -> Result<(Arc<Session>, Token), ProtocolError> {
+        let (session, token, written) = self.make(owner)?;
+        if let Some((journal, written)) = session.journal().zip(written)
+            && let Err(error) = journal.written(written).await
+        {
+            self.delete(&session);
+            return Err(error);
+        }
+        Ok((session, token))
+    }
+
+    /// Creates a session for somebody; nobody waits for its log.
+    #[cfg(test)]
+    pub(crate) fn create(&self, owner: &Principal) -> Result<(Arc<Session>, Token), ProtocolError> {
+        self.make(owner).map(|(session, token, _)| (session, token))
+    }
+
+    fn make(&self, owner: &Principal) -> Result<Made, ProtocolError> {
         if self.is_draining() {
             return Err(ProtocolError::Draining);
         }
         let refused = |error| self.oversight.refused(owner, error);
         let place = self.oversight.quotas.session(owner).map_err(refused)?;
         let (id, token) = (SessionId(ids::random()), Token(ids::random()));
-        let ledger = self.ledger.child("session", self.config.session_memory_bytes);
         let mut sessions = self.lock();
         if sessions.len() >= self.config.max_sessions {
             let limit = self.config.max_sessions;
             return Err(refused(ProtocolError::TooManySessions { limit }));
         }
-        let (clock, ready) = (Arc::clone(&self.clock), Arc::clone(&self.ready));
-        let oversight = Arc::clone(&self.oversight);
-        let session =
-            Session::new((id, owner.clone()), ledger, &self.limits, clock, ready, oversight);
+        let (kept, written) = match &self.journals {
+            None => (Kept::Not, None),
+            Some(journals) => {
+                let (journal, written) = journals.create(id, &token.opened(id, owner));
+                (Kept::New(journal), Some(written))
+            }
+        };
+        let session = self.session(id, owner.clone(), kept);
         let entry = Entry {
-            token: token.clone(),
+            token: token.digest(),
             session: Arc::clone(&session),
             created: self.clock.now(),
             _place: place,
         };
         sessions.insert(id, entry);
         self.oversight.metrics.sessions_created.inc();
-        Ok((session, token))
+        Ok((session, token, written))
     }
 
     /// Finds a session for somebody who proves the right to it.
@@ -134,7 +225,7 @@ impl Registry {
             return Err(ProtocolError::Draining);
         }
         let id = SessionId::parse(id)?;
-        let token = ids::from_hex(token).map(Token).ok_or(ProtocolError::UnknownSession)?;
+        let token = ids::from_hex(token).map(Token).ok_or(ProtocolError::UnknownSession)?.digest();
         let found = self
             .lock()
             .get(&id)
@@ -184,10 +275,13 @@ impl Registry {
         seen
     }
 
-    /// Ends a session.
+    /// Ends a session, and with it its log.
     pub fn delete(&self, session: &Arc<Session>) {
         self.lock().remove(&session.id());
         session.end(ProtocolError::SessionEnded);
+        if let Some(journal) = session.journal() {
+            journal.remove();
+        }
     }
 
     /// The memory of the whole server.
@@ -224,12 +318,41 @@ impl Registry {
         self.oversight.quotas.forget();
         for session in self.all() {
             session.drop_slow_consumer(now);
-            if session.has_ended() || session.idle(now) > self.config.time_to_live {
+            if session.is_lost() {
+                self.put_away(&session);
+            } else if session.has_ended() || session.idle(now) > self.config.time_to_live {
                 tracing::info!(session = %session.id(), "end expired session");
                 let event = Event::new("expire_session", Outcome::Done).session(session.id());
                 self.oversight.audit.record(&event);
                 self.delete(&session);
             }
+        }
+    }
+
+    /// A session that could not come back for want of memory may try again when somebody asks; any other stays as it is, for
+    /// its owner to hear of.
+    fn put_away(&self, session: &Arc<Session>) {
+        let Some(journals) = &self.journals else { return };
+        if !session.may_come_back() {
+            return;
+        }
+        if let Some(entry) = self.lock().get_mut(&session.id()) {
+            entry.session = self.away(journals, session.id(), session.owner().clone());
+        }
+    }
+
+    /// Writes what the logs of sessions do not hold yet. Blocks.
+    pub fn finish(&self) {
+        if let Some(journals) = &self.journals {
+            journals.finish();
+        }
+    }
+
+    /// Completes when the store of sessions has failed; never without one.
+    pub async fn store_failed(&self) {
+        match &self.journals {
+            Some(journals) => journals.broken().await,
+            None => std::future::pending().await,
         }
     }
 
@@ -257,8 +380,14 @@ impl Registry {
 // === impl SessionId ===
 
 impl SessionId {
-    fn parse(text: &str) -> Result<Self, ProtocolError> {
+    /// Reads an identifier as it is displayed.
+    pub fn parse(text: &str) -> Result<Self, ProtocolError> {
         ids::from_hex(text).map(Self).ok_or(ProtocolError::UnknownSession)
+    }
+
+    /// Its bytes.
+    pub fn bytes(self) -> [u8; 16] {
+        self.0
     }
 }
 
@@ -275,9 +404,29 @@ impl Token {
     pub fn reveal(&self) -> String {
         ids::hex(&self.0)
     }
+
+    fn digest(&self) -> TokenDigest {
+        let found = digest(&SHA256, &self.0);
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(found.as_ref());
+        TokenDigest(bytes)
+    }
+
+    /// What the log of a session says of it.
+    fn opened(&self, id: SessionId, owner: &Principal) -> Opened {
+        let role = clap::ValueEnum::to_possible_value(&owner.role());
+        Opened {
+            session: id.0.to_vec(),
+            token: self.digest().0.to_vec(),
+            owner: owner.to_string(),
+            role: role.map(|role| role.get_name().to_owned()).unwrap_or_default(),
+            class: owner.class().map(str::to_owned),
+            numerics: numerics(),
+        }
+    }
 }
 
-impl PartialEq for Token {
+impl PartialEq for TokenDigest {
     fn eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }

@@ -1,12 +1,18 @@
 //! Large tensors and checkpoints that wait for the command that names them.
 //!
 //! Staging is no part of a session's ordered state: bytes wait here, paid for, until a `Constant` or `RestoreCheckpoint` takes
-//! them. A command that is sent again never looks here, because its stored reply answers it.
+//! them. If the session has a log they are written there first, so that a client whose upload was confirmed may forget it.
+//! A command that is sent again never looks here, because its stored reply answers it.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
+
+use bytes::Bytes;
 
 use gradtape_engine::{
     array::Tensor,
@@ -17,6 +23,11 @@ use gradtape_engine::{
 };
 
 use super::error::ProtocolError;
+use crate::{
+    checkpoints::{contents, file::Encoded},
+    durable::{entry, journal::Journal},
+    wire::encode,
+};
 
 /// The uploads of a session, in progress or waiting to be used.
 #[derive(Debug)]
@@ -24,6 +35,7 @@ pub struct Uploads {
     slots: Mutex<Vec<Slot>>,
     attempts: AtomicU64,
     limit: usize,
+    journal: OnceLock<Arc<Journal>>,
 }
 
 #[derive(Debug)]
@@ -60,7 +72,33 @@ pub struct Ticket {
 impl Uploads {
     /// Room for so many.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { slots: Mutex::default(), attempts: AtomicU64::new(0), limit })
+        let (slots, attempts) = (Mutex::default(), AtomicU64::new(0));
+        Arc::new(Self { slots, attempts, limit, journal: OnceLock::new() })
+    }
+
+    /// Lets a journal hear of what is staged from now on.
+    pub fn tell(&self, journal: Arc<Journal>) {
+        // It is said once, when the session is made or has come back.
+        let _ = self.journal.set(journal);
+    }
+
+    /// Stages a tensor that a log holds.
+    pub fn restore(&self, upload: u64, staging: Staging) -> Result<(), ProtocolError> {
+        staging.check_complete()?;
+        self.put(upload, Staged::Tensor(staging));
+        Ok(())
+    }
+
+    /// Stages a checkpoint that a log holds.
+    pub fn restore_checkpoint(&self, upload: u64, snapshot: Snapshot) {
+        self.put(upload, Staged::Checkpoint(Box::new(snapshot)));
+    }
+
+    fn put(&self, upload: u64, staged: Staged) {
+        let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
+        let mut slots = self.lock();
+        slots.retain(|slot| slot.upload != upload);
+        slots.push(Slot { upload, attempt, staged: Some(staged) });
     }
 
     /// Takes a slot for an upload, replacing an earlier one of the same number.
@@ -128,6 +166,10 @@ impl Staging {
         Ok(())
     }
 
+    fn check_complete(&self) -> Result<(), Error> {
+        if self.is_complete() { Ok(()) } else { Err(self.wrong_length(self.bytes.len() as u64)) }
+    }
+
     /// Whether all bytes are there.
     pub fn is_complete(&self) -> bool {
         self.missing() == 0
@@ -155,18 +197,60 @@ impl Staging {
 
 impl Ticket {
     /// Puts a complete tensor where a command finds it, and says how many bytes it has.
-    pub fn finish(self, staging: Staging) -> Result<u64, ProtocolError> {
+    pub async fn finish(self, staging: Staging) -> Result<u64, ProtocolError> {
+        staging.check_complete()?;
         let received = staging.bytes.len() as u64;
-        if received != staging.aval.bytes() {
-            return Err(staging.wrong_length(received).into());
-        }
-        self.stage(Staged::Tensor(staging))?;
+        let Some(journal) = self.uploads.journal.get().cloned() else {
+            self.stage(Staged::Tensor(staging))?;
+            return Ok(received);
+        };
+        // What the log holds is staged, even if the caller no longer waits.
+        let staged = tokio::spawn(async move {
+            let Staging { aval, bytes, charge } = staging;
+            let spec = Some(encode::spec(&aval));
+            let bytes = Bytes::from(bytes);
+            self.write(&journal, spec, vec![bytes.clone()]).await?;
+            let bytes = Vec::from(bytes);
+            self.stage(Staged::Tensor(Staging { aval, bytes, charge }))
+        });
+        staged.await.unwrap_or(Err(ProtocolError::Draining))?;
         Ok(received)
     }
 
     /// Puts a checkpoint where a command finds it.
-    pub fn finish_checkpoint(self, snapshot: Snapshot) -> Result<(), ProtocolError> {
-        self.stage(Staged::Checkpoint(Box::new(snapshot)))
+    pub async fn finish_checkpoint(self, snapshot: Snapshot) -> Result<(), ProtocolError> {
+        let Some(journal) = self.uploads.journal.get().cloned() else {
+            return self.stage(Staged::Checkpoint(Box::new(snapshot)));
+        };
+        let copy = snapshot.clone();
+        let encode = move || {
+            let (tensors, metadata) = contents::write(copy, 0, BTreeMap::new())?;
+            Encoded::new(tensors, metadata)
+        };
+        let staged = tokio::spawn(async move {
+            let encoded = tokio::task::spawn_blocking(encode).await;
+            let parts = encoded.unwrap_or(Err(ProtocolError::Draining))?.parts;
+            self.write(&journal, None, parts).await?;
+            self.stage(Staged::Checkpoint(Box::new(snapshot)))
+        });
+        staged.await.unwrap_or(Err(ProtocolError::Draining))
+    }
+
+    /// Writes what is staged to the log, unless another upload has taken its place: the log shall hold them in their order.
+    async fn write(
+        &self,
+        journal: &Arc<Journal>,
+        spec: Option<gradtape_proto::v1::TensorSpec>,
+        parts: Vec<Bytes>,
+    ) -> Result<(), ProtocolError> {
+        let written = {
+            let slots = self.uploads.lock();
+            if !slots.iter().any(|slot| self.holds(slot)) {
+                return Err(ProtocolError::UploadReplaced);
+            }
+            journal.stage(&entry::Staged { upload: self.upload, spec }, parts)
+        };
+        journal.written(written).await
     }
 
     fn stage(&self, staged: Staged) -> Result<(), ProtocolError> {
@@ -197,23 +281,23 @@ mod tests {
         Staging::new(ledger, Aval::new(DType::F32, [2])).unwrap()
     }
 
-    #[test]
-    fn a_finished_upload_is_used_once() {
+    #[tokio::test]
+    async fn a_finished_upload_is_used_once() {
         let (uploads, ledger) = (Uploads::new(1), Ledger::new("session", 100));
         let ticket = uploads.begin(5).unwrap();
         assert!(matches!(uploads.consume(5, &ledger), Err(Error::UnknownUpload { upload: 5 })));
         let mut staging = two_floats(&ledger);
         staging.append(&1_f32.to_le_bytes()).unwrap();
         staging.append(&2_f32.to_le_bytes()).unwrap();
-        assert_eq!(ticket.finish(staging), Ok(8));
+        assert_eq!(ticket.finish(staging).await, Ok(8));
         let tensor = uploads.consume(5, &ledger).unwrap();
         assert_eq!(tensor.array().elements::<f32>().unwrap(), [1.0, 2.0]);
         assert_eq!(ledger.used(), 8);
         assert!(uploads.consume(5, &ledger).is_err());
     }
 
-    #[test]
-    fn an_abandoned_upload_gives_back_its_slot_and_memory() {
+    #[tokio::test]
+    async fn an_abandoned_upload_gives_back_its_slot_and_memory() {
         let (uploads, ledger) = (Uploads::new(1), Ledger::new("session", 100));
         let ticket = uploads.begin(5).unwrap();
         let staging = two_floats(&ledger);
@@ -223,8 +307,8 @@ mod tests {
         assert_eq!(ledger.used(), 0);
     }
 
-    #[test]
-    fn the_newest_upload_of_a_number_wins() {
+    #[tokio::test]
+    async fn the_newest_upload_of_a_number_wins() {
         let (uploads, ledger) = (Uploads::new(1), Ledger::new("session", 100));
         let first = uploads.begin(5).unwrap();
         let second = uploads.begin(5).unwrap();
@@ -233,17 +317,17 @@ mod tests {
             staging.append(&[0; 8]).unwrap();
             staging
         };
-        assert_eq!(first.finish(full()), Err(ProtocolError::UploadReplaced));
-        assert_eq!(second.finish(full()), Ok(8));
+        assert_eq!(first.finish(full()).await, Err(ProtocolError::UploadReplaced));
+        assert_eq!(second.finish(full()).await, Ok(8));
     }
 
-    #[test]
-    fn lengths_must_be_exact() {
+    #[tokio::test]
+    async fn lengths_must_be_exact() {
         let (uploads, ledger) = (Uploads::new(1), Ledger::new("session", 100));
         let mut staging = two_floats(&ledger);
         assert!(matches!(staging.append(&[0; 9]), Err(Error::DataLength { given: 9, .. })));
         staging.append(&[0; 7]).unwrap();
-        assert!(uploads.begin(5).unwrap().finish(staging).is_err());
+        assert!(uploads.begin(5).unwrap().finish(staging).await.is_err());
         assert_eq!(ledger.used(), 0);
     }
 }

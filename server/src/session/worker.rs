@@ -18,10 +18,10 @@ use gradtape_proto::v1;
 use prost::Message;
 
 use super::{
-    core::SessionCore,
+    core::{SessionCore, Step},
     error::ProtocolError,
     fair::{FairQueue, Turn},
-    inbox::{BatchMeta, Current, Job, Next, Origin, Read, Session, Wanted, Work},
+    inbox::{Answered, BatchMeta, Current, Job, Next, Origin, Read, Session, Wanted, Work},
     outbox::Delivery,
     registry::SessionId,
 };
@@ -166,7 +166,11 @@ pub fn run_slice(session: &Arc<Session>, clock: &dyn Clock, slice: Duration) -> 
             let event = Event::new("panic", Outcome::Failed).session(session.id());
             audit.record(&event.detail(&incident));
             let broken = ProtocolError::SessionBroken { incident };
-            session.end(broken.clone());
+            if work.recovery.is_some() {
+                session.stays_away(broken.clone());
+            } else {
+                session.end(broken.clone());
+            }
             take_down(session, &mut work, &broken);
             After::Rest
         }
@@ -179,6 +183,9 @@ fn work_until(
     clock: &dyn Clock,
     until: Duration,
 ) -> After {
+    if !session.has_ended() && !come_back(session, work, clock, until) {
+        return After::Requeue;
+    }
     loop {
         if work.current.is_none() || session.has_ended() {
             match session.next() {
@@ -196,11 +203,28 @@ fn work_until(
     }
 }
 
+/// Goes on with bringing the session back from its log, if it has to; says whether that is over.
+fn come_back(session: &Arc<Session>, work: &mut Work, clock: &dyn Clock, until: Duration) -> bool {
+    let Work { core: Some(core), recovery: Some(recovery), .. } = work else { return true };
+    match recovery.proceed(core, session.uploads(), || clock.now() >= until || session.has_ended())
+    {
+        Ok(None) => return false,
+        Ok(Some(recovered)) => {
+            tracing::info!(session = %session.id(), sequence = recovered.sequence, "session is back");
+            session.came_back(core, recovered);
+        }
+        Err(why) => session.stays_away(why),
+    }
+    work.recovery = None;
+    true
+}
+
 /// Begins a batch, or does any other job at once.
 fn start(session: &Session, work: &mut Work, clock: &dyn Clock, job: Job) {
     let Some(core) = &mut work.core else { return };
     match job {
-        Job::Batch { meta, .. } if origin_failed(&meta) => session.return_credit(&meta),
+        // Its client sends it again.
+        Job::Batch { meta, .. } if meta.sender.is_lost() => session.return_credit(&meta),
         Job::Batch { batch, meta } => match core.begin(batch) {
             Ok(run) => work.current = Some(Current { run, meta, started: clock.now() }),
             Err(error) => answer(session, meta, Err(error), 0),
@@ -238,7 +262,7 @@ enum Progress {
 
 /// Executes commands of the current batch.
 fn proceed(session: &Session, work: &mut Work, clock: &dyn Clock, until: Duration) -> Progress {
-    let Work { core: Some(core), current: Some(current), waiting } = work else {
+    let Work { core: Some(core), current: Some(current), waiting, .. } = work else {
         return Progress::Done;
     };
     let result = loop {
@@ -248,24 +272,43 @@ fn proceed(session: &Session, work: &mut Work, clock: &dyn Clock, until: Duratio
         if let Some(sequence) = current.run.looping() {
             attend(session, current, sequence);
         }
-        match core.step(&mut current.run) {
-            Ok(true) => {
+        match step(session, core, current) {
+            Ok(Step::More) => {
                 // Not after the whole batch: a snapshot shows the state right after a command.
                 answer_due(waiting, core);
                 if clock.now() >= until {
                     return Progress::TimeIsOver;
                 }
             }
-            Ok(false) => break Ok(()),
-            Err(error) => break Err(error),
+            Ok(Step::Done) => break Some(Ok(())),
+            Ok(Step::Interrupted) => break None,
+            Err(error) => break Some(Err(error)),
         }
     };
+    session.stops().finish();
     session.set_unattended(false);
     session.publish(core.next_sequence(), core.engine().handles());
-    if let Some(current) = work.current.take() {
-        finish(session, core, current, result, clock);
+    match (work.current.take(), result) {
+        (Some(current), Some(result)) => finish(session, core, current, result, clock),
+        (Some(Current { meta, .. }), None) => session.return_credit(&meta),
+        (None, _) => {}
     }
     Progress::Done
+}
+
+/// Does one step of a batch, unless nobody waits for it any more.
+fn step(
+    session: &Session,
+    core: &mut SessionCore,
+    current: &mut Current,
+) -> Result<Step, ProtocolError> {
+    let Current { run, meta, .. } = current;
+    let repeatable = core.is_repeatable(run);
+    session.stops().begin(run.sequence(), repeatable.then_some(&meta.sender));
+    if repeatable && meta.sender.is_lost() {
+        return Ok(Step::Interrupted);
+    }
+    core.step(run, session.stops())
 }
 
 /// Looks after a loop before its next step: whether it shall stop, what it reports, and who has attached meanwhile.
@@ -301,7 +344,8 @@ fn finish(
     result: Result<(), ProtocolError>,
     clock: &dyn Clock,
 ) {
-    let Current { run, meta, started } = current;
+    let Current { mut run, meta, started } = current;
+    let barrier = run.take_barrier();
     let reply_bytes = run.reply_bytes();
     let queue = started.saturating_sub(meta.arrived);
     let execution = clock.now().saturating_sub(started);
@@ -318,32 +362,28 @@ fn finish(
         }),
         ..run.finish()
     });
+    let reply = reply.map(|reply| (reply, barrier));
     answer(session, meta, reply, reply_bytes);
 }
 
 fn answer(
     session: &Session,
     meta: BatchMeta,
-    reply: Result<v1::BatchReply, ProtocolError>,
+    reply: Result<Answered, ProtocolError>,
     reply_bytes: usize,
 ) {
     session.return_credit(&meta);
     match (meta.origin, reply) {
-        (Origin::Stream(attachment), Ok(reply)) => {
-            attachment.deliver(Delivery::Batch(reply), reply_bytes);
+        (Origin::Stream(attachment), Ok((reply, barrier))) => {
+            attachment.deliver(Delivery::Batch(reply, barrier), reply_bytes);
         }
         (Origin::Stream(attachment), Err(error)) => {
             attachment.end(Err(error));
             session.detach(&attachment);
         }
-        // The caller may have gone; its commands count all the same.
+        // The caller may have gone; what was executed counts all the same.
         (Origin::Call(sender), reply) => drop(sender.send(reply)),
     }
-}
-
-/// Whether a batch came from a stream that has failed since: its client sends it again on the next one.
-fn origin_failed(meta: &BatchMeta) -> bool {
-    matches!(&meta.origin, Origin::Stream(attachment) if attachment.has_failed())
 }
 
 /// Answers the reads whose command has been applied.
@@ -385,6 +425,8 @@ impl Read {
 
 /// Frees a session's state and answers everybody who waits.
 fn take_down(session: &Session, work: &mut Work, why: &ProtocolError) {
+    session.wait_no_longer();
+    work.recovery = None;
     let current = work.current.take().map(|current| current.meta);
     let (jobs, attachment) = session.take_all();
     for meta in current.into_iter().chain(jobs.into_iter().filter_map(|job| refuse(job, why))) {

@@ -25,6 +25,7 @@ use gradtape_engine::{
 };
 use gradtape_proto::v1::{self, command::Kind as Wire};
 
+use self::names::name;
 use super::truncated;
 use crate::session::uploads::Uploads;
 
@@ -48,6 +49,8 @@ pub struct Context<'a> {
     pub uploads: &'a Uploads,
     /// Largest tensor in a message, in bytes.
     pub max_inline_bytes: usize,
+    /// Whether the session has a log.
+    pub has_log: bool,
 }
 
 /// Decodes a command. Its attributes are moved out; handles, names and tag stay for error messages.
@@ -66,6 +69,13 @@ pub fn command(context: &Context, message: &mut v1::Command) -> Result<Command, 
         Ok(kind) => Ok(Command { kind, tag: tag.into(), scope: message.scope }),
         Err(error) => Err(Rejected { error, op: name(wire).into(), outputs: outputs(wire), tag }),
     }
+}
+
+/// A command as if it could not be decoded.
+pub fn rejected(message: &v1::Command, error: Error) -> Rejected {
+    let (op, outputs) =
+        message.kind.as_ref().map_or(("", Vec::new()), |wire| (name(wire), outputs(wire)));
+    Rejected { error, op: op.into(), outputs, tag: tag(message).into() }
 }
 
 /// The client's mark, within the limit: a long one is cut, since refusing it would help nobody.
@@ -169,8 +179,18 @@ fn kind(context: &Context, wire: &mut Wire) -> Result<Kind, Error> {
         Wire::Fetch(m) => Kind::Fetch { value: m.value },
         Wire::Describe(m) => Kind::Describe { value: m.value },
         Wire::RestoreCheckpoint(m) => restore(context, m)?,
-        Wire::Sync(v1::Sync {}) => Kind::Sync,
+        Wire::Sync(m) => sync(context, *m)?,
     })
+}
+
+fn sync(context: &Context, message: v1::Sync) -> Result<Kind, Error> {
+    match v1::Level::try_from(message.level) {
+        Ok(v1::Level::Unspecified | v1::Level::Applied) => Ok(Kind::Sync),
+        Ok(v1::Level::Durable) if context.has_log => Ok(Kind::Sync),
+        Ok(v1::Level::Durable) => Err(Error::LevelUnavailable { level: "DURABLE" }),
+        Ok(v1::Level::Portable) => Err(Error::LevelUnavailable { level: "PORTABLE" }),
+        Err(_) => Err(malformed("sync.level", "is not known")),
+    }
 }
 
 /// Which key each handle has in a checkpoint. The keys themselves are the engine's to check.
@@ -497,52 +517,6 @@ fn malformed(what: &str, why: impl Into<Box<str>>) -> Error {
     Error::Malformed { what: what.into(), why: why.into() }
 }
 
-/// What an error calls a command.
-fn name(wire: &Wire) -> &str {
-    match wire {
-        Wire::Constant(_) => "constant",
-        Wire::Op(m) => truncated(&m.name, MAX_ECHO),
-        Wire::Release(_) => "release",
-        Wire::CreateVariable(_) => "create_variable",
-        Wire::ReadVariable(_) => "read_variable",
-        Wire::AssignVariable(_) => "assign_variable",
-        Wire::ScatterVariable(_) => "scatter_variable",
-        Wire::OpenTape(_) => "open_tape",
-        Wire::WatchTape(_) => "watch_tape",
-        Wire::StopTape(_) => "stop_tape",
-        Wire::ResumeTape(_) => "resume_tape",
-        Wire::ResetTape(_) => "reset_tape",
-        Wire::CloseTape(_) => "close_tape",
-        Wire::ListWatchedVariables(_) => "list_watched_variables",
-        Wire::ComputeGradient(_) => "compute_gradient",
-        Wire::ComputeJacobian(_) => "compute_jacobian",
-        Wire::ComputeBatchJacobian(_) => "compute_batch_jacobian",
-        Wire::OpenAccumulator(_) => "open_accumulator",
-        Wire::ReadTangent(_) => "read_tangent",
-        Wire::CreatePlaceholders(_) => "create_placeholders",
-        Wire::RecordCustomGradient(_) => "record_custom_gradient",
-        Wire::DefineFunction(_) => "define_function",
-        Wire::FinishFunction(_) => "finish_function",
-        Wire::CallFunction(_) => "call_function",
-        Wire::RunLoop(_) => "run_loop",
-        Wire::Branch(_) => "branch",
-        Wire::WhileLoop(_) => "while_loop",
-        Wire::Scan(_) => "scan",
-        Wire::ExplainFunction(_) => "explain_function",
-        Wire::Explain(_) => "explain",
-        Wire::RestoreCheckpoint(_) => "restore_checkpoint",
-        Wire::CreateOptimizer(_) => "create_optimizer",
-        Wire::ApplyOptimizer(_) => "apply_optimizer",
-        Wire::SetOptimizer(_) => "set_optimizer",
-        Wire::ReadOptimizer(_) => "read_optimizer",
-        Wire::CreateGenerator(_) => "create_generator",
-        Wire::NextGeneratorState(_) => "next_generator_state",
-        Wire::Fetch(_) => "fetch",
-        Wire::Describe(_) => "describe",
-        Wire::Sync(_) => "sync",
-    }
-}
-
 /// The handles that a command would bind, so that a rejected one poisons them.
 fn outputs(wire: &Wire) -> Vec<Handle> {
     match wire {
@@ -594,6 +568,8 @@ fn outputs(wire: &Wire) -> Vec<Handle> {
         | Wire::Sync(_) => Vec::new(),
     }
 }
+
+mod names;
 
 #[cfg(test)]
 mod tests;

@@ -63,6 +63,7 @@ pub fn code(code: Code) -> tonic::Code {
         Code::AlreadyExists => tonic::Code::AlreadyExists,
         Code::FailedPrecondition => tonic::Code::FailedPrecondition,
         Code::Aborted => tonic::Code::Aborted,
+        Code::Cancelled => tonic::Code::Cancelled,
         Code::ResourceExhausted => tonic::Code::ResourceExhausted,
         Code::Unimplemented => tonic::Code::Unimplemented,
         Code::Internal => tonic::Code::Internal,
@@ -137,8 +138,23 @@ fn encode_answer(answer: Answer) -> Option<Wire> {
             stopped,
             reports: reports.into_iter().map(loop_report).collect(),
         }),
-        Answer::Synced => Wire::Sync(v1::SyncReply {}),
+        Answer::Synced => {
+            Wire::Sync(v1::SyncReply { level: v1::Level::Applied.into(), durable_sequence: 0 })
+        }
     })
+}
+
+/// The error of a command that has taken effect and cannot reach the level that it waits for.
+pub fn no_room(sequence: u64) -> v1::Error {
+    let error = Error::StoreFull;
+    let failure = Failure {
+        error,
+        op: "sync".into(),
+        inputs: Vec::new(),
+        root_sequence: sequence,
+        root_tag: "".into(),
+    };
+    error_message(sequence, failure, "")
 }
 
 /// A number of things that have handles, of which there are never so many.

@@ -45,6 +45,8 @@ impl From<ProtocolError> for Status {
 fn retry_delay(error: &ProtocolError) -> Option<Duration> {
     match error {
         ProtocolError::Draining
+        | ProtocolError::RecoveryPostponed
+        | ProtocolError::SessionStoreFailed
         | ProtocolError::TooManySessions { .. }
         | ProtocolError::TooManyCheckpointUploads { .. } => Some(RETRY_DELAY),
         ProtocolError::AuthenticationBlocked { wait }
@@ -71,6 +73,14 @@ pub fn classify(error: &ProtocolError) -> (Code, &'static str) {
         ProtocolError::UnknownSession => (Code::NotFound, "UNKNOWN_SESSION"),
         ProtocolError::SessionEnded => (Code::Aborted, "SESSION_ENDED"),
         ProtocolError::SessionBroken { .. } => (Code::Internal, "SESSION_BROKEN"),
+        ProtocolError::SessionDamaged { .. } => (Code::DataLoss, "SESSION_DAMAGED"),
+        ProtocolError::SessionDiverged { .. } => (Code::DataLoss, "SESSION_DIVERGED"),
+        ProtocolError::SessionQuarantined { .. } => (Code::DataLoss, "SESSION_QUARANTINED"),
+        ProtocolError::SessionOfAnother { .. } => {
+            (Code::FailedPrecondition, "SESSION_OF_ANOTHER_BUILD")
+        }
+        ProtocolError::RecoveryPostponed => (Code::Unavailable, "RECOVERY_POSTPONED"),
+        ProtocolError::SessionStoreFailed => (Code::Unavailable, "SESSION_STORE_FAILED"),
         ProtocolError::Superseded => (Code::Aborted, "SUPERSEDED"),
         ProtocolError::Unauthenticated => (Code::Unauthenticated, "UNAUTHENTICATED"),
         ProtocolError::AuthenticationBlocked { .. } => {
@@ -141,6 +151,15 @@ fn metadata(error: &ProtocolError) -> HashMap<String, String> {
         ProtocolError::SequenceReused { sequence }
         | ProtocolError::ReplyEvicted { sequence }
         | ProtocolError::NotApplied { sequence } => vec![("sequence", sequence.to_string())],
+        ProtocolError::SessionDamaged { last, .. } => {
+            vec![("last_good_sequence", last.to_string())]
+        }
+        ProtocolError::SessionDiverged { sequence } => {
+            vec![("diverged_at", sequence.to_string())]
+        }
+        ProtocolError::SessionQuarantined { sequence } => {
+            vec![("last_good_sequence", sequence.saturating_sub(1).to_string())]
+        }
         ProtocolError::VersionUnsupported { server, .. } => {
             vec![("server_protocol_version", server.to_string())]
         }

@@ -74,6 +74,20 @@ class DType:
     name: str
 
 
+def gradient_of(function, *sources):
+    """The oracle of a gradient that is an op: from inputs, and what flows into the result, to the gradients of some inputs."""
+
+    def gradients(*inputs):
+        *x, flow = inputs
+        wanted = [x[i] for i in sources]
+        with tf.GradientTape() as tape:
+            tape.watch(wanted)
+            y = function(*x)
+        return tape.gradient(y, wanted, flow)
+
+    return gradients
+
+
 def several(values):
     return list(values) if isinstance(values, (tuple, list)) else [values]
 

@@ -270,7 +270,7 @@ async fn a_method_that_is_not_there() {
     let codec = tonic_prost::ProstCodec::<proto::SyncReply, proto::SyncReply>::default();
     let path =
         tonic::codegen::http::uri::PathAndQuery::from_static("/gradtape.v1.TapeService/Frobnicate");
-    let status = grpc.unary(tonic::Request::new(proto::SyncReply {}), path, codec).await;
+    let status = grpc.unary(tonic::Request::new(proto::SyncReply::default()), path, codec).await;
     assert_eq!(status.unwrap_err().code(), Code::Unimplemented);
 }
 

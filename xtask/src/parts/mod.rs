@@ -41,6 +41,11 @@ pub(crate) const ALL: &[Part] = &[
     Part { name: "rust", about: "unit and integration tests", run: rust::tests },
     Part { name: "doctests", about: "the examples in the documentation", run: rust::doctests },
     Part { name: "deny", about: "licences, sources and bans of dependencies", run: supply::run },
+    Part {
+        name: "advisories",
+        about: "nothing is known against a dependency; needs the RustSec database",
+        run: supply::advisories,
+    },
     Part { name: "proto", about: "buf lint, and nothing breaks the baseline", run: proto::run },
     Part {
         name: "instructions",

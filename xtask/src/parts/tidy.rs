@@ -31,9 +31,14 @@ const NOT_IN_THE_ENGINE: &[&str] =
 const MAX_LINES: usize = 600;
 
 /// Where protocol and engine types meet. `wire` converts them; the session carries a command of the one to the other,
-/// and the catalogue shows the table.
-const MEETING_PLACES: &[&str] =
-    &["server/src/wire", "server/src/session", "server/src/services/catalog.rs"];
+/// the log keeps both, and the
+/// catalogue shows the table.
+const MEETING_PLACES: &[&str] = &[
+    "server/src/wire",
+    "server/src/session",
+    "server/src/durable",
+    "server/src/services/catalog.rs",
+];
 
 /// Paths of machines on which the project was written. Split, so that this file does not hold them.
 const FOREIGN_PATHS: &[&str] = &[

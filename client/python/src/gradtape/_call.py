@@ -48,10 +48,11 @@ class Call(bytes):
 class Batch:
     """Entries that go out together, with the sequence number of the first."""
 
-    __slots__ = ("count", "data", "entries", "first")
+    __slots__ = ("count", "data", "entries", "first", "last")
 
     def __init__(self, first: int, entries: list[bytes]) -> None:
         self.first = first
         self.entries = entries
         self.count = len(entries)
+        self.last = first + self.count - 1
         self.data = b"".join(entries)

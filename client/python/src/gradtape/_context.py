@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from gradtape._graph import Graph
     from gradtape.backprop import GradientTape
 
-Parts = tuple[bytes, bytes, bytes]
-
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
@@ -40,16 +38,6 @@ def creating(what: str) -> None:
         raise CreationError(what)
 
 
-class Site:
-    """A place in the user's program: the tag of its commands, and their ready-made bytes."""
-
-    __slots__ = ("parts", "tail")
-
-    def __init__(self, tail: bytes) -> None:
-        self.tail = tail
-        self.parts: dict[_wire.Template, Parts] = {}
-
-
 class Scope:
     """A thread's place in a session. A tape sees the commands of the scope that started it."""
 
@@ -63,13 +51,17 @@ class Scope:
         self.graph: Graph | None = None
         # Counts starts and stops of tapes, to tell which of two tapes saw more.
         self.events = 0
-        self._sites: dict[int, dict[int, Site] | None] = {}
+        self._sites: dict[int, dict[int, _wire.Blanks] | None] = {}
         # Keeps the code objects alive whose addresses are keys of `_sites`.
         self._code: list[CodeType] = []
 
-    def site(self) -> Site:
-        """Returns the place that called into this package."""
-        frame = sys._getframe(2)
+    def site(self) -> _wire.Blanks:
+        """Returns the blanks for commands of the place that called into this package."""
+        # Who calls this function is called from within the package, too.
+        try:
+            frame = sys._getframe(3)
+        except ValueError:
+            return self._blanks("")
         sites = self._sites
         while True:
             code = frame.f_code
@@ -83,17 +75,20 @@ class Scope:
                 except KeyError:
                     name = os.path.basename(code.co_filename)
                     tag = f"{name}:{frame.f_lineno}"
-                    site = lines[frame.f_lasti] = Site(_wire.suffix(tag, self.number))
+                    site = lines[frame.f_lasti] = self._blanks(tag)
                     return site
             if frame.f_back is None:
-                return Site(_wire.suffix("", self.number))
+                return self._blanks("")
             frame = frame.f_back
 
     def tail(self) -> bytes:
         """Returns the bytes that end a command of the calling line."""
         return self.site().tail
 
-    def _add_code(self, code: CodeType) -> dict[int, Site] | None:
+    def _blanks(self, tag: str) -> _wire.Blanks:
+        return _wire.Blanks(self.session.handle_width, _wire.suffix(tag, self.number))
+
+    def _add_code(self, code: CodeType) -> dict[int, _wire.Blanks] | None:
         if len(self._code) > 10_000:  # Programs that compile code without end.
             self._sites.clear()
             self._code.clear()
@@ -102,7 +97,7 @@ class Scope:
         ours = code.co_filename == contextlib.__file__ or os.path.abspath(
             code.co_filename
         ).startswith(_PACKAGE)
-        lines: dict[int, Site] | None = None if ours else {}
+        lines: dict[int, _wire.Blanks] | None = None if ours else {}
         self._sites[id(code)] = lines
         return lines
 
@@ -184,10 +179,24 @@ def disconnect() -> None:
         server.stop()
 
 
-def synchronize() -> None:
-    """Waits until everything that this thread asked for is done; raises what went wrong."""
+_LEVELS = {"applied": 0, "durable": 2, "portable": 3}
+
+
+def synchronize(level: str = "applied", timeout: float | None = None) -> None:
+    """Waits until everything that this thread asked for is done; raises what went wrong.
+
+    Args:
+        level: What it shall survive. "applied": nothing, it is in the server's memory. "durable":
+            the death of the server, its machine and this program; takes a server with a session
+            store. "portable": the loss of the machine too; no server offers it yet.
+        timeout: How many seconds to wait for the level, at most 600. Default: 30.
+    """
+    number = _LEVELS.get(level)
+    if number is None:
+        raise ValueError(f"level is one of {', '.join(_LEVELS)}, not {level!r}")
     here = scope()
-    here.session.sync(here.number, here.tail())
+    milliseconds = 0 if timeout is None else max(1, round(min(timeout, 600.0) * 1000))
+    here.session.sync(here.number, here.tail(), number, milliseconds)
 
 
 def clear_errors() -> None:

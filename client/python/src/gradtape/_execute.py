@@ -47,7 +47,7 @@ def get_synchronous_execution() -> bool:
     return _synchronous
 
 
-def emit(template: _wire.Template, inputs: Sequence[Value], dtype: DType) -> Tensor:
+def emit(template: _wire.OpTemplate, inputs: Sequence[Value], dtype: DType) -> Tensor:
     """Applies an op with one result.
 
     Args:
@@ -57,40 +57,36 @@ def emit(template: _wire.Template, inputs: Sequence[Value], dtype: DType) -> Ten
     """
     scope = _context.scope()
     session = scope.session
-    handles = b""
-    for value in inputs:
-        if value._session is not session:
-            raise _other_session(value)
-        handles += value._handle
     site = scope.site()
-    parts = site.parts.get(template)
-    if parts is None:
-        parts = site.parts[template] = template.parts(session.handle_width, site.tail)
-    out = session.new_handle()
-    session.append(parts[0] + handles + parts[1] + out + parts[2])
-    form = derived((template, *[value._form for value in inputs]))
-    result = new_tensor(session, out, dtype, form)
+    if len(inputs) == 2:
+        # Most ops have two inputs, and comprehensions cost more than all the rest.
+        x, y = inputs
+        if x._session is not session or y._session is not session:
+            same_session(session, inputs)
+        out = session.new_handle()
+        session.append(site[template] % (x._handle, y._handle, out))
+        form = derived((template, x._form, y._form))
+    else:
+        same_session(session, inputs)
+        out = session.new_handle()
+        session.append(site[template] % (*[value._handle for value in inputs], out))
+        form = derived((template, *[value._form for value in inputs]))
+    result: Tensor = new_tensor(session, out, dtype, form)
     for tape in scope.tapes:
-        signature = tape._signature
-        signature.step((template, *map(signature.number, inputs)))
-        signature.add(result)
+        tape._signature.record(template, inputs, result)
     if _synchronous:
         session.sync(scope.number, site.tail)
     return result
 
 
-def emit_many(template: _wire.Template, inputs: Sequence[Value], dtype: DType) -> list[Tensor]:
+def emit_many(template: _wire.OpTemplate, inputs: Sequence[Value], dtype: DType) -> list[Tensor]:
     """Applies an op with several results of one dtype."""
     scope = _context.scope()
     session = scope.session
-    for value in inputs:
-        if value._session is not session:
-            raise _other_session(value)
+    same_session(session, inputs)
     site = scope.site()
-    prefix, middle, tail = template.parts(session.handle_width, site.tail)
     outs = [session.new_handle() for _ in range(template.outputs)]
-    handles = b"".join(value._handle for value in inputs)
-    session.append(prefix + handles + middle + b"".join(outs) + tail)
+    session.append(site[template] % (*[value._handle for value in inputs], *outs))
     forms = [value._form for value in inputs]
     results = [
         new_tensor(session, out, dtype, derived((template, i, *forms)))
@@ -120,8 +116,8 @@ def apply(
         result: Where the result's dtype comes from: the number of an input, the name of a dtype, or
             "attribute" for the attribute `dtype`.
     """
-    indices = _INDEX_INPUTS.get(name)
-    values = as_values(inputs) if indices is None else _with_indices(inputs, indices)
+    at = _INDEX_INPUTS.get(name)
+    values = as_values(inputs) if at is None else _with_indices(inputs, at)
     dtype = _result_dtype(values, attributes, result)
     return emit(_wire.template(name, attributes, len(values)), values, dtype)
 
@@ -145,6 +141,11 @@ def apply_many(
 
 def as_values(inputs: Sequence[Any]) -> list[Any]:
     """Converts the inputs of an op; what is no tensor adopts the dtype of the first that is."""
+    for value in inputs:
+        if not isinstance(value, value_types):
+            break
+    else:
+        return list(inputs)
     hint = None
     for value in inputs:
         if isinstance(value, value_types):
@@ -175,6 +176,14 @@ def same_dtype(name: str, x: Any, y: Any) -> None:
             reason="DTYPE_MISMATCH",
             op=name,
         )
+
+
+def send(template: _wire.Template, handles: tuple[bytes, ...], scope: Scope) -> None:
+    """Sends a command that has no result for the program, and of which only the handles differ."""
+    site = scope.site()
+    scope.session.append(site[template] % handles)
+    if _synchronous:
+        scope.session.sync(scope.number, site.tail)
 
 
 def command(kind: int, body: bytes, scope: Scope | None = None) -> None:

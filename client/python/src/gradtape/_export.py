@@ -13,7 +13,8 @@ import numpy as np
 from gradtape import _ops
 from gradtape.tensor import Value
 
-# Transposes of other ops, which only derivatives need. TensorFlow does not show them either.
+# Transposes and gradients of other ops, which only derivatives need. TensorFlow does not show
+# them either.
 _INTERNAL = frozenset(
     (
         "avg_pool_gradient",
@@ -21,6 +22,9 @@ _INTERNAL = frozenset(
         "convolution_filter_gradient",
         "convolution_input_gradient",
         "full",
+        "gelu_gradient",
+        "layer_normalization_gradient",
+        "log_softmax_gradient",
         "max_pool_argmax",
         "max_pool_gather",
         "max_pool_scatter",
@@ -28,6 +32,9 @@ _INTERNAL = frozenset(
         "resize_scatter",
         "scatter_along_axis",
         "scatter_sum",
+        "softmax_cross_entropy_gradient",
+        "softmax_gradient",
+        "sparse_softmax_cross_entropy_gradient",
         "strided_slice_scatter",
     )
 )

@@ -10,13 +10,13 @@ from gradtape import _wire
 from gradtape._call import Call
 from gradtape._context import Scope
 from gradtape._proto import function_pb2
-from gradtape._signature import new_serial
+from gradtape._signature import Listener, new_serial
 
 if TYPE_CHECKING:
     from gradtape.tensor import Tensor, Value
 
 
-class Graph:
+class Graph(Listener):
     """What a thread shows as the body of a function.
 
     It stands among the tapes of the scope, and so hears of every value that is used.
@@ -96,14 +96,3 @@ class Graph:
         """Hears of an event."""
         if key and key[0] in ("custom gradient", "function"):
             self.own_gradient = True
-
-    def add(self, value: Any) -> int:
-        """Hears of a result, which does not matter here."""
-        return 0
-
-    def tape_number(self, tape: Any) -> int:
-        """Hears of a tape, which does not matter here."""
-        return 0
-
-    def lose_track(self) -> None:
-        """Hears of what cannot be followed, which does not matter here."""

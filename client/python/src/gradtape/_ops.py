@@ -3041,6 +3041,27 @@ def gelu(
     return _apply("gelu", [x], attributes, 0)
 
 
+def gelu_gradient(
+    x: Any,
+    upstream: Any,
+    *,
+    approximate: bool = False,
+) -> Any:
+    """The gradient of `gelu` with respect to its input, from that with respect to its result.
+
+    Computes `x_gradient = (d gelu(x) / d x) upstream`.
+
+    Args:
+        x: A tensor.
+        upstream: A tensor.
+        approximate: Whether to use the approximation by tanh.
+    """
+    attributes: dict[str, Any] = {}
+    if approximate:
+        attributes["approximate"] = bool(approximate)
+    return _apply("gelu_gradient", [x, upstream], attributes, 0)
+
+
 def mish(
     x: Any,
 ) -> Any:
@@ -3160,6 +3181,27 @@ def softmax(
     return _apply("softmax", [x], attributes, 0)
 
 
+def softmax_gradient(
+    y: Any,
+    upstream: Any,
+    *,
+    axis: int = -1,
+) -> Any:
+    """The gradient of `softmax` with respect to its input, from its result and the gradient with respect to that.
+
+    Computes `x_gradient_i = (upstream_i - sum_j upstream_j y_j) y_i`.
+
+    Args:
+        y: A tensor.
+        upstream: A tensor.
+        axis: The axis, counted from 0 or backwards from -1.
+    """
+    attributes: dict[str, Any] = {}
+    if axis != -1:
+        attributes["axis"] = int(axis)
+    return _apply("softmax_gradient", [y, upstream], attributes, 0)
+
+
 def log_softmax(
     x: Any,
     *,
@@ -3179,6 +3221,27 @@ def log_softmax(
     return _apply("log_softmax", [x], attributes, 0)
 
 
+def log_softmax_gradient(
+    y: Any,
+    upstream: Any,
+    *,
+    axis: int = -1,
+) -> Any:
+    """The gradient of `log_softmax` with respect to its input, from its result and the gradient with respect to that.
+
+    Computes `x_gradient_i = upstream_i - exp(y_i) sum_j upstream_j`.
+
+    Args:
+        y: A tensor.
+        upstream: A tensor.
+        axis: The axis, counted from 0 or backwards from -1.
+    """
+    attributes: dict[str, Any] = {}
+    if axis != -1:
+        attributes["axis"] = int(axis)
+    return _apply("log_softmax_gradient", [y, upstream], attributes, 0)
+
+
 def softmax_cross_entropy_with_logits(
     labels: Any,
     logits: Any,
@@ -3190,6 +3253,18 @@ def softmax_cross_entropy_with_logits(
     return _apply("softmax_cross_entropy_with_logits", [labels, logits], {}, 0)
 
 
+def softmax_cross_entropy_gradient(
+    labels: Any,
+    logits: Any,
+    upstream: Any,
+) -> Any:
+    """The gradient of `softmax_cross_entropy_with_logits` with respect to logits, from that with respect to the loss.
+
+    Computes `logits_gradient = (softmax(logits) sum_j labels_j - labels) upstream`.
+    """
+    return _apply("softmax_cross_entropy_gradient", [labels, logits, upstream], {}, 0)
+
+
 def sparse_softmax_cross_entropy_with_logits(
     labels: Any,
     logits: Any,
@@ -3199,6 +3274,18 @@ def sparse_softmax_cross_entropy_with_logits(
     Computes `loss = -log_softmax(logits)_label`.
     """
     return _apply("sparse_softmax_cross_entropy_with_logits", [labels, logits], {}, 1)
+
+
+def sparse_softmax_cross_entropy_gradient(
+    labels: Any,
+    logits: Any,
+    upstream: Any,
+) -> Any:
+    """The gradient of `sparse_softmax_cross_entropy_with_logits` with respect to logits, from that with respect to the loss.
+
+    Computes `logits_gradient = (softmax(logits) - one_hot(labels)) upstream`.
+    """
+    return _apply("sparse_softmax_cross_entropy_gradient", [labels, logits, upstream], {}, 1)
 
 
 def sigmoid_cross_entropy_with_logits(
@@ -3693,6 +3780,37 @@ def layer_normalization(
     return _apply("layer_normalization", [x, scale, offset], attributes, 0)
 
 
+def layer_normalization_gradient(
+    x: Any,
+    scale: Any,
+    upstream: Any,
+    *,
+    axis: Any = (-1,),
+    epsilon: float = 0.001,
+    batch_dims: int = 0,
+) -> list[Any]:
+    """The gradients of `layer_normalization` with respect to its inputs, from that with respect to its result.
+
+    Computes `x_gradient = (g - mean of g - h mean of g h) / sqrt(variance of x + epsilon), where g = scale upstream and h is normalised x; scale_gradient = sum of upstream h; offset_gradient = sum of upstream`.
+
+    Args:
+        x: A tensor.
+        scale: A tensor.
+        upstream: A tensor.
+        axis: Axes that were normalised along.
+        epsilon: Added to the variance.
+        batch_dims: How many leading axes scale and offset have, too.
+    """
+    attributes: dict[str, Any] = {}
+    if axis != (-1,):
+        attributes["axis"] = tuple(int(i) for i in axis)
+    if epsilon != 0.001:
+        attributes["epsilon"] = float(epsilon)
+    if batch_dims != 0:
+        attributes["batch_dims"] = int(batch_dims)
+    return _apply_many("layer_normalization_gradient", [x, scale, upstream], attributes, 0, 3)
+
+
 def group_normalization(
     x: Any,
     scale: Any,
@@ -4107,6 +4225,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "celu",
         "silu",
         "gelu",
+        "gelu_gradient",
         "mish",
         "hard_sigmoid",
         "hard_silu",
@@ -4114,9 +4233,13 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "softsign",
         "bias_add",
         "softmax",
+        "softmax_gradient",
         "log_softmax",
+        "log_softmax_gradient",
         "softmax_cross_entropy_with_logits",
+        "softmax_cross_entropy_gradient",
         "sparse_softmax_cross_entropy_with_logits",
+        "sparse_softmax_cross_entropy_gradient",
         "sigmoid_cross_entropy_with_logits",
         "ctc_loss",
         "convolution",
@@ -4132,6 +4255,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "batch_normalization",
         "fused_batch_norm",
         "layer_normalization",
+        "layer_normalization_gradient",
         "group_normalization",
         "rms_normalization",
         "local_response_normalization",

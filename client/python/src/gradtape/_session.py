@@ -5,10 +5,10 @@ Appending a command is a `list.append` and waits for nobody. Three parties share
 - the program's threads append entries (`append`, `call`) and wait only for replies that they ask
   for;
 - the writer (the request iterator that gRPC consumes) numbers the commands, packs them into batches
-  within the server's credit, and keeps every batch until the server has applied it;
+  within the server's credit, and keeps every batch as long as it may have to be sent again;
 - the reader takes replies, wakes who waits, and attaches again when the connection is lost. Then
-  the writer of the new connection sends again whatever was not seen applied; the server answers
-  what it knows from its memory.
+  the writer of the new connection sends again whatever was not seen applied, or what a server that
+  died has lost; the server answers what it knows from its memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import logging
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,7 @@ import grpc
 
 from gradtape import _wire, errors
 from gradtape._call import Batch, Call
-from gradtape._channel import Target, attempts
+from gradtape._channel import LOST, Target, attempts, from_status
 from gradtape._proto import (
     command_pb2,
     function_pb2,
@@ -39,6 +38,7 @@ from gradtape._proto import (
     tensor_pb2,
 )
 from gradtape._signature import MISPREDICTED, forget_patterns
+from gradtape._window import Window
 
 if TYPE_CHECKING:
     from gradtape._proto.error_pb2 import Error
@@ -86,6 +86,8 @@ class Session:
         self._target = Target(target) if isinstance(target, str) else target
         self.address = self._target.address
         self.handle_width = 0
+        # Of commands that no line of the program asks for.
+        self.untagged = _wire.Blanks(0, b"")
         self.dead: list[bytes] = []
         self.variables: weakref.WeakValueDictionary[bytes, Variable] = weakref.WeakValueDictionary()
         self.constants: dict[Any, Any] = {}
@@ -98,15 +100,12 @@ class Session:
         self._wake: SimpleQueue[int] = SimpleQueue()
         # Guards everything below.
         self._state = threading.Condition()
-        self._next_sequence = 1
-        self._applied = 0
-        self._unapplied: deque[Batch] = deque()
-        self._unapplied_commands = 0
-        self._unapplied_bytes = 0
+        self._window = Window()
         self._calls: dict[int, Call] = {}
         self._fatal: Exception | None = None
         self._unreported: dict[int, list[Error]] = {}
         self._failures: dict[int, Error] = {}
+        self._cancelled = 0
         self._broken_promises: list[str] = []
         self._scopes = itertools.count()
         self._uploads = itertools.count(1)
@@ -150,9 +149,9 @@ class Session:
         self.append(entry)
         if self._large_bytes >= _BATCH_BYTES:
             self._wake.put(_FLUSH)
-            with self._state:
+            with self._cancelling(), self._state:
                 while (
-                    self._large_bytes + self._unapplied_bytes > _MOST_PENDING_BYTES
+                    self._large_bytes + self._window.size > _MOST_PENDING_BYTES
                     and self._fatal is None
                 ):
                     self._state.wait(1.0)
@@ -169,8 +168,9 @@ class Session:
 
     def wait(self, call: Call, scope: int) -> command_pb2.Reply:
         """Waits for a reply, raising what went wrong in the scope up to there."""
-        self._raise_if_closed()
-        call.done.acquire()
+        with self._cancelling():
+            self._raise_if_closed()
+            call.done.acquire()
         if call.failure is not None:
             raise call.failure
         reply = call.reply
@@ -180,9 +180,15 @@ class Session:
             raise self._exception(reply.error)
         return reply
 
-    def sync(self, scope: int, tail: bytes) -> None:
-        """Waits until everything is done and raises what went wrong."""
-        self.wait(self.call(_wire.SYNC, b"", tail), scope)
+    def sync(self, scope: int, tail: bytes, level: int = 0, timeout_ms: int = 0) -> None:
+        """Waits until everything is done and has reached a level; raises what went wrong."""
+        body = _wire.number_field(1, level) + _wire.number_field(2, timeout_ms)
+        reply = self.wait(self.call(_wire.SYNC, body, tail), scope)
+        if reply.sync.level < level:
+            raise errors.DeadlineExceededError(
+                f"everything is applied, and durable up to command {reply.sync.durable_sequence} "
+                f"of {reply.sequence}"
+            )
 
     def raise_unreported(self, scope: int) -> None:
         """Raises the first failure that the scope's program has not been told of."""
@@ -238,7 +244,7 @@ class Session:
     @property
     def applied(self) -> int:
         """The number of the last command that is known to be applied."""
-        return self._applied
+        return self._window.applied
 
     def stop_loop(self, call: Call) -> None:
         """Stops a loop, and those that were sent before it, after the step that it is at."""
@@ -251,6 +257,24 @@ class Session:
         )
         self._retry(lambda stub: stub.StopLoop(request))
 
+    def cancel(self) -> None:
+        """Cancels what is on its way: what computes fails, and nobody is told unless he asks."""
+        with self._state:
+            self._cancelled = self._next_sequence - 1 + len(self._pending)
+        request = tape_service_pb2.CancelCommandsRequest(
+            credentials=self._credentials, sequence=self._cancelled
+        )
+        self._retry(lambda stub: stub.CancelCommands(request))
+
+    @contextlib.contextmanager
+    def _cancelling(self) -> Iterator[None]:
+        """Makes Ctrl-C during a wait stop what is waited for."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.cancel()
+            raise
+
     def download(self, handle: bytes, size: int) -> bytearray:
         """Receives the elements of a value whose existence a reply has shown."""
 
@@ -259,7 +283,7 @@ class Session:
             request = tape_service_pb2.DownloadTensorRequest(
                 credentials=self._credentials,
                 value=_wire.read_varint(handle),
-                after_sequence=self._applied,
+                after_sequence=self._window.applied,
             )
             for response in stub.DownloadTensor(request):
                 out += response.chunk
@@ -312,7 +336,7 @@ class Session:
         # Hands the interpreter over; the writer would otherwise wait five milliseconds for it.
         time.sleep(0)
         if len(self._pending) >= _MOST_PENDING_COMMANDS:
-            with self._state:
+            with self._cancelling(), self._state:
                 while len(self._pending) >= _MOST_PENDING_COMMANDS and self._fatal is None:
                     self._state.wait(1.0)
             self._raise_if_closed()
@@ -380,15 +404,11 @@ class Session:
             welcomed.set()
             raise
         with self._state:
-            first = self._unapplied[0].first if self._unapplied else self._next_sequence
-            if not first <= welcome.next_sequence <= self._next_sequence:
-                raise errors.DataLossError(
-                    f"the server expects command {welcome.next_sequence}, "
-                    f"this client has {first} to {self._next_sequence}"
-                )
+            self._window.attach(welcome)
             if not self.handle_width:
                 start = max(welcome.handle_base, _FIRST_HANDLE)
                 self.handle_width = len(_wire.varint(start))
+                self.untagged = _wire.Blanks(self.handle_width, b"")
                 end = min(welcome.handle_base + (1 << 32), 1 << (7 * self.handle_width))
                 self._fresh = iter(range(start, end))
         welcomed.set()
@@ -415,7 +435,7 @@ class Session:
                 if self._closed:
                     break
                 lost = isinstance(error, errors.UnavailableError) or (
-                    isinstance(error, grpc.RpcError) and error.code() in _LOST
+                    isinstance(error, grpc.RpcError) and error.code() in LOST
                 )
                 pause = next(pauses, None)
                 if not lost or pause is None:
@@ -444,9 +464,13 @@ class Session:
         if self._wake is not wake:
             return
         with self._state:
-            resend = list(self._unapplied)
+            resend = list(self._window.resend())
         for batch in resend:
-            yield _wire.batch(batch.first, self._applied, batch.data)
+            with self._state:
+                if not self._has_credit(wake, batch.count, len(batch.data)):
+                    return
+                self._window.sending(batch)
+            yield _wire.batch(batch.first, self._window.standing, batch.data)
         self._armed = True
         token = _FLUSH
         while token != _STOP:
@@ -460,7 +484,7 @@ class Session:
                 fresh = self._next_batch(wake)
                 if fresh is None:
                     return
-                yield _wire.batch(fresh.first, self._applied, fresh.data)
+                yield _wire.batch(fresh.first, self._window.standing, fresh.data)
             token = wake.get()
 
     def _release_dead(self, wake: SimpleQueue[int]) -> None:
@@ -476,45 +500,43 @@ class Session:
             self._pending.append(_wire.entry(_wire.RELEASE, _wire.handles_field(1, handles), b""))
             self._free.extend(handles)
 
+    def _has_credit(self, wake: SimpleQueue[int], commands: int, size: int) -> bool:
+        """Waits for the server's credit; False if this connection is being replaced."""
+        window = self._window
+        # What is larger than the whole credit goes alone.
+        while window.commands and (
+            window.commands + commands > self._credit_commands
+            or window.size + size > self._credit_bytes
+        ):
+            if self._wake is not wake or self._fatal is not None:
+                return False
+            self._state.wait(1.0)
+        # A connection that is being replaced must not number commands any more.
+        return self._wake is wake and self._fatal is None
+
     def _next_batch(self, wake: SimpleQueue[int]) -> Batch | None:
         """Numbers the next commands, as many as the server has credit for."""
         with self._state:
-            while (
-                self._unapplied_commands >= self._credit_commands
-                or self._unapplied_bytes >= self._credit_bytes
-            ):
-                if self._wake is not wake or self._fatal is not None:
-                    return None
-                self._state.wait(1.0)
-            # A connection that is being replaced must not number commands any more.
-            if self._wake is not wake or self._fatal is not None:
+            if not self._has_credit(wake, 1, 1):
                 return None
             pending = self._pending
-            room = self._credit_commands - self._unapplied_commands
+            room = self._credit_commands - self._window.commands
             entries = pending[: min(self._batch_commands, room)]
             size = 0
             for count, entry in enumerate(entries):
                 size += len(entry)
                 if size > _BATCH_BYTES and count:
+                    size -= len(entry)
                     del entries[count:]
                     break
-            if self._unapplied and self._unapplied_bytes + size > self._credit_bytes:
-                # Too large for what is left of the credit: wait until nothing is in the way.
-                while self._unapplied:
-                    if self._wake is not wake or self._fatal is not None:
-                        return None
-                    self._state.wait(1.0)
+            if not self._has_credit(wake, len(entries), size):
+                return None
             del pending[: len(entries)]
-            first = self._next_sequence
-            for number, entry in enumerate(entries, first):
+            for number, entry in enumerate(entries, self._window.next_sequence):
                 if type(entry) is Call:
                     self._calls[number] = entry
                     entry.sequence = number
-            batch = Batch(first, entries)
-            self._next_sequence += batch.count
-            self._unapplied.append(batch)
-            self._unapplied_commands += batch.count
-            self._unapplied_bytes += len(batch.data)
+            batch = self._window.add(entries)
             self._large_bytes = max(0, self._large_bytes - len(batch.data))
             self._state.notify_all()
             return batch
@@ -526,6 +548,11 @@ class Session:
         with self._state:
             for reply in batch.replies:
                 sequence = reply.sequence
+                if sequence <= self._window.applied:
+                    # Executed again by a server that went back: only what differs is news.
+                    if reply.HasField("error"):
+                        self._take_error(reply.error, None)
+                    continue
                 call = self._calls.pop(sequence, None)
                 if reply.HasField("error"):
                     self._take_error(reply.error, call)
@@ -541,12 +568,7 @@ class Session:
                     finished.append((call, reply))
                 elif promise := call.on_reply(reply):
                     self._broken_promises.append(promise)
-            self._applied = max(self._applied, batch.applied_sequence)
-            unapplied = self._unapplied
-            while unapplied and unapplied[0].first + unapplied[0].count - 1 <= self._applied:
-                done = unapplied.popleft()
-                self._unapplied_commands -= done.count
-                self._unapplied_bytes -= len(done.data)
+            self._window.take(batch)
             self._state.notify_all()
         for call, reply in finished:
             call.finish(reply)
@@ -565,28 +587,12 @@ class Session:
         self._failures[error.sequence] = error
         if call is not None and call.on_reply is None:
             return  # Who waits for the reply raises it.
-        for batch in self._unapplied:
-            if batch.first <= error.sequence < batch.first + batch.count:
-                entry = batch.entries[error.sequence - batch.first]
-                scope = command_pb2.Command.FromString(_wire.command_of(entry)).scope
-                unreported = self._unreported.setdefault(scope, [])
-                if len(unreported) < _MOST_FAILURES:
-                    unreported.append(error)
-                return
-
-
-# Ways in which a stream ends when the connection is lost rather than refused.
-_LOST = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.UNKNOWN,
-    grpc.StatusCode.INTERNAL,
-}
-
-_BY_STATUS = {status: status.value[0] for status in grpc.StatusCode}
-
-
-def from_status(error: grpc.RpcError, context: str = "") -> errors.OpError:
-    """Makes the exception for a status that ended a call."""
-    cls = errors.exception_type(_BY_STATUS[error.code()])
-    return cls(f"{context}{error.details()}")
+        root = self._failures.get(error.root_sequence, error)
+        if root.reason == "CANCELLED" and root.sequence <= self._cancelled:
+            return  # The program wished it.
+        entry = self._window.entry(error.sequence)
+        if entry is not None:
+            scope = command_pb2.Command.FromString(_wire.command_of(entry)).scope
+            unreported = self._unreported.setdefault(scope, [])
+            if len(unreported) < _MOST_FAILURES:
+                unreported.append(error)

@@ -13,7 +13,7 @@ Anything that a signature could not follow moves it to a node of its own, which 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 # Nodes in the tree before it is forgotten: programs whose pattern never repeats must not fill the
@@ -61,6 +61,33 @@ def forget_patterns() -> None:
 new_serial = itertools.count().__next__
 
 
+class Listener:
+    """Hears what a signature hears, where it stands among the tapes of a scope."""
+
+    def number(self, value: Any) -> int:
+        """Hears that a value, variable or generator is used."""
+        return 0
+
+    def step(self, key: Any) -> None:
+        """Hears of an event."""
+
+    def record(self, op: Any, inputs: Sequence[Any], result: Any) -> None:
+        """Hears of the application of an op with one result."""
+        for value in inputs:
+            self.number(value)
+
+    def add(self, value: Any) -> int:
+        """Hears of a value that an event made."""
+        return 0
+
+    def tape_number(self, tape: Any) -> int:
+        """Hears of a tape."""
+        return 0
+
+    def lose_track(self) -> None:
+        """Hears of an event that cannot be followed."""
+
+
 class Signature:
     """What one tape has recorded so far."""
 
@@ -85,6 +112,21 @@ class Signature:
             self.node = node
             _tree.nodes += 1
 
+    def record(self, op: Hashable, inputs: Sequence[Any], result: Any) -> None:
+        """Follows the application of an op with one result."""
+        numbers = self._numbers
+        if len(inputs) == 2:
+            # Most have two, and mapping a function over them costs more than all the rest.
+            x, y = inputs
+            i, j = numbers.get(x._serial), numbers.get(y._serial)
+            i = self.number(x) if i is None else i
+            j = self.number(y) if j is None else j
+            key: tuple[Hashable, ...] = (op, i, j)
+        else:
+            key = (op, *map(self.number, inputs))
+        self.step(key)
+        numbers[result._serial] = len(numbers)
+
     def lose_track(self) -> None:
         """Leaves the tree after an event that cannot be followed."""
         self.node = Node()
@@ -95,7 +137,7 @@ class Signature:
         if found is None:
             # What it is where it comes from outside: its dtype and, where known, its rank (a
             # negative axis needs it to be understood), and of a variable whether tapes watch it.
-            shape = value._shape
+            shape = value._form.shape
             rank = None if shape is None else len(shape)
             self.step((value._dtype.number, rank, value._trainable))
             found = self.add(value)

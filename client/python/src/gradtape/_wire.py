@@ -1,9 +1,9 @@
 """Writes commands as protobuf bytes, without protobuf objects in between.
 
 A tutorial step has fourteen commands, and building a message object for each costs more than
-everything else the client does. So handles are kept as varints of one fixed width, which makes the
-bytes before, between and after the handles of an op constants: a `Template` computes them once for
-each line of the user's program.
+everything else the client does. So handles are kept as varints of one fixed width, which makes all
+other bytes of a command constants: a `Template` computes them once for each line of the user's
+program, and to make the command is to fill in the handles.
 
 Everything here returns *entries*: the bytes of `Batch.commands` with their field header, ready to
 be joined. `tests/test_wire.py` parses each kind of entry with the generated modules.
@@ -174,40 +174,100 @@ def batch(first_sequence: int, acknowledged_sequence: int, entries: bytes) -> by
     )
 
 
+# What a body has, one thing after the other: bytes that are always the same; a handle, by the
+# number of its field, or 0 in a packed one; or the number of a field and what is in it.
+Layout = Sequence["bytes | int | tuple[int, Layout]"]
+
+
 class Template:
-    """An op with its attributes: everything of a command but handles, tag and scope."""
+    """A command of which all is known but handles, tag and scope."""
 
-    __slots__ = ("attributes", "inputs", "name", "outputs")
+    __slots__ = ("kind", "layout")
 
-    def __init__(
-        self, name: str, attributes: dict[str, AttributeValue], inputs: int, outputs: int = 1
-    ) -> None:
-        self.name = name
-        self.attributes = b"".join(
-            bytes_field(4, attribute(key, value)) for key, value in attributes.items()
-        )
-        self.inputs = inputs
-        self.outputs = outputs
+    def __init__(self, kind: int, layout: Layout) -> None:
+        self.kind = kind
+        self.layout = layout
 
-    def parts(self, width: int, tail: bytes) -> tuple[bytes, bytes, bytes]:
-        """Returns what stands before the inputs, before the outputs and after them.
+    def blank(self, width: int, tail: bytes) -> bytes:
+        """Returns the entry with `%b` for each handle: `blank % handles` fills it in.
 
         Args:
             width: Bytes of an encoded handle.
             tail: What `suffix` made.
         """
-        head = bytes_field(1, self.name.encode())
-        if self.inputs:
-            head += varint(2 << 3 | 2) + varint(self.inputs * width)
-        middle = varint(3 << 3 | 2) + varint(self.outputs * width)
-        handles = (self.inputs + self.outputs) * width
-        body = len(head) + len(middle) + handles + len(self.attributes)
-        prefix = varint(OP << 3 | 2) + varint(body) + head
-        size = len(prefix) + len(middle) + handles + len(self.attributes) + len(tail)
-        return b"\x12" + varint(size) + prefix, middle, self.attributes + tail
+        size, body = _laid_out(self.layout, width)
+        head = varint(self.kind << 3 | 2) + varint(size)
+        head = b"\x12" + varint(len(head) + size + len(tail)) + head
+        return _escaped(head) + body + _escaped(tail)
 
 
-_TEMPLATES: dict[tuple[object, ...], Template] = {}
+def _laid_out(layout: Layout, width: int) -> tuple[int, bytes]:
+    """Returns the size of what is laid out, and its bytes with `%b` for each handle."""
+    size, out = 0, b""
+    for part in layout:
+        length, inner = 0, b""
+        if isinstance(part, bytes):
+            head = part
+        elif isinstance(part, int):
+            head = _SMALL[part << 3] if part else b""
+            length, inner = width, b"%b"
+        else:
+            field, within = part
+            length, inner = _laid_out(within, width)
+            head = varint(field << 3 | 2) + varint(length)
+        size += len(head) + length
+        out += _escaped(head) + inner
+    return size, out
+
+
+def _escaped(data: bytes) -> bytes:
+    return data.replace(b"%", b"%%")
+
+
+class OpTemplate(Template):
+    """An op with its attributes and its numbers of inputs and outputs."""
+
+    __slots__ = ("name", "outputs")
+
+    def __init__(
+        self, name: str, attributes: dict[str, AttributeValue], inputs: int, outputs: int = 1
+    ) -> None:
+        layout: list[bytes | int | tuple[int, Layout]] = [bytes_field(1, name.encode())]
+        if inputs:
+            layout.append((2, (0,) * inputs))
+        layout.append((3, (0,) * outputs))
+        layout += [bytes_field(4, attribute(key, value)) for key, value in attributes.items()]
+        super().__init__(OP, layout)
+        self.name = name
+        self.outputs = outputs
+
+
+class Blanks(dict[Template, bytes]):
+    """The blanks of templates, made when they are first looked up, with the same tail.
+
+    Args:
+        width: Bytes of an encoded handle.
+        tail: What `suffix` made.
+    """
+
+    __slots__ = ("tail", "width")
+
+    def __init__(self, width: int, tail: bytes) -> None:
+        self.width = width
+        self.tail = tail
+
+    def __missing__(self, template: Template) -> bytes:
+        """Makes a blank."""
+        if len(self) >= _MOST_BLANKS:
+            self.clear()
+        blank = self[template] = template.blank(self.width, self.tail)
+        return blank
+
+
+# Programs whose templates are ever new must not fill the memory.
+_MOST_BLANKS = 1_000
+
+_TEMPLATES: dict[tuple[object, ...], OpTemplate] = {}
 
 # Programs that slice at ever-changing places make ever new templates; the table then starts anew.
 _MOST_TEMPLATES = 10_000
@@ -215,18 +275,17 @@ _MOST_TEMPLATES = 10_000
 
 def template(
     name: str, attributes: dict[str, AttributeValue], inputs: int, outputs: int = 1
-) -> Template:
+) -> OpTemplate:
     """Returns the one template of an op, its attributes and its numbers of inputs and outputs."""
-    # The values' types belong to the key, since True == 1 == 1.0.
-    key = (
-        name,
-        inputs,
-        outputs,
-        *((k, v if isinstance(v, tuple) else (type(v), v)) for k, v in attributes.items()),
-    )
+    key: tuple[object, ...] = (name, inputs, outputs)
+    if attributes:
+        # The values' types belong to the key, since True == 1 == 1.0.
+        key += tuple(
+            (k, v if isinstance(v, tuple) else (type(v), v)) for k, v in attributes.items()
+        )
     found = _TEMPLATES.get(key)
     if found is None:
         if len(_TEMPLATES) >= _MOST_TEMPLATES:
             _TEMPLATES.clear()
-        found = _TEMPLATES[key] = Template(name, attributes, inputs, outputs)
+        found = _TEMPLATES[key] = OpTemplate(name, attributes, inputs, outputs)
     return found

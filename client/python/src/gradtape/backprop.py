@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from gradtape import _context, _wire, dtypes, nest
-from gradtape._execute import command, same_session
+from gradtape._execute import command, same_session, send
 from gradtape._form import Form, of_shape
 from gradtape._proto import command_pb2
 from gradtape._session import Call, Session
@@ -24,6 +25,19 @@ _SPARSE = command_pb2.GRADIENT_KIND_SPARSE
 _ABSENT = command_pb2.GRADIENT_KIND_ABSENT
 _EXPECTED_KINDS = command_pb2.ComputeGradient.EXPECTED_KINDS_FIELD_NUMBER
 _serials = itertools.count()
+
+# By whether the tape is persistent, and whether it watches what is read.
+_OPEN = {
+    (persistent, accessed): _wire.Template(
+        _wire.OPEN_TAPE,
+        (1, b"\x10\x01" if persistent else b"", b"" if accessed else b"\x18\x00"),
+    )
+    for persistent in (False, True)
+    for accessed in (False, True)
+}
+_RESUME = _wire.Template(_wire.RESUME_TAPE, (1,))
+_STOP = _wire.Template(_wire.STOP_TAPE, (1,))
+_CLOSE = _wire.Template(_wire.CLOSE_TAPE, (1,))
 
 
 class UnconnectedGradients(enum.Enum):
@@ -64,8 +78,7 @@ class GradientTape:
     def __del__(self) -> None:
         session = self._session
         if session is not None:
-            body = _wire.handle_field(1, self._handle)
-            session.append_from_finalizer(_wire.entry(_wire.CLOSE_TAPE, body, b""))
+            session.append_from_finalizer(session.untagged[_CLOSE] % self._handle)
             session._free.append(self._handle)
 
     def _start(self) -> None:
@@ -82,8 +95,7 @@ class GradientTape:
             self._session = scope.session
             self._handle = scope.session.new_handle()
             self._tell(("open", self._persistent, self._accessed))
-            body = _wire.handle_field(1, self._handle) + (b"\x10\x01" if self._persistent else b"")
-            command(_wire.OPEN_TAPE, body + (b"" if self._accessed else b"\x18\x00"), scope)
+            send(_OPEN[self._persistent, self._accessed], (self._handle,), scope)
         else:
             same_session(scope.session, (self,))
             if scope is not self._scope:
@@ -92,7 +104,7 @@ class GradientTape:
                 self._signature.reset()
                 self._used = False
             self._tell(("resume",))
-            command(_wire.RESUME_TAPE, _wire.handle_field(1, self._handle), scope)
+            send(_RESUME, (self._handle,), scope)
             self._scope = scope
         scope.tapes.append(self)
         self._recording = True
@@ -102,7 +114,7 @@ class GradientTape:
         scope.tapes.remove(self)
         self._recording = False
         self._tell(("stop",))
-        command(_wire.STOP_TAPE, _wire.handle_field(1, self._handle), scope)
+        send(_STOP, (self._handle,), scope)
 
     def _tell(self, event: tuple[Any, ...]) -> None:
         """Lets the other tapes of the scope follow what happens to this one."""
@@ -343,65 +355,66 @@ class GradientTape:
     ) -> list[Any]:
         scope = _context.scope()
         session, signature = scope.session, self._signature
-        same_session(session, (self, *targets, *sources, *(s for s in seeds if s is not None)))
+        given = [seed for seed in seeds if seed is not None] if seeds else seeds
+        same_session(session, (self, *targets, *sources, *given))
         if scope is not self._scope:
             signature.lose_track()
-        given = [s for s in seeds if s is not None]
+        seeded = tuple([seed is None for seed in seeds]) if seeds else ()
         query = (
             "gradient",
             tuple(map(signature.number, targets)),
             tuple(map(signature.number, sources)),
-            tuple(s is None for s in seeds),
+            seeded,
             zero,
         )
         # Numbering the sources may have moved the signature on: the answer belongs where it is now.
         node = signature.node
         answer = node.answers.get(query)
-        outs = [session.new_handle() for _ in sources]
-        rows = [
-            session.new_handle() if answer is None or answer[i][0] == _SPARSE else b""
-            for i in range(len(sources))
-        ]
-        body = [
-            _wire.handle_field(1, self._handle),
-            _wire.handles_field(2, (t._handle for t in targets)),
-            _wire.handles_field(3, (s._handle for s in sources)),
-        ]
-        for out, row in zip(outs, rows, strict=True):
-            body.append(_wire.bytes_field(4, b"\x08" + out + (b"\x10" + row if row else b"")))
-        body.append(_wire.handles_field(5, (b"\x00" if s is None else s._handle for s in seeds)))
-        if zero:
-            body.append(b"\x30\x02")
-        answer = presence(
-            scope,
-            node,
-            query,
-            (_wire.COMPUTE_GRADIENT, b"".join(body)),
-            lambda i: self._index_dtype(session, scope, rows[i]),
-            _EXPECTED_KINDS,
-        )
-        seeded = tuple(s is None for s in seeds)
-        self._follow(scope, ("gradient", seeded, zero), (targets, sources, given))
-        results: list[Any] = []
-        for source, out, row, (kind, dtype) in zip(sources, outs, rows, answer, strict=True):
-            if kind == _ABSENT:
-                session.dead += [out, row] if row else [out]
-                results.append(None)
-                continue
+        # As long as nobody knows, each of them may turn out to be sparse.
+        forms = answer or ((_SPARSE, None),) * len(sources)
+        question = _question(len(targets), forms, seeded, zero, answer is not None)
+        handles = [self._handle, *[t._handle for t in targets], *[s._handle for s in sources]]
+        outs = []
+        for kind, _ in forms:
+            out, row = session.new_handle(), b""
+            handles.append(out)
             if kind == _SPARSE:
+                row = session.new_handle()
+                handles.append(row)
+            outs.append((out, row))
+        handles += [seed._handle for seed in given]
+        entry = scope.site()[question] % tuple(handles)
+        if answer is not None:
+            session.append(entry)
+        else:
+            infos = session.wait(session.ask(Call(entry)), scope.number).gradient.gradients
+            forms = node.answers[query] = tuple(
+                (
+                    info.kind,
+                    self._index_dtype(session, scope, row) if info.kind == _SPARSE else None,
+                )
+                for info, (_, row) in zip(infos, outs, strict=True)
+            )
+        if scope.tapes:
+            self._follow(scope, ("gradient", seeded, zero), (targets, sources, given))
+        results: list[Any] = []
+        for source, (out, row), (kind, dtype) in zip(sources, outs, forms, strict=True):
+            if row and kind != _SPARSE:
+                session.dead.append(row)
+            if kind == _ABSENT:
+                session.dead.append(out)
+                results.append(None)
+            elif kind == _SPARSE:
                 values = Tensor(session, out, source._dtype, Form())
                 indices = Tensor(session, row, dtype, Form())
                 results.append(IndexedSlices(values, indices, tuple(source.shape)))
+                for tape in scope.tapes:
+                    tape._signature.add(values)
+                    tape._signature.add(indices)
             else:
-                if row:
-                    session.dead.append(row)
-                results.append(Tensor(session, out, source._dtype, source._form))
-            made = results[-1]
-            for tape in scope.tapes:
-                if kind == _SPARSE:
-                    tape._signature.add(made.values)
-                    tape._signature.add(made.indices)
-                else:
+                made = Tensor(session, out, source._dtype, source._form)
+                results.append(made)
+                for tape in scope.tapes:
                     tape._signature.add(made)
         return results
 
@@ -417,15 +430,36 @@ class GradientTape:
         return dtypes.BY_NUMBER[session.wait(call, scope.number).spec.dtype]
 
 
-def presence(
-    scope: Any,
-    node: Node,
-    query: Any,
-    command: tuple[int, bytes],
-    index_dtype: Callable[[int], dtypes.DType] | None = None,
-    expected_field: int = 0,
-) -> tuple[Any, ...]:
-    """Sends a command whose results may be absent, and says which are, and in which form.
+@functools.lru_cache(1_024)
+def _question(
+    targets: int, forms: tuple[Any, ...], seeded: tuple[bool, ...], zero: bool, is_expected: bool
+) -> _wire.Template:
+    """Returns the command that computes gradients.
+
+    Its handles are the tape, the targets, the sources, the results, of sparse ones two each, and
+    the seeds.
+
+    Args:
+        targets: How many there are.
+        forms: Of each source, the kind of its gradient and the dtype of its row numbers.
+        seeded: Of each seed, whether it is left out.
+        zero: Whether a gradient without a path is zeros.
+        is_expected: Whether the server is told the kinds: then it replies only if they are others.
+    """
+    kinds = [kind for kind, _ in forms]
+    outs = [(4, (1, 2) if kind == _SPARSE else (1,)) for kind in kinds]
+    layout: list[Any] = [1, (2, (0,) * targets), (3, (0,) * len(kinds)), *outs]
+    if seeded:
+        layout.append((5, [b"\x00" if is_left_out else 0 for is_left_out in seeded]))
+    if zero:
+        layout.append(_wire.number_field(6, command_pb2.UNCONNECTED_GRADIENTS_ZERO))
+    if is_expected:
+        layout.append(_wire.bytes_field(_EXPECTED_KINDS, bytes(kinds)))
+    return _wire.Template(_wire.COMPUTE_GRADIENT, layout)
+
+
+def presence(scope: Any, node: Node, query: Any, command: tuple[int, bytes]) -> tuple[Any, ...]:
+    """Sends a command whose results are dense or absent, and says which they are.
 
     The server says it the first time; then it is predicted, and verified by the reply.
 
@@ -434,39 +468,27 @@ def presence(
         node: The pattern that the answer depends on.
         query: What is asked, in the pattern's own numbers.
         command: Kind and body.
-        index_dtype: Gives the dtype of the row numbers of a sparse result.
-        expected_field: The field of the command, if it has one, that says what is predicted: then
-            there is a reply only if that is wrong.
 
     Returns:
-        For each result its kind and, if it is sparse, the dtype of its row numbers.
+        For each result its kind, and None.
     """
     session, (kind, body) = scope.session, command
-    tail = scope.tail()
+    entry = _wire.entry(kind, body, scope.tail())
     answer = node.answers.get(query)
     if answer is None:
-        call = session.call(kind, body, tail)
-        infos = session.wait(call, scope.number).gradient.gradients
-        answer = node.answers[query] = tuple(
-            (info.kind, index_dtype(i) if index_dtype and info.kind == _SPARSE else None)
-            for i, info in enumerate(infos)
-        )
-        return answer
-    kinds = [form for form, _ in answer]
-    if expected_field:
-        body += _wire.bytes_field(expected_field, bytes(kinds))
-        session.append(_wire.entry(kind, body, tail))
+        infos = session.wait(session.ask(Call(entry)), scope.number).gradient.gradients
+        answer = node.answers[query] = tuple((info.kind, None) for info in infos)
         return answer
 
     def verify(reply: command_pb2.Reply) -> str | None:
         if not reply.HasField("gradient"):
             return None
-        if [info.kind for info in reply.gradient.gradients] == kinds:
+        if tuple((info.kind, None) for info in reply.gradient.gradients) == answer:
             return None
         node.answers.pop(query, None)
         return MISPREDICTED
 
-    session.append(Call(_wire.entry(kind, body, tail), verify))
+    session.append(Call(entry, verify))
     return answer
 
 

@@ -16,11 +16,12 @@ from typing import Any
 
 from gradtape import _context, _ops, _wire, nest
 from gradtape._execute import command, same_session
+from gradtape._signature import Listener
 from gradtape.tensor import Tensor, Value, convert, convert_to_tensor
 from gradtape.variable import Variable
 
 
-class _Watcher:
+class _Watcher(Listener):
     """Stands among the tapes of a scope, and sees which trainable variables are used."""
 
     # As tapes have it: it follows whatever is asked of those that were opened after it.
@@ -36,20 +37,6 @@ class _Watcher:
         if isinstance(value, Variable) and value._trainable:
             self.variables[value._serial] = value
         return 0
-
-    def step(self, key: Any) -> None:
-        """Hears of an event, which does not matter here."""
-
-    def add(self, value: Any) -> int:
-        """Hears of a result, which does not matter here."""
-        return 0
-
-    def tape_number(self, tape: Any) -> int:
-        """Hears of a tape, which does not matter here."""
-        return 0
-
-    def lose_track(self) -> None:
-        """Hears of what cannot be followed, which does not matter here."""
 
 
 @contextlib.contextmanager

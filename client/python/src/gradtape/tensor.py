@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,40 @@ from gradtape.tensor_shape import TensorShape
 # Converted operands of at most this many bytes are kept on the server and used again.
 _CACHED_BYTES = 4_096
 _MOST_CACHED = 1_024
+
+
+def _binary(name: str, result: DType | None = None) -> Callable[[Any, Any], Tensor]:
+    """Makes an operator of an op; its result has the operands' dtype, unless another is given."""
+    template = _wire.template(name, {}, 2)
+
+    def operator(x: Value, y: Any) -> Tensor:
+        if not isinstance(y, Value):
+            y = convert(y, x._dtype)
+        if x._dtype is not y._dtype:
+            same_dtype(name, x, y)
+        return emit(template, (x, y), result or x._dtype)
+
+    return operator
+
+
+def _reflected(name: str) -> Callable[[Any, Any], Tensor]:
+    """Makes the operator for an operand on the left that has none of its own."""
+    template = _wire.template(name, {}, 2)
+
+    def operator(y: Value, x: Any) -> Tensor:
+        x = convert(x, y._dtype)
+        if x._dtype is not y._dtype:
+            same_dtype(name, x, y)
+        return emit(template, (x, y), x._dtype)
+
+    return operator
+
+
+def _compare(name: str) -> Callable[[Any, Any], Tensor]:
+    return _binary(name, dtypes.bool)
+
+
+_equal, _not_equal = _compare("equal"), _compare("not_equal")
 
 
 class Value:
@@ -193,23 +227,12 @@ class Value:
     def __invert__(self) -> Tensor:
         return emit(_wire.template("logical_not", {}, 1), (self,), dtypes.bool)
 
-    def __add__(self, other: Any) -> Tensor:
-        return _binary(_ADD, self, other)
-
-    def __radd__(self, other: Any) -> Tensor:
-        return _reflected(_ADD, self, other)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return _binary(_SUBTRACT, self, other)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return _reflected(_SUBTRACT, self, other)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return _binary(_MULTIPLY, self, other)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return _reflected(_MULTIPLY, self, other)
+    __add__ = _binary("add")
+    __radd__ = _reflected("add")
+    __sub__ = _binary("subtract")
+    __rsub__ = _reflected("subtract")
+    __mul__ = _binary("multiply")
+    __rmul__ = _reflected("multiply")
 
     def __truediv__(self, other: Any) -> Tensor:
         return true_divide(self, other)
@@ -217,62 +240,30 @@ class Value:
     def __rtruediv__(self, other: Any) -> Tensor:
         return true_divide(convert(other, self._dtype), self)
 
-    def __floordiv__(self, other: Any) -> Tensor:
-        return _binary(_FLOORDIV, self, other)
-
-    def __rfloordiv__(self, other: Any) -> Tensor:
-        return _reflected(_FLOORDIV, self, other)
-
-    def __mod__(self, other: Any) -> Tensor:
-        return _binary(_FLOORMOD, self, other)
-
-    def __rmod__(self, other: Any) -> Tensor:
-        return _reflected(_FLOORMOD, self, other)
-
-    def __pow__(self, other: Any) -> Tensor:
-        return _binary(_POW, self, other)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return _reflected(_POW, self, other)
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return _binary(_MATMUL, self, other)
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return _reflected(_MATMUL, self, other)
-
-    def __and__(self, other: Any) -> Tensor:
-        return _binary(_AND, self, other)
-
+    __floordiv__ = _binary("floordiv")
+    __rfloordiv__ = _reflected("floordiv")
+    __mod__ = _binary("floormod")
+    __rmod__ = _reflected("floormod")
+    __pow__ = _binary("pow")
+    __rpow__ = _reflected("pow")
+    __matmul__ = _binary("matmul")
+    __rmatmul__ = _reflected("matmul")
+    __and__ = _binary("logical_and")
     __rand__ = __and__
-
-    def __or__(self, other: Any) -> Tensor:
-        return _binary(_OR, self, other)
-
+    __or__ = _binary("logical_or")
     __ror__ = __or__
-
-    def __xor__(self, other: Any) -> Tensor:
-        return _compare(_NOT_EQUAL, self, other)
-
+    __xor__ = _compare("not_equal")
     __rxor__ = __xor__
-
-    def __lt__(self, other: Any) -> Tensor:
-        return _compare(_LESS, self, other)
-
-    def __le__(self, other: Any) -> Tensor:
-        return _compare(_LESS_EQUAL, self, other)
-
-    def __gt__(self, other: Any) -> Tensor:
-        return _compare(_GREATER, self, other)
-
-    def __ge__(self, other: Any) -> Tensor:
-        return _compare(_GREATER_EQUAL, self, other)
+    __lt__ = _compare("less")
+    __le__ = _compare("less_equal")
+    __gt__ = _compare("greater")
+    __ge__ = _compare("greater_equal")
 
     def __eq__(self, other: Any) -> Any:
-        return False if other is None else _compare(_EQUAL, self, other)
+        return False if other is None else _equal(self, other)
 
     def __ne__(self, other: Any) -> Any:
-        return True if other is None else _compare(_NOT_EQUAL, self, other)
+        return True if other is None else _not_equal(self, other)
 
 
 class Tensor(Value):
@@ -388,21 +379,21 @@ def convert_to_tensor(
 
 def convert(value: Any, dtype: DType | None) -> Tensor:
     """Converts an operand that is no tensor; it adopts `dtype`. Small ones are made only once."""
-    if hasattr(value, "_as_tensor"):
-        return value._as_tensor()
-    scope = _context.scope()
-    session, graph = scope.session, scope.graph
     kind = type(value)
     if kind is float or kind is int:
         if not value and math.copysign(1.0, value) < 0.0:
             return constant(value, dtype)
         key: Any = (kind, value, dtype)
     elif kind is np.ndarray and value.nbytes <= _CACHED_BYTES:
-        key = (value.dtype.str, value.shape, value.tobytes(), dtype)
+        key = (value.dtype, value.shape, value.tobytes(), dtype)
+    elif hasattr(value, "_as_tensor"):
+        return value._as_tensor()
+    elif isinstance(value, Value):
+        return value  # type: ignore[return-value]
     else:
-        if isinstance(value, Value):
-            return value  # type: ignore[return-value]
         return convert_to_tensor(value, dtype)
+    scope = _context.scope()
+    session, graph = scope.session, scope.graph
     found = session.constants.get(key)
     if found is None and graph is not None:
         found = graph.constants.get(key)
@@ -484,25 +475,6 @@ def cast(x: Any, dtype: Any, name: str | None = None) -> Tensor:
     return emit(_wire.template("cast", {"dtype": dtype}, 1), (x,), dtype)
 
 
-def _binary(template: _wire.Template, x: Value, y: Any) -> Tensor:
-    if not isinstance(y, Value):
-        y = convert(y, x._dtype)
-    if x._dtype is not y._dtype:
-        same_dtype(template.name, x, y)
-    return emit(template, (x, y), x._dtype)
-
-
-def _reflected(template: _wire.Template, y: Value, x: Any) -> Tensor:
-    return _binary(template, convert(x, y._dtype), y)
-
-
-def _compare(template: _wire.Template, x: Value, y: Any) -> Tensor:
-    if not isinstance(y, Value):
-        y = convert(y, x._dtype)
-    same_dtype(template.name, x, y)
-    return emit(template, (x, y), dtypes.bool)
-
-
 def _leaves(value: Any) -> Iterator[Any]:
     if isinstance(value, (list, tuple)):
         for item in value:
@@ -517,22 +489,7 @@ def _stack(value: Sequence[Any], dtype: DType | None) -> Tensor:
     return emit(_wire.template("stack", {"axis": 0}, len(items)), items, items[0]._dtype)
 
 
-_ADD = _wire.template("add", {}, 2)
-_SUBTRACT = _wire.template("subtract", {}, 2)
-_MULTIPLY = _wire.template("multiply", {}, 2)
 _DIVIDE = _wire.template("divide", {}, 2)
-_FLOORDIV = _wire.template("floordiv", {}, 2)
-_FLOORMOD = _wire.template("floormod", {}, 2)
-_POW = _wire.template("pow", {}, 2)
-_MATMUL = _wire.template("matmul", {}, 2)
-_AND = _wire.template("logical_and", {}, 2)
-_OR = _wire.template("logical_or", {}, 2)
-_LESS = _wire.template("less", {}, 2)
-_LESS_EQUAL = _wire.template("less_equal", {}, 2)
-_GREATER = _wire.template("greater", {}, 2)
-_GREATER_EQUAL = _wire.template("greater_equal", {}, 2)
-_EQUAL = _wire.template("equal", {}, 2)
-_NOT_EQUAL = _wire.template("not_equal", {}, 2)
 _NEGATIVE = _wire.template("negative", {}, 1)
 _ABS = _wire.template("abs", {}, 1)
 

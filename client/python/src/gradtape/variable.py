@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 
 from gradtape import _context, _ops, _wire, dtypes
-from gradtape._execute import command, same_session
+from gradtape._execute import command, same_session, send
 from gradtape._indexing import window
 from gradtape._signature import new_serial
 from gradtape.indexed_slices import IndexedSlices
 from gradtape.tensor import Tensor, Value, constant, convert, convert_to_tensor
+
+_ASSIGN = {
+    mode: _wire.Template(_wire.ASSIGN_VARIABLE, (1, 2, _wire.number_field(3, mode)))
+    for mode in (_wire.REPLACE, _wire.ADD, _wire.SUBTRACT)
+}
 
 
 class Variable(Value):
@@ -235,23 +240,18 @@ class Variable(Value):
                 f"Tensor conversion requested dtype {self._dtype.name} for Tensor with dtype "
                 f"{value._dtype.name}"
             )
-        if (
-            value._shape is not None
-            and self._shape is not None
-            and tuple(value._shape) != tuple(self._shape)
-        ):
+        shape, given = self._form.shape, value._form.shape
+        if shape is not given and None not in (shape, given) and shape != given:
             raise ValueError(
                 f"Cannot assign value to variable '{self.name}': Shape mismatch. The variable "
-                f"shape {self._shape}, and the assigned value shape {value._shape} are "
-                f"incompatible."
+                f"shape {shape}, and the assigned value shape {given} are incompatible."
             )
         scope = _context.scope()
         same_session(scope.session, (self, value))
         for tape in scope.tapes:
             signature = tape._signature
             signature.step(("assign", mode, signature.number(self), signature.number(value)))
-        body = b"\x08" + self._handle + b"\x10" + value._handle + b"\x18" + bytes((mode,))
-        command(_wire.ASSIGN_VARIABLE, body, scope)
+        send(_ASSIGN[mode], (self._handle, value._handle), scope)
         return self
 
     def _scatter(self, mode: int, rows: IndexedSlices) -> Variable:

@@ -12,6 +12,7 @@
     reason = "a call would keep the loop around it from being vectorised"
 )]
 #![expect(clippy::float_cmp, reason = "special values are compared exactly")]
+#![expect(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
 
 pub(crate) mod double;
 pub(crate) mod single;

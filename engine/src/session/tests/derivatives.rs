@@ -134,8 +134,8 @@ fn tangents_live_as_long_as_a_tape_may_ask_for_them() {
     driver.constant(10, &[3.0; 256]);
     driver.constant(11, &[1.0; 256]);
     driver.accumulate(10, 11);
-    let used = driver.ledger.used();
-    for _ in 0..100 {
+    let mut used = 0;
+    for round in 0..100 {
         driver.open(TAPE, false);
         driver.apply(Kind::WatchTape { tape: TAPE, values: vec![10] }).unwrap();
         driver.multiply(10, 10, 12).unwrap();
@@ -147,7 +147,11 @@ fn tangents_live_as_long_as_a_tape_may_ask_for_them() {
         assert_eq!(driver.values(15)[..2], [18.0, 18.0]);
         driver.release(&[13, 14, 15]);
         driver.apply(Kind::CloseTape { tape: TAPE }).unwrap();
-        assert_eq!(driver.ledger.used(), used);
+        if round == 2 {
+            // From now on the program of the gradient is known.
+            used = driver.ledger.used();
+        }
+        assert!(round < 2 || driver.ledger.used() == used, "round {round}");
     }
     driver.apply(Kind::CloseTape { tape: ACCUMULATOR }).unwrap();
     driver.release(&[10, 11]);

@@ -30,6 +30,7 @@ impl Fixture {
             Arc::clone(&clock) as Arc<dyn Clock>,
             Arc::clone(&ready),
             Oversight::new(Quota::default(), Audit::default()),
+            None,
         );
         Self { registry, ready, clock }
     }
@@ -58,7 +59,7 @@ impl Fixture {
 }
 
 fn sync_batch(first_sequence: u64, commands: usize) -> v1::Batch {
-    let sync = v1::Command { kind: Some(Kind::Sync(v1::Sync {})), ..Default::default() };
+    let sync = v1::Command { kind: Some(Kind::Sync(v1::Sync::default())), ..Default::default() };
     v1::Batch { first_sequence, commands: vec![sync; commands], acknowledged_sequence: 0 }
 }
 
@@ -67,7 +68,7 @@ fn next(deliveries: &mut Deliveries) -> Option<Result<Delivery, ProtocolError>> 
 }
 
 fn applied(delivery: Option<Result<Delivery, ProtocolError>>) -> u64 {
-    let Some(Ok(Delivery::Batch(reply))) = delivery else { panic!("{delivery:?}") };
+    let Some(Ok(Delivery::Batch(reply, _))) = delivery else { panic!("{delivery:?}") };
     reply.applied_sequence
 }
 
@@ -132,14 +133,42 @@ fn the_newest_stream_wins_and_what_the_older_one_queued_is_skipped() {
 }
 
 #[test]
-fn what_a_lost_stream_sent_is_still_done() {
-    let fixture = Fixture::new(ManualClock::default(), Limits::default());
+fn what_a_lost_stream_queued_waits_to_be_sent_again() {
+    let fixture = Fixture::new(ManualClock::ticking(Duration::from_millis(1)), Limits::default());
     let session = fixture.session();
     let (attachment, deliveries) = session.attach().unwrap();
-    session.submit(&attachment, sync_batch(1, 3)).unwrap();
+    session.submit(&attachment, sync_batch(1, 30)).unwrap();
+    session.submit(&attachment, sync_batch(31, 1)).unwrap();
+    // Some are executed, and count.
+    fixture.slice(Duration::from_millis(10));
     drop(deliveries);
     fixture.run();
-    assert_eq!(session.position().next_sequence, 4);
+    let next_sequence = session.position().next_sequence;
+    assert!((2..20).contains(&next_sequence), "{next_sequence}");
+    let (again, mut deliveries) = session.attach().unwrap();
+    session.submit(&again, sync_batch(1, 31)).unwrap();
+    fixture.run();
+    let welcome = next(&mut deliveries);
+    let Some(Ok(Delivery::Welcome { next_sequence: told, .. })) = welcome else {
+        panic!("{welcome:?}")
+    };
+    assert_eq!(told, next_sequence);
+    assert_eq!(applied(next(&mut deliveries)), 31);
+}
+
+#[test]
+fn what_a_call_that_is_over_queued_is_not_done() {
+    let fixture = Fixture::new(ManualClock::default(), Limits::default());
+    let session = fixture.session();
+    let mut call = Box::pin(session.execute(sync_batch(1, 3)));
+    assert!(call.as_mut().now_or_never().is_none());
+    drop(call);
+    fixture.run();
+    assert_eq!(session.position().next_sequence, 1);
+    let mut call = Box::pin(session.execute(sync_batch(1, 3)));
+    assert!(call.as_mut().now_or_never().is_none());
+    fixture.run();
+    assert_eq!(call.now_or_never().unwrap().unwrap().applied_sequence, 3);
 }
 
 #[test]
@@ -322,7 +351,7 @@ fn loop_batch(steps: i64) -> v1::Batch {
             ..Default::default()
         }),
         Kind::RunLoop(run),
-        Kind::Sync(v1::Sync {}),
+        Kind::Sync(v1::Sync::default()),
     ];
     let command = |kind| v1::Command { kind: Some(kind), ..Default::default() };
     let commands = kinds.into_iter().map(command).collect();
@@ -331,7 +360,7 @@ fn loop_batch(steps: i64) -> v1::Batch {
 
 /// What became of the loop, from the answer to its batch.
 fn looped(delivery: Option<Result<Delivery, ProtocolError>>) -> v1::LoopReply {
-    let Some(Ok(Delivery::Batch(reply))) = delivery else { panic!("{delivery:?}") };
+    let Some(Ok(Delivery::Batch(reply, _))) = delivery else { panic!("{delivery:?}") };
     assert_eq!(reply.applied_sequence, 5);
     let found = reply.replies.into_iter().find(|reply| reply.sequence == 4).unwrap();
     let Some(v1::reply::Result::Loop(found)) = found.result else { panic!("{found:?}") };

@@ -12,7 +12,8 @@ fn decode(kind: Wire) -> Result<Command, Rejected> {
 
 fn decode_message(mut message: v1::Command) -> Result<Command, Rejected> {
     let (ledger, uploads) = (Ledger::new("session", 1 << 20), Uploads::new(1));
-    let context = Context { ledger: &ledger, uploads: &uploads, max_inline_bytes: 16 };
+    let context =
+        Context { ledger: &ledger, uploads: &uploads, max_inline_bytes: 16, has_log: false };
     command(&context, &mut message)
 }
 

@@ -21,6 +21,23 @@ def ctc(blank_index):
     return loss
 
 
+def softmax_gradient(axis):
+    return lambda y, flow: (flow - tf.reduce_sum(flow * y, axis, keepdims=True)) * y
+
+
+def log_softmax_gradient(axis):
+    return lambda y, flow: flow - tf.exp(y) * tf.reduce_sum(flow, axis, keepdims=True)
+
+
+def cross_entropy_gradient(labels, logits, flow):
+    total = tf.reduce_sum(labels, -1, keepdims=True)
+    return (tf.nn.softmax(logits) * total - labels) * flow[..., None]
+
+
+def sparse_gradient(labels, logits, flow):
+    return cross_entropy_gradient(tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype), logits, flow)
+
+
 CASES = [
     case("softmax", [uniform([3, 4])], tf.nn.softmax),
     case("softmax", [uniform([3, 4, 2])], lambda x: tf.nn.softmax(x, 1), axis=1),
@@ -42,4 +59,12 @@ CASES = [
     case("ctc_loss", [array([[1, 2]], "int64"), uniform([4, 1, 3], dtype="float64"), array([2], "int64"), array([4], "int64")], ctc(0), tolerance=1e-6),
     # No way to fit three labels into two frames; TensorFlow answers with a large number.
     case("ctc_loss", [array([[1, 2, 1]], "int32"), uniform([2, 1, 3]), array([3], "int32"), array([2], "int32")], lambda *_: np.array([np.inf], np.float32), by="numpy"),
+    case("softmax_gradient", [uniform([3, 40], 0.0, 0.1), uniform([3, 40])], softmax_gradient(1)),
+    case("softmax_gradient", [uniform([3, 4, 2], 0.0, 1.0), uniform([3, 4, 2])], softmax_gradient(1), axis=1),
+    case("log_softmax_gradient", [uniform([3, 40]), uniform([3, 40])], log_softmax_gradient(1)),
+    case("log_softmax_gradient", [uniform([3, 4, 2]), uniform([3, 4, 2])], log_softmax_gradient(0), axis=0),
+    case("softmax_cross_entropy_gradient", [array(LABELS), uniform([3, 4]), uniform([3])], cross_entropy_gradient),
+    case("softmax_cross_entropy_gradient", [uniform([0, 4]), uniform([0, 4]), uniform([0])], cross_entropy_gradient),
+    case("sparse_softmax_cross_entropy_gradient", [integers([2, 3], 0, 4), uniform([2, 3, 4]), uniform([2, 3])], sparse_gradient),
+    case("sparse_softmax_cross_entropy_gradient", [array([0, 1], "int32"), array(LARGE[:1] * 2), uniform([2])], sparse_gradient),
 ]

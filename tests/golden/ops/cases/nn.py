@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import tensorflow as tf
-from make import array, case, booleans, uniform
+from make import array, booleans, case, gradient_of, uniform
 
 # Where activations bend, saturate or overflow.
 FINITE = [-200.0, -6.0, -3.0, -1.0, -0.0, 0.0, 1.0, 3.0, 6.0, 200.0]
@@ -61,4 +61,7 @@ CASES = [
     case(ATTENTION, [*heads(), uniform([2, 1, 1, 5])], lambda *x: attention(*x, scale=0.7), scale=0.7),
     case(ATTENTION, [*heads(), array(0.0)], lambda *x: attention(*x, causal=True), causal=True),
     case(ATTENTION, [*heads(), array([[False] * 5, [True] * 5, [False, True] * 2 + [False]], "bool")], attention),
+    case("gelu_gradient", [uniform([3, 4]), uniform([3, 4])], gradient_of(tf.nn.gelu, 0)),
+    case("gelu_gradient", [uniform([3, 4]), uniform([3, 4])], gradient_of(lambda x: tf.nn.gelu(x, True), 0), approximate=True),
+    case("gelu_gradient", [uniform([7], dtype="float64"), uniform([7], dtype="float64")], gradient_of(tf.nn.gelu, 0), tolerance=ROUNDED),
 ]

@@ -1,7 +1,7 @@
 """Normalisation."""
 
 import tensorflow as tf
-from make import array, case, uniform
+from make import array, case, gradient_of, uniform
 
 
 def channels_first(function, x, *parameters, **options):
@@ -34,6 +34,22 @@ def layer(x, scale, offset, axes, epsilon):
     """With parameters that broadcast."""
     mean, variance = tf.nn.moments(x, axes, keepdims=True)
     return tf.nn.batch_normalization(x, mean, variance, offset, scale, epsilon)
+
+
+def layer_gradients(axes, epsilon, batch_dims=0):
+    """Those of x, scale and offset, which all start with the same axes.
+
+    Not by `tf.nn.moments`: that takes the mean within the variance for a constant, so its second derivatives are wrong.
+    """
+
+    def formula(x, scale, offset):
+        place = [n if i < batch_dims or i in axes else 1 for i, n in enumerate(x.shape)]
+        mean, square = (tf.reduce_mean(values, axes, keepdims=True) for values in (x, x * x))
+        y = (x - mean) * tf.math.rsqrt(square - mean * mean + epsilon)
+        return y * tf.reshape(scale, place) + tf.reshape(offset, place)
+
+    pull = gradient_of(formula, 0, 1, 2)
+    return lambda x, scale, flow: pull(x, scale, tf.zeros_like(scale), flow)
 
 
 def group(x, scale, offset, groups):
@@ -97,5 +113,15 @@ CASES = [
         bias=2.0,
         alpha=0.5,
         beta=0.75,
+    ),
+    case("layer_normalization_gradient", [uniform([3, 4]), uniform([4], 0.5, 1.5), uniform([3, 4])], layer_gradients([1], 1e-3)),
+    case("layer_normalization_gradient", [uniform([3, 40]), uniform([40], 0.5, 1.5), uniform([3, 40])], layer_gradients([1], 1e-3)),
+    case(
+        "layer_normalization_gradient",
+        [uniform([2, 3, 4, 2]), uniform([2, 3, 2], 0.5, 1.5), uniform([2, 3, 4, 2])],
+        layer_gradients([1, 3], 1e-5, 1),
+        axis=[1, 3],
+        epsilon=1e-5,
+        batch_dims=1,
     ),
 ]

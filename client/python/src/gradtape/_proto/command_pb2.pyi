@@ -1,6 +1,7 @@
 from . import checkpoint_pb2 as _checkpoint_pb2
 from . import error_pb2 as _error_pb2
 from . import function_pb2 as _function_pb2
+from . import level_pb2 as _level_pb2
 from . import op_pb2 as _op_pb2
 from . import optimizer_pb2 as _optimizer_pb2
 from . import tensor_pb2 as _tensor_pb2
@@ -324,8 +325,12 @@ class Describe(_message.Message):
     def __init__(self, value: _Optional[int] = ...) -> None: ...
 
 class Sync(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("level", "timeout_ms")
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    level: _level_pb2.Level
+    timeout_ms: int
+    def __init__(self, level: _Optional[_Union[_level_pb2.Level, str]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class Command(_message.Message):
     __slots__ = ("constant", "op", "release", "create_variable", "read_variable", "assign_variable", "scatter_variable", "open_tape", "watch_tape", "stop_tape", "resume_tape", "reset_tape", "close_tape", "list_watched_variables", "compute_gradient", "create_optimizer", "apply_optimizer", "set_optimizer", "create_generator", "next_generator_state", "fetch", "describe", "sync", "compute_jacobian", "compute_batch_jacobian", "open_accumulator", "read_tangent", "create_placeholders", "record_custom_gradient", "call_function", "explain", "define_function", "finish_function", "run_loop", "branch", "while_loop", "scan", "explain_function", "read_optimizer", "restore_checkpoint", "tag", "scope")
@@ -480,8 +485,12 @@ class VariablesReply(_message.Message):
     def __init__(self, variables: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SyncReply(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("level", "durable_sequence")
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    level: _level_pb2.Level
+    durable_sequence: int
+    def __init__(self, level: _Optional[_Union[_level_pb2.Level, str]] = ..., durable_sequence: _Optional[int] = ...) -> None: ...
 
 class Reply(_message.Message):
     __slots__ = ("sequence", "error", "tensor", "spec", "gradient", "optimizer", "variables", "sync", "explanation", "function", "loop", "restore", "plan", "warnings")
@@ -530,11 +539,13 @@ class Timing(_message.Message):
     def __init__(self, queue_ns: _Optional[int] = ..., execution_ns: _Optional[int] = ..., request_bytes: _Optional[int] = ..., backlog_commands: _Optional[int] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
 
 class BatchReply(_message.Message):
-    __slots__ = ("applied_sequence", "replies", "timing")
+    __slots__ = ("applied_sequence", "replies", "timing", "durable_sequence")
     APPLIED_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     REPLIES_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     applied_sequence: int
     replies: _containers.RepeatedCompositeFieldContainer[Reply]
     timing: Timing
-    def __init__(self, applied_sequence: _Optional[int] = ..., replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
+    durable_sequence: int
+    def __init__(self, applied_sequence: _Optional[int] = ..., replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., durable_sequence: _Optional[int] = ...) -> None: ...

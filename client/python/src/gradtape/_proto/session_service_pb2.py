@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gradtape/v1/session_service.proto\x12\x0bgradtape.v1\x1a\x1egoogle/protobuf/duration.proto\"?\n\x12SessionCredentials\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rsession_token\x18\x02 \x01(\t\"\xa4\x02\n\x0cServerLimits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x04\x12\x1f\n\x17max_inline_tensor_bytes\x18\x02 \x01(\x04\x12\x17\n\x0fmax_chunk_bytes\x18\x03 \x01(\x04\x12\x1a\n\x12max_batch_commands\x18\x04 \x01(\r\x12\x1e\n\x16max_unapplied_commands\x18\x05 \x01(\r\x12\x1b\n\x13max_unapplied_bytes\x18\x06 \x01(\x04\x12\x1b\n\x13max_tensor_elements\x18\x07 \x01(\x04\x12\x19\n\x11max_session_bytes\x18\x08 \x01(\x04\x12.\n\x0bsession_ttl\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"b\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12)\n\x06limits\x18\x03 \x01(\x0b\x32\x19.gradtape.v1.ServerLimits\"@\n\x14\x43reateSessionRequest\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\"v\n\x15\x43reateSessionResponse\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\x12\'\n\x06server\x18\x02 \x01(\x0b\x32\x17.gradtape.v1.ServerInfo\"I\n\x11GetSessionRequest\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\"\x8d\x01\n\x12GetSessionResponse\x12\x15\n\rnext_sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x61ttached\x18\x02 \x01(\x08\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07handles\x18\x04 \x01(\x04\x12\'\n\x06server\x18\x05 \x01(\x0b\x32\x17.gradtape.v1.ServerInfo\"L\n\x14\x44\x65leteSessionRequest\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\"\x17\n\x15\x44\x65leteSessionResponse\"\x16\n\x14GetServerInfoRequest\"@\n\x15GetServerInfoResponse\x12\'\n\x06server\x18\x01 \x01(\x0b\x32\x17.gradtape.v1.ServerInfo2\xe7\x02\n\x0eSessionService\x12V\n\rCreateSession\x12!.gradtape.v1.CreateSessionRequest\x1a\".gradtape.v1.CreateSessionResponse\x12M\n\nGetSession\x12\x1e.gradtape.v1.GetSessionRequest\x1a\x1f.gradtape.v1.GetSessionResponse\x12V\n\rDeleteSession\x12!.gradtape.v1.DeleteSessionRequest\x1a\".gradtape.v1.DeleteSessionResponse\x12V\n\rGetServerInfo\x12!.gradtape.v1.GetServerInfoRequest\x1a\".gradtape.v1.GetServerInfoResponseB8\n\x0f\x64\x65v.gradtape.v1P\x01Z#gradtape.dev/gradtape/v1;gradtapev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gradtape/v1/session_service.proto\x12\x0bgradtape.v1\x1a\x1egoogle/protobuf/duration.proto\"?\n\x12SessionCredentials\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rsession_token\x18\x02 \x01(\t\"\xa4\x02\n\x0cServerLimits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x04\x12\x1f\n\x17max_inline_tensor_bytes\x18\x02 \x01(\x04\x12\x17\n\x0fmax_chunk_bytes\x18\x03 \x01(\x04\x12\x1a\n\x12max_batch_commands\x18\x04 \x01(\r\x12\x1e\n\x16max_unapplied_commands\x18\x05 \x01(\r\x12\x1b\n\x13max_unapplied_bytes\x18\x06 \x01(\x04\x12\x1b\n\x13max_tensor_elements\x18\x07 \x01(\x04\x12\x19\n\x11max_session_bytes\x18\x08 \x01(\x04\x12.\n\x0bsession_ttl\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"b\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12)\n\x06limits\x18\x03 \x01(\x0b\x32\x19.gradtape.v1.ServerLimits\"@\n\x14\x43reateSessionRequest\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\"v\n\x15\x43reateSessionResponse\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\x12\'\n\x06server\x18\x02 \x01(\x0b\x32\x17.gradtape.v1.ServerInfo\"I\n\x11GetSessionRequest\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\"\xc1\x01\n\x12GetSessionResponse\x12\x15\n\rnext_sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x61ttached\x18\x02 \x01(\x08\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07handles\x18\x04 \x01(\x04\x12\'\n\x06server\x18\x05 \x01(\x0b\x32\x17.gradtape.v1.ServerInfo\x12\x1d\n\x10\x64urable_sequence\x18\x06 \x01(\x04H\x00\x88\x01\x01\x42\x13\n\x11_durable_sequence\"L\n\x14\x44\x65leteSessionRequest\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\"\x17\n\x15\x44\x65leteSessionResponse\"\x16\n\x14GetServerInfoRequest\"@\n\x15GetServerInfoResponse\x12\'\n\x06server\x18\x01 \x01(\x0b\x32\x17.gradtape.v1.ServerInfo2\xe7\x02\n\x0eSessionService\x12V\n\rCreateSession\x12!.gradtape.v1.CreateSessionRequest\x1a\".gradtape.v1.CreateSessionResponse\x12M\n\nGetSession\x12\x1e.gradtape.v1.GetSessionRequest\x1a\x1f.gradtape.v1.GetSessionResponse\x12V\n\rDeleteSession\x12!.gradtape.v1.DeleteSessionRequest\x1a\".gradtape.v1.DeleteSessionResponse\x12V\n\rGetServerInfo\x12!.gradtape.v1.GetServerInfoRequest\x1a\".gradtape.v1.GetServerInfoResponseB8\n\x0f\x64\x65v.gradtape.v1P\x01Z#gradtape.dev/gradtape/v1;gradtapev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,15 +46,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSESSIONREQUEST']._serialized_start=728
   _globals['_GETSESSIONREQUEST']._serialized_end=801
   _globals['_GETSESSIONRESPONSE']._serialized_start=804
-  _globals['_GETSESSIONRESPONSE']._serialized_end=945
-  _globals['_DELETESESSIONREQUEST']._serialized_start=947
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1023
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=1025
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=1048
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=1050
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=1072
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=1074
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=1138
-  _globals['_SESSIONSERVICE']._serialized_start=1141
-  _globals['_SESSIONSERVICE']._serialized_end=1500
+  _globals['_GETSESSIONRESPONSE']._serialized_end=997
+  _globals['_DELETESESSIONREQUEST']._serialized_start=999
+  _globals['_DELETESESSIONREQUEST']._serialized_end=1075
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=1077
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=1100
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=1102
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=1124
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=1126
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=1190
+  _globals['_SESSIONSERVICE']._serialized_start=1193
+  _globals['_SESSIONSERVICE']._serialized_end=1552
 # @@protoc_insertion_point(module_scope)

@@ -71,18 +71,20 @@ class GetSessionRequest(_message.Message):
     def __init__(self, credentials: _Optional[_Union[SessionCredentials, _Mapping]] = ...) -> None: ...
 
 class GetSessionResponse(_message.Message):
-    __slots__ = ("next_sequence", "attached", "memory_bytes", "handles", "server")
+    __slots__ = ("next_sequence", "attached", "memory_bytes", "handles", "server", "durable_sequence")
     NEXT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     HANDLES_FIELD_NUMBER: _ClassVar[int]
     SERVER_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     next_sequence: int
     attached: bool
     memory_bytes: int
     handles: int
     server: ServerInfo
-    def __init__(self, next_sequence: _Optional[int] = ..., attached: bool = ..., memory_bytes: _Optional[int] = ..., handles: _Optional[int] = ..., server: _Optional[_Union[ServerInfo, _Mapping]] = ...) -> None: ...
+    durable_sequence: int
+    def __init__(self, next_sequence: _Optional[int] = ..., attached: bool = ..., memory_bytes: _Optional[int] = ..., handles: _Optional[int] = ..., server: _Optional[_Union[ServerInfo, _Mapping]] = ..., durable_sequence: _Optional[int] = ...) -> None: ...
 
 class DeleteSessionRequest(_message.Message):
     __slots__ = ("credentials",)

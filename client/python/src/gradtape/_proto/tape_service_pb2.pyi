@@ -16,14 +16,18 @@ class Hello(_message.Message):
     def __init__(self, credentials: _Optional[_Union[_session_service_pb2.SessionCredentials, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("next_sequence", "handle_base", "server")
+    __slots__ = ("next_sequence", "handle_base", "server", "durable_sequence", "rewound_to")
     NEXT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     HANDLE_BASE_FIELD_NUMBER: _ClassVar[int]
     SERVER_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    REWOUND_TO_FIELD_NUMBER: _ClassVar[int]
     next_sequence: int
     handle_base: int
     server: _session_service_pb2.ServerInfo
-    def __init__(self, next_sequence: _Optional[int] = ..., handle_base: _Optional[int] = ..., server: _Optional[_Union[_session_service_pb2.ServerInfo, _Mapping]] = ...) -> None: ...
+    durable_sequence: int
+    rewound_to: int
+    def __init__(self, next_sequence: _Optional[int] = ..., handle_base: _Optional[int] = ..., server: _Optional[_Union[_session_service_pb2.ServerInfo, _Mapping]] = ..., durable_sequence: _Optional[int] = ..., rewound_to: _Optional[int] = ...) -> None: ...
 
 class StreamRequest(_message.Message):
     __slots__ = ("hello", "batch")
@@ -108,5 +112,17 @@ class StopLoopRequest(_message.Message):
     def __init__(self, credentials: _Optional[_Union[_session_service_pb2.SessionCredentials, _Mapping]] = ..., sequence: _Optional[int] = ...) -> None: ...
 
 class StopLoopResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CancelCommandsRequest(_message.Message):
+    __slots__ = ("credentials", "sequence")
+    CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    credentials: _session_service_pb2.SessionCredentials
+    sequence: int
+    def __init__(self, credentials: _Optional[_Union[_session_service_pb2.SessionCredentials, _Mapping]] = ..., sequence: _Optional[int] = ...) -> None: ...
+
+class CancelCommandsResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -74,7 +74,7 @@ fn cosine(r: f64, rest: f64) -> f64 {
     w + (((1.0 - w) - half) + (z * (z * polynomial(HIGHER, z)) - r * rest))
 }
 
-/// Sine of a number that [`is_near`], within 0.9 units in the last place.
+/// Sine of a number that [`is_near`], within 0.8 units in the last place.
 #[inline(always)]
 pub(crate) fn sin(x: f64) -> f64 {
     let (r, rest, n) = from_quarter_turn(x);
@@ -83,7 +83,7 @@ pub(crate) fn sin(x: f64) -> f64 {
     if x == 0.0 { x } else { negate_if(y, n >> 1) }
 }
 
-/// Cosine of a number that [`is_near`], within 0.9 units in the last place.
+/// Cosine of a number that [`is_near`], within 0.8 units in the last place.
 #[inline(always)]
 pub(crate) fn cos(x: f64) -> f64 {
     let (r, rest, n) = from_quarter_turn(x);
@@ -91,7 +91,7 @@ pub(crate) fn cos(x: f64) -> f64 {
     negate_if(y, n.wrapping_add(1) >> 1)
 }
 
-/// Tangent of a number that [`is_near`], within 2 units in the last place.
+/// Tangent of a number that [`is_near`], within 1.9 units in the last place.
 #[inline(always)]
 pub(crate) fn tan(x: f64) -> f64 {
     let (r, rest, n) = from_quarter_turn(x);

@@ -76,7 +76,7 @@ fn reciprocal(x: f64) -> f64 {
     f64::from(1.0 / x as f32)
 }
 
-/// Error function, within 1.5 units in the last place.
+/// Error function, within 1.4 units in the last place.
 #[inline(always)]
 pub(crate) fn erf(x: f64) -> f64 {
     let size = x.abs();

@@ -1,0 +1,240 @@
+//! Rebuilding a session from its log, by doing again what the log tells of.
+//!
+//! Nothing here depends on time, quotas or cancellation: a command that failed for want of something fails again without being
+//! tried, and a loop that was stopped stops after the same step. What comes of each command is compared with what came of it
+//! then. A session that cannot be rebuilt is left as it is, on the disk, and only its own client hears of it.
+
+use std::{io, sync::Arc};
+
+use prost::Message;
+
+use super::{
+    entry::{Cause, Entry, Group, Opened, Staged, numerics},
+    record::{Bad, Kind, Reader, Record, Tail},
+    store::Store,
+};
+use crate::{
+    checkpoints::{contents::Contents, file},
+    session::{
+        core::{Deviation, Run, SessionCore, Step},
+        error::ProtocolError,
+        registry::SessionId,
+        stops::Stops,
+        uploads::{Staging, Uploads},
+    },
+    wire::decode,
+};
+
+/// How often the process may die while the same record is repeated.
+const MOST_DEATHS: u64 = 2;
+
+/// A session on its way back.
+#[derive(Debug)]
+pub struct Recovery {
+    store: Arc<dyn Store>,
+    id: SessionId,
+    reader: Option<Reader>,
+    epoch: u64,
+    /// Where it was when the process died while doing this, and how often.
+    died: (u64, u64),
+    entries: std::vec::IntoIter<Entry>,
+    /// The command that is being executed.
+    run: Option<Run>,
+}
+
+/// A session that has come back.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The end of its log.
+    pub tail: Tail,
+    /// Its last command.
+    pub sequence: u64,
+}
+
+/// Who has a session, from the first record of its log.
+pub fn opened(store: &dyn Store, id: SessionId) -> Result<Opened, ProtocolError> {
+    let (bytes, size) = store.read(id).map_err(|error| unreadable(id, 0, &error.into()))?;
+    let first = Reader::new(bytes, size).read();
+    first
+        .map_err(|bad| unreadable(id, 0, &bad))?
+        .filter(|record| record.kind == Kind::Opened)
+        .and_then(|record| Opened::decode(&*record.content).ok())
+        .filter(|opened| opened.session == id.bytes())
+        .ok_or_else(|| damaged(id, 0, "it does not say whose session it is"))
+}
+
+// === impl Recovery ===
+
+impl Recovery {
+    /// Of a session that has a log.
+    pub fn new(store: Arc<dyn Store>, id: SessionId) -> Self {
+        Self {
+            store,
+            id,
+            reader: None,
+            epoch: 0,
+            died: (0, 0),
+            entries: Vec::new().into_iter(),
+            run: None,
+        }
+    }
+
+    /// Repeats commands for as long as there is time. Gives the session when it is complete.
+    pub fn proceed(
+        &mut self,
+        core: &mut SessionCore,
+        uploads: &Uploads,
+        mut is_time_over: impl FnMut() -> bool,
+    ) -> Result<Option<Recovered>, ProtocolError> {
+        if self.reader.is_none() {
+            // The session's own budget was kept when these commands were executed first.
+            core.engine().ledger().set_limit(u64::MAX);
+            self.open()?;
+        }
+        // What was cancelled then fails as it did; nobody cancels anything now.
+        let stops = Stops::default();
+        loop {
+            if let Some(run) = &mut self.run {
+                if core.step(run, &stops)? == Step::More {
+                    if is_time_over() {
+                        return Ok(None);
+                    }
+                    continue;
+                }
+                let deviation = run.deviation();
+                self.run = None;
+                match deviation {
+                    None => {}
+                    Some(Deviation::Lacks) => return Err(ProtocolError::RecoveryPostponed),
+                    Some(Deviation::Differs) => {
+                        let sequence = core.next_sequence() - 1;
+                        tracing::error!(session = %self.id, sequence, "another result than before");
+                        return Err(ProtocolError::SessionDiverged { sequence });
+                    }
+                }
+            }
+            if let Some(entry) = self.entries.next() {
+                let why = "a command cannot be read";
+                let run = core.repeat(entry);
+                self.run = Some(run.map_err(|_| damaged(self.id, core.next_sequence() - 1, why))?);
+            } else if !self.next(core, uploads)? {
+                return self.finish(core).map(Some);
+            }
+        }
+    }
+
+    fn open(&mut self) -> Result<(), ProtocolError> {
+        let note = self.store.note(self.id).map_err(|error| self.unreadable(0, error))?;
+        if let Some((sequence, deaths)) = note.as_deref().and_then(read_note) {
+            self.died = (sequence, deaths);
+        }
+        let opened = opened(self.store.as_ref(), self.id)?;
+        if opened.numerics != numerics() {
+            return Err(ProtocolError::SessionOfAnother { build: opened.numerics });
+        }
+        let (bytes, size) = self.store.read(self.id).map_err(|error| self.unreadable(0, error))?;
+        self.reader = Some(Reader::new(bytes, size));
+        Ok(())
+    }
+
+    /// Goes to the next record, if there is one.
+    fn next(&mut self, core: &mut SessionCore, uploads: &Uploads) -> Result<bool, ProtocolError> {
+        let (id, last) = (self.id, core.next_sequence() - 1);
+        let Some(reader) = &mut self.reader else { return Ok(false) };
+        let record = match reader.read() {
+            Ok(record) => record,
+            Err(Bad::Torn) => {
+                let length = reader.tail().map_or(0, |tail| tail.length);
+                tracing::warn!(session = %id, last, "cut off a record that was not completed");
+                let cut = self.store.truncate(id, length);
+                cut.map_err(|error| self.unreadable(last, error))?;
+                None
+            }
+            Err(bad) => return Err(unreadable(id, last, &bad)),
+        };
+        let Some(Record { kind, epoch, sequence, content }) = record else { return Ok(false) };
+        if epoch < self.epoch {
+            return Err(damaged(id, last, "a record is of an older owner than the one before it"));
+        }
+        self.epoch = epoch;
+        match kind {
+            Kind::Opened => {}
+            Kind::Staged => stage(core, uploads, &content).map_err(|error| {
+                if let ProtocolError::Command(error) = &error
+                    && Cause::of(error).is_some()
+                {
+                    return ProtocolError::RecoveryPostponed;
+                }
+                damaged(id, last, "an upload cannot be read")
+            })?,
+            Kind::Group => {
+                if sequence != last + 1 {
+                    return Err(damaged(id, last, "commands are missing or doubled"));
+                }
+                self.enter(sequence)?;
+                let group = Group::decode(&*content);
+                let group = group.map_err(|_| damaged(id, last, "a record cannot be read"))?;
+                core.acknowledge(group.acknowledged.min(last));
+                self.entries = group.entries.into_iter();
+            }
+        }
+        Ok(true)
+    }
+
+    /// Notes where it is, before anything that might be the death of the process is done.
+    fn enter(&mut self, sequence: u64) -> Result<(), ProtocolError> {
+        let deaths = if self.died.0 == sequence { self.died.1 } else { 0 };
+        if deaths >= MOST_DEATHS {
+            return Err(ProtocolError::SessionQuarantined { sequence });
+        }
+        let note = [sequence.to_le_bytes(), (deaths + 1).to_le_bytes()].concat();
+        let noted = self.store.set_note(self.id, Some(&note));
+        noted.map_err(|error| self.unreadable(sequence - 1, error))
+    }
+
+    fn finish(&mut self, core: &SessionCore) -> Result<Recovered, ProtocolError> {
+        let sequence = core.next_sequence() - 1;
+        let tail = self.reader.take().and_then(|reader| reader.tail().cloned());
+        let tail = tail.ok_or_else(|| damaged(self.id, 0, "it is empty"))?;
+        let forgotten = self.store.set_note(self.id, None);
+        forgotten.map_err(|error| self.unreadable(sequence, error))?;
+        Ok(Recovered { tail, sequence })
+    }
+
+    fn unreadable(&self, last: u64, error: io::Error) -> ProtocolError {
+        unreadable(self.id, last, &error.into())
+    }
+}
+
+/// Puts a tensor or a checkpoint where the command that names it finds it.
+fn stage(core: &SessionCore, uploads: &Uploads, content: &[u8]) -> Result<(), ProtocolError> {
+    let malformed = || ProtocolError::malformed("staged", "cannot be read");
+    let mut rest = content;
+    let Staged { upload, spec } =
+        Staged::decode_length_delimited(&mut rest).map_err(|_| malformed())?;
+    let ledger = core.engine().ledger();
+    if let Some(spec) = spec {
+        let mut staging = Staging::new(ledger, decode::aval(&spec)?)?;
+        staging.append(rest)?;
+        return uploads.restore(upload, staging);
+    }
+    let header = file::Header::read(rest, rest.len() as u64)?;
+    let tensors = file::read_all(&header, &rest[header.length..], ledger)?;
+    uploads.restore_checkpoint(upload, Contents::read(&header)?.assemble(tensors)?);
+    Ok(())
+}
+
+fn read_note(note: &[u8]) -> Option<(u64, u64)> {
+    let (sequence, rest) = note.split_first_chunk()?;
+    let (deaths, _) = rest.split_first_chunk()?;
+    Some((u64::from_le_bytes(*sequence), u64::from_le_bytes(*deaths)))
+}
+
+fn damaged(id: SessionId, last: u64, why: &str) -> ProtocolError {
+    tracing::error!(session = %id, last, why, "the log of a session is damaged");
+    ProtocolError::SessionDamaged { last, why: why.to_owned() }
+}
+
+fn unreadable(id: SessionId, last: u64, bad: &Bad) -> ProtocolError {
+    damaged(id, last, &bad.to_string())
+}

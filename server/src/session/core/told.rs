@@ -1,0 +1,137 @@
+//! What a session tells its journal of a command, and how it does again what a journal tells of.
+
+use std::time::Duration;
+
+use gradtape_engine::error::Error;
+use gradtape_proto::v1::{self, command::Kind, reply};
+use prost::Message;
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::{Barrier, Deviation, Run, SessionCore, Told};
+use crate::durable::{
+    entry::{Cause, Entry, Lacked},
+    journal::Journal,
+};
+
+/// How long a level is waited for if the client does not say, and at most.
+const LEVEL_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_LEVEL_TIMEOUT: Duration = Duration::from_mins(10);
+
+impl SessionCore {
+    /// Lets a journal hear of what takes effect from now on.
+    pub fn tell(&mut self, journal: std::sync::Arc<Journal>) {
+        self.journal = Some(journal);
+    }
+
+    /// Begins to do again what was done before.
+    pub fn repeat(&mut self, entry: Entry) -> Result<Run, prost::DecodeError> {
+        let command = v1::Command::decode(&*entry.command)?;
+        let mut run = Run::new(vec![command], self.next_sequence);
+        run.before = Some(Box::new(entry));
+        Ok(run)
+    }
+
+    /// What the journal gets to hear. The command is taken out of the buffer, to be put back.
+    pub(super) fn entry(
+        &mut self,
+        reply: Option<&v1::Reply>,
+        cause: Option<Cause>,
+        steps: Option<i64>,
+        told: &Told,
+    ) -> Entry {
+        let lacked = cause.map(|cause| Lacked {
+            cause: cause.into(),
+            undecoded: told.undecoded,
+            reply: reply.map(Message::encode_to_vec).unwrap_or_default(),
+        });
+        let digest = if lacked.is_some() { 0 } else { self.hash(reply, told.is_barrier) };
+        Entry { command: std::mem::take(&mut self.scratch), digest, steps, lacked }
+    }
+
+    /// How what came of a command differs from what came of it before. What was lacking then is said in the same words.
+    pub(super) fn compare(
+        &self,
+        before: &Entry,
+        reply: &mut Option<v1::Reply>,
+        cause: Option<Cause>,
+        is_barrier: bool,
+    ) -> Option<Deviation> {
+        if let Some(lacked) = &before.lacked {
+            // The record was whole, so this is what was written.
+            *reply = v1::Reply::decode(&*lacked.reply).ok();
+            return None;
+        }
+        if cause.is_some() {
+            return Some(Deviation::Lacks);
+        }
+        (self.hash(reply.as_ref(), is_barrier) != before.digest).then_some(Deviation::Differs)
+    }
+
+    /// Hash of a reply, as far as it follows from the commands, and behind a barrier of all variables.
+    fn hash(&self, reply: Option<&v1::Reply>, is_barrier: bool) -> u64 {
+        let mut hash = Xxh3Default::new();
+        match reply.map(|reply| (reply, &reply.result)) {
+            None => {}
+            // Words may change, and lists in them may have another order.
+            Some((_, Some(reply::Result::Error(error)))) => {
+                hash.update(&error.code.to_le_bytes());
+                hash.update(error.reason.as_bytes());
+                hash.update(&error.root_sequence.to_le_bytes());
+            }
+            // How something is computed may differ.
+            Some((_, Some(reply::Result::Plan(_)))) => hash.update(b"plan"),
+            Some((reply, _)) => hash.update(&reply.encode_to_vec()),
+        }
+        if is_barrier {
+            let mut variables: Vec<_> = self.engine.variables().collect();
+            variables.sort_unstable_by_key(|(handle, ..)| *handle);
+            for (handle, _, tensor) in variables {
+                hash.update(&handle.to_le_bytes());
+                // Arrays at a session's surface are contiguous, so there always are bytes.
+                hash.update(tensor.array().as_bytes().unwrap_or_default());
+            }
+        }
+        hash.digest()
+    }
+}
+
+impl Entry {
+    /// What it failed for want of, and whether it did so before it got to the engine; and how many steps there were.
+    pub(super) fn lacked(&self) -> (Option<(Error, bool)>, Option<i64>) {
+        let error = |lacked: &Lacked| Some((lacked.cause().error()?, lacked.undecoded));
+        (self.lacked.as_ref().and_then(error), self.steps)
+    }
+}
+
+impl Run {
+    /// Takes note of a command that waits for a level.
+    pub(super) fn wait_for(&mut self, command: &v1::Command) {
+        let Some(Kind::Sync(sync)) = &command.kind else { return };
+        if sync.level() != v1::Level::Durable {
+            return;
+        }
+        let timeout = match sync.timeout_ms {
+            0 => LEVEL_TIMEOUT,
+            timeout => Duration::from_millis(timeout.into()).min(MAX_LEVEL_TIMEOUT),
+        };
+        let barrier = self.barrier.get_or_insert_default();
+        barrier.sequences.push(self.sequence);
+        barrier.timeout = barrier.timeout.max(timeout);
+    }
+
+    /// Whether a command waits for a level.
+    pub(super) fn waits_for(&self, sequence: u64) -> bool {
+        let waiting = self.barrier.as_ref().and_then(|barrier| barrier.sequences.last());
+        waiting == Some(&sequence)
+    }
+
+    /// What its answer waits for.
+    pub fn take_barrier(&mut self) -> Option<Barrier> {
+        self.barrier.take()
+    }
+
+    /// How the command that was repeated differs.
+    pub fn deviation(&self) -> Option<Deviation> {
+        self.deviation
+    }
+}

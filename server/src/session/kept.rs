@@ -1,0 +1,134 @@
+//! What a session has beyond the process: its log, the way back from it, and levels.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use gradtape_proto::v1;
+
+use super::{
+    core::SessionCore,
+    error::ProtocolError,
+    inbox::{Answered, Session},
+};
+use crate::{
+    durable::{
+        journal::{Health, Journal},
+        recovery::{Recovered, Recovery},
+    },
+    wire::encode,
+};
+
+/// What keeps a session beyond the process.
+#[derive(Debug)]
+pub enum Kept {
+    /// Nothing.
+    Not,
+    /// A log that begins with it.
+    New(Arc<Journal>),
+    /// A log that it comes back from when somebody asks for it. Its attachments are counted from there on.
+    Again(Arc<Journal>, Box<Recovery>, u64),
+}
+
+// === impl Session: for the services ===
+
+impl Session {
+    /// Waits until the session's state is there, which it is at once unless it has to come back from a log.
+    pub async fn ready(self: &Arc<Self>) -> Result<(), ProtocolError> {
+        if !self.ready_for_use.is_cancelled() {
+            {
+                let mut inbox = self.lock();
+                inbox.last_used = self.clock.now();
+                self.schedule(&mut inbox);
+            }
+            self.ready_for_use.cancelled().await;
+        }
+        self.lock().ended.clone().map_or(Ok(()), Err)
+    }
+
+    /// What it is kept by, if it has a log.
+    pub fn journal(&self) -> Option<&Arc<Journal>> {
+        self.journal.as_ref()
+    }
+
+    /// The last command of the log that it came back from, if it did.
+    pub fn rewound_to(&self) -> Option<u64> {
+        self.rewound_to.get().copied()
+    }
+
+    /// Whether it could not come back from its log, which stays.
+    pub fn is_lost(&self) -> bool {
+        self.has_ended()
+            && self.journal.is_some()
+            && self.failed_to_come_back.load(Ordering::Relaxed)
+    }
+
+    /// Whether it may come back when there is more memory.
+    pub fn may_come_back(&self) -> bool {
+        self.lock().ended == Some(ProtocolError::RecoveryPostponed)
+    }
+
+    /// Completes the answer to a batch: says what is durable, once what waits for that has waited.
+    pub async fn complete(
+        &self,
+        (mut reply, barrier): Answered,
+    ) -> Result<v1::BatchReply, ProtocolError> {
+        let Some(journal) = &self.journal else { return Ok(reply) };
+        let mut progress = journal.progress();
+        if let Some(barrier) = &barrier
+            && let Some(&last) = barrier.sequences.last()
+        {
+            progress = journal.reach(last, barrier.timeout).await;
+        }
+        if progress.health == Health::Broken {
+            return Err(ProtocolError::SessionStoreFailed);
+        }
+        for said in &mut reply.replies {
+            let Some(v1::reply::Result::Sync(sync)) = &mut said.result else { continue };
+            sync.durable_sequence = progress.durable;
+            if progress.durable >= said.sequence {
+                sync.level = v1::Level::Durable.into();
+            } else if progress.health == Health::Full
+                && barrier
+                    .as_ref()
+                    .is_some_and(|barrier| barrier.sequences.contains(&said.sequence))
+            {
+                said.result = Some(v1::reply::Result::Error(encode::no_room(said.sequence)));
+            }
+        }
+        reply.durable_sequence = Some(progress.durable);
+        Ok(reply)
+    }
+}
+
+// === impl Session: for the worker ===
+
+impl Session {
+    /// The session has come back.
+    pub(super) fn came_back(&self, core: &mut SessionCore, recovered: Recovered) {
+        self.ledger.set_limit(self.memory_bytes);
+        let Recovered { tail, sequence } = recovered;
+        if let Some(journal) = &self.journal {
+            journal.resume(tail, sequence);
+            core.tell(Arc::clone(journal));
+            self.uploads().tell(Arc::clone(journal));
+        }
+        // It comes back once.
+        let _ = self.rewound_to.set(sequence);
+        self.publish(core.next_sequence(), core.engine().handles());
+        self.oversight.metrics.sessions_recovered.inc();
+        self.ready_for_use.cancel();
+    }
+
+    /// The session cannot come back, at least not now. Its log stays.
+    pub(super) fn stays_away(self: &Arc<Self>, why: ProtocolError) {
+        self.failed_to_come_back.store(true, Ordering::Relaxed);
+        if why != ProtocolError::RecoveryPostponed {
+            self.oversight.metrics.sessions_lost.inc();
+        }
+        self.end(why);
+    }
+
+    /// Whoever waits for the session's state learns that it has ended.
+    pub(super) fn wait_no_longer(&self) {
+        self.ready_for_use.cancel();
+    }
+}
