@@ -86,7 +86,7 @@ macro_rules! real {
 real!(f32, single::is_near:
     exp_ = single::exp, exp_m1_ = single::exp_m1, ln_ = single::ln, ln_1p_ = single::ln_1p,
     sin_near = single::sin, cos_near = single::cos, tan_near = single::tan,
-    sin_far = libm::sinf, cos_far = libm::cosf, tan_far = libm::tanf,
+    sin_far = libm::sinf, cos_far = libm::cosf, tan_far = tan_far,
     asin_ = libm::asinf, acos_ = libm::acosf, atan_ = single::atan,
     sinh_ = single::sinh, cosh_ = single::cosh, tanh_ = single::tanh,
     asinh_ = single::asinh, acosh_ = single::acosh, atanh_ = single::atanh,
@@ -105,6 +105,11 @@ real!(f64, double::is_near:
     normal_cdf_ = normal_cdf, lgamma_ = libm::lgamma;
     pow_ = double::pow, atan2_ = libm::atan2
 );
+
+/// Tangent, rounded once.
+fn tan_far(x: f32) -> f32 {
+    x.in_f64(libm::tan)
+}
 
 /// Inverse hyperbolic cosine. `libm` alone gives numbers for some below -1.
 fn acosh(x: f64) -> f64 {
