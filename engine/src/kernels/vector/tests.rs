@@ -1,3 +1,5 @@
+//! Errors of the functions, special values and signs.
+
 use super::{double, single};
 use crate::kernels::real::Real;
 
