@@ -129,6 +129,8 @@ async fn a_loop_that_the_server_runs_is_cancelled_within_a_step() {
         }
         vec![y.reduce_mean() + &count]
     });
+    // What the loop needs is not to be cancelled with it.
+    session.sync().await.expect("it is there");
     let running = step.repeat(1 << 40).report_every(1 << 30).start();
     session.cancel().await.expect("the wish is noted");
     let Err(Error::Command(failure)) = soon(running.into_future()).await else {

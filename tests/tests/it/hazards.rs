@@ -296,7 +296,7 @@ async fn c22_a_storm_of_stops() {
         raw.tapes.clone().cancel_commands(cancel).await.expect("noted");
     }
     canary.sings().await;
-    let sync = || command(Kind::Sync(proto::Sync {}));
+    let sync = || command(Kind::Sync(proto::Sync::default()));
     raw.execute(1, vec![constant(1, &[1.0])]).await.expect("what takes no time is done");
     raw.execute(2, vec![sync(); 999]).await.expect("an answer");
     raw.execute(1001, vec![sync(); 999]).await.expect("an answer");
