@@ -13,7 +13,10 @@ use crate::{
     compute,
     dtype::DType,
     error::Error,
-    kernels::{cursor::Cursor, lanes},
+    kernels::{
+        cursor::Cursor,
+        lanes::{self, Function, Function2},
+    },
     op::{BlockKernel, Lanes, LanesMut},
 };
 
@@ -117,6 +120,24 @@ pub(crate) fn zip<T: Lane, V: Lane, U: Lane>(
     f: impl Fn(T, V) -> U,
 ) -> Result<(), Error> {
     lanes::zip(input(inputs, 0)?, input(inputs, 1)?, output(out)?, f);
+    Ok(())
+}
+
+/// A function of each element.
+pub(crate) fn map_by<T: Lane, F: Function<T>>(
+    inputs: &[Lanes],
+    out: LanesMut,
+) -> Result<(), Error> {
+    lanes::map_by::<T, F>(input(inputs, 0)?, output(out)?);
+    Ok(())
+}
+
+/// A function of each pair of elements.
+pub(crate) fn zip_by<T: Lane, F: Function2<T>>(
+    inputs: &[Lanes],
+    out: LanesMut,
+) -> Result<(), Error> {
+    lanes::zip_by::<T, F>(input(inputs, 0)?, input(inputs, 1)?, output(out)?);
     Ok(())
 }
 

@@ -42,6 +42,48 @@ each_level! {
     }
 }
 
+/// A function of an element, as a type: it is inlined into a loop over it, which a closure is only if it is short.
+pub(crate) trait Function<T> {
+    /// The function, without branches. Must be `#[inline(always)]`.
+    fn of(x: T) -> T;
+    /// Whether that is right here.
+    fn holds(x: T) -> bool;
+    /// The function where it is not.
+    fn beyond(x: T) -> T;
+}
+
+/// A function of two elements, as a type.
+pub(crate) trait Function2<T> {
+    /// The function, without branches. Must be `#[inline(always)]`.
+    fn of(x: T, y: T) -> T;
+}
+
+each_level! {
+    /// A function of each element.
+    pub(crate) fn map_by<T: Copy, F: Function<T>>(x: &[T], out: &mut [T]) {
+        let mut holds = true;
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = F::of(x);
+            holds &= F::holds(x);
+        }
+        // Few blocks have such elements.
+        if !holds {
+            for (out, &x) in out.iter_mut().zip(x).filter(|(_, x)| !F::holds(**x)) {
+                *out = F::beyond(x);
+            }
+        }
+    }
+}
+
+each_level! {
+    /// A function of each pair of elements.
+    pub(crate) fn zip_by<T: Copy, F: Function2<T>>(x: &[T], y: &[T], out: &mut [T]) {
+        for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
+            *out = F::of(x, y);
+        }
+    }
+}
+
 each_level! {
     /// `f` of each three elements.
     pub(crate) fn zip3<T: Copy, V: Copy, W: Copy, U>(
@@ -220,41 +262,97 @@ each_level! {
 
 #[cfg(test)]
 mod tests {
-    use super::map;
-    use crate::kernels::vector;
+    #![expect(clippy::inline_always, reason = "the traits want it")]
+
+    use super::{Function, Function2, map_by, zip_by};
+    use crate::kernels::vector::{double, single};
 
     #[multiversion::multiversion(targets("x86_64+avx2+bmi1+bmi2"), dispatcher = "direct")]
-    fn avx2<U>(x: &[f32], out: &mut [U], f: impl Fn(f32) -> U) {
-        for (out, &x) in out.iter_mut().zip(x) {
-            *out = f(x);
+    fn avx2<T: Copy, F: Function2<T>>(x: &[T], y: &[T], out: &mut [T]) {
+        for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
+            *out = F::of(x, y);
         }
     }
 
-    fn baseline<U>(x: &[f32], out: &mut [U], f: impl Fn(f32) -> U) {
-        for (out, &x) in out.iter_mut().zip(x) {
-            *out = f(x);
+    fn baseline<T: Copy, F: Function2<T>>(x: &[T], y: &[T], out: &mut [T]) {
+        for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
+            *out = F::of(x, y);
         }
     }
 
-    /// On a machine without AVX-512 this compares the levels that there are.
+    /// Which NaN it is may depend on the order of operands that the compiler chose.
+    macro_rules! bits {
+        ($numbers:expr) => {
+            $numbers.iter().map(|y| if y.is_nan() { 0 } else { y.to_bits() }).collect::<Vec<_>>()
+        };
+    }
+
+    /// Compares the levels, and vectors with one element alone. On a machine without AVX-512 these are fewer.
+    macro_rules! check {
+        ($ty:ident $x:ident $y:ident: $($function:path: |$a:ident, $b:ident| $body:expr;)*) => {$({
+            struct F;
+            impl Function2<$ty> for F {
+                #[inline(always)]
+                fn of($a: $ty, $b: $ty) -> $ty {
+                    let _ = $b;
+                    $body
+                }
+            }
+            let mut out = vec![$ty::NAN; $x.len()];
+            baseline::<$ty, F>(&$x, &$y, &mut out);
+            let low = bits!(out);
+            avx2::<$ty, F>(&$x, &$y, &mut out);
+            assert!(low == bits!(out), "avx2 {}", stringify!($function));
+            zip_by::<$ty, F>(&$x, &$y, &mut out);
+            assert!(low == bits!(out), "best {}", stringify!($function));
+            for ((x, y), out) in $x.chunks(1).zip($y.chunks(1)).zip(out.chunks_mut(1)) {
+                zip_by::<$ty, F>(x, y, out);
+            }
+            assert!(low == bits!(out), "alone {}", stringify!($function));
+        })*};
+        ($ty:ident $module:ident $x:ident $y:ident: $($unary:ident)*; $($binary:ident)*) => {
+            check!($ty $x $y: $($module::$unary: |a, b| $module::$unary(a);)*);
+            check!($ty $x $y: $($module::$binary: |a, b| $module::$binary(a, b);)*);
+        };
+    }
+
     #[test]
     fn every_level_gives_the_same_bits() {
-        let x: Vec<f32> = (0..=u32::MAX).step_by(4_099).map(f32::from_bits).collect();
-        macro_rules! check {
-            ($($f:ident)*) => {$(
-                let f = |x| {
-                    let y = vector::$f(x);
-                    // Which NaN it is may depend on the order of operands that the compiler chose.
-                    if y.is_nan() { u32::MAX } else { y.to_bits() }
-                };
-                let (mut low, mut high) = (vec![0; x.len()], vec![0; x.len()]);
-                baseline(&x, &mut low, f);
-                avx2(&x, &mut high, f);
-                assert!(low == high, "avx2 {}", stringify!($f));
-                map(&x, &mut high, f);
-                assert!(low == high, "best {}", stringify!($f));
-            )*};
+        let x: Vec<f32> = (0..=u32::MAX).step_by(16_411).map(f32::from_bits).collect();
+        let y: Vec<f32> =
+            x.iter().map(|x| x.to_bits().wrapping_mul(0x9e37_79b1)).map(f32::from_bits).collect();
+        check!(f32 single x y:
+            exp exp_m1 ln ln_1p sin cos tan atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid normal_cdf; pow atan2);
+        let x: Vec<f64> =
+            (0..=u64::MAX).step_by(0x0001_0000_5bd1_e995).map(f64::from_bits).collect();
+        let y: Vec<f64> = x
+            .iter()
+            .map(|x| x.to_bits().wrapping_mul(0x9e37_79b9_7f4a_7c15))
+            .map(f64::from_bits)
+            .collect();
+        check!(f64 double x y: exp exp_m1 ln ln_1p sin cos tan tanh erf erfc sigmoid; pow);
+        // Powers of most such pairs are 0 or infinite.
+        let y: Vec<f64> = y.iter().map(|y| y.clamp(-300.0, 300.0)).collect();
+        check!(f64 double x y: ; pow);
+    }
+
+    #[test]
+    fn elements_beyond_a_formula_are_computed_apart() {
+        struct Doubled;
+        impl Function<i32> for Doubled {
+            #[inline(always)]
+            fn of(x: i32) -> i32 {
+                x * 2
+            }
+            fn holds(x: i32) -> bool {
+                x < 3
+            }
+            fn beyond(x: i32) -> i32 {
+                -x
+            }
         }
-        check!(exp exp_m1 ln ln_1p tanh sigmoid erf normal_cdf);
+        let mut out = [0; 5];
+        map_by::<i32, Doubled>(&[1, 2, 3, 0, 4], &mut out);
+        assert_eq!(out, [2, 4, -3, 0, -4]);
     }
 }

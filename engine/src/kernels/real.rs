@@ -5,7 +5,10 @@
 
 use num_traits::{PrimInt, WrappingAdd, WrappingMul, WrappingSub};
 
-use crate::{array::Element, kernels::vector};
+use crate::{
+    array::Element,
+    kernels::vector::{double, single},
+};
 
 /// A floating-point element with the functions that kernels use.
 pub(crate) trait Real: Element + num_traits::Float {
@@ -19,9 +22,14 @@ pub(crate) trait Real: Element + num_traits::Float {
     fn exp_m1_(self) -> Self;
     fn ln_(self) -> Self;
     fn ln_1p_(self) -> Self;
-    fn sin_(self) -> Self;
-    fn cos_(self) -> Self;
-    fn tan_(self) -> Self;
+    /// Whether `sin_near`, `cos_near` and `tan_near` hold; elsewhere one has to be reduced by many digits of pi.
+    fn is_near(self) -> bool;
+    fn sin_near(self) -> Self;
+    fn cos_near(self) -> Self;
+    fn tan_near(self) -> Self;
+    fn sin_far(self) -> Self;
+    fn cos_far(self) -> Self;
+    fn tan_far(self) -> Self;
     fn asin_(self) -> Self;
     fn acos_(self) -> Self;
     fn atan_(self) -> Self;
@@ -41,7 +49,7 @@ pub(crate) trait Real: Element + num_traits::Float {
 }
 
 macro_rules! real {
-    ($ty:ty: $($unary:ident = $f:path),*; $($binary:ident = $g:path),*) => {
+    ($ty:ty, $near:path: $($unary:ident = $f:path),*; $($binary:ident = $g:path),*) => {
         impl Real for $ty {
             #[allow(
                 clippy::cast_possible_truncation,
@@ -59,41 +67,58 @@ macro_rules! real {
             fn wide(self) -> f64 {
                 self as f64
             }
+            #[inline(always)]
+            fn is_near(self) -> bool {
+                $near(self)
+            }
             $(#[inline(always)]
             fn $unary(self) -> Self {
                 $f(self)
             })*
-            $(fn $binary(self, other: Self) -> Self {
+            $(#[inline(always)]
+            fn $binary(self, other: Self) -> Self {
                 $g(self, other)
             })*
         }
     };
 }
 
-real!(f32:
-    exp_ = vector::exp, exp_m1_ = vector::exp_m1, ln_ = vector::ln, ln_1p_ = vector::ln_1p,
-    sin_ = libm::sinf, cos_ = libm::cosf, tan_ = libm::tanf, asin_ = libm::asinf, acos_ = libm::acosf, atan_ = libm::atanf,
-    sinh_ = libm::sinhf, cosh_ = libm::coshf, tanh_ = vector::tanh, asinh_ = libm::asinhf, acosh_ = libm::acoshf, atanh_ = libm::atanhf,
-    erf_ = vector::erf, erfc_ = libm::erfcf, sigmoid_ = vector::sigmoid, normal_cdf_ = vector::normal_cdf, lgamma_ = libm::lgammaf;
-    pow_ = libm::powf, atan2_ = libm::atan2f
+real!(f32, single::is_near:
+    exp_ = single::exp, exp_m1_ = single::exp_m1, ln_ = single::ln, ln_1p_ = single::ln_1p,
+    sin_near = single::sin, cos_near = single::cos, tan_near = single::tan,
+    sin_far = libm::sinf, cos_far = libm::cosf, tan_far = tan_far,
+    asin_ = libm::asinf, acos_ = libm::acosf, atan_ = single::atan,
+    sinh_ = single::sinh, cosh_ = single::cosh, tanh_ = single::tanh,
+    asinh_ = single::asinh, acosh_ = single::acosh, atanh_ = single::atanh,
+    erf_ = single::erf, erfc_ = single::erfc, sigmoid_ = single::sigmoid,
+    normal_cdf_ = single::normal_cdf, lgamma_ = libm::lgammaf;
+    pow_ = single::pow, atan2_ = single::atan2
 );
-real!(f64:
-    exp_ = libm::exp, exp_m1_ = libm::expm1, ln_ = libm::log, ln_1p_ = libm::log1p,
-    sin_ = libm::sin, cos_ = libm::cos, tan_ = libm::tan, asin_ = libm::asin, acos_ = libm::acos, atan_ = libm::atan,
-    sinh_ = libm::sinh, cosh_ = libm::cosh, tanh_ = libm::tanh, asinh_ = libm::asinh, acosh_ = libm::acosh, atanh_ = libm::atanh,
-    erf_ = libm::erf, erfc_ = libm::erfc, sigmoid_ = sigmoid, normal_cdf_ = normal_cdf, lgamma_ = libm::lgamma;
-    pow_ = libm::pow, atan2_ = libm::atan2
+real!(f64, double::is_near:
+    exp_ = double::exp, exp_m1_ = double::exp_m1, ln_ = double::ln, ln_1p_ = double::ln_1p,
+    sin_near = double::sin, cos_near = double::cos, tan_near = double::tan,
+    sin_far = libm::sin, cos_far = libm::cos, tan_far = libm::tan,
+    asin_ = libm::asin, acos_ = libm::acos, atan_ = libm::atan,
+    sinh_ = libm::sinh, cosh_ = libm::cosh, tanh_ = double::tanh,
+    asinh_ = libm::asinh, acosh_ = acosh, atanh_ = libm::atanh,
+    erf_ = double::erf, erfc_ = double::erfc, sigmoid_ = double::sigmoid,
+    normal_cdf_ = normal_cdf, lgamma_ = libm::lgamma;
+    pow_ = double::pow, atan2_ = libm::atan2
 );
 
-/// Logistic sigmoid, whose exponential never overflows.
-fn sigmoid(x: f64) -> f64 {
-    let e = libm::exp(-x.abs());
-    if x >= 0.0 { 1.0 / (e + 1.0) } else { e / (e + 1.0) }
+/// Tangent, rounded once.
+fn tan_far(x: f32) -> f32 {
+    x.in_f64(libm::tan)
+}
+
+/// Inverse hyperbolic cosine. `libm` alone gives numbers for some below -1.
+fn acosh(x: f64) -> f64 {
+    if x < 1.0 { f64::NAN } else { libm::acosh(x) }
 }
 
 /// The probability that a standard normal variable is below x.
 fn normal_cdf(x: f64) -> f64 {
-    0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
+    0.5 * double::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
 }
 
 /// An element with arithmetic. Integers wrap, as in NumPy and TensorFlow.
@@ -131,6 +156,7 @@ macro_rules! float_number {
     ($($ty:ty),*) => {$(
         impl Number for $ty {
             type Wide = f64;
+            #[inline(always)]
             fn power(self, exponent: Self) -> Self {
                 Real::pow_(self, exponent)
             }

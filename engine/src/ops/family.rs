@@ -37,6 +37,57 @@ macro_rules! zip_kernel {
     };
 }
 
+/// A kernel from a long formula without branches, on one element or on two, that gives an element of their dtype:
+/// `function_kernel!(F32 F64: |x| x.exp_())`. It is inlined into the loop for every level of x86, as a closure might not be.
+/// Where the formula holds only for some elements, the others have another:
+/// `function_kernel!(F32 F64: |x| x.is_near() => x.sin_near(), else x.sin_far())`.
+macro_rules! function_kernel {
+    ($($dtype:ident)+ : |$x:ident| $body:expr) => {
+        $crate::ops::family::function_kernel!($($dtype)+: |$x| { let _ = $x; true } => $body, else $body)
+    };
+    ($($dtype:ident)+ : |$x:ident| $holds:expr => $body:expr, else $beyond:expr) => {
+        $crate::op::Kernel::Elementwise(|dtype| match dtype {
+            $($crate::dtype::DType::$dtype => Some(|_, inputs, out| {
+                type T = $crate::ops::family::element::$dtype;
+                struct F;
+                impl $crate::kernels::lanes::Function<T> for F {
+                    #[inline(always)]
+                    fn of($x: T) -> T {
+                        $body
+                    }
+                    #[inline]
+                    fn holds($x: T) -> bool {
+                        $holds
+                    }
+                    fn beyond($x: T) -> T {
+                        $beyond
+                    }
+                }
+                $crate::kernels::block::map_by::<T, F>(inputs, out)
+            }),)+
+            #[allow(unreachable_patterns, clippy::wildcard_enum_match_arm, reason = "some families take every dtype")]
+            _ => None,
+        })
+    };
+    ($($dtype:ident)+ : |$x:ident, $y:ident| $body:expr) => {
+        $crate::op::Kernel::Elementwise(|dtype| match dtype {
+            $($crate::dtype::DType::$dtype => Some(|_, inputs, out| {
+                type T = $crate::ops::family::element::$dtype;
+                struct F;
+                impl $crate::kernels::lanes::Function2<T> for F {
+                    #[inline(always)]
+                    fn of($x: T, $y: T) -> T {
+                        $body
+                    }
+                }
+                $crate::kernels::block::zip_by::<T, F>(inputs, out)
+            }),)+
+            #[allow(unreachable_patterns, clippy::wildcard_enum_match_arm, reason = "some families take every dtype")]
+            _ => None,
+        })
+    };
+}
+
 /// Runs a body with `T` as the element type of a dtype: of every `float`, `numeric` or `any` one. Half types are refused:
 /// kernels see `float32` in their place.
 macro_rules! by_dtype {
@@ -67,7 +118,15 @@ macro_rules! by_dtype {
     };
 }
 
-pub(crate) use {by_dtype, map_kernel, zip_kernel};
+pub(crate) use {by_dtype, function_kernel, map_kernel, zip_kernel};
+
+/// The element types, named like their dtypes.
+pub(crate) mod element {
+    pub(crate) type F32 = f32;
+    pub(crate) type F64 = f64;
+    pub(crate) type I32 = i32;
+    pub(crate) type I64 = i64;
+}
 
 /// Fixes a closure's argument to the element type of a dtype, so that formulas need no annotations.
 #[expect(non_snake_case, reason = "named like the dtypes")]

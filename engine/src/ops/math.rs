@@ -11,7 +11,7 @@ use crate::{
     op::{Derivative, Kernel, OpDef, Reads, Rule, cotangents, d},
     ops::{
         EQUAL, GREATER, GREATER_EQUAL, IDENTITY, LESS, LESS_EQUAL, LOGICAL_AND,
-        family::{self, map_kernel, sample, uniform, zip_kernel},
+        family::{self, function_kernel, map_kernel, sample, uniform, zip_kernel},
     },
 };
 
@@ -183,7 +183,7 @@ pub static POW: OpDef = OpDef {
         "pow",
         "The first tensor to the power of the second. Negative integer powers of integers are 0 or +-1.",
         "z = x^y",
-        zip_kernel!(F32 F64 I32 I64: |x, y| Number::power(x, y)),
+        function_kernel!(F32 F64 I32 I64: |x, y| Number::power(x, y)),
         Derivative::Elementwise(&[
             d(Reads::X, |r| r.x[1] * r.x[0].zip(&POW, r.x[1] - 1.0)),
             // The logarithm is taken as 0 where the base is not positive, as TensorFlow does.
@@ -343,7 +343,7 @@ pub static EXP: OpDef = family::unary(
     "exp",
     "Exponential.",
     "y = exp(x)",
-    map_kernel!(F32 F64: |x| x.exp_()),
+    function_kernel!(F32 F64: |x| x.exp_()),
     Derivative::Elementwise(&[d(Reads::Y, |r| r.y[0])]),
 );
 
@@ -352,7 +352,7 @@ pub static EXPM1: OpDef = family::unary(
     "expm1",
     "Exponential minus one, accurate near 0.",
     "y = exp(x) - 1",
-    map_kernel!(F32 F64: |x| x.exp_m1_()),
+    function_kernel!(F32 F64: |x| x.exp_m1_()),
     Derivative::Elementwise(&[d(Reads::Y, |r| r.y() + 1.0)]),
 );
 
@@ -363,7 +363,7 @@ pub static LOG: OpDef = OpDef {
         "log",
         "Natural logarithm.",
         "y = ln(x)",
-        map_kernel!(F32 F64: |x| x.ln_()),
+        function_kernel!(F32 F64: |x| x.ln_()),
         Derivative::Elementwise(&[d(Reads::X0, |r| r.x[0].map(&RECIPROCAL))]),
     )
 };
@@ -375,7 +375,7 @@ pub static LOG1P: OpDef = OpDef {
         "log1p",
         "Natural logarithm of 1 + x, accurate near 0.",
         "y = ln(1 + x)",
-        map_kernel!(F32 F64: |x| x.ln_1p_()),
+        function_kernel!(F32 F64: |x| x.ln_1p_()),
         Derivative::Elementwise(&[d(Reads::X0, |r| (r.x[0] + 1.0).map(&RECIPROCAL))]),
     )
 };
@@ -385,6 +385,6 @@ pub static SIGMOID: OpDef = family::unary(
     "sigmoid",
     "Logistic sigmoid.",
     "y = 1 / (1 + exp(-x))",
-    map_kernel!(F32 F64: |x| x.sigmoid_()),
+    function_kernel!(F32 F64: |x| x.sigmoid_()),
     Derivative::Elementwise(&[d(Reads::Y, |r| r.y() * (r.y().ones() - r.y()))]),
 );

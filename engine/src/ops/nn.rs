@@ -13,7 +13,7 @@ use crate::{
     ops::{
         ABS, EXPM1, GELU, GELU_GRADIENT, GREATER, GREATER_EQUAL, MAXIMUM, MINIMUM, SIGMOID, SIGN,
         TANH,
-        family::{self, common_dtype, map_kernel, sample, sample_with, uniform},
+        family::{self, common_dtype, function_kernel, map_kernel, sample, sample_with, uniform},
         normalization::{along, channel_axis},
     },
 };
@@ -98,7 +98,7 @@ pub static ELU: OpDef = activation(
     "elu",
     "Exponential linear unit.",
     "y = x if x > 0 else exp(x) - 1",
-    map_kernel!(F32 F64: |x| if x > 0.0 { x } else { x.exp_m1_() }),
+    function_kernel!(F32 F64: |x| if x > 0.0 { x } else { x.exp_m1_() }),
     Derivative::Elementwise(&[d(Reads::Y, |r| r.y().zip(&MINIMUM, r.y().scalar(0.0)) + 1.0)]),
 );
 
@@ -192,7 +192,7 @@ pub static SOFTPLUS: OpDef = activation(
     "softplus",
     "Smooth rectifier.",
     "y = ln(1 + exp(x))",
-    map_kernel!(F32 F64: |x| {
+    function_kernel!(F32 F64: |x| {
         let tail = Real::ln_1p_((-x.abs()).exp_());
         if x > 0.0 { x + tail } else { tail }
     }),

@@ -18,7 +18,9 @@ use crate::{
     op::{Arrays, Call, Cost, Derivative, Kernel, OpDef, Reads, Sample, d},
     ops::{
         EXP, LOG, NOT_EQUAL, SQUARE,
-        family::{self, by_dtype, map_kernel, sample, sample_with, uniform, zip_kernel},
+        family::{
+            self, by_dtype, function_kernel, map_kernel, sample, sample_with, uniform, zip_kernel,
+        },
     },
 };
 
@@ -40,7 +42,7 @@ pub static ERF: OpDef = family::unary(
     "erf",
     "Error function.",
     "y = 2 / sqrt(pi) * integral of exp(-t^2) from 0 to x",
-    map_kernel!(F32 F64: |x| x.erf_()),
+    function_kernel!(F32 F64: |x| x.erf_()),
     Derivative::Elementwise(&[d(Reads::X0, |r| bell(r.x[0]))]),
 );
 
@@ -49,7 +51,7 @@ pub static ERFC: OpDef = family::unary(
     "erfc",
     "Complement of the error function, accurate where it is small.",
     "y = 1 - erf(x)",
-    map_kernel!(F32 F64: |x| x.erfc_()),
+    function_kernel!(F32 F64: |x| x.erfc_()),
     Derivative::Elementwise(&[d(Reads::X0, |r| -bell(r.x[0]))]),
 );
 
@@ -275,7 +277,7 @@ pub static XLOGY: OpDef = family::binary(
     "xlogy",
     "Product with a logarithm, and 0 where the factor is 0; so are its derivatives there.",
     "z = x ln(y) if x != 0 else 0",
-    zip_kernel!(F32 F64: |x, y| if x == 0.0 { 0.0 } else { x * y.ln_() }),
+    function_kernel!(F32 F64: |x, y| if x == 0.0 { 0.0 } else { x * y.ln_() }),
     Derivative::Elementwise(&[
         d(Reads::X, |r| nonzero(r.x[0]).zip(&XLOGY, r.x[1])),
         d(Reads::X, |r| r.x[0].zip(&XDIVY, r.x[1])),
@@ -287,7 +289,7 @@ pub static XLOG1PY: OpDef = family::binary(
     "xlog1py",
     "Product with a logarithm of 1 + y, and 0 where the factor is 0; so are its derivatives there.",
     "z = x ln(1 + y) if x != 0 else 0",
-    zip_kernel!(F32 F64: |x, y| if x == 0.0 { 0.0 } else { x * y.ln_1p_() }),
+    function_kernel!(F32 F64: |x, y| if x == 0.0 { 0.0 } else { x * y.ln_1p_() }),
     Derivative::Elementwise(&[
         d(Reads::X, |r| nonzero(r.x[0]).zip(&XLOG1PY, r.x[1])),
         d(Reads::X, |r| r.x[0].zip(&XDIVY, r.x[1] + 1.0)),

@@ -5,7 +5,7 @@ use crate::{
     op::{Derivative, OpDef, Reads, Sample, d},
     ops::{
         RECIPROCAL, RSQRT, SQUARE,
-        family::{self, map_kernel, sample, uniform, zip_kernel},
+        family::{self, function_kernel, map_kernel, sample, uniform},
     },
 };
 
@@ -23,7 +23,7 @@ pub static SIN: OpDef = family::unary(
     "sin",
     "Sine.",
     "y = sin(x)",
-    map_kernel!(F32 F64: |x| x.sin_()),
+    function_kernel!(F32 F64: |x| x.is_near() => x.sin_near(), else x.sin_far()),
     Derivative::Elementwise(&[d(Reads::X0, |r| r.x[0].map(&COS))]),
 );
 
@@ -32,7 +32,7 @@ pub static COS: OpDef = family::unary(
     "cos",
     "Cosine.",
     "y = cos(x)",
-    map_kernel!(F32 F64: |x| x.cos_()),
+    function_kernel!(F32 F64: |x| x.is_near() => x.cos_near(), else x.cos_far()),
     Derivative::Elementwise(&[d(Reads::X0, |r| -r.x[0].map(&SIN))]),
 );
 
@@ -43,7 +43,7 @@ pub static TAN: OpDef = OpDef {
         "tan",
         "Tangent.",
         "y = tan(x)",
-        map_kernel!(F32 F64: |x| x.tan_()),
+        function_kernel!(F32 F64: |x| x.is_near() => x.tan_near(), else x.tan_far()),
         Derivative::Elementwise(&[d(Reads::Y, |r| r.y().map(&SQUARE) + 1.0)]),
     )
 };
@@ -81,7 +81,7 @@ pub static ATAN: OpDef = family::unary(
     "atan",
     "Inverse tangent, between -pi / 2 and pi / 2.",
     "tan(y) = x",
-    map_kernel!(F32 F64: |x| x.atan_()),
+    function_kernel!(F32 F64: |x| x.atan_()),
     Derivative::Elementwise(&[d(Reads::X0, |r| (r.x[0].map(&SQUARE) + 1.0).map(&RECIPROCAL))]),
 );
 
@@ -92,7 +92,7 @@ pub static ATAN2: OpDef = OpDef {
         "atan2",
         "Angle of the point (x, y), between -pi and pi; its derivatives at (0, 0) are NaN.",
         "tan(z) = y / x, in the quadrant of (x, y)",
-        zip_kernel!(F32 F64: |y, x| y.atan2_(x)),
+        function_kernel!(F32 F64: |y, x| y.atan2_(x)),
         Derivative::Elementwise(&[
             d(Reads::X, |r| r.x[1] / (r.x[0].map(&SQUARE) + r.x[1].map(&SQUARE))),
             d(Reads::X, |r| -r.x[0] / (r.x[0].map(&SQUARE) + r.x[1].map(&SQUARE))),
@@ -107,7 +107,7 @@ pub static SINH: OpDef = family::unary(
     "sinh",
     "Hyperbolic sine.",
     "y = (exp(x) - exp(-x)) / 2",
-    map_kernel!(F32 F64: |x| x.sinh_()),
+    function_kernel!(F32 F64: |x| x.sinh_()),
     Derivative::Elementwise(&[d(Reads::X0, |r| r.x[0].map(&COSH))]),
 );
 
@@ -116,7 +116,7 @@ pub static COSH: OpDef = family::unary(
     "cosh",
     "Hyperbolic cosine.",
     "y = (exp(x) + exp(-x)) / 2",
-    map_kernel!(F32 F64: |x| x.cosh_()),
+    function_kernel!(F32 F64: |x| x.cosh_()),
     Derivative::Elementwise(&[d(Reads::X0, |r| r.x[0].map(&SINH))]),
 );
 
@@ -125,7 +125,7 @@ pub static TANH: OpDef = family::unary(
     "tanh",
     "Hyperbolic tangent.",
     "y = tanh(x)",
-    map_kernel!(F32 F64: |x| x.tanh_()),
+    function_kernel!(F32 F64: |x| x.tanh_()),
     Derivative::Elementwise(&[d(Reads::Y, |r| r.y().ones() - r.y().map(&SQUARE))]),
 );
 
@@ -134,7 +134,7 @@ pub static ASINH: OpDef = family::unary(
     "asinh",
     "Inverse hyperbolic sine.",
     "sinh(y) = x",
-    map_kernel!(F32 F64: |x| x.asinh_()),
+    function_kernel!(F32 F64: |x| x.asinh_()),
     Derivative::Elementwise(&[d(Reads::Y, |r| r.y().map(&COSH).map(&RECIPROCAL))]),
 );
 
@@ -145,7 +145,7 @@ pub static ACOSH: OpDef = OpDef {
         "acosh",
         "Inverse hyperbolic cosine, NaN below 1; its derivative at 1 is infinite.",
         "cosh(y) = x",
-        map_kernel!(F32 F64: |x| x.acosh_()),
+        function_kernel!(F32 F64: |x| x.acosh_()),
         Derivative::Elementwise(&[d(Reads::Y, |r| r.y().map(&SINH).map(&RECIPROCAL))]),
     )
 };
@@ -157,7 +157,7 @@ pub static ATANH: OpDef = OpDef {
         "atanh",
         "Inverse hyperbolic tangent, infinite at -1 and 1.",
         "tanh(y) = x",
-        map_kernel!(F32 F64: |x| x.atanh_()),
+        function_kernel!(F32 F64: |x| x.atanh_()),
         Derivative::Elementwise(&[d(Reads::X0, |r| {
             ((r.x[0].ones() - r.x[0]) * (r.x[0] + 1.0)).map(&RECIPROCAL)
         })]),
