@@ -285,6 +285,19 @@ pub(crate) const BENCHES: &[Bench] = &[
         ..PLAIN
     },
     Bench {
+        name: "cancel",
+        about: "from the wish to stop a command to its end, at random moments: by op, and through a client",
+        repeats: 3,
+        contenders: &[ours("cancel", Program::Rust)],
+        goals: &[
+            goal("all ops, p99", "cancel", &[], Bound::AtMost(0.05)),
+            goal("all ops, max", "cancel", &[], Bound::AtMost(0.1)),
+            goal("through a client, p99", "cancel", &[], Bound::AtMost(0.05)),
+            goal("through a client, max", "cancel", &[], Bound::AtMost(0.1)),
+        ],
+        ..PLAIN
+    },
+    Bench {
         name: "memory",
         about: "least session memory in which a model trains, against the sum of what must live",
         unit: Unit::Bytes,

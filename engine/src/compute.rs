@@ -46,7 +46,8 @@ pub struct Crew {
     idle: AtomicIsize,
 }
 
-/// Stops a command: the kernels see it within some ten milliseconds, and the command fails with `CANCELLED`.
+/// Stops a command, which fails with `CANCELLED`. Kernels that are split see it within some ten milliseconds; sorts and
+/// decompositions of matrices do not look at it before their end.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
@@ -105,6 +106,11 @@ impl Cancel {
     /// Stops whatever looks at this.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets the next command run. Only between two commands, by whoever executes them.
+    pub fn clear(&self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 
     /// Whether it was stopped.

@@ -160,8 +160,10 @@ pub enum Code {
     AlreadyExists,
     /// Wrong in this state.
     FailedPrecondition,
-    /// Skipped because of an earlier failure, or cancelled.
+    /// Skipped because of an earlier failure.
     Aborted,
+    /// Stopped by its client.
+    Cancelled,
     /// A limit.
     ResourceExhausted,
     /// Not in this version.
@@ -185,8 +187,8 @@ impl Error {
     #[expect(clippy::too_many_lines, reason = "one table, a row each")]
     pub fn classify(&self) -> (Code, &'static str, &'static str) {
         use Code::{
-            Aborted, AlreadyExists, FailedPrecondition, Internal, InvalidArgument, NotFound,
-            OutOfRange, ResourceExhausted, Unimplemented,
+            Aborted, AlreadyExists, Cancelled, FailedPrecondition, Internal, InvalidArgument,
+            NotFound, OutOfRange, ResourceExhausted, Unimplemented,
         };
         match self {
             Self::ShapeMismatch { .. } => {
@@ -313,7 +315,7 @@ impl Error {
             Self::StoreFull => {
                 (ResourceExhausted, "STORE_FULL", "it is tried again until there is room")
             }
-            Self::Cancelled => (Aborted, "CANCELLED", ""),
+            Self::Cancelled => (Cancelled, "CANCELLED", ""),
             Self::Bug(_) => (Internal, "INTERNAL", "please report it"),
         }
     }

@@ -91,6 +91,7 @@ pub fn run(
     attrs: &Attrs,
     inputs: &[&Tensor],
 ) -> Result<Tensors, Error> {
+    compute::check()?;
     let avals: Avals = inputs.iter().map(|tensor| tensor.aval()).collect();
     let (outputs, cost) = price(op, attrs, &avals)?;
     if inputs.iter().any(|tensor| tensor.slot().is_some()) {
@@ -332,7 +333,6 @@ fn run_applications(
         if !plan.needed[i] {
             continue;
         }
-        compute::check()?;
         let (outputs, ids) = {
             let read = |&slot: &usize| values[slot].as_ref().ok_or_else(|| not_kept(application));
             let inputs: SmallVec<[&Value; 3]> =

@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use crate::{contender::Ready, results::Values};
 
 mod bare;
+mod cancel;
 mod commands;
 mod memory;
 mod models;
@@ -49,6 +50,7 @@ pub(crate) const CONTENDERS: &[(&str, &str, WarmUp)] = &[
     ("tensors", "memcpy", tensors::memcpy),
     ("sessions", "sessions", sessions::sessions),
     ("memory", "session", memory::session),
+    ("cancel", "cancel", cancel::cancel),
 ];
 
 /// What a contender finds.

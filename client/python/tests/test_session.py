@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -200,6 +201,40 @@ def test_synchronize_raises_what_nobody_read() -> None:
 def test_dtypes_are_not_promoted() -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match="float32"):
         tf.constant(1.0) * tf.constant(1)
+
+
+# === Ctrl-C ===
+
+
+def test_ctrl_c_cancels_what_is_waited_for(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = tf.Variable(3.0)
+    x = tf.ones((4096, 4096))
+    y = x
+    for _ in range(8):
+        y = x @ y
+    w.assign_add(tf.reduce_mean(y))
+
+    waits = threading.Event()
+    # What a wait begins with.
+    monkeypatch.setattr(session, "_raise_if_closed", waits.set)
+
+    def interrupt() -> None:
+        waits.wait()
+        # As a terminal does: a signal, which ends a wait.
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        thread.start()
+        y.numpy()
+    thread.join()
+    with pytest.raises(tf.errors.OpError, match="cancelled"):
+        y.numpy()
+    # Nobody is told again, and the session goes on.
+    tf.synchronize()
+    assert (w + 1.0).numpy() == 4.0
 
 
 # === Credit and order ===

@@ -38,6 +38,9 @@ const RELEASED_AT_ONCE: usize = 128;
 /// What a batch takes besides its commands: two numbers and the lengths around them.
 const BATCH_OVERHEAD: u64 = 32;
 
+/// The reason with which a command fails that the program cancelled.
+const CANCELLED: &str = "CANCELLED";
+
 pub(crate) use self::recorder::Recorder;
 
 /// Where an answer will arrive.
@@ -97,6 +100,8 @@ struct State {
     /// Where the reports of loops go, by sequence number.
     reports: HashMap<u64, mpsc::UnboundedSender<proto::LoopReport>>,
     failures: Failures,
+    /// Commands up to this number are cancelled by the program, which need not be told.
+    cancelled: u64,
     /// Someone waits for an answer, so what is queued goes out now.
     urgent: bool,
     /// The link sleeps until something is enqueued.
@@ -171,6 +176,7 @@ impl Queue {
                 bodies: HashMap::new(),
                 reports: HashMap::new(),
                 failures: Failures::default(),
+                cancelled: 0,
                 urgent: false,
                 idle: false,
                 wake: Arc::default(),
@@ -220,6 +226,13 @@ impl Queue {
             state.flush_dropped();
         }
         state.enqueued();
+    }
+
+    /// Notes that the program cancels what is enqueued. Gives the last sequence number of it.
+    pub(crate) fn cancel(&self) -> u64 {
+        let mut state = self.lock();
+        state.cancelled = state.first + state.log.len() as u64 - 1;
+        state.cancelled
     }
 
     /// Sends what is left and then ends.
@@ -515,6 +528,9 @@ impl State {
                 // A constant that could not be made must not spoil later expressions.
                 self.forget_scalars();
                 let failure = self.failures.add(error);
+                if failure.reason == CANCELLED && sequence <= self.cancelled {
+                    self.failures.told(sequence);
+                }
                 tracing::debug!(%failure, "command failed");
                 Err(match upload {
                     Some(Upload::Refused(error)) => error,

@@ -108,16 +108,37 @@ impl Remote {
 
     /// Stops the loops up to a sequence number; doing it again changes nothing.
     pub(crate) async fn stop_loop(&self, sequence: u64) -> Result<()> {
-        let mut backoff = Backoff::new(self.patience);
-        loop {
+        self.insist(|| async {
             let credentials = Some(self.credentials.clone());
             let request = proto::StopLoopRequest { credentials, sequence };
-            match self.tapes.clone().stop_loop(request).await {
+            self.tapes.clone().stop_loop(request).await.map(drop)
+        })
+        .await
+    }
+
+    /// Cancels the commands up to a sequence number; doing it again changes nothing.
+    pub(crate) async fn cancel(&self, sequence: u64) -> Result<()> {
+        self.insist(|| async {
+            let credentials = Some(self.credentials.clone());
+            let request = proto::CancelCommandsRequest { credentials, sequence };
+            self.tapes.clone().cancel_commands(request).await.map(drop)
+        })
+        .await
+    }
+
+    /// Makes a call that may be made twice until it arrives.
+    async fn insist<T, F: Future<Output = Result<T, Status>>>(
+        &self,
+        call: impl Fn() -> F,
+    ) -> Result<T> {
+        let mut backoff = Backoff::new(self.patience);
+        loop {
+            match call().await {
                 Err(status) if is_transient(&status) => match backoff.failed() {
                     Some(pause) => sleep(pause).await,
                     None => return Err(Error::from_status(&status)),
                 },
-                outcome => return outcome.map(drop).map_err(|status| Error::from_status(&status)),
+                outcome => return outcome.map_err(|status| Error::from_status(&status)),
             }
         }
     }
@@ -143,21 +164,12 @@ impl Remote {
 
     /// Fetches a large tensor that exists once a sequence number is applied.
     pub(crate) async fn download(&self, value: u64, after_sequence: u64) -> Result<TensorData> {
-        let mut backoff = Backoff::new(self.patience);
-        loop {
-            let request = DownloadTensorRequest {
-                credentials: Some(self.credentials.clone()),
-                value,
-                after_sequence,
-            };
-            match self.download_once(request).await {
-                Err(status) if is_transient(&status) => match backoff.failed() {
-                    Some(pause) => sleep(pause).await,
-                    None => return Err(Error::from_status(&status)),
-                },
-                outcome => return outcome.map_err(|status| Error::from_status(&status))?,
-            }
-        }
+        let request = || DownloadTensorRequest {
+            credentials: Some(self.credentials.clone()),
+            value,
+            after_sequence,
+        };
+        self.insist(|| self.download_once(request())).await?
     }
 
     async fn download_once(

@@ -358,6 +358,28 @@ impl Session {
         }
     }
 
+    /// Cancels what is enqueued so far and not done: what computes fails with the reason `CANCELLED` and poisons its results.
+    /// One that is being executed stops within some ten milliseconds; a sort or a decomposition of a large matrix runs to its
+    /// end first. What takes no time, such as constants and variables, is done
+    /// all the same, and what is enqueued from now on is not touched. [`sync`](Self::sync) does not tell of these failures.
+    ///
+    /// Not to wait any more, by dropping the future of an answer, cancels nothing.
+    ///
+    /// ```
+    /// # async fn example(session: &gradtape_client::Session) -> gradtape_client::Result<()> {
+    /// let x = session.op("full", [], [("shape", [4096, 4096].into()), ("value", 1.0.into())]);
+    /// let y = x.matmul(&x);
+    /// session.cancel().await?;
+    /// assert!(y.value::<f32>().await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cancel(&self) -> impl Future<Output = Result<()>> + Send + use<> {
+        let sequence = self.core.queue.cancel();
+        let core = Arc::clone(&self.core);
+        async move { core.remote.cancel(sequence).await }
+    }
+
     /// How many commands are on their way: enqueued and, as far as is known, not applied.
     pub fn backlog(&self) -> usize {
         self.core.queue.backlog()

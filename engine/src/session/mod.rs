@@ -219,6 +219,18 @@ impl Session {
         Outcome { result: Err(failure), warnings: Vec::new() }
     }
 
+    /// Takes back the failure of the last command, which was stopped, as if it had not been executed. It must not have been
+    /// part of a body or a loop: these remember it.
+    pub fn take_back(&mut self, sequence: u64) {
+        self.slots
+            .retain(|_, slot| !matches!(slot, Slot::Poisoned(root) if root.sequence == sequence));
+    }
+
+    /// Whether the commands of a scope belong to the body of a function.
+    pub fn is_defining(&self, scope: u32) -> bool {
+        self.definitions.contains_key(&scope)
+    }
+
     /// The value behind a handle, for downloads. Changes nothing; variables give their current value.
     pub fn peek(&self, handle: Handle) -> Result<Tensor, Error> {
         match self.slot(handle)? {

@@ -16,9 +16,10 @@ use super::{
 use crate::{
     checkpoints::{contents::Contents, file},
     session::{
-        core::{Deviation, Run, SessionCore},
+        core::{Deviation, Run, SessionCore, Step},
         error::ProtocolError,
         registry::SessionId,
+        stops::Stops,
         uploads::{Staging, Uploads},
     },
     wire::decode,
@@ -90,9 +91,11 @@ impl Recovery {
             core.engine().ledger().set_limit(u64::MAX);
             self.open()?;
         }
+        // What was cancelled then fails as it did; nobody cancels anything now.
+        let stops = Stops::default();
         loop {
             if let Some(run) = &mut self.run {
-                if core.step(run)? {
+                if core.step(run, &stops)? == Step::More {
                     if is_time_over() {
                         return Ok(None);
                     }

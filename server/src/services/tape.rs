@@ -102,6 +102,16 @@ impl TapeService for Tapes {
         self.0.session(&principal, credentials.as_ref()).await?.stop_loops(sequence);
         Ok(Response::new(v1::StopLoopResponse {}))
     }
+
+    async fn cancel_commands(
+        &self,
+        request: Request<v1::CancelCommandsRequest>,
+    ) -> Result<Response<v1::CancelCommandsResponse>, Status> {
+        let principal = principal(&request);
+        let v1::CancelCommandsRequest { credentials, sequence } = request.into_inner();
+        self.0.authenticate(&principal, credentials.as_ref())?.cancel(sequence);
+        Ok(Response::new(v1::CancelCommandsResponse {}))
+    }
 }
 
 /// Takes the hello of a stream, attaches it, and lets a task read the rest.

@@ -7,7 +7,7 @@
 //! What takes effect is told to the session's journal, if it has one, and can be [repeated](SessionCore::repeat) from there.
 //!
 //! Invariant: commands below `next_sequence` have taken effect, the others have not; of a loop that is being executed, the
-//! number is used up.
+//! number is used up. A command that was stopped because its sender is lost gives its number back.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,6 +23,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     error::ProtocolError,
     replies::{Recall, Replies},
+    stops::Stops,
     uploads::Uploads,
 };
 use crate::{
@@ -90,6 +91,17 @@ pub enum Deviation {
     Differs,
 }
 
+/// What became of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There is more to do.
+    More,
+    /// The batch is done.
+    Done,
+    /// The command was stopped, and not because its client wished it: it was not executed, nor is the rest of the batch.
+    Interrupted,
+}
+
 /// A loop on its way, and what its reply needs.
 #[derive(Debug)]
 struct Loop {
@@ -138,8 +150,8 @@ impl SessionCore {
 
     /// Executes a batch. On an error nothing new of it has taken effect.
     pub fn apply(&mut self, batch: v1::Batch) -> Result<v1::BatchReply, ProtocolError> {
-        let mut run = self.begin(batch)?;
-        while self.step(&mut run)? {}
+        let (mut run, stops) = (self.begin(batch)?, Stops::default());
+        while self.step(&mut run, &stops)? == Step::More {}
         Ok(run.finish())
     }
 
@@ -177,8 +189,15 @@ impl SessionCore {
         }
     }
 
-    /// Executes or recalls the next command of a batch, or the next step of a loop, and says whether there was one.
-    pub fn step(&mut self, run: &mut Run) -> Result<bool, ProtocolError> {
+    /// Whether the next command of a batch can be executed again if it is stopped. A loop cannot, whose first steps have taken
+    /// effect, nor what belongs to the body of a function, which remembers its failures.
+    pub fn is_repeatable(&self, run: &Run) -> bool {
+        let defines = |command: &v1::Command| self.engine.is_defining(command.scope);
+        run.working.is_none() && !run.commands.as_slice().first().is_some_and(defines)
+    }
+
+    /// Executes or recalls the next command of a batch, or does the next step of a loop.
+    pub fn step(&mut self, run: &mut Run, stops: &Stops) -> Result<Step, ProtocolError> {
         if let Some(mut working) = run.working.take() {
             match self.engine.proceed(&mut working.working) {
                 Some(outcome) => {
@@ -188,20 +207,27 @@ impl SessionCore {
                 }
                 None => run.working = Some(working),
             }
-            return Ok(true);
+            return Ok(Step::More);
         }
-        let Some(command) = run.commands.next() else { return Ok(false) };
+        let repeatable = self.is_repeatable(run);
+        let Some(command) = run.commands.next() else { return Ok(Step::Done) };
         let digest = self.digest(&command);
         run.wait_for(&command);
         if run.sequence < self.next_sequence {
             self.recall(run, digest)?;
-        } else {
-            self.execute(run, command, digest);
+        } else if let Some((outcome, told)) = self.execute(run, command, digest) {
+            let anew = repeatable && run.before.is_none();
+            if anew && is_cancelled(&outcome) && !stops.is_cancelled(run.sequence) {
+                self.engine.take_back(run.sequence);
+                self.next_sequence = run.sequence;
+                return Ok(Step::Interrupted);
+            }
+            self.reply(run, outcome, &told);
         }
         if run.working.is_none() {
             run.sequence += 1;
         }
-        Ok(true)
+        Ok(Step::More)
     }
 
     /// Repeats what was said about a command that came before. These are always the first of a batch, so that an error
@@ -226,7 +252,13 @@ impl SessionCore {
         }
     }
 
-    fn execute(&mut self, run: &mut Run, mut command: v1::Command, digest: u64) {
+    /// Executes the next command. Without an outcome it is a loop, and the steps are still to be done.
+    fn execute(
+        &mut self,
+        run: &mut Run,
+        mut command: v1::Command,
+        digest: u64,
+    ) -> Option<(Outcome, Told)> {
         let sequence = run.sequence;
         // The number is used up before the engine runs, so that not even a panic could lead to a second execution.
         self.next_sequence = sequence + 1;
@@ -261,11 +293,11 @@ impl SessionCore {
                         working.end_after(steps, lacked.map(|(error, _)| error));
                     }
                     run.working = Some(Loop { working, told });
-                    return;
+                    return None;
                 }
             },
         };
-        self.reply(run, outcome, &told);
+        Some((outcome, told))
     }
 
     /// Keeps what the engine said about a command, and adds it to the answer.
@@ -339,6 +371,11 @@ impl Run {
         }
     }
 
+    /// Sequence number of the next command, or of the loop that is being executed.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// Sequence number of the loop that is being executed, if it is one.
     pub fn looping(&self) -> Option<u64> {
         self.working.as_ref().map(|_| self.sequence)
@@ -365,6 +402,11 @@ impl Run {
     pub fn reply_bytes(&self) -> usize {
         self.reply_bytes
     }
+}
+
+/// Whether a command failed because it was stopped.
+fn is_cancelled(outcome: &Outcome) -> bool {
+    outcome.result.as_ref().is_err_and(|failure| failure.error.classify().0 == Code::Cancelled)
 }
 
 mod told;

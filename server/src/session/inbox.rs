@@ -14,7 +14,7 @@ use std::{
 
 use gradtape_engine::{
     array::Tensor,
-    compute::{Cancel, Context, Crew},
+    compute::{Context, Crew},
     ledger::Ledger,
     session::Session as Engine,
     snapshot::{KeyedHandle, Snapshot},
@@ -29,6 +29,7 @@ use super::{
     kept::Kept,
     outbox::{Attachment, BatchCost, Deliveries},
     registry::SessionId,
+    stops::{Presence, Sender, Stops},
     uploads::Uploads,
     worker::ReadyQueue,
 };
@@ -64,8 +65,8 @@ pub struct Session {
     pub(super) work: Mutex<Work>,
     /// Set when the session ends, for the worker to see between two commands.
     ended: AtomicBool,
-    /// Stops the command that is being executed.
-    cancel: Cancel,
+    /// What stops the command that is being executed.
+    stops: Arc<Stops>,
     next_sequence: AtomicU64,
     handles: AtomicU64,
     /// Loops up to this sequence number shall stop.
@@ -116,6 +117,7 @@ pub(super) struct Current {
 pub(super) struct BatchMeta {
     pub(super) cost: BatchCost,
     pub(super) arrived: Duration,
+    pub(super) sender: Sender,
     pub(super) origin: Origin,
 }
 
@@ -218,6 +220,7 @@ impl Session {
         if recovery.is_none() {
             ready_for_use.cancel();
         }
+        let stops = Arc::<Stops>::default();
         let inbox = Inbox { last_used: clock.now(), epoch, ..Inbox::default() };
         let work = Work { core: Some(core), recovery, current: None, waiting: Vec::new() };
         let session = Arc::new(Self {
@@ -237,12 +240,12 @@ impl Session {
             inbox: Mutex::new(inbox),
             work: Mutex::new(work),
             ended: AtomicBool::new(false),
-            cancel: Cancel::default(),
+            calls: Attachment::new(0, usize::MAX, &stops),
+            stops,
             next_sequence: AtomicU64::new(1),
             handles: AtomicU64::new(0),
             stopped_loops: AtomicU64::new(0),
             unattended: AtomicBool::new(false),
-            calls: Attachment::new(0, usize::MAX),
         });
         if let Some(journal) = &session.journal {
             journal.belongs_to(&session);
@@ -287,7 +290,8 @@ impl Session {
         let (attachment, older) = {
             let mut inbox = self.lock();
             inbox.epoch += 1;
-            let attachment = Attachment::new(inbox.epoch, self.limits.max_unread_bytes);
+            let limit = self.limits.max_unread_bytes;
+            let attachment = Attachment::new(inbox.epoch, limit, &self.stops);
             let welcome = Job::Welcome { attachment: Arc::clone(&attachment) };
             self.push(&mut inbox, welcome)?;
             let older = inbox.attachment.replace(Arc::clone(&attachment));
@@ -308,8 +312,9 @@ impl Session {
     ) -> Result<(), ProtocolError> {
         let cost = cost(&batch);
         attachment.take_credit(cost, self.credit())?;
-        let origin = Origin::Stream(Arc::clone(attachment));
-        let meta = BatchMeta { cost, arrived: self.clock.now(), origin };
+        let (origin, sender) =
+            (Origin::Stream(Arc::clone(attachment)), attachment.sender().clone());
+        let meta = BatchMeta { cost, arrived: self.clock.now(), sender, origin };
         self.push(&mut self.lock(), Job::Batch { batch, meta })
     }
 
@@ -321,15 +326,17 @@ impl Session {
         }
     }
 
-    /// Executes a batch and waits for it.
+    /// Executes a batch and waits for it. If nobody waits any more, the rest of it is not executed.
     pub async fn execute(
         self: &Arc<Self>,
         batch: v1::Batch,
     ) -> Result<v1::BatchReply, ProtocolError> {
-        let (sender, receiver) = oneshot::channel();
+        let (answer, receiver) = oneshot::channel();
+        let presence = Presence::new(&self.stops);
         let cost = cost(&batch);
         self.calls.take_credit(cost, self.credit())?;
-        let meta = BatchMeta { cost, arrived: self.clock.now(), origin: Origin::Call(sender) };
+        let (origin, sender) = (Origin::Call(answer), presence.sender().clone());
+        let meta = BatchMeta { cost, arrived: self.clock.now(), sender, origin };
         self.push(&mut self.lock(), Job::Batch { batch, meta })?;
         let answered = receiver.await.unwrap_or(Err(ProtocolError::SessionEnded))?;
         self.complete(answered).await
@@ -373,12 +380,17 @@ impl Session {
         self.stopped_loops.fetch_max(sequence, Ordering::Relaxed);
     }
 
+    /// Cancels the commands up to a sequence number that are not done.
+    pub fn cancel(&self, sequence: u64) {
+        self.stops.cancel(sequence);
+    }
+
     /// Ends the session. Its streams and calls end with `why`; its state is freed by a worker.
     pub fn end(self: &Arc<Self>, why: ProtocolError) {
         let mut inbox = self.lock();
         inbox.ended.get_or_insert(why);
         self.ended.store(true, Ordering::Relaxed);
-        self.cancel.cancel();
+        self.stops.end();
         self.schedule(&mut inbox);
     }
 
@@ -466,7 +478,7 @@ impl Session {
 impl Session {
     /// What its commands compute with.
     pub(super) fn context(&self, crew: &Arc<Crew>) -> Context {
-        Context { crew: Arc::clone(crew), cancel: self.cancel.clone() }
+        Context { crew: Arc::clone(crew), cancel: self.stops.flag().clone() }
     }
 
     /// The next job, unless the session has ended or must pause. With nothing to do the session leaves the schedule, under
@@ -495,14 +507,11 @@ impl Session {
     }
 
     /// A stream that has attached while a loop is being executed, so that it need not wait for the end: before it, nothing
-    /// may wait but what a failed stream sent.
+    /// may wait but what a lost one sent.
     pub(super) fn next_welcome(&self) -> Option<Arc<Attachment>> {
         let mut inbox = self.lock();
-        let failed = |job: &&Job| {
-            matches!(job, Job::Batch { meta: BatchMeta { origin: Origin::Stream(stream), .. }, .. }
-                if stream.has_failed())
-        };
-        let place = inbox.jobs.iter().take_while(failed).count();
+        let lost = |job: &&Job| matches!(job, Job::Batch { meta, .. } if meta.sender.is_lost());
+        let place = inbox.jobs.iter().take_while(lost).count();
         if !matches!(inbox.jobs.get(place), Some(Job::Welcome { .. })) {
             return None;
         }
@@ -510,6 +519,11 @@ impl Session {
             Some(Job::Welcome { attachment }) => Some(attachment),
             _ => None,
         }
+    }
+
+    /// What stops its commands.
+    pub(super) fn stops(&self) -> &Stops {
+        &self.stops
     }
 
     /// The stream that is attached.

@@ -4,6 +4,7 @@
 //!
 //! - [`core`]: a session's state and its order of commands, exactly once. Knows no I/O, no time and no threads.
 //! - [`replies`], [`uploads`]: what the core remembers, and what waits for it.
+//! - [`stops`]: what stops the command that is being executed.
 //! - [`outbox`]: one attached stream: its credit, and the answers that it has not read.
 //! - [`inbox`]: a session as the rest of the server holds it: jobs go in, answers come out of each job.
 //! - [`fair`]: whose turn it is.
@@ -22,5 +23,6 @@ pub mod kept;
 pub mod outbox;
 pub mod registry;
 pub mod replies;
+pub mod stops;
 pub mod uploads;
 pub mod worker;

@@ -18,7 +18,12 @@ use futures::Stream;
 use gradtape_proto::v1;
 use tokio_util::sync::CancellationToken;
 
-use super::{core::Barrier, error::ProtocolError, inbox::Session};
+use super::{
+    core::Barrier,
+    error::ProtocolError,
+    inbox::Session,
+    stops::{Presence, Sender, Stops},
+};
 
 /// What an answer costs beside its replies, in bytes.
 const ANSWER_OVERHEAD_BYTES: usize = 128;
@@ -48,6 +53,8 @@ pub struct Attachment {
     unapplied_bytes: AtomicUsize,
     max_unread_bytes: usize,
     outbox: Mutex<Outbox>,
+    /// Ended when the stream ends with an error or is dropped.
+    presence: Presence,
     /// Cancelled when the stream has ended or was dropped, so that nobody reads on from it.
     over: CancellationToken,
 }
@@ -58,8 +65,6 @@ struct Outbox {
     bytes: usize,
     /// Set once: nothing follows. An error is delivered after what is queued.
     end: Option<Result<(), ProtocolError>>,
-    /// Whether it is an error, which is taken out of `end` when it is delivered.
-    failed: bool,
     /// The transport dropped its end.
     abandoned: bool,
     stalled_since: Option<Duration>,
@@ -68,13 +73,14 @@ struct Outbox {
 
 impl Attachment {
     /// A stream without unapplied commands and unread answers.
-    pub fn new(epoch: u64, max_unread_bytes: usize) -> Arc<Self> {
+    pub fn new(epoch: u64, max_unread_bytes: usize, stops: &Arc<Stops>) -> Arc<Self> {
         Arc::new(Self {
             epoch,
             unapplied_commands: AtomicUsize::new(0),
             unapplied_bytes: AtomicUsize::new(0),
             max_unread_bytes,
             outbox: Mutex::default(),
+            presence: Presence::new(stops),
             over: CancellationToken::new(),
         })
     }
@@ -119,7 +125,9 @@ impl Attachment {
     pub fn end(&self, end: Result<(), ProtocolError>) {
         let mut outbox = self.lock();
         if outbox.end.is_none() {
-            outbox.failed = end.is_err();
+            if end.is_err() {
+                self.presence.end();
+            }
             outbox.end = Some(end);
         }
         outbox.wake();
@@ -132,7 +140,7 @@ impl Attachment {
         outbox.queue.clear();
         outbox.bytes = 0;
         outbox.end = Some(Err(error));
-        outbox.failed = true;
+        self.presence.end();
         outbox.wake();
         self.over.cancel();
     }
@@ -142,9 +150,9 @@ impl Attachment {
         self.over.clone().cancelled_owned()
     }
 
-    /// Whether the stream ended with an error, so that what it sent and is not yet executed does not count.
-    pub fn has_failed(&self) -> bool {
-        self.lock().failed
+    /// Who sends on it. Lost when it was dropped or ended with an error.
+    pub fn sender(&self) -> &Sender {
+        self.presence.sender()
     }
 
     /// Whether its session must pause until more is read.
@@ -235,6 +243,7 @@ impl Drop for Deliveries {
             outbox.bytes = 0;
             outbox.stalled_since = None;
         }
+        self.attachment.presence.end();
         self.attachment.over.cancel();
         if let Some(session) = self.session.upgrade() {
             session.detach(&self.attachment);

@@ -18,7 +18,7 @@ use gradtape_proto::v1;
 use prost::Message;
 
 use super::{
-    core::SessionCore,
+    core::{SessionCore, Step},
     error::ProtocolError,
     fair::{FairQueue, Turn},
     inbox::{Answered, BatchMeta, Current, Job, Next, Origin, Read, Session, Wanted, Work},
@@ -223,7 +223,8 @@ fn come_back(session: &Arc<Session>, work: &mut Work, clock: &dyn Clock, until: 
 fn start(session: &Session, work: &mut Work, clock: &dyn Clock, job: Job) {
     let Some(core) = &mut work.core else { return };
     match job {
-        Job::Batch { meta, .. } if origin_failed(&meta) => session.return_credit(&meta),
+        // Its client sends it again.
+        Job::Batch { meta, .. } if meta.sender.is_lost() => session.return_credit(&meta),
         Job::Batch { batch, meta } => match core.begin(batch) {
             Ok(run) => work.current = Some(Current { run, meta, started: clock.now() }),
             Err(error) => answer(session, meta, Err(error), 0),
@@ -271,24 +272,43 @@ fn proceed(session: &Session, work: &mut Work, clock: &dyn Clock, until: Duratio
         if let Some(sequence) = current.run.looping() {
             attend(session, current, sequence);
         }
-        match core.step(&mut current.run) {
-            Ok(true) => {
+        match step(session, core, current) {
+            Ok(Step::More) => {
                 // Not after the whole batch: a snapshot shows the state right after a command.
                 answer_due(waiting, core);
                 if clock.now() >= until {
                     return Progress::TimeIsOver;
                 }
             }
-            Ok(false) => break Ok(()),
-            Err(error) => break Err(error),
+            Ok(Step::Done) => break Some(Ok(())),
+            Ok(Step::Interrupted) => break None,
+            Err(error) => break Some(Err(error)),
         }
     };
+    session.stops().finish();
     session.set_unattended(false);
     session.publish(core.next_sequence(), core.engine().handles());
-    if let Some(current) = work.current.take() {
-        finish(session, core, current, result, clock);
+    match (work.current.take(), result) {
+        (Some(current), Some(result)) => finish(session, core, current, result, clock),
+        (Some(Current { meta, .. }), None) => session.return_credit(&meta),
+        (None, _) => {}
     }
     Progress::Done
+}
+
+/// Does one step of a batch, unless nobody waits for it any more.
+fn step(
+    session: &Session,
+    core: &mut SessionCore,
+    current: &mut Current,
+) -> Result<Step, ProtocolError> {
+    let Current { run, meta, .. } = current;
+    let repeatable = core.is_repeatable(run);
+    session.stops().begin(run.sequence(), repeatable.then_some(&meta.sender));
+    if repeatable && meta.sender.is_lost() {
+        return Ok(Step::Interrupted);
+    }
+    core.step(run, session.stops())
 }
 
 /// Looks after a loop before its next step: whether it shall stop, what it reports, and who has attached meanwhile.
@@ -361,14 +381,9 @@ fn answer(
             attachment.end(Err(error));
             session.detach(&attachment);
         }
-        // The caller may have gone; its commands count all the same.
+        // The caller may have gone; what was executed counts all the same.
         (Origin::Call(sender), reply) => drop(sender.send(reply)),
     }
-}
-
-/// Whether a batch came from a stream that has failed since: its client sends it again on the next one.
-fn origin_failed(meta: &BatchMeta) -> bool {
-    matches!(&meta.origin, Origin::Stream(attachment) if attachment.has_failed())
 }
 
 /// Answers the reads whose command has been applied.

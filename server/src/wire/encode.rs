@@ -63,6 +63,7 @@ pub fn code(code: Code) -> tonic::Code {
         Code::AlreadyExists => tonic::Code::AlreadyExists,
         Code::FailedPrecondition => tonic::Code::FailedPrecondition,
         Code::Aborted => tonic::Code::Aborted,
+        Code::Cancelled => tonic::Code::Cancelled,
         Code::ResourceExhausted => tonic::Code::ResourceExhausted,
         Code::Unimplemented => tonic::Code::Unimplemented,
         Code::Internal => tonic::Code::Internal,

@@ -17,7 +17,7 @@ use gradtape_tests::{
     access::{Folder, holder},
     canary::Canary,
     folder,
-    raw::{Raw, channel, command, connection, constant, reason},
+    raw::{Raw, channel, command, connection, constant, elements, fetch, op, reason},
 };
 
 use crate::{
@@ -290,9 +290,18 @@ async fn c22_a_storm_of_stops() {
         let stop = proto::StopLoopRequest { credentials, sequence };
         raw.tapes.clone().stop_loop(stop).await.expect("noted");
     }
+    for sequence in 0..2000_u64 {
+        let credentials = Some(raw.credentials.clone());
+        let cancel = proto::CancelCommandsRequest { credentials, sequence };
+        raw.tapes.clone().cancel_commands(cancel).await.expect("noted");
+    }
     canary.sings().await;
-    let reply = raw.execute(1, vec![constant(1, &[1.0])]).await;
-    reply.expect("commands that are no loops are not stopped");
+    let sync = || command(Kind::Sync(proto::Sync::default()));
+    raw.execute(1, vec![constant(1, &[1.0])]).await.expect("what takes no time is done");
+    raw.execute(2, vec![sync(); 999]).await.expect("an answer");
+    raw.execute(1001, vec![sync(); 999]).await.expect("an answer");
+    let reply = raw.execute(2000, vec![op("add", &[1, 1], 2), fetch(2)]).await.expect("an answer");
+    assert_eq!(elements(&reply.replies[0]), [2.0], "what comes later is not touched");
 }
 
 #[tokio::test]

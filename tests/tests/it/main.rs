@@ -6,6 +6,7 @@ mod access;
 mod admin;
 mod attacks;
 mod bad_input;
+mod cancel;
 mod checkpoints;
 mod conformance;
 mod derivatives;

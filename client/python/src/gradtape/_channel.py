@@ -141,3 +141,20 @@ class _Details(grpc.ClientCallDetails):
         self.credentials = details.credentials
         self.wait_for_ready = details.wait_for_ready
         self.compression = details.compression
+
+
+# Ways in which a stream ends when the connection is lost rather than refused.
+LOST = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.INTERNAL,
+}
+
+_BY_STATUS = {status: status.value[0] for status in grpc.StatusCode}
+
+
+def from_status(error: grpc.RpcError, context: str = "") -> errors.OpError:
+    """Makes the exception for a status that ended a call."""
+    cls = errors.exception_type(_BY_STATUS[error.code()])
+    return cls(f"{context}{error.details()}")

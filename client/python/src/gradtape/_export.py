@@ -13,7 +13,8 @@ import numpy as np
 from gradtape import _ops
 from gradtape.tensor import Value
 
-# Transposes and gradients of other ops, which only derivatives need. TensorFlow does not show them either.
+# Transposes and gradients of other ops, which only derivatives need. TensorFlow does not show
+# them either.
 _INTERNAL = frozenset(
     (
         "avg_pool_gradient",

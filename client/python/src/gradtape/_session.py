@@ -27,7 +27,7 @@ import grpc
 
 from gradtape import _wire, errors
 from gradtape._call import Batch, Call
-from gradtape._channel import Target, attempts
+from gradtape._channel import LOST, Target, attempts, from_status
 from gradtape._proto import (
     command_pb2,
     function_pb2,
@@ -105,6 +105,7 @@ class Session:
         self._fatal: Exception | None = None
         self._unreported: dict[int, list[Error]] = {}
         self._failures: dict[int, Error] = {}
+        self._cancelled = 0
         self._broken_promises: list[str] = []
         self._scopes = itertools.count()
         self._uploads = itertools.count(1)
@@ -148,7 +149,7 @@ class Session:
         self.append(entry)
         if self._large_bytes >= _BATCH_BYTES:
             self._wake.put(_FLUSH)
-            with self._state:
+            with self._cancelling(), self._state:
                 while (
                     self._large_bytes + self._window.size > _MOST_PENDING_BYTES
                     and self._fatal is None
@@ -167,8 +168,9 @@ class Session:
 
     def wait(self, call: Call, scope: int) -> command_pb2.Reply:
         """Waits for a reply, raising what went wrong in the scope up to there."""
-        self._raise_if_closed()
-        call.done.acquire()
+        with self._cancelling():
+            self._raise_if_closed()
+            call.done.acquire()
         if call.failure is not None:
             raise call.failure
         reply = call.reply
@@ -255,6 +257,24 @@ class Session:
         )
         self._retry(lambda stub: stub.StopLoop(request))
 
+    def cancel(self) -> None:
+        """Cancels what is on its way: what computes fails, and nobody is told unless he asks."""
+        with self._state:
+            self._cancelled = self._window.next_sequence - 1 + len(self._pending)
+        request = tape_service_pb2.CancelCommandsRequest(
+            credentials=self._credentials, sequence=self._cancelled
+        )
+        self._retry(lambda stub: stub.CancelCommands(request))
+
+    @contextlib.contextmanager
+    def _cancelling(self) -> Iterator[None]:
+        """Makes Ctrl-C during a wait stop what is waited for."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.cancel()
+            raise
+
     def download(self, handle: bytes, size: int) -> bytearray:
         """Receives the elements of a value whose existence a reply has shown."""
 
@@ -316,7 +336,7 @@ class Session:
         # Hands the interpreter over; the writer would otherwise wait five milliseconds for it.
         time.sleep(0)
         if len(self._pending) >= _MOST_PENDING_COMMANDS:
-            with self._state:
+            with self._cancelling(), self._state:
                 while len(self._pending) >= _MOST_PENDING_COMMANDS and self._fatal is None:
                     self._state.wait(1.0)
             self._raise_if_closed()
@@ -415,7 +435,7 @@ class Session:
                 if self._closed:
                     break
                 lost = isinstance(error, errors.UnavailableError) or (
-                    isinstance(error, grpc.RpcError) and error.code() in _LOST
+                    isinstance(error, grpc.RpcError) and error.code() in LOST
                 )
                 pause = next(pauses, None)
                 if not lost or pause is None:
@@ -567,26 +587,12 @@ class Session:
         self._failures[error.sequence] = error
         if call is not None and call.on_reply is None:
             return  # Who waits for the reply raises it.
+        root = self._failures.get(error.root_sequence, error)
+        if root.reason == "CANCELLED" and root.sequence <= self._cancelled:
+            return  # The program wished it.
         entry = self._window.entry(error.sequence)
         if entry is not None:
             scope = command_pb2.Command.FromString(_wire.command_of(entry)).scope
             unreported = self._unreported.setdefault(scope, [])
             if len(unreported) < _MOST_FAILURES:
                 unreported.append(error)
-
-
-# Ways in which a stream ends when the connection is lost rather than refused.
-_LOST = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.UNKNOWN,
-    grpc.StatusCode.INTERNAL,
-}
-
-_BY_STATUS = {status: status.value[0] for status in grpc.StatusCode}
-
-
-def from_status(error: grpc.RpcError, context: str = "") -> errors.OpError:
-    """Makes the exception for a status that ended a call."""
-    cls = errors.exception_type(_BY_STATUS[error.code()])
-    return cls(f"{context}{error.details()}")

@@ -21,13 +21,14 @@ from typing import Any
 import grpc
 
 from gradtape import _context, _wire
+from gradtape._channel import from_status
 from gradtape._proto import (
     checkpoint_pb2,
     checkpoint_service_pb2 as proto,
     checkpoint_service_pb2_grpc,
     tensor_pb2,
 )
-from gradtape._session import Session, from_status
+from gradtape._session import Session
 from gradtape.module import Module
 from gradtape.random import Generator
 from gradtape.variable import Variable

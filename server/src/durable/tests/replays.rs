@@ -5,6 +5,7 @@ use crate::durable::{
     entry::{Entry, Group},
     record::{Kind as Record, Reader, Tail},
 };
+use crate::session::{core::Step, stops::Stops};
 use prost::Message;
 
 const MEMORY: u64 = 1 << 20;
@@ -90,11 +91,12 @@ fn a_loop_that_was_stopped_stops_after_the_same_step() {
     let commands = vec![command(Kind::RunLoop(run))];
     let batch = v1::Batch { first_sequence: 6, commands, acknowledged_sequence: 0 };
     let mut run = life.core.begin(batch).unwrap();
+    let stops = Stops::default();
     for _ in 0..3 {
-        assert!(life.core.step(&mut run).unwrap());
+        assert_eq!(life.core.step(&mut run, &stops).unwrap(), Step::More);
     }
     run.stop_loop();
-    while life.core.step(&mut run).unwrap() {}
+    while life.core.step(&mut run, &stops).unwrap() == Step::More {}
     let said = elements(&life.apply(vec![fetch(2)]));
     assert!(said[0] > 1.0);
     life.end();

@@ -1,9 +1,13 @@
 //! The order of commands, tested with commands that need no tensors.
 
-use gradtape_engine::ledger::Ledger;
+use gradtape_engine::{
+    compute::{Context, Crew},
+    ledger::Ledger,
+};
 use gradtape_proto::v1::command::Kind;
 
 use super::*;
+use crate::session::stops::Presence;
 
 fn core(limits: &Limits) -> SessionCore {
     let ledger = Ledger::new("session", 1 << 20);
@@ -145,4 +149,66 @@ fn fetched_tensors_beyond_the_room_of_a_reply_are_refused() {
     };
     assert_eq!(tensor.data.len(), 40);
     assert_eq!((error.reason.as_str(), error.code), ("FETCH_TOO_LARGE", 8));
+}
+
+/// A constant, and its double: a command that computes.
+fn doubled() -> [v1::Command; 2] {
+    let tensor = v1::Tensor {
+        dtype: v1::DataType::Float32.into(),
+        shape: vec![],
+        data: 3.0_f32.to_le_bytes().to_vec().into(),
+    };
+    let source = Some(v1::constant::Source::Tensor(tensor));
+    let add =
+        v1::Op { name: "add".into(), inputs: vec![1, 1], outputs: vec![2], ..Default::default() };
+    [Kind::Constant(v1::Constant { output: 1, source }), Kind::Op(add)]
+        .map(|kind| v1::Command { kind: Some(kind), ..Default::default() })
+}
+
+/// Executes a batch as a worker does, stopping each command by something that happens while it runs.
+fn run_stopped(
+    core: &mut SessionCore,
+    stops: &Stops,
+    stop: impl Fn(u64),
+) -> (Option<v1::BatchReply>, Step) {
+    let context = Context { crew: Crew::new(1).unwrap(), cancel: stops.flag().clone() };
+    let mut run = core.begin(batch(1, doubled())).unwrap();
+    loop {
+        stop(run.sequence());
+        match context.enter(|| core.step(&mut run, stops)).unwrap() {
+            Step::More => {}
+            Step::Done => return (Some(run.finish()), Step::Done),
+            Step::Interrupted => return (None, Step::Interrupted),
+        }
+    }
+}
+
+#[test]
+fn a_command_whose_sender_is_lost_was_not_executed_and_is_when_it_comes_again() {
+    let (mut core, stops) = (core(&Limits::default()), Arc::new(Stops::default()));
+    let (_, end) = run_stopped(&mut core, &stops, |sequence| {
+        let presence = Presence::new(&stops);
+        stops.begin(sequence, Some(presence.sender()));
+    });
+    assert_eq!(end, Step::Interrupted);
+    assert_eq!((core.next_sequence(), core.engine().handles()), (2, 1));
+    let reply = core.apply(batch(1, doubled())).unwrap();
+    assert_eq!((reply.applied_sequence, reply.replies.len()), (2, 0));
+    assert!(core.engine().peek(2).is_ok());
+}
+
+#[test]
+fn a_command_that_its_client_cancelled_fails_once_and_for_all() {
+    let (mut core, stops) = (core(&Limits::default()), Stops::default());
+    stops.cancel(2);
+    let (reply, _) = run_stopped(&mut core, &stops, |sequence| stops.begin(sequence, None));
+    let reply = reply.unwrap();
+    assert_eq!((reply.applied_sequence, sequences(&reply)), (2, vec![2]));
+    let Some(v1::reply::Result::Error(error)) = &reply.replies[0].result else {
+        panic!("{reply:?}")
+    };
+    assert_eq!((error.code, &error.reason[..]), (tonic::Code::Cancelled.into(), "CANCELLED"));
+    // The constant took no time, so it is there.
+    assert!(core.engine().peek(1).is_ok() && core.engine().peek(2).is_err());
+    assert_eq!(core.apply(batch(1, doubled())).unwrap(), reply);
 }

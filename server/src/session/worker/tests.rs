@@ -133,14 +133,42 @@ fn the_newest_stream_wins_and_what_the_older_one_queued_is_skipped() {
 }
 
 #[test]
-fn what_a_lost_stream_sent_is_still_done() {
-    let fixture = Fixture::new(ManualClock::default(), Limits::default());
+fn what_a_lost_stream_queued_waits_to_be_sent_again() {
+    let fixture = Fixture::new(ManualClock::ticking(Duration::from_millis(1)), Limits::default());
     let session = fixture.session();
     let (attachment, deliveries) = session.attach().unwrap();
-    session.submit(&attachment, sync_batch(1, 3)).unwrap();
+    session.submit(&attachment, sync_batch(1, 30)).unwrap();
+    session.submit(&attachment, sync_batch(31, 1)).unwrap();
+    // Some are executed, and count.
+    fixture.slice(Duration::from_millis(10));
     drop(deliveries);
     fixture.run();
-    assert_eq!(session.position().next_sequence, 4);
+    let next_sequence = session.position().next_sequence;
+    assert!((2..20).contains(&next_sequence), "{next_sequence}");
+    let (again, mut deliveries) = session.attach().unwrap();
+    session.submit(&again, sync_batch(1, 31)).unwrap();
+    fixture.run();
+    let welcome = next(&mut deliveries);
+    let Some(Ok(Delivery::Welcome { next_sequence: told, .. })) = welcome else {
+        panic!("{welcome:?}")
+    };
+    assert_eq!(told, next_sequence);
+    assert_eq!(applied(next(&mut deliveries)), 31);
+}
+
+#[test]
+fn what_a_call_that_is_over_queued_is_not_done() {
+    let fixture = Fixture::new(ManualClock::default(), Limits::default());
+    let session = fixture.session();
+    let mut call = Box::pin(session.execute(sync_batch(1, 3)));
+    assert!(call.as_mut().now_or_never().is_none());
+    drop(call);
+    fixture.run();
+    assert_eq!(session.position().next_sequence, 1);
+    let mut call = Box::pin(session.execute(sync_batch(1, 3)));
+    assert!(call.as_mut().now_or_never().is_none());
+    fixture.run();
+    assert_eq!(call.now_or_never().unwrap().unwrap().applied_sequence, 3);
 }
 
 #[test]

@@ -114,3 +114,15 @@ class StopLoopRequest(_message.Message):
 class StopLoopResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class CancelCommandsRequest(_message.Message):
+    __slots__ = ("credentials", "sequence")
+    CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    credentials: _session_service_pb2.SessionCredentials
+    sequence: int
+    def __init__(self, credentials: _Optional[_Union[_session_service_pb2.SessionCredentials, _Mapping]] = ..., sequence: _Optional[int] = ...) -> None: ...
+
+class CancelCommandsResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

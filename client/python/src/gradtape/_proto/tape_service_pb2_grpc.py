@@ -60,6 +60,11 @@ class TapeServiceStub(object):
                 request_serializer=gradtape_dot_v1_dot_tape__service__pb2.StopLoopRequest.SerializeToString,
                 response_deserializer=gradtape_dot_v1_dot_tape__service__pb2.StopLoopResponse.FromString,
                 _registered_method=True)
+        self.CancelCommands = channel.unary_unary(
+                '/gradtape.v1.TapeService/CancelCommands',
+                request_serializer=gradtape_dot_v1_dot_tape__service__pb2.CancelCommandsRequest.SerializeToString,
+                response_deserializer=gradtape_dot_v1_dot_tape__service__pb2.CancelCommandsResponse.FromString,
+                _registered_method=True)
 
 
 class TapeServiceServicer(object):
@@ -103,6 +108,15 @@ class TapeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelCommands(self, request, context):
+        """Cancels commands that compute, whether they are being executed, wait, or are still on their way: each fails in its
+        turn with CANCELLED, poisons its results and changes nothing else; a loop keeps the steps that it has done. What
+        takes no time (constants, variables, releases, tapes) is done all the same. Does not wait.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TapeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -130,6 +144,11 @@ def add_TapeServiceServicer_to_server(servicer, server):
                     servicer.StopLoop,
                     request_deserializer=gradtape_dot_v1_dot_tape__service__pb2.StopLoopRequest.FromString,
                     response_serializer=gradtape_dot_v1_dot_tape__service__pb2.StopLoopResponse.SerializeToString,
+            ),
+            'CancelCommands': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelCommands,
+                    request_deserializer=gradtape_dot_v1_dot_tape__service__pb2.CancelCommandsRequest.FromString,
+                    response_serializer=gradtape_dot_v1_dot_tape__service__pb2.CancelCommandsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -268,6 +287,33 @@ class TapeService(object):
             '/gradtape.v1.TapeService/StopLoop',
             gradtape_dot_v1_dot_tape__service__pb2.StopLoopRequest.SerializeToString,
             gradtape_dot_v1_dot_tape__service__pb2.StopLoopResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelCommands(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradtape.v1.TapeService/CancelCommands',
+            gradtape_dot_v1_dot_tape__service__pb2.CancelCommandsRequest.SerializeToString,
+            gradtape_dot_v1_dot_tape__service__pb2.CancelCommandsResponse.FromString,
             options,
             channel_credentials,
             insecure,
