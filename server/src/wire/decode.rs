@@ -7,16 +7,10 @@ use std::sync::Arc;
 
 use gradtape_engine::{
     array::Tensor,
-    attrs::{Attr, Attrs, Doubles, Ints, MAX_INTS, MAX_TEXT},
+    attrs::Attrs,
     aval::{Aval, Shape},
-    command::{
-        AssignMode, Callee, Command, CustomGradient, Flow, FunctionCall, FunctionDefinition,
-        GradientKind, GradientOutput, GradientPair, GradientRequest, Handle, Handles,
-        JacobianRequest, Kind, LoopRequest, TangentRequest,
-    },
-    dtype::DType,
+    command::{Command, GradientPair, Handle, Handles, Kind},
     error::Error,
-    jacobian::Layout,
     ledger::Ledger,
     ops,
     optimizers::schedules::Schedule,
@@ -25,20 +19,20 @@ use gradtape_engine::{
 };
 use gradtape_proto::v1::{self, command::Kind as Wire};
 
-use self::names::name;
+use self::{
+    fields::{
+        MAX_ECHO, MAX_HANDLES, MAX_LABEL, assign_mode, attributes, bounded, dtype, handles, label,
+        malformed,
+    },
+    functions::{branch, call_function, define_function, run_loop, scan, while_loop},
+    gradients::{batch_jacobian, custom_gradient, gradient, jacobian, read_tangent},
+    names::name,
+};
 use super::truncated;
 use crate::session::uploads::Uploads;
 
-/// Longest tag and name, in bytes.
-const MAX_LABEL: usize = 256;
 /// Most inputs of an op; more are a mistake or an attack.
 const MAX_INPUTS: usize = 1024;
-/// Most handles in any other list.
-const MAX_HANDLES: usize = 65_536;
-/// Most attributes of an op or optimizer. No table entry comes near.
-const MAX_ATTRIBUTES: usize = 64;
-/// Longest unknown name that an error repeats, in bytes.
-const MAX_ECHO: usize = 64;
 
 /// What a command may need besides its message.
 #[derive(Debug)]
@@ -208,95 +202,6 @@ fn restore(context: &Context, message: &mut v1::RestoreCheckpoint) -> Result<Kin
     Ok(Kind::Restore(Box::new(RestoreRequest { snapshot, entries, weights_only, partial })))
 }
 
-fn custom_gradient(message: &v1::RecordCustomGradient) -> Result<Kind, Error> {
-    Ok(Kind::RecordCustomGradient(CustomGradient {
-        inputs: handles(&message.inputs, "record_custom_gradient.inputs")?,
-        results: handles(&message.results, "record_custom_gradient.results")?,
-        outputs: handles(&message.outputs, "record_custom_gradient.outputs")?,
-        upstream: handles(&message.upstream, "record_custom_gradient.upstream")?,
-        gradients: handles(&message.gradients, "record_custom_gradient.gradients")?,
-    }))
-}
-
-fn define_function(message: &v1::DefineFunction) -> Kind {
-    let specs = bounded(message.specs.len(), MAX_HANDLES, "define_function.specs")
-        .and_then(|()| message.specs.iter().map(aval).collect());
-    let function = message.function;
-    // Whatever is wrong, what follows is a body and must not be executed.
-    let (parameters, specs) = match handles(&message.parameters, "define_function.parameters") {
-        Ok(parameters) => (parameters, specs),
-        Err(error) => (Vec::new(), Err(error)),
-    };
-    Kind::DefineFunction(FunctionDefinition { function, parameters, specs })
-}
-
-fn call_function(message: &v1::CallFunction) -> Result<Kind, Error> {
-    let parameters = handles(&message.parameters, "call_function.parameters")?;
-    let results = handles(&message.results, "call_function.results")?;
-    let callee = if message.function == 0 {
-        Callee::Shown { parameters, results }
-    } else if parameters.is_empty() && results.is_empty() {
-        Callee::Defined(message.function)
-    } else {
-        return Err(malformed("call_function.function", "excludes parameters and results"));
-    };
-    Ok(Kind::CallFunction(FunctionCall {
-        callee,
-        arguments: handles(&message.arguments, "call_function.arguments")?,
-        outputs: handles(&message.outputs, "call_function.outputs")?,
-    }))
-}
-
-fn run_loop(message: &v1::RunLoop) -> Result<Kind, Error> {
-    Ok(Kind::RunLoop(LoopRequest {
-        function: message.function,
-        steps: message.steps,
-        datasets: handles(&message.datasets, "run_loop.datasets")?,
-        batch_size: message.batch_size,
-        shuffle_seed: message.shuffle_seed,
-        arguments: handles(&message.arguments, "run_loop.arguments")?,
-        carried: message.carried as usize,
-        outputs: handles(&message.outputs, "run_loop.outputs")?,
-        report_every: message.report_every,
-        stream_reports: message.stream_reports,
-        while_result: message.while_result.map(|number| number as usize),
-    }))
-}
-
-fn branch(message: &v1::Branch) -> Result<Kind, Error> {
-    let flow = Flow::Branch {
-        index: message.index,
-        functions: handles(&message.functions, "branch.functions")?,
-        arguments: handles(&message.arguments, "branch.arguments")?,
-    };
-    Ok(Kind::Control { flow, outputs: handles(&message.outputs, "branch.outputs")? })
-}
-
-fn while_loop(message: &v1::WhileLoop) -> Result<Kind, Error> {
-    let flow = Flow::While {
-        condition: message.condition,
-        body: message.body,
-        carried: handles(&message.carried, "while_loop.carried")?,
-        maximum_iterations: message.maximum_iterations.map(|most| most as usize),
-    };
-    Ok(Kind::Control { flow, outputs: handles(&message.outputs, "while_loop.outputs")? })
-}
-
-fn scan(message: &v1::Scan) -> Result<Kind, Error> {
-    /// Most slices of a scan.
-    const MAX_LENGTH: usize = 1 << 20;
-    let length = message.length as usize;
-    bounded(length, MAX_LENGTH, "scan.length")?;
-    let flow = Flow::Scan {
-        body: message.body,
-        carried: handles(&message.carried, "scan.carried")?,
-        stacks: handles(&message.stacks, "scan.stacks")?,
-        length,
-        reverse: message.reverse,
-    };
-    Ok(Kind::Control { flow, outputs: handles(&message.outputs, "scan.outputs")? })
-}
-
 fn constant(context: &Context, message: &v1::Constant) -> Result<Tensor, Error> {
     use v1::constant::Source;
     match &message.source {
@@ -333,118 +238,6 @@ fn op(message: &mut v1::Op) -> Result<Kind, Error> {
     })
 }
 
-fn attributes(messages: &mut Vec<v1::Attribute>) -> Result<Vec<(String, Attr)>, Error> {
-    bounded(messages.len(), MAX_ATTRIBUTES, "attributes")?;
-    std::mem::take(messages).into_iter().map(attribute).collect()
-}
-
-fn attribute(message: v1::Attribute) -> Result<(String, Attr), Error> {
-    use v1::attribute::Value;
-    let v1::Attribute { name, value } = message;
-    if name.len() > MAX_LABEL {
-        return Err(Error::attribute(
-            truncated(&name, MAX_ECHO),
-            "is unknown: its name is too long",
-        ));
-    }
-    let value = match value {
-        Some(Value::BoolValue(value)) => Attr::Bool(value),
-        Some(Value::IntValue(value)) => Attr::Int(value),
-        Some(Value::DoubleValue(value)) => Attr::Double(value),
-        Some(Value::StringValue(value)) if value.len() <= MAX_TEXT => Attr::Text(value.into()),
-        Some(Value::StringValue(_)) => {
-            return Err(Error::attribute(&name, format!("is longer than {MAX_TEXT} bytes")));
-        }
-        Some(Value::DtypeValue(value)) => Attr::DType(dtype(value)?),
-        Some(Value::IntsValue(list)) if list.values.len() <= MAX_INTS => {
-            Attr::Ints(Ints::from_slice(&list.values))
-        }
-        Some(Value::DoublesValue(list)) if list.values.len() <= MAX_INTS => {
-            Attr::Doubles(Doubles::from_slice(&list.values))
-        }
-        Some(Value::IntsValue(_) | Value::DoublesValue(_)) => {
-            return Err(Error::attribute(&name, format!("has more than {MAX_INTS} entries")));
-        }
-        None => return Err(Error::attribute(&name, "has no value")),
-    };
-    Ok((name, value))
-}
-
-fn gradient(message: &v1::ComputeGradient) -> Result<Kind, Error> {
-    bounded(message.outputs.len(), MAX_HANDLES, "compute_gradient.outputs")?;
-    bounded(message.expected_kinds.len(), MAX_HANDLES, "compute_gradient.expected_kinds")?;
-    let unconnected = message.unconnected_gradients;
-    let zero_unconnected = zeros(unconnected, "compute_gradient.unconnected_gradients")?;
-    let output =
-        |m: &v1::GradientOutput| GradientOutput { gradient: m.gradient, indices: m.indices };
-    Ok(Kind::Gradient(GradientRequest {
-        tape: message.tape,
-        targets: handles(&message.targets, "compute_gradient.targets")?,
-        sources: handles(&message.sources, "compute_gradient.sources")?,
-        outputs: message.outputs.iter().map(output).collect(),
-        seeds: handles(&message.output_gradients, "compute_gradient.output_gradients")?,
-        zero_unconnected,
-        expected: message
-            .expected_kinds()
-            .map(gradient_kind)
-            .collect::<Option<_>>()
-            .unwrap_or_default(),
-    }))
-}
-
-/// A kind that this version knows. With any other nothing counts as expected, and there is a reply.
-fn gradient_kind(kind: v1::GradientKind) -> Option<GradientKind> {
-    match kind {
-        v1::GradientKind::Unspecified => None,
-        v1::GradientKind::Dense => Some(GradientKind::Dense),
-        v1::GradientKind::Sparse => Some(GradientKind::Sparse),
-        v1::GradientKind::Absent => Some(GradientKind::Absent),
-        v1::GradientKind::ZeroFilled => Some(GradientKind::ZeroFilled),
-    }
-}
-
-fn jacobian(message: &v1::ComputeJacobian) -> Result<Kind, Error> {
-    let unconnected = message.unconnected_gradients;
-    Ok(Kind::Jacobian(JacobianRequest {
-        tape: message.tape,
-        target: message.target,
-        sources: handles(&message.sources, "compute_jacobian.sources")?,
-        outputs: handles(&message.outputs, "compute_jacobian.outputs")?,
-        layout: Layout::Full,
-        zero_unconnected: zeros(unconnected, "compute_jacobian.unconnected_gradients")?,
-    }))
-}
-
-fn batch_jacobian(message: &v1::ComputeBatchJacobian) -> Kind {
-    Kind::Jacobian(JacobianRequest {
-        tape: message.tape,
-        target: message.target,
-        sources: vec![message.source],
-        outputs: vec![message.output],
-        layout: Layout::PerExample,
-        zero_unconnected: true,
-    })
-}
-
-fn read_tangent(message: &v1::ReadTangent) -> Result<Kind, Error> {
-    let unconnected = message.unconnected_gradients;
-    Ok(Kind::ReadTangent(TangentRequest {
-        accumulator: message.accumulator,
-        values: handles(&message.values, "read_tangent.values")?,
-        outputs: handles(&message.outputs, "read_tangent.outputs")?,
-        zero_unconnected: zeros(unconnected, "read_tangent.unconnected_gradients")?,
-    }))
-}
-
-/// Whether what has no path gets zeros.
-fn zeros(unconnected: i32, field: &str) -> Result<bool, Error> {
-    match v1::UnconnectedGradients::try_from(unconnected) {
-        Ok(v1::UnconnectedGradients::Unspecified | v1::UnconnectedGradients::None) => Ok(false),
-        Ok(v1::UnconnectedGradients::Zero) => Ok(true),
-        Err(_) => Err(malformed(field, "is not known")),
-    }
-}
-
 fn apply_optimizer(message: &v1::ApplyOptimizer) -> Result<Kind, Error> {
     bounded(message.pairs.len(), MAX_HANDLES, "apply_optimizer.pairs")?;
     let pair = |m: &v1::GradientPair| GradientPair {
@@ -462,59 +255,6 @@ fn schedule(message: Option<&mut v1::LearningRateSchedule>) -> Result<Option<Sch
     let Some(message) = message else { return Ok(None) };
     let name = label(&message.name, "learning_rate_schedule.name")?;
     Schedule::new(&name, attributes(&mut message.attributes)?).map(Some)
-}
-
-fn assign_mode(mode: i32) -> Result<AssignMode, Error> {
-    match v1::AssignMode::try_from(mode) {
-        Ok(v1::AssignMode::Unspecified | v1::AssignMode::Replace) => Ok(AssignMode::Replace),
-        Ok(v1::AssignMode::Add) => Ok(AssignMode::Add),
-        Ok(v1::AssignMode::Subtract) => Ok(AssignMode::Subtract),
-        Err(_) => Err(malformed("mode", format!("{mode} is not known"))),
-    }
-}
-
-fn dtype(dtype: i32) -> Result<DType, Error> {
-    match v1::DataType::try_from(dtype) {
-        Ok(v1::DataType::Float32) => Ok(DType::F32),
-        Ok(v1::DataType::Float64) => Ok(DType::F64),
-        Ok(v1::DataType::Int32) => Ok(DType::I32),
-        Ok(v1::DataType::Int64) => Ok(DType::I64),
-        Ok(v1::DataType::Bool) => Ok(DType::Bool),
-        Ok(v1::DataType::Float16) => Ok(DType::F16),
-        Ok(v1::DataType::Bfloat16) => Ok(DType::BF16),
-        Ok(v1::DataType::Unspecified) => Err(malformed("dtype", "must be given")),
-        Err(_) => Err(malformed("dtype", format!("{dtype} is not known"))),
-    }
-}
-
-fn handles(handles: &[Handle], field: &str) -> Result<Vec<Handle>, Error> {
-    bounded(handles.len(), MAX_HANDLES, field)?;
-    Ok(handles.to_vec())
-}
-
-fn label(text: &str, field: &str) -> Result<Box<str>, Error> {
-    bounded(text.len(), MAX_LABEL, field)?;
-    if text.contains(is_hidden) {
-        return Err(malformed(field, "has control characters"));
-    }
-    Ok(text.into())
-}
-
-/// Whether a character changes how a line is read without being seen: it has no place in a name that logs and people read.
-fn is_hidden(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
-fn bounded(given: usize, limit: usize, field: &str) -> Result<(), Error> {
-    if given > limit {
-        return Err(malformed(field, format!("has {given} entries, {limit} are allowed")));
-    }
-    Ok(())
-}
-
-fn malformed(what: &str, why: impl Into<Box<str>>) -> Error {
-    Error::Malformed { what: what.into(), why: why.into() }
 }
 
 /// The handles that a command would bind, so that a rejected one poisons them.
@@ -569,6 +309,9 @@ fn outputs(wire: &Wire) -> Vec<Handle> {
     }
 }
 
+mod fields;
+mod functions;
+mod gradients;
 mod names;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 #![expect(clippy::result_large_err, reason = "it is what is tested")]
 
-use gradtape_engine::ledger::Ledger;
+use gradtape_engine::{command::AssignMode, ledger::Ledger};
 
 use super::*;
 
