@@ -218,7 +218,7 @@ pub(crate) fn show(unit: Unit, value: f64) -> String {
     match unit {
         Unit::Seconds => scaled(&[(1.0, "s"), (1e-3, "ms"), (1e-6, "µs")]),
         Unit::Bytes => scaled(&[(1_048_576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")]),
-        Unit::Ratio => digits(value),
+        Unit::Ratio | Unit::Share => digits(value),
         Unit::PerSecond => scaled(&[(1e9, "G/s"), (1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")]),
         Unit::BytesPerSecond => scaled(&[(1e9, "GB/s"), (1e6, "MB/s"), (1.0, "B/s")]),
     }

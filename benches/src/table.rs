@@ -35,6 +35,8 @@ pub(crate) enum Unit {
     Bytes,
     /// A number without a unit; less is better.
     Ratio,
+    /// What is left of a whole; more is better.
+    Share,
     /// Things a second; more is better.
     PerSecond,
     /// Bytes a second; more is better.
@@ -106,7 +108,7 @@ impl Unit {
     pub(crate) fn less_is_better(self) -> bool {
         match self {
             Self::Seconds | Self::Bytes | Self::Ratio => true,
-            Self::PerSecond | Self::BytesPerSecond => false,
+            Self::Share | Self::PerSecond | Self::BytesPerSecond => false,
         }
     }
 }
@@ -281,6 +283,24 @@ pub(crate) const BENCHES: &[Bench] = &[
             goal("idle session", "sessions", &[], Bound::AtMost(16.0 * 1024.0)),
             goal("step of 64, p50", "sessions", &[], Bound::Shown),
             goal("step of 64, p99", "sessions", &[], Bound::Shown),
+        ],
+        ..PLAIN
+    },
+    Bench {
+        name: "fairness",
+        about: "what light sessions wait for beside heavy ones, and what those lose by it",
+        units: &[
+            ("heavy, alone", Unit::PerSecond),
+            ("heavy, with light ones", Unit::PerSecond),
+            ("heavy, what is left", Unit::Share),
+        ],
+        repeats: 3,
+        contenders: &[ours("sessions", Program::Rust)],
+        goals: &[
+            goal("light, p50", "sessions", &[], Bound::Shown),
+            goal("light, p99", "sessions", &[], Bound::AtMost(0.025)),
+            goal("light, max", "sessions", &[], Bound::Shown),
+            goal("heavy, what is left", "sessions", &[], Bound::AtLeast(0.8)),
         ],
         ..PLAIN
     },

@@ -10,6 +10,7 @@ use ndarray::{ArcArray, IxDyn};
 
 use crate::{
     aval::{Aval, Shape},
+    compute::{self, Looks},
     dtype::DType,
     error::Error,
     ledger::{Charge, Ledger},
@@ -124,6 +125,28 @@ pub(crate) fn buffer<T>(n: usize) -> Result<Vec<T>, Error> {
     let bytes = (n as u64).saturating_mul(size_of::<T>() as u64);
     elements.try_reserve_exact(n).map_err(|_| Error::OutOfMemory { bytes })?;
     Ok(elements)
+}
+
+/// A vector of `n` equal elements. The first touch of memory takes long, so it looks at the flag meanwhile.
+pub(crate) fn filled<T: Clone>(n: usize, value: T) -> Result<Vec<T>, Error> {
+    /// Some milliseconds.
+    const AT_ONCE: usize = 1 << 20;
+    let mut elements = buffer(n)?;
+    while elements.len() < n {
+        compute::check()?;
+        elements.resize(n.min(elements.len() + AT_ONCE), value.clone());
+    }
+    Ok(elements)
+}
+
+/// Appends a copy of a slice to a vector that has room for it, and looks at the flag meanwhile.
+pub(crate) fn append<T: Copy>(to: &mut Vec<T>, from: &[T]) -> Result<(), Error> {
+    let mut looks = Looks::default();
+    for piece in from.chunks(compute::range()) {
+        to.extend_from_slice(piece);
+        looks.after(piece.len())?;
+    }
+    Ok(())
 }
 
 impl Array {

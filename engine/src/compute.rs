@@ -4,11 +4,16 @@
 //! [`Context`] around each command. It is found through the thread, as a span of `tracing` is: three hundred kernels need not
 //! pass it on, and outside of one everything runs on one core and to its end.
 //!
+//! Where a command can be stopped it can also be interrupted: [`Turns`] says whether others shall compute first. A helper
+//! leaves as soon as there are more threads than cores.
+//!
 //! Invariant: who does a part of the work never changes a bit. What is split is what has nothing to do with each other (rows,
 //! images, blocks of elements), so the split may follow the cores that are free.
 
 use std::{
     cell::RefCell,
+    fmt::Debug,
+    ops::Range,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicIsize, Ordering},
@@ -27,7 +32,25 @@ const WORTH_A_CORE: u64 = 25_000;
 const LONG: u64 = 2_000_000;
 
 /// Most work between two looks at the flag, in nanoseconds.
-const MOST_AT_ONCE: u64 = 10_000_000;
+const MOST_AT_ONCE: u64 = 5_000_000;
+
+/// Elements between two looks at the flag in loops of a few nanoseconds each: less than a millisecond.
+pub(crate) fn range() -> usize {
+    if is_hurried() { 1 << 8 } else { 1 << 16 }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Samples are small. In a hurry they count as what takes long.
+    pub(crate) static HURRY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+fn is_hurried() -> bool {
+    #[cfg(test)]
+    return HURRY.get();
+    #[cfg(not(test))]
+    false
+}
 
 /// About how long products of matrices take, in nanoseconds, by their arithmetic operations.
 pub(crate) fn products(flops: u64) -> u64 {
@@ -46,10 +69,18 @@ pub struct Crew {
     idle: AtomicIsize,
 }
 
-/// Stops a command, which fails with `CANCELLED`. Kernels that are split see it within some ten milliseconds; sorts and
-/// decompositions of matrices do not look at it before their end.
+/// Stops a command, which fails with `CANCELLED`. Kernels see it within some ten milliseconds.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
+
+/// Lets others compute while a command is interrupted. The engine holds no lock where it asks.
+pub trait Turns: Debug + Send + Sync {
+    /// Whether the thread shall make room now. It is asked often, and answers in nanoseconds.
+    fn is_over(&self) -> bool;
+
+    /// Returns when the thread may go on.
+    fn wait(self: Arc<Self>);
+}
 
 /// What a thread that runs a session's commands is given.
 #[derive(Clone, Debug)]
@@ -58,6 +89,8 @@ pub struct Context {
     pub crew: Arc<Crew>,
     /// What stops it.
     pub cancel: Cancel,
+    /// What interrupts it, if anything does.
+    pub turns: Option<Arc<dyn Turns>>,
 }
 
 thread_local! {
@@ -83,16 +116,26 @@ impl Crew {
     fn spare(&self) -> usize {
         usize::try_from(self.idle.load(Ordering::Relaxed)).unwrap_or(0)
     }
+
+    /// Whether more threads compute than there are cores.
+    fn is_crowded(&self) -> bool {
+        self.idle.load(Ordering::Relaxed) < 0
+    }
 }
 
 /// Cores that are in use, until it is dropped.
 struct Taken<'a>(&'a Crew, isize);
 
 impl<'a> Taken<'a> {
-    fn new(crew: &'a Crew, cores: usize) -> Self {
-        let cores = isize::try_from(cores).unwrap_or(0);
-        crew.idle.fetch_sub(cores, Ordering::Relaxed);
-        Self(crew, cores)
+    fn one(crew: &'a Crew) -> Self {
+        crew.idle.fetch_sub(1, Ordering::Relaxed);
+        Self(crew, 1)
+    }
+
+    /// A core that is given back for as long as this lives.
+    fn left(crew: &'a Crew) -> Self {
+        crew.idle.fetch_add(1, Ordering::Relaxed);
+        Self(crew, -1)
     }
 }
 
@@ -122,8 +165,25 @@ impl Cancel {
 impl Context {
     /// Runs something with this context, on a core that then counts as taken.
     pub fn enter<R>(&self, run: impl FnOnce() -> R) -> R {
-        let _taken = Taken::new(&self.crew, 1);
+        let _taken = Taken::one(&self.crew);
         self.attach(run)
+    }
+
+    /// The same for a thread that helps: it makes room by leaving, not by waiting.
+    fn of_helper(&self) -> Self {
+        Self { turns: None, ..self.clone() }
+    }
+
+    /// Fails if it was stopped; before that, makes room for others.
+    fn check(&self) -> Result<(), Error> {
+        if let Some(turns) = &self.turns
+            && !self.cancel.is_cancelled()
+            && turns.is_over()
+        {
+            let _left = Taken::left(&self.crew);
+            Arc::clone(turns).wait();
+        }
+        if self.cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
     /// Runs something with this context, on a core that counts as taken already.
@@ -144,17 +204,50 @@ fn current() -> Option<Context> {
     CURRENT.with(|current| current.borrow().clone())
 }
 
-/// Fails if the command was stopped. Runners ask between ops, kernels between parts.
+/// Fails if the command was stopped, and lets others compute if it is their turn. Runners ask between ops, kernels between
+/// parts.
 pub(crate) fn check() -> Result<(), Error> {
-    let cancelled = CURRENT.with(|current| {
-        current.borrow().as_ref().is_some_and(|context| context.cancel.is_cancelled())
+    let stops = CURRENT.with(|current| {
+        let current = current.borrow();
+        let context = current.as_ref()?;
+        let pauses = context.turns.as_ref().is_some_and(|turns| turns.is_over());
+        // The thread may be gone for long, and must not hold the cell meanwhile.
+        (pauses || context.cancel.is_cancelled()).then(|| context.clone())
     });
-    if cancelled { Err(Error::Cancelled) } else { Ok(()) }
+    stops.map_or(Ok(()), |context| context.check())
+}
+
+/// Looks at the flag whenever about as many elements as a [`range`] were worked on.
+#[derive(Debug, Default)]
+pub(crate) struct Looks(usize);
+
+impl Looks {
+    /// Notes that so many elements were worked on.
+    pub(crate) fn after(&mut self, elements: usize) -> Result<(), Error> {
+        self.0 += elements;
+        if self.0 < range() {
+            return Ok(());
+        }
+        self.0 = 0;
+        check()
+    }
+}
+
+/// The numbers below `count` in ranges, with a look at the flag before each but the first: for loops of a few nanoseconds
+/// an element that are not split.
+pub(crate) fn ranges(count: usize) -> impl Iterator<Item = Result<Range<usize>, Error>> {
+    let size = range();
+    (0..count).step_by(size).map(move |start| {
+        if start > 0 {
+            check()?;
+        }
+        Ok(start..count.min(start + size))
+    })
 }
 
 /// In how many parts work of so many nanoseconds, which falls into so many pieces, is best split now.
 pub(crate) fn parts(work: u64, pieces: usize) -> usize {
-    let least = work.div_ceil(MOST_AT_ONCE);
+    let least = work.div_ceil(if is_hurried() { 1000 } else { MOST_AT_ONCE });
     let spare = if work < WORTH_A_CORE {
         0
     } else {
@@ -178,21 +271,23 @@ pub(crate) fn each<T: Send>(
     work: impl Fn(T) -> Result<(), Error> + Sync,
 ) -> Result<(), Error> {
     let context = if parts.len() > 1 { current() } else { None };
-    let Some(context @ Context { crew, cancel }) = &context else {
+    let Some(context) = &context else {
         return parts.into_iter().try_for_each(work);
     };
+    let crew = &context.crew;
     let helpers = crew.spare().min(parts.len() - 1).min(MAX_WIDTH - 1);
     let Some(pool) = crew.helpers.as_ref().filter(|_| helpers > 0) else {
-        return parts.into_iter().try_for_each(|part| check().and_then(|()| work(part)));
+        return parts.into_iter().try_for_each(|part| context.check().and_then(|()| work(part)));
     };
-    let _taken = Taken::new(crew, helpers);
     let queue = Mutex::new(parts.into_iter().enumerate());
     let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let help = || {
-        while let Some((position, part)) = next() {
-            let done = if cancel.is_cancelled() { Err(Error::Cancelled) } else { work(part) };
-            if let Err(error) = done {
+    // Takes parts while it may; the thread that runs the session may to the end.
+    let help = |context: &Context, may: &dyn Fn() -> bool| {
+        while may()
+            && let Some((position, part)) = next()
+        {
+            if let Err(error) = context.check().and_then(|()| work(part)) {
                 let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
                 if failed.as_ref().is_none_or(|(first, _)| position < *first) {
                     *failed = Some((position, error));
@@ -203,10 +298,16 @@ pub(crate) fn each<T: Send>(
     };
     pool.in_place_scope(|scope| {
         for _ in 0..helpers {
-            // They look at the flag within their parts, too.
-            scope.spawn(|_| context.attach(help));
+            let taken = Taken::one(crew);
+            scope.spawn(|_| {
+                // It gives its core back when it leaves, not when the work is done.
+                let _taken = taken;
+                let context = context.of_helper();
+                // They look at the flag within their parts, too.
+                context.attach(|| help(&context, &|| !crew.is_crowded()));
+            });
         }
-        help();
+        help(context, &|| true);
     });
     failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), |(_, e)| Err(e))
 }
@@ -232,7 +333,7 @@ mod tests {
     };
 
     fn context(cores: usize) -> Context {
-        Context { crew: Crew::new(cores).unwrap(), cancel: Cancel::default() }
+        Context { crew: Crew::new(cores).unwrap(), cancel: Cancel::default(), turns: None }
     }
 
     #[test]

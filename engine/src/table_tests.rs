@@ -4,6 +4,7 @@
 //! recording, saving, sweeping and running are the real ones.
 
 mod samples;
+mod stops;
 
 use std::sync::Arc;
 

@@ -252,11 +252,14 @@ pub struct Compute {
     /// How long a thread stays with one session while others wait. Shorter slices cost more in cold caches than they
     /// gain in latency.
     pub slice: Duration,
+    /// Commands that may be interrupted at one time, so that others compute meanwhile. Each keeps a thread, whose stack
+    /// takes some 100 KiB; when there are more, the rest run to their ends.
+    pub max_interrupted: usize,
 }
 
 impl Default for Compute {
     fn default() -> Self {
-        Self { threads: 0, slice: Duration::from_millis(4) }
+        Self { threads: 0, slice: Duration::from_millis(4), max_interrupted: 64 }
     }
 }
 

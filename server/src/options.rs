@@ -1,6 +1,6 @@
 //! The options of `gradtape serve` about who may come in and what is seen of it.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
@@ -46,7 +46,7 @@ pub(crate) struct AccessOptions {
     /// Failed authentications of one address in a minute before it has to wait; 0 for any number.
     #[arg(long, value_name = "COUNT", default_value_t = Access::default().max_failures_per_minute)]
     max_auth_failures: u32,
-    /// Sessions of one principal at one time. Like the two below, not for callers without a name.
+    /// Sessions of one principal at one time. Like the five below, not for callers without a name.
     #[arg(long, value_name = "COUNT", default_value_t = Quota::default().max_sessions)]
     max_principal_sessions: usize,
     /// Sessions that one principal may make in a minute; 0 for any number.
@@ -55,6 +55,15 @@ pub(crate) struct AccessOptions {
     /// Connections of one principal at one time.
     #[arg(long, value_name = "COUNT", default_value_t = Quota::default().max_connections)]
     max_principal_connections: usize,
+    /// Calls and batches of one principal in a minute; 0 for any number.
+    #[arg(long, value_name = "COUNT", default_value_t = Quota::default().max_requests_per_minute)]
+    max_principal_requests: u32,
+    /// Seconds that the sessions of one principal may compute in a minute before they are delayed; 0 for any time.
+    #[arg(long, value_name = "SECONDS", default_value_t = Quota::default().compute_per_minute.as_secs())]
+    principal_compute: u64,
+    /// Memory of the sessions of one principal together, for example 512MiB.
+    #[arg(long, value_parser = crate::parse_bytes, value_name = "BYTES", default_value = "4GiB")]
+    principal_memory: u64,
     /// Where to append what was done by whom, as JSON lines; `-` is standard output.
     #[arg(long, env = "GRADTAPE_AUDIT_LOG", value_name = "FILE|-")]
     audit_log: Option<PathBuf>,
@@ -96,6 +105,9 @@ impl AccessOptions {
                 max_sessions: self.max_principal_sessions,
                 max_creations_per_minute: self.max_principal_creations,
                 max_connections: self.max_principal_connections,
+                max_requests_per_minute: self.max_principal_requests,
+                compute_per_minute: Duration::from_secs(self.principal_compute),
+                memory_bytes: self.principal_memory,
             },
             audit,
             metrics_address: self.metrics_address,

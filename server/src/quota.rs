@@ -1,4 +1,4 @@
-//! What each principal has: sessions, connections, and how many sessions it made lately.
+//! What each principal has: sessions and their memory, connections, and how much it asked for lately.
 //!
 //! What is taken is given back when its [`Place`] is dropped. The anonymous principal has no quota, because it is many
 //! people; see [`Quota`](crate::config::access::Quota).
@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     num::NonZeroU32,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -14,6 +14,7 @@ use governor::{
     DefaultKeyedRateLimiter, RateLimiter,
     clock::{Clock, DefaultClock},
 };
+use gradtape_engine::ledger::Ledger;
 
 use crate::{config::access::Quota as Limits, principal::Principal, session::error::ProtocolError};
 
@@ -26,6 +27,8 @@ pub enum Quota {
     Creations,
     /// Connections at one time.
     Connections,
+    /// Calls and batches in a minute.
+    Requests,
 }
 
 impl Quota {
@@ -35,6 +38,7 @@ impl Quota {
             Self::Sessions => "PRINCIPAL_SESSIONS",
             Self::Creations => "PRINCIPAL_SESSION_RATE",
             Self::Connections => "PRINCIPAL_CONNECTIONS",
+            Self::Requests => "PRINCIPAL_REQUEST_RATE",
         }
     }
 
@@ -44,6 +48,9 @@ impl Quota {
             Self::Sessions => ("sessions", "end one, or wait until an idle one expires"),
             Self::Creations => ("new sessions a minute", "wait, and use one session for longer"),
             Self::Connections => ("connections", "close one, or share one among sessions"),
+            Self::Requests => {
+                ("calls and batches a minute", "wait, and send more commands in each")
+            }
         }
     }
 }
@@ -54,6 +61,9 @@ pub struct Quotas {
     limits: Limits,
     used: Arc<Mutex<Used>>,
     creations: Option<DefaultKeyedRateLimiter<Principal>>,
+    requests: Option<DefaultKeyedRateLimiter<Principal>>,
+    /// The memory of those who have sessions.
+    ledgers: Mutex<HashMap<Principal, Weak<Ledger>>>,
 }
 
 type Used = HashMap<(Principal, Quota), usize>;
@@ -71,9 +81,13 @@ struct Taken {
 impl Quotas {
     /// Nobody has anything yet.
     pub fn new(limits: Limits) -> Self {
-        let rate = NonZeroU32::new(limits.max_creations_per_minute);
-        let creations = rate.map(|rate| RateLimiter::keyed(governor::Quota::per_minute(rate)));
-        Self { limits, used: Arc::default(), creations }
+        let limiter = |most| {
+            let rate = NonZeroU32::new(most);
+            rate.map(|rate| RateLimiter::keyed(governor::Quota::per_minute(rate)))
+        };
+        let creations = limiter(limits.max_creations_per_minute);
+        let requests = limiter(limits.max_requests_per_minute);
+        Self { limits, used: Arc::default(), creations, requests, ledgers: Mutex::default() }
     }
 
     /// Takes the right to one more session.
@@ -81,14 +95,37 @@ impl Quotas {
         let place = self.take(principal, Quota::Sessions, self.limits.max_sessions)?;
         if place.0.is_some()
             && let Some(creations) = &self.creations
-            && let Err(not_until) = creations.check_key(principal)
         {
-            let limit = self.limits.max_creations_per_minute as usize;
-            let wait = not_until.wait_time_from(DefaultClock::default().now());
-            let quota = Quota::Creations;
-            return Err(ProtocolError::QuotaExceeded { quota, used: limit, limit, wait });
+            let limit = self.limits.max_creations_per_minute;
+            admit(creations, principal, Quota::Creations, limit)?;
         }
         Ok(place)
+    }
+
+    /// Counts a call, or a batch of a stream.
+    pub fn request(&self, principal: &Principal) -> Result<(), ProtocolError> {
+        match &self.requests {
+            Some(requests) if !principal.is_anonymous() => {
+                let limit = self.limits.max_requests_per_minute;
+                admit(requests, principal, Quota::Requests, limit)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the sessions of a principal take their memory from, within the server's.
+    pub fn ledger(&self, principal: &Principal, server: &Arc<Ledger>) -> Arc<Ledger> {
+        if principal.is_anonymous() {
+            return Arc::clone(server);
+        }
+        let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ledger) = ledgers.get(principal).and_then(Weak::upgrade) {
+            return ledger;
+        }
+        ledgers.retain(|_, ledger| ledger.strong_count() > 0);
+        let ledger = server.child("principal", self.limits.memory_bytes);
+        ledgers.insert(principal.clone(), Arc::downgrade(&ledger));
+        ledger
     }
 
     /// Takes the place of a session that was there before the server started. It is not refused.
@@ -101,10 +138,10 @@ impl Quotas {
         self.take(principal, Quota::Connections, self.limits.max_connections)
     }
 
-    /// Forgets who made no session for so long that it does not matter any more.
+    /// Forgets who asked for nothing for so long that it does not matter any more.
     pub fn forget(&self) {
-        if let Some(creations) = &self.creations {
-            creations.retain_recent();
+        for recent in [&self.creations, &self.requests].into_iter().flatten() {
+            recent.retain_recent();
         }
     }
 
@@ -131,6 +168,20 @@ impl Quotas {
     }
 }
 
+/// Counts something that a principal may do so often in a minute.
+fn admit(
+    recent: &DefaultKeyedRateLimiter<Principal>,
+    principal: &Principal,
+    quota: Quota,
+    limit: u32,
+) -> Result<(), ProtocolError> {
+    recent.check_key(principal).map_err(|not_until| {
+        let wait = not_until.wait_time_from(DefaultClock::default().now());
+        let limit = limit as usize;
+        ProtocolError::QuotaExceeded { quota, used: limit, limit, wait }
+    })
+}
+
 impl Drop for Taken {
     fn drop(&mut self) {
         let mut used = lock(&self.used);
@@ -154,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_can_be_taken_again() {
-        let limits = Limits { max_sessions: 2, max_creations_per_minute: 4, max_connections: 1 };
+        let limits = Limits { max_sessions: 2, max_creations_per_minute: 4, ..Limits::default() };
         let quotas = Quotas::new(limits);
         let [ada, ben] =
             ["ada", "ben"].map(|name| Principal::new(name.into(), Role::User, None, None));
@@ -186,7 +237,7 @@ mod tests {
         let quotas = Quotas::new(Limits {
             max_sessions: 1,
             max_creations_per_minute: 1,
-            max_connections: 1,
+            ..Limits::default()
         });
         let held: Vec<_> =
             (0..60).map(|_| quotas.session(&Principal::anonymous()).unwrap()).collect();

@@ -34,8 +34,9 @@ use crate::{
         tape::Tapes,
     },
     session::{
+        allowance::Allowances,
         registry::Registry,
-        worker::{Pool, ReadyQueue},
+        turns::{Pool, ReadyQueue},
     },
     wire::server_info::server_info,
 };
@@ -155,9 +156,10 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let ready = Arc::new(ReadyQueue::default());
         let threads = config.compute.thread_count();
-        let _pool =
-            Pool::start(threads, config.compute.slice, Arc::clone(&ready), &clock, &metrics)
-                .map_err(Error::Threads)?;
+        let (queue, time) = (Arc::clone(&ready), Arc::clone(&clock));
+        let allowances = Allowances::new(config.access.quota.compute_per_minute);
+        let _pool = Pool::start(&config.compute, queue, time, Arc::clone(&metrics), allowances)
+            .map_err(Error::Threads)?;
         metrics.compute_threads.set(i64::try_from(threads).unwrap_or(i64::MAX));
         let registry = registry(&config, sessions, clock, ready, &oversight)?;
         let _sweeper = Background(tokio::spawn(Arc::clone(&registry).sweep_forever()));

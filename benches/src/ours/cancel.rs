@@ -30,11 +30,20 @@ use crate::results::{Values, quantile};
 /// The moment of the wish is up to so many milliseconds after the beginning.
 const LATEST: u32 = 200;
 
-/// Ops that take longer than that, and the shapes of their inputs.
-const CASES: [(&str, &[&[usize]]); 8] = [
+/// An op or two of each class, most of which take longer than that, and the shapes of their inputs.
+const CASES: [(&str, &[&[usize]]); 17] = [
     ("matmul", &[&[4096, 4096], &[4096, 4096]]),
     ("convolution", &[&[64, 112, 112, 64], &[3, 3, 64, 64]]),
     ("argsort", &[&[1 << 24]]),
+    ("top_k_indices", &[&[1 << 25]]),
+    ("searchsorted", &[&[1 << 20], &[1 << 23]]),
+    ("argmax", &[&[1 << 25]]),
+    ("exp", &[&[1 << 25]]),
+    ("reduce_sum", &[&[1 << 25]]),
+    ("softmax", &[&[1 << 12, 1 << 13]]),
+    ("transpose", &[&[1 << 12, 1 << 13]]),
+    ("cumprod", &[&[1 << 25]]),
+    ("solve", &[&[1024, 1024], &[1024, 1024]]),
     ("cumsum", &[&[1 << 25]]),
     ("cholesky", &[&[2048, 2048]]),
     ("qr", &[&[1024, 1024]]),
@@ -115,7 +124,7 @@ fn stop(
     case: &Case,
     delay: Duration,
 ) -> Result<Option<f64>> {
-    let context = Context { crew: Arc::clone(crew), cancel: Cancel::default() };
+    let context = Context { crew: Arc::clone(crew), cancel: Cancel::default(), turns: None };
     let cancel = context.cancel.clone();
     thread::scope(|scope| {
         let wish = scope.spawn(move || {

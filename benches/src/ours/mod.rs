@@ -17,6 +17,7 @@ use crate::{contender::Ready, results::Values};
 mod bare;
 mod cancel;
 mod commands;
+mod fairness;
 mod memory;
 mod models;
 mod numbers;
@@ -49,6 +50,7 @@ pub(crate) const CONTENDERS: &[(&str, &str, WarmUp)] = &[
     ("tensors", "bare-tonic", tensors::bare),
     ("tensors", "memcpy", tensors::memcpy),
     ("sessions", "sessions", sessions::sessions),
+    ("fairness", "sessions", fairness::fairness),
     ("memory", "session", memory::session),
     ("cancel", "cancel", cancel::cancel),
 ];

@@ -162,7 +162,7 @@ impl Engine {
         let ledger = Ledger::new("bench", 4 << 30);
         let session = Session::new(Arc::clone(&ledger));
         let crew = Crew::new(std::thread::available_parallelism()?.get())?;
-        let context = Context { crew, cancel: Cancel::default() };
+        let context = Context { crew, cancel: Cancel::default(), turns: None };
         Ok(Self { session, ledger, sequence: 0, next_handle: Self::OUTPUT + 1, context })
     }
 

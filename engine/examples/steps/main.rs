@@ -209,7 +209,11 @@ fn main() {
 fn time(model: &str, how: &str, steps: usize, mut step: impl FnMut()) {
     let cores = std::env::var("CORES").ok().and_then(|cores| cores.parse().ok());
     let cores = cores.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
-    let context = Context { crew: Crew::new(cores).expect("threads"), cancel: Cancel::default() };
+    let context = Context {
+        crew: Crew::new(cores).expect("threads"),
+        cancel: Cancel::default(),
+        turns: None,
+    };
     let mut times: Vec<Duration> = (0..steps)
         .map(|_| {
             let start = Instant::now();

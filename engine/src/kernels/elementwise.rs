@@ -3,6 +3,7 @@
 use crate::{
     array::buffer,
     aval::Shape,
+    compute::{self, Looks},
     error::Error,
     kernels::strided::{Walk, at, lockstep, signed},
 };
@@ -10,7 +11,11 @@ use crate::{
 /// `f` of each element.
 pub(crate) fn map<T: Copy, U>(x: &[T], f: impl Fn(T) -> U) -> Result<Vec<U>, Error> {
     let mut out = buffer(x.len())?;
-    out.extend(x.iter().map(|&x| f(x)));
+    let mut looks = Looks::default();
+    for piece in x.chunks(compute::range()) {
+        out.extend(piece.iter().map(|&x| f(x)));
+        looks.after(piece.len())?;
+    }
     Ok(out)
 }
 
@@ -39,16 +44,20 @@ pub(crate) fn zip<T: Copy, V: Copy, U>(
     let count = out.elements();
     let mut result = buffer(count)?;
     if x.len() == count && y.len() == count {
-        result.extend(x.iter().zip(y).map(|(&x, &y)| f(x, y)));
+        let size = compute::range();
+        for (x, y) in x.chunks(size).zip(y.chunks(size)) {
+            result.extend(x.iter().zip(y).map(|(&x, &y)| f(x, y)));
+            compute::check()?;
+        }
     } else if let (&[y], true) = (y, x.len() == count) {
-        result.extend(x.iter().map(|&x| f(x, y)));
+        return map(x, |x| f(x, y));
     } else if let (&[x], true) = (x, y.len() == count) {
-        result.extend(y.iter().map(|&y| f(x, y)));
+        return map(y, |y| f(x, y));
     } else {
         let walks = [&broadcast_walk(x_shape, out), &broadcast_walk(y_shape, out)];
         lockstep(walks, |[i, j], [di, dj], count| {
             result.extend((0..count).map(|n| f(x[at(i, di, n)], y[at(j, dj, n)])));
-        });
+        })?;
     }
     Ok(result)
 }

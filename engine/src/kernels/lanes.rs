@@ -109,7 +109,7 @@ each_level! {
 }
 
 /// In how many parts a row is folded, so that one addition need not wait for the last. Two registers of AVX-512.
-const PARTS: usize = 16;
+pub(crate) const PARTS: usize = 16;
 
 each_level! {
     /// Folds a row: element i goes into part i modulo 16, and then the parts are merged by halves. Rows shorter than that are
@@ -140,6 +140,31 @@ each_level! {
     }
 }
 
+each_level! {
+    /// Takes elements into the parts of a fold, from the first part on.
+    pub(crate) fn fold_into_parts<T: Copy, A: Copy>(
+        x: &[T],
+        parts: &mut [A; PARTS],
+        step: impl Fn(A, T) -> A,
+    ) {
+        parts_here(x, parts, &step);
+    }
+}
+
+#[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
+#[inline(always)]
+fn parts_here<T: Copy, A: Copy>(x: &[T], parts: &mut [A; PARTS], step: &impl Fn(A, T) -> A) {
+    let (rows, rest) = x.as_chunks::<PARTS>();
+    for row in rows {
+        for (part, &x) in parts.iter_mut().zip(row) {
+            *part = step(*part, x);
+        }
+    }
+    for (part, &x) in parts.iter_mut().zip(rest) {
+        *part = step(*part, x);
+    }
+}
+
 /// [`fold`] within a function that is compiled for each level.
 #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
 #[inline(always)]
@@ -153,22 +178,14 @@ pub(crate) fn fold_here<T: Copy, A: Copy>(
         return x.iter().fold(init, |acc, &x| step(acc, x));
     }
     let mut parts = [init; PARTS];
-    let (rows, rest) = x.as_chunks::<PARTS>();
-    for row in rows {
-        for (part, &x) in parts.iter_mut().zip(row) {
-            *part = step(*part, x);
-        }
-    }
-    for (part, &x) in parts.iter_mut().zip(rest) {
-        *part = step(*part, x);
-    }
+    parts_here(x, &mut parts, step);
     halves(parts, merge)
 }
 
 /// Merges parts by halves. Not in sight of the loops that fill them: there the compiler would choose vectors for these that
 /// are as narrow as the last halves.
 #[inline(never)]
-fn halves<A: Copy>(mut parts: [A; PARTS], merge: &impl Fn(A, A) -> A) -> A {
+pub(crate) fn halves<A: Copy>(mut parts: [A; PARTS], merge: &impl Fn(A, A) -> A) -> A {
     let mut half = PARTS / 2;
     while half > 0 {
         let (low, high) = parts.split_at_mut(half);

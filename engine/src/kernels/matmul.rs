@@ -5,7 +5,7 @@
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, Slice, linalg::general_mat_mul};
 
 use crate::{
-    array::buffer,
+    array::filled,
     aval::Shape,
     compute,
     error::Error,
@@ -97,8 +97,7 @@ pub(crate) fn matmul<T: Entry>(
     out: &Shape,
 ) -> Result<Vec<T>, Error> {
     let count = out.elements();
-    let mut result = buffer(count)?;
-    result.resize(count, T::ZERO);
+    let mut result = filled(count, T::ZERO)?;
     let (a_batch, a_dims) = matrices(a_shape);
     let (b_batch, b_dims) = matrices(b_shape);
     let (batch, out_dims) = matrices(out);
@@ -107,9 +106,9 @@ pub(crate) fn matmul<T: Entry>(
         return Ok(result);
     }
     let mut a_at = Vec::new();
-    broadcast_walk(&a_batch, &batch).each(|at| a_at.push(at));
+    broadcast_walk(&a_batch, &batch).each(|at| a_at.push(at))?;
     let mut b_at = Vec::new();
-    broadcast_walk(&b_batch, &batch).each(|at| b_at.push(at));
+    broadcast_walk(&b_batch, &batch).each(|at| b_at.push(at))?;
     let terms = if transpose_a { a_dims.0 } else { a_dims.1 };
     let flops = 2 * (count as u64).saturating_mul(terms as u64);
     let rows = rows_of_a_part(flops, out_dims.0 * batch.elements(), out_dims.0);

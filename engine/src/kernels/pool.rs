@@ -1,7 +1,7 @@
 //! Folding the windows of a pool. Every window has a cell inside the input: `infer` sees to that.
 
 use crate::{
-    array::buffer,
+    array::filled,
     compute,
     error::Error,
     kernels::{
@@ -158,7 +158,5 @@ fn wide(count: usize) -> f64 {
 }
 
 fn zeros<T: Default + Clone>(count: usize) -> Result<Vec<T>, Error> {
-    let mut zeros = buffer(count)?;
-    zeros.resize(count, T::default());
-    Ok(zeros)
+    filled(count, T::default())
 }

@@ -5,9 +5,9 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use crate::{
-    array::buffer,
+    array::{buffer, filled},
     aval::Shape,
-    compute,
+    compute::{self, Looks},
     error::Error,
     kernels::{
         lanes,
@@ -59,7 +59,17 @@ pub(crate) fn fold<T: Copy + Sync, A: Copy + Sync, U: Send>(
                     return Ok(());
                 }
                 let x = &x[places.start * count..places.end * count];
-                lanes::fold_rows(x, count, *init, step, merge, |acc| out.push(finish(acc)));
+                let size = compute::range();
+                for rows in x.chunks(size.div_ceil(count) * count) {
+                    compute::check()?;
+                    if count <= size {
+                        lanes::fold_rows(rows, count, *init, step, merge, |acc| {
+                            out.push(finish(acc))
+                        });
+                    } else {
+                        out.push(finish(long_row(rows, &folding)?));
+                    }
+                }
                 return Ok(());
             }
             columns(x, (count, inner), places, &folding, &finish, out)
@@ -71,16 +81,32 @@ pub(crate) fn fold<T: Copy + Sync, A: Copy + Sync, U: Send>(
         return Ok(out);
     }
     let Folding { init, step, .. } = folding;
-    kept.each(|start| {
+    let mut looks = Looks::default();
+    kept.try_each(|start| {
         reduced.offset = signed(start);
         let mut acc = init;
         reduced.runs(|offset, stride, count| {
             let (start, stride) = (offset.unsigned_abs(), stride.unsigned_abs());
             acc = (0..count).fold(acc, |acc, i| step(acc, x[start + i * stride]));
-        });
+        })?;
         out.push(finish(acc));
-    });
+        looks.after(reduced.shape.iter().product())
+    })?;
     Ok(out)
+}
+
+/// The same as [`lanes::fold`], with looks at the flag.
+fn long_row<T: Copy, A: Copy>(
+    x: &[T],
+    Folding { init, step, merge }: &Folding<A, impl Fn(A, T) -> A, impl Fn(A, A) -> A>,
+) -> Result<A, Error> {
+    let mut parts = [*init; lanes::PARTS];
+    // As many as a multiple of the parts, so that each element goes to the part that it would go to.
+    for piece in x.chunks(compute::range()) {
+        compute::check()?;
+        lanes::fold_into_parts(piece, &mut parts, step);
+    }
+    Ok(lanes::halves(parts, merge))
 }
 
 /// Folds the columns with these numbers of matrices of so many rows and columns that follow on each other.
@@ -93,6 +119,7 @@ fn columns<T: Copy, A: Copy, U>(
     out: &mut Vec<U>,
 ) -> Result<(), Error> {
     let mut columns = buffer(width.min(places.len()))?;
+    let mut looks = Looks::default();
     let mut next = places.start;
     while next < places.end {
         let (matrix, column) = (next / width, next % width);
@@ -101,9 +128,13 @@ fn columns<T: Copy, A: Copy, U>(
         columns.clear();
         columns.resize(taken, *init);
         if taken == width {
-            lanes::fold_columns(matrix, &mut columns, step);
+            for rows in matrix.chunks(compute::range().div_ceil(width) * width) {
+                lanes::fold_columns(rows, &mut columns, step);
+                looks.after(rows.len())?;
+            }
         } else {
             for row in matrix.chunks_exact(width) {
+                looks.after(taken)?;
                 lanes::fold_columns(&row[column..column + taken], &mut columns, step);
             }
         }
@@ -184,18 +215,21 @@ pub(crate) fn scan<A: Copy, U: Copy + Default>(
     init: A,
     step: impl Fn(A, usize) -> (A, U),
 ) -> Result<Vec<U>, Error> {
-    let mut out = buffer(shape.elements())?;
-    out.resize(shape.elements(), U::default());
+    let mut out = filled(shape.elements(), U::default())?;
     let (stride, count) = (shape.strides()[axis], shape[axis]);
     let (starts, _) = split(shape, &[axis]);
     if count > 0 {
-        starts.each(|start| {
+        let mut looks = Looks::default();
+        starts.try_each(|start| {
             let mut acc = init;
-            for i in 0..count {
-                let at = start + stride * if reverse { count - 1 - i } else { i };
-                (acc, out[at]) = step(acc, at);
+            for range in compute::ranges(count) {
+                for i in range? {
+                    let at = start + stride * if reverse { count - 1 - i } else { i };
+                    (acc, out[at]) = step(acc, at);
+                }
             }
-        });
+            looks.after(count)
+        })?;
     }
     Ok(out)
 }

@@ -1,6 +1,11 @@
 //! Weighted sums of neighbours along an axis, and their transpose.
 
-use crate::{array::buffer, error::Error, kernels::real::Real};
+use crate::{
+    array::{buffer, filled},
+    compute::Looks,
+    error::Error,
+    kernels::real::Real,
+};
 
 /// For each output position of an axis the input positions that it is a weighted sum of: `width` of each.
 #[derive(Debug)]
@@ -34,8 +39,10 @@ impl Taps {
         if behind == 0 {
             return Ok(out);
         }
+        let mut looks = Looks::default();
         for block in 0..before {
             for taps in self.taps.chunks_exact(self.width) {
+                looks.after(behind)?;
                 out.extend((0..behind).map(|i| {
                     let term = |&(at, weight): &(usize, f64)| {
                         x[(block * extent + at) * behind + i].wide() * weight
@@ -58,12 +65,12 @@ impl Taps {
         if behind == 0 {
             return Ok(out);
         }
-        let mut sums: Vec<f64> = buffer(extent * behind)?;
-        sums.resize(extent * behind, 0.0);
-        let count = self.count();
+        let mut sums: Vec<f64> = filled(extent * behind, 0.0)?;
+        let (count, mut looks) = (self.count(), Looks::default());
         for block in 0..before {
             sums.fill(0.0);
             for (place, taps) in self.taps.chunks_exact(self.width).enumerate() {
+                looks.after(behind)?;
                 let row = &x[(block * count + place) * behind..][..behind];
                 for &(at, weight) in taps {
                     for (sum, x) in sums[at * behind..][..behind].iter_mut().zip(row) {

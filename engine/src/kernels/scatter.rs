@@ -2,7 +2,12 @@
 //!
 //! Places are numbers of slices, checked before. The slices that go to one place are folded in their order.
 
-use crate::{array::buffer, error::Error, kernels::real::Number};
+use crate::{
+    array::{append, buffer, filled},
+    compute::{self, Looks},
+    error::Error,
+    kernels::{elementwise::map, real::Number},
+};
 
 /// The slices of `size` elements at the given places, one behind the other: `total` elements.
 pub(crate) fn pick<T: Copy>(
@@ -12,9 +17,11 @@ pub(crate) fn pick<T: Copy>(
 ) -> Result<Vec<T>, Error> {
     let mut out = buffer(total)?;
     // There may be many places for slices of nothing.
+    let mut looks = Looks::default();
     if total > 0 {
         for place in places {
-            out.extend_from_slice(&x[place * size..(place + 1) * size]);
+            append(&mut out, &x[place * size..(place + 1) * size])?;
+            looks.after(size)?;
         }
     }
     Ok(out)
@@ -27,16 +34,23 @@ pub(crate) fn fold_into<T: Copy, A: Copy>(
     places: impl Iterator<Item = Option<usize>>,
     size: usize,
     fold: impl Fn(A, T) -> A,
-) {
+) -> Result<(), Error> {
     if size == 0 || x.is_empty() {
-        return;
+        return Ok(());
     }
+    let mut looks = Looks::default();
     for (slice, place) in x.chunks_exact(size).zip(places) {
         let Some(place) = place else { continue };
-        for (element, &x) in into[place * size..(place + 1) * size].iter_mut().zip(slice) {
-            *element = fold(*element, x);
+        for range in compute::ranges(size) {
+            let range = range?;
+            let elements = &mut into[place * size..][range.clone()];
+            for (element, &x) in elements.iter_mut().zip(&slice[range]) {
+                *element = fold(*element, x);
+            }
         }
+        looks.after(size)?;
     }
+    Ok(())
 }
 
 /// `finish(fold(...fold(init, x0)..., xn))` of the slices that go to each place: `total` elements.
@@ -48,12 +62,9 @@ pub(crate) fn fold<T: Copy, A: Copy, U>(
     fold: impl Fn(A, T) -> A,
     finish: impl Fn(A) -> U,
 ) -> Result<Vec<U>, Error> {
-    let mut folded = buffer(total)?;
-    folded.resize(total, init);
-    fold_into(&mut folded, x, places, size, fold);
-    let mut out = buffer(total)?;
-    out.extend(folded.into_iter().map(finish));
-    Ok(out)
+    let mut folded = filled(total, init)?;
+    fold_into(&mut folded, x, places, size, fold)?;
+    map(&folded, finish)
 }
 
 /// Sums of the slices that go to each place.
@@ -73,8 +84,8 @@ pub(crate) fn update<T: Copy>(
     combine: impl Fn(T, T) -> T,
 ) -> Result<Vec<T>, Error> {
     let mut result = buffer(old.len())?;
-    result.extend_from_slice(old);
+    append(&mut result, old)?;
     let size = updates.len().checked_div(places.len()).unwrap_or(0);
-    fold_into(&mut result, updates, places.iter().copied().map(Some), size, combine);
+    fold_into(&mut result, updates, places.iter().copied().map(Some), size, combine)?;
     Ok(result)
 }

@@ -2,7 +2,11 @@
 
 use smallvec::SmallVec;
 
-use crate::{array::buffer, compute, error::Error};
+use crate::{
+    array::filled,
+    compute::{self, Looks},
+    error::Error,
+};
 
 /// Extents and strides, in elements, of a walk through a block of memory.
 #[derive(Clone, Debug)]
@@ -21,41 +25,70 @@ impl Walk {
         Self { shape: shape.into(), strides: strides.into_iter().collect(), offset }
     }
 
-    /// Calls `visit(offset, stride, count)` for each run along the last axis, in row-major order.
-    pub(crate) fn runs(&self, mut visit: impl FnMut(isize, isize, usize)) {
-        lockstep([self], |[offset], [stride], count| visit(offset, stride, count));
+    /// Calls `visit(offset, stride, count)` for each run along the last axis, in row-major order. Long runs come in pieces.
+    pub(crate) fn runs(&self, mut visit: impl FnMut(isize, isize, usize)) -> Result<(), Error> {
+        lockstep([self], |[offset], [stride], count| visit(offset, stride, count))
     }
 
     /// Calls `visit(offset)` for each element, in row-major order.
-    pub(crate) fn each(&self, mut visit: impl FnMut(usize)) {
+    pub(crate) fn each(&self, mut visit: impl FnMut(usize)) -> Result<(), Error> {
         self.runs(|offset, stride, count| {
             let mut at = offset;
             for _ in 0..count {
                 visit(at.unsigned_abs());
                 at += stride;
             }
-        });
+        })
+    }
+
+    /// The same, until a visit fails.
+    pub(crate) fn try_each(
+        &self,
+        mut visit: impl FnMut(usize) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut result = Ok(());
+        self.each(|at| {
+            if result.is_ok() {
+                result = visit(at);
+            }
+        })?;
+        result
     }
 }
 
 /// Goes through walks of one shape at the same time: calls `visit(offsets, strides, count)` for each run along the last
-/// axis, in row-major order.
+/// axis, in row-major order. It looks at the flag now and then, and long runs come in pieces.
 pub(crate) fn lockstep<const N: usize>(
     walks: [&Walk; N],
     mut visit: impl FnMut([isize; N], [isize; N], usize),
-) {
+) -> Result<(), Error> {
     let shape = &walks[0].shape;
     if shape.contains(&0) {
-        return;
+        return Ok(());
     }
     let mut offsets = walks.map(|walk| walk.offset);
-    let Some(last) = shape.len().checked_sub(1) else { return visit(offsets, [1; N], 1) };
+    let Some(last) = shape.len().checked_sub(1) else {
+        visit(offsets, [1; N], 1);
+        return Ok(());
+    };
+    let (mut looks, size) = (Looks::default(), compute::range());
+    let strides = walks.map(|walk| walk.strides[last]);
     let mut index: SmallVec<[usize; 8]> = SmallVec::from_elem(0, last);
     loop {
-        visit(offsets, walks.map(|walk| walk.strides[last]), shape[last]);
+        let mut starts = offsets;
+        let mut rest = shape[last];
+        while rest > 0 {
+            let count = rest.min(size);
+            visit(starts, strides, count);
+            looks.after(count)?;
+            rest -= count;
+            for (start, stride) in starts.iter_mut().zip(strides) {
+                *start += stride * signed(count);
+            }
+        }
         let mut axis = last;
         loop {
-            let Some(next) = axis.checked_sub(1) else { return };
+            let Some(next) = axis.checked_sub(1) else { return Ok(()) };
             axis = next;
             index[axis] += 1;
             for (offset, walk) in offsets.iter_mut().zip(walks) {
@@ -88,8 +121,7 @@ pub(crate) fn copy<T: Copy + Default + Send + Sync>(
     walk: &Walk,
 ) -> Result<Vec<T>, Error> {
     let count = walk.shape.iter().product();
-    let mut out = buffer(count)?;
-    out.resize(count, T::default());
+    let mut out = filled(count, T::default())?;
     let rows = walk.shape.first().copied().unwrap_or(1).max(1);
     let size = rows.div_ceil(compute::parts(compute::elements(count), rows));
     let chunks = out.chunks_mut((count / rows * size).max(1)).zip((0..rows).step_by(size));
@@ -99,24 +131,23 @@ pub(crate) fn copy<T: Copy + Default + Send + Sync>(
             *extent = size.min(rows - first);
             part.offset += stride * signed(first);
         }
-        fill(from, &part, chunk);
-        Ok(())
+        fill(from, &part, chunk)
     })?;
     Ok(out)
 }
 
-fn fill<T: Copy + Default>(from: &[T], walk: &Walk, mut rest: &mut [T]) {
+fn fill<T: Copy + Default>(from: &[T], walk: &Walk, mut rest: &mut [T]) -> Result<(), Error> {
     if let ([outer @ .., rows, columns], [outer_strides @ .., 1, stride]) =
         (&walk.shape[..], &walk.strides[..])
         && *stride > 1
     {
         let outer = Walk::new(outer, outer_strides.iter().copied(), walk.offset);
-        outer.each(|start| {
+        return outer.try_each(|start| {
             let (matrix, after) = std::mem::take(&mut rest).split_at_mut(rows * columns);
             rest = after;
             transpose(&from[start..], stride.unsigned_abs(), (*rows, *columns), matrix);
+            compute::check()
         });
-        return;
     }
     walk.runs(|offset, stride, count| {
         let (run, after) = std::mem::take(&mut rest).split_at_mut(count);
@@ -133,7 +164,7 @@ fn fill<T: Copy + Default>(from: &[T], walk: &Walk, mut rest: &mut [T]) {
                 }
             }
         }
-    });
+    })
 }
 
 /// Side of the squares in which matrices are transposed: as many elements as a line of the cache has.

@@ -3,11 +3,12 @@
 use smallvec::smallvec;
 
 use crate::{
-    array::{Array, Element, buffer},
+    array::{Array, Element, buffer, filled},
     attrs,
     attrs::Attr,
     aval::{Aval, Avals, Shape},
     batching::{Batching, all_along_axis},
+    compute::{self, Looks},
     dtype::DTypes,
     error::Error,
     kernels::{order::around, real::Number},
@@ -48,64 +49,67 @@ fn lines(shape: &Shape, axis: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// Elements picked line by line.
-pub static TAKE_ALONG_AXIS: OpDef = OpDef {
-    batching: Batching::Rule(all_along_axis),
-    family: "array",
-    inputs: &["x", "indices"],
-    dtypes: DTypes::ANY,
-    attrs: AlongAxis::SPECS,
-    infer: |call| {
-        axis_of(call, AlongAxis::read(call.attrs).axis)?;
-        let (dtype, shape) = (call.inputs[0].dtype, call.inputs[1].shape.clone());
-        Ok(smallvec![Aval { dtype, shape }])
-    },
-    cost: |call, out| family::index_cost(1)(call, out),
-    samples: &[
-        sample_with(&[uniform(&[2, 3], -2.0, 2.0), index(&[2, 4], 0, 3)], || {
-            vec![("axis", Attr::Int(-1))]
-        }),
-        sample_with(&[uniform(&[3, 2], -2.0, 2.0), index(&[2, 2], 0, 3)], || {
-            vec![("axis", Attr::Int(0))]
-        }),
-    ],
-    ..family::unary(
-        "take_along_axis",
-        "Picks elements along an axis, each line by its own indices.",
-        "y[i, j] = x[i, indices[i, j]]",
-        Kernel::Run(|call, out, inputs| {
-            fn typed<T: Element>(
-                call: &Call,
-                out: &Aval,
-                inputs: &[&Array],
-            ) -> Result<Array, Error> {
-                let shape = &call.inputs[0].shape;
-                let axis = shape.axis(AlongAxis::read(call.attrs).axis, 0)?;
-                let (_, extent, behind) = around(shape, axis);
-                let (x, picks) = (inputs[0].elements::<T>()?, positions(inputs[1], extent)?);
-                let mut result = buffer(picks.len())?;
-                result.extend(
-                    picks
-                        .iter()
-                        .zip(lines(&out.shape, axis))
-                        .map(|(pick, (block, place))| x[(block * extent + pick) * behind + place]),
-                );
-                Array::new(&out.shape, result)
-            }
-            Ok(smallvec![by_dtype!(any: out[0].dtype, T => typed::<T>(call, &out[0], inputs))?])
-        }),
-        Derivative::Linear {
-            reads: Reads::X1,
-            transpose: |r, ct| {
-                let x = r.x[0].shape();
-                let axis = AlongAxis::read(r.attrs).axis;
-                // `infer` accepted the axis.
-                let extent = x.to_i64()[x.axis(axis, 0).unwrap_or(0)];
-                let into = ScatterAlongAxis { axis, extent };
-                cotangent_at(0, ct[0].op(&SCATTER_ALONG_AXIS, into.write(), &[r.x[1]]))
-            },
+pub static TAKE_ALONG_AXIS: OpDef =
+    OpDef {
+        batching: Batching::Rule(all_along_axis),
+        family: "array",
+        inputs: &["x", "indices"],
+        dtypes: DTypes::ANY,
+        attrs: AlongAxis::SPECS,
+        infer: |call| {
+            axis_of(call, AlongAxis::read(call.attrs).axis)?;
+            let (dtype, shape) = (call.inputs[0].dtype, call.inputs[1].shape.clone());
+            Ok(smallvec![Aval { dtype, shape }])
         },
-    )
-};
+        cost: |call, out| family::index_cost(1)(call, out),
+        samples: &[
+            sample_with(&[uniform(&[2, 3], -2.0, 2.0), index(&[2, 4], 0, 3)], || {
+                vec![("axis", Attr::Int(-1))]
+            }),
+            sample_with(&[uniform(&[3, 2], -2.0, 2.0), index(&[2, 2], 0, 3)], || {
+                vec![("axis", Attr::Int(0))]
+            }),
+        ],
+        ..family::unary(
+            "take_along_axis",
+            "Picks elements along an axis, each line by its own indices.",
+            "y[i, j] = x[i, indices[i, j]]",
+            Kernel::Run(|call, out, inputs| {
+                fn typed<T: Element>(
+                    call: &Call,
+                    out: &Aval,
+                    inputs: &[&Array],
+                ) -> Result<Array, Error> {
+                    let shape = &call.inputs[0].shape;
+                    let axis = shape.axis(AlongAxis::read(call.attrs).axis, 0)?;
+                    let (_, extent, behind) = around(shape, axis);
+                    let (x, picks) = (inputs[0].elements::<T>()?, positions(inputs[1], extent)?);
+                    let mut result = buffer(picks.len())?;
+                    let mut lines = lines(&out.shape, axis);
+                    for picks in picks.chunks(compute::range()) {
+                        let places = picks.iter().zip(&mut lines);
+                        result.extend(places.map(|(pick, (block, place))| {
+                            x[(block * extent + pick) * behind + place]
+                        }));
+                        compute::check()?;
+                    }
+                    Array::new(&out.shape, result)
+                }
+                Ok(smallvec![by_dtype!(any: out[0].dtype, T => typed::<T>(call, &out[0], inputs))?])
+            }),
+            Derivative::Linear {
+                reads: Reads::X1,
+                transpose: |r, ct| {
+                    let x = r.x[0].shape();
+                    let axis = AlongAxis::read(r.attrs).axis;
+                    // `infer` accepted the axis.
+                    let extent = x.to_i64()[x.axis(axis, 0).unwrap_or(0)];
+                    let into = ScatterAlongAxis { axis, extent };
+                    cotangent_at(0, ct[0].op(&SCATTER_ALONG_AXIS, into.write(), &[r.x[1]]))
+                },
+            },
+        )
+    };
 
 attrs! {
     /// Where elements are added up.
@@ -164,9 +168,10 @@ pub static SCATTER_ALONG_AXIS: OpDef = OpDef {
                 let axis = shape.axis(ScatterAlongAxis::read(call.attrs).axis, 0)?;
                 let (_, extent, behind) = around(&out.shape, axis);
                 let (x, picks) = (inputs[0].elements::<T>()?, positions(inputs[1], extent)?);
-                let mut result = buffer(out.shape.elements())?;
-                result.resize(out.shape.elements(), T::ZERO);
+                let mut result = filled(out.shape.elements(), T::ZERO)?;
+                let mut looks = Looks::default();
                 for ((pick, &x), (block, place)) in picks.iter().zip(x).zip(lines(shape, axis)) {
+                    looks.after(1)?;
                     let sum = &mut result[(block * extent + pick) * behind + place];
                     *sum = sum.add(x);
                 }

@@ -3,7 +3,7 @@
 use smallvec::smallvec;
 
 use crate::{
-    array::{Array, buffer},
+    array::{self, Array, buffer},
     attrs,
     attrs::{Attr, Ints},
     aval::{Aval, Shape},
@@ -74,8 +74,7 @@ pub static FULL: OpDef = OpDef {
         "y = value",
         Kernel::Run(|call, out, _| {
             fn filled<T: FromDouble>(shape: &Shape, value: f64) -> Result<Array, Error> {
-                let mut elements = buffer(shape.elements())?;
-                elements.resize(shape.elements(), T::from_double(value));
+                let elements = array::filled(shape.elements(), T::from_double(value))?;
                 Array::new(shape, elements)
             }
             let value = Full::read(call.attrs).value;

@@ -113,7 +113,7 @@ fn run_cholesky<T: Real>(call: &Call, out: &Aval, x: &Array) -> Result<Arrays, E
     let mut a = zeros(m.rows * m.rows)?;
     for position in 0..m.count() {
         load(x, position, &mut a);
-        if !factor::cholesky(&mut a, m.rows) {
+        if !factor::cholesky(&mut a, m.rows)? {
             return Err(Error::NotPositiveDefinite { position });
         }
         y.extend(a.iter().map(|&x| T::of(x)));
@@ -171,7 +171,7 @@ fn run_eigh<T: Real>(call: &Call, out: &[Aval], x: &Array) -> Result<Arrays, Err
     for position in 0..m.count() {
         load(x, position, &mut a);
         let mut work = Workspace { beside: &mut beside, v: &mut v, w: &mut w };
-        if !eigh(&mut a, n, &mut values, &mut work) {
+        if !eigh(&mut a, n, &mut values, &mut work)? {
             return Err(Error::NotDecomposed { position });
         }
         all_values.extend(values.iter().map(|&x| T::of(x)));
@@ -258,10 +258,10 @@ fn run_qr<T: Real>(call: &Call, out: &[Aval], x: &Array) -> Result<Arrays, Error
     for position in 0..m.count() {
         load(x, position, &mut packed);
         let mut qr = Qr { packed: &mut packed, factors: &mut factors, m: rows, n: m.columns };
-        qr.decompose(&mut vector, &mut sums);
+        qr.decompose(&mut vector, &mut sums)?;
         q.fill(0.0);
         q.iter_mut().step_by(columns + 1).take(columns).for_each(|x| *x = 1.0);
-        qr.apply(&mut q, columns, &mut sums);
+        qr.apply(&mut q, columns, &mut sums)?;
         qr.upper(&mut r);
         all_q.extend(q.iter().map(|&x| T::of(x)));
         all_r.extend(r.iter().map(|&x| T::of(x)));
@@ -338,7 +338,7 @@ fn run_svd<T: Real>(call: &Call, out: &[Aval], x: &Array) -> Result<Arrays, Erro
         } else {
             load(x, position, &mut work.packed);
         }
-        work.decompose();
+        work.decompose()?;
         all_s.extend(work.values.iter().map(|&x| T::of(x)));
         let (of_rows, of_columns) =
             if is_wide { (&mut all_v, &mut all_u) } else { (&mut all_u, &mut all_v) };
@@ -390,16 +390,16 @@ impl Singular {
     }
 
     /// Decomposes `packed`.
-    pub(super) fn decompose(&mut self) {
+    pub(super) fn decompose(&mut self) -> Result<(), Error> {
         let (n, columns) = (self.n, self.columns);
         let mut qr = Qr { packed: &mut self.packed, factors: &mut self.factors, m: self.rows, n };
-        qr.decompose(&mut self.vector, &mut self.sums);
+        qr.decompose(&mut self.vector, &mut self.sums)?;
         qr.upper(&mut self.short);
-        if !svd(&mut self.short, n, &mut self.values, &mut self.left) {
+        if !svd(&mut self.short, n, &mut self.values, &mut self.left)? {
             for all in [&mut self.values, &mut self.long, &mut self.short] {
                 all.fill(f64::NAN);
             }
-            return;
+            return Ok(());
         }
         self.long.fill(0.0);
         for (i, row) in self.long.chunks_exact_mut(columns.max(1)).enumerate() {
@@ -410,6 +410,6 @@ impl Singular {
                 row[i] = 1.0;
             }
         }
-        qr.apply(&mut self.long, columns, &mut self.sums);
+        qr.apply(&mut self.long, columns, &mut self.sums)
     }
 }

@@ -3,7 +3,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
-    array::{Array, buffer},
+    array::{Array, buffer, filled},
     attrs,
     attrs::Attr,
     aval::{Aval, Avals, Shape},
@@ -77,7 +77,7 @@ fn equations_price(call: &Call, out: &[Aval], factors: f64) -> Cost {
 /// Which matrix of an operand each matrix of the result is from.
 fn places(batch: &Shape, out: &Shape) -> Result<Vec<usize>, Error> {
     let mut places = buffer(out.elements())?;
-    broadcast_walk(batch, out).each(|at| places.push(at));
+    broadcast_walk(batch, out).each(|at| places.push(at))?;
     Ok(places)
 }
 
@@ -187,8 +187,7 @@ pub static TRIANGULAR_SOLVE: OpDef = OpDef {
             let triangle = factor::Triangle { lower, transposed: adjoint, unit: false };
             let [.., n, m] = out[0].shape[..] else { return Err(Error::bug("no matrices")) };
             by_dtype!(float: out[0].dtype, T => each_pair::<T>(call, &out[0], inputs, |_, _, a, x| {
-                factor::substitute(a, n, triangle, x, m);
-                Ok(())
+                factor::substitute(a, n, triangle, x, m)
             }))
         }),
         Derivative::Custom {
@@ -242,19 +241,17 @@ pub static SOLVE: OpDef = OpDef {
         Kernel::Run(|call, out, inputs| {
             let Solve { adjoint } = Solve::read(call.attrs);
             let [.., n, m] = out[0].shape[..] else { return Err(Error::bug("no matrices")) };
-            let mut order = buffer(n)?;
-            order.resize(n, 0);
+            let mut order = filled(n, 0)?;
             let mut b = zeros(n * m)?;
             let solve = |position, is_new, a: &mut [f64], x: &mut [f64]| {
                 if is_new {
-                    factor::lu(a, n, &mut order);
+                    factor::lu(a, n, &mut order)?;
                     if !factor::is_invertible(a, n) {
                         return Err(Error::NotInvertible { position });
                     }
                 }
                 b.copy_from_slice(x);
-                factor::solve((a, &order), adjoint, &b, x, m);
-                Ok(())
+                factor::solve((a, &order), adjoint, &b, x, m)
             };
             by_dtype!(float: out[0].dtype, T => each_pair::<T>(call, &out[0], inputs, solve))
         }),
@@ -345,11 +342,10 @@ fn each_pivots<T: Real>(
     let m = Matrices::of(&call.inputs[0].shape)?;
     let (n, x) = (m.rows, x.elements::<T>()?);
     let mut a = zeros(n * n)?;
-    let mut order = buffer(n)?;
-    order.resize(n, 0);
+    let mut order = filled(n, 0)?;
     for position in 0..m.count() {
         load(x, position, &mut a);
-        let sign = factor::lu(&mut a, n, &mut order);
+        let sign = factor::lu(&mut a, n, &mut order)?;
         run(sign, &mut a.iter().copied().step_by(n + 1));
     }
     Ok(())
@@ -424,16 +420,15 @@ fn run_cofactor<T: Real>(call: &Call, out: &Aval, x: &Array) -> Result<Arrays, E
     let (n, x) = (m.rows, x.elements::<T>()?);
     let mut y = buffer(x.len())?;
     let mut work = Singular::new(n, n, n)?;
-    let mut order = buffer(n)?;
-    order.resize(n, 0);
+    let mut order = filled(n, 0)?;
     for position in 0..m.count() {
         load(x, position, &mut work.packed);
-        work.decompose();
+        work.decompose()?;
         let (u, v, s) = (&work.long, &work.short, &work.values);
         let mut sign = 1.0;
         for vectors in [u, v] {
             work.packed.copy_from_slice(vectors);
-            sign *= factor::lu(&mut work.packed, n, &mut order);
+            sign *= factor::lu(&mut work.packed, n, &mut order)?;
             let negative = work.packed.iter().step_by(n + 1).filter(|&&pivot| pivot < 0.0).count();
             sign *= if negative % 2 == 0 { 1.0 } else { -1.0 };
         }

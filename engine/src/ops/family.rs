@@ -353,7 +353,9 @@ pub(crate) fn indices(array: &crate::array::Array) -> Result<Vec<i64>, Error> {
 pub(crate) fn positions(array: &crate::array::Array, extent: usize) -> Result<Vec<usize>, Error> {
     let raw = indices(array)?;
     let mut out = crate::array::buffer(raw.len())?;
+    let mut looks = crate::compute::Looks::default();
     for (position, &index) in raw.iter().enumerate() {
+        looks.after(1)?;
         let checked = usize::try_from(index).ok().filter(|&i| i < extent);
         out.push(checked.ok_or(Error::IndexOutOfRange { index, position, extent })?);
     }

@@ -3,11 +3,12 @@
 use smallvec::smallvec;
 
 use crate::{
-    array::{Array, Element, buffer},
+    array::{Array, Element, filled},
     attrs,
     attrs::Attr,
     aval::{Aval, Shape},
     batching::{Batch, Batching, all_along_axis_and, along_axis},
+    compute::Looks,
     dtype::{DType, DTypes},
     error::Error,
     graph::Var,
@@ -305,9 +306,10 @@ pub static ONE_HOT: OpDef = OpDef {
         Kernel::Run(|call, out, inputs| {
             fn typed<T: Element>(out: &Aval, picks: &[i64], on: T) -> Result<Array, Error> {
                 let depth = out.shape[out.shape.len() - 1];
-                let mut result = buffer(out.shape.elements())?;
-                result.resize(out.shape.elements(), T::default());
+                let mut result = filled(out.shape.elements(), T::default())?;
+                let mut looks = Looks::default();
                 for (row, &pick) in picks.iter().enumerate() {
+                    looks.after(1)?;
                     if let Some(pick) = usize::try_from(pick).ok().filter(|&pick| pick < depth) {
                         result[row * depth + pick] = on;
                     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use smallvec::smallvec;
 
 use crate::{
-    array::{Array, buffer},
+    array::{Array, filled},
     attrs::Attrs,
     aval::{Aval, Avals},
     batching::{Batch, Batching},
@@ -100,8 +100,7 @@ fn by_rows<T: Element>(
     let logits = &call.inputs[1].shape;
     let width = logits.last().copied().unwrap_or(0);
     let count = out.shape.elements();
-    let mut results: Vec<T> = buffer(count)?;
-    results.resize(count, T::ZERO);
+    let mut results: Vec<T> = filled(count, T::ZERO)?;
     if let Some(rows) = logits.elements().checked_div(width) {
         let part = rows::in_part(rows, 4 * compute::elements(logits.elements()));
         let size = part.saturating_mul(count.checked_div(rows).unwrap_or(0)).max(1);
@@ -120,8 +119,7 @@ fn of_rows<'a, T>(x: &'a [T], rows: &Range<usize>, width: usize) -> &'a [T] {
 
 /// A buffer for a row.
 fn scratch<T: Copy + Default>(width: usize) -> Result<Vec<T>, Error> {
-    let mut row = buffer(width)?;
-    row.resize(width, T::default());
+    let row = filled(width, T::default())?;
     Ok(row)
 }
 

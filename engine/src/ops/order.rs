@@ -8,6 +8,7 @@ use crate::{
     attrs::Attr,
     aval::{Aval, Shape},
     batching::{Batching, along_axis},
+    compute::{self, Looks},
     dtype::{DType, DTypes},
     error::Error,
     kernels::{
@@ -78,7 +79,8 @@ fn positions(call: &Call, out: &[Aval], inputs: &[&Array], largest: bool) -> Res
     ) -> Result<Vec<i64>, Error> {
         let (kept, mut along) = split(shape, &[axis]);
         let mut out = buffer(kept.shape.iter().product())?;
-        kept.each(|start| {
+        let mut looks = Looks::default();
+        kept.try_each(|start| {
             along.offset = signed(start);
             let (mut best, mut best_at, mut at) = (x[start], 0, 0);
             along.each(|place| {
@@ -88,9 +90,10 @@ fn positions(call: &Call, out: &[Aval], inputs: &[&Array], largest: bool) -> Res
                     (best, best_at) = (x, at);
                 }
                 at += 1;
-            });
+            })?;
             out.push(best_at);
-        });
+            looks.after(along.shape.iter().product())
+        })?;
         Ok(out)
     }
     let shape = &call.inputs[0].shape;
@@ -139,7 +142,7 @@ fn sorting_cost(x: &Shape, extent: usize) -> Cost {
     let comparisons = u64::from(usize::BITS - extent.leading_zeros()).max(1);
     Cost {
         flops: (x.elements() as u64).saturating_mul(comparisons),
-        workspace: (extent as u64).saturating_mul(16),
+        workspace: (extent as u64).saturating_mul(if extent > compute::range() { 32 } else { 16 }),
     }
 }
 
@@ -342,6 +345,7 @@ pub static IN_TOP_K: OpDef = OpDef {
             ) -> Result<Vec<bool>, Error> {
                 let mut result = buffer(targets.len())?;
                 for (row, &target) in targets.iter().enumerate() {
+                    compute::check()?;
                     let row = &x[row * classes..(row + 1) * classes];
                     let own = usize::try_from(target).ok().and_then(|at| row.get(at));
                     let own = own.filter(|_| row.iter().all(|x| x.is_finite()));

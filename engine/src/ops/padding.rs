@@ -3,7 +3,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
-    array::{Array, buffer},
+    array::{Array, filled},
     attrs,
     attrs::{Attr, Ints},
     aval::{Aval, Shape},
@@ -87,8 +87,7 @@ pub static PAD: OpDef = OpDef {
             fn typed<T: FromDouble>(call: &Call, out: &Aval, x: &Array) -> Result<Array, Error> {
                 let Pad { paddings, constant } = Pad::read(call.attrs);
                 let (before, _) = padded(&call.inputs[0].shape, &paddings)?;
-                let mut result = buffer(out.shape.elements())?;
-                result.resize(out.shape.elements(), T::from_double(constant));
+                let mut result = filled(out.shape.elements(), T::from_double(constant))?;
                 let strides = out.shape.strides();
                 let offset: usize = before.iter().zip(&strides).map(|(&b, &s)| b * s).sum();
                 let walk = Walk::new(
@@ -101,7 +100,7 @@ pub static PAD: OpDef = OpDef {
                     if let Some(&value) = values.next() {
                         result[at] = value;
                     }
-                });
+                })?;
                 Array::new(&out.shape, result)
             }
             Ok(smallvec![by_dtype!(any: out[0].dtype, T => typed::<T>(call, &out[0], inputs[0]))?])

@@ -3,7 +3,7 @@
 use smallvec::smallvec;
 
 use crate::{
-    array::{Array, Element, buffer},
+    array::{Array, Element, buffer, filled},
     attrs,
     attrs::{Attr, AttrSpec, Ints, joined},
     aval::{Aval, Avals, Shape},
@@ -200,8 +200,7 @@ pub static MAX_POOL_SCATTER: OpDef = OpDef {
                 values: &Array,
                 out: &Aval,
             ) -> Result<Array, Error> {
-                let mut result = buffer(out.shape.elements())?;
-                result.resize(out.shape.elements(), T::ZERO);
+                let mut result = filled(out.shape.elements(), T::ZERO)?;
                 for (&at, &value) in places.iter().zip(values.elements::<T>()?) {
                     result[at] = result[at] + value;
                 }

@@ -7,6 +7,7 @@ use crate::{
     attrs,
     attrs::{Attr, Attrs, Ints},
     aval::{Aval, Avals, Shape},
+    compute::Looks,
     dtype::{DType, DTypes},
     error::Error,
     graph::Var,
@@ -75,7 +76,9 @@ fn places(array: &Array, tensor: &Shape, shared: usize) -> Result<Vec<usize>, Er
     let batch = tensor[..shared].iter().product();
     let per = usize::checked_div(count, batch).unwrap_or(0);
     let mut out = buffer(count)?;
+    let mut looks = Looks::default();
     for n in 0..count {
+        looks.after(1)?;
         let mut place = n / per;
         for (j, &extent) in tensor[shared..shared + depth].iter().enumerate() {
             let (position, index) = (n * depth + j, raw[n * depth + j]);

@@ -123,7 +123,9 @@ macro_rules! folded {
 fn places(ids: &Array, extent: usize) -> Result<Vec<Option<usize>>, Error> {
     let raw = indices(ids)?;
     let mut out = crate::array::buffer(raw.len())?;
+    let mut looks = crate::compute::Looks::default();
     for (position, &index) in raw.iter().enumerate() {
+        looks.after(1)?;
         let place = usize::try_from(index).ok();
         if place.is_some_and(|place| place >= extent) {
             return Err(Error::IndexOutOfRange { index, position, extent });

@@ -3,11 +3,12 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
-    array::{Array, Element, buffer},
+    array::{Array, Element, append, buffer},
     attrs,
     attrs::{Attr, Attrs, Ints},
     aval::{Aval, Avals, Shape},
     batching::{self, Batch, Batching},
+    compute::Looks,
     dtype::DTypes,
     error::Error,
     kernels::{
@@ -421,11 +422,12 @@ pub static CONCAT: OpDef = OpDef {
                 let total = out.shape.elements();
                 // There may be many rows of nothing.
                 let rows = if total == 0 { 0 } else { out.shape[..axis].iter().product() };
-                let mut result = buffer(total)?;
+                let (mut result, mut looks) = (buffer(total)?, Looks::default());
                 for row in 0..rows {
                     for x in inputs {
                         let size: usize = x.shape()[axis..].iter().product();
-                        result.extend_from_slice(&x.elements::<T>()?[row * size..(row + 1) * size]);
+                        append(&mut result, &x.elements::<T>()?[row * size..(row + 1) * size])?;
+                        looks.after(size)?;
                     }
                 }
                 Array::new(&out.shape, result)

@@ -3,7 +3,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
-    array::{Array, Element, buffer},
+    array::{Array, Element, filled},
     attrs,
     attrs::{Attr, Ints},
     aval::{Aval, Shape},
@@ -420,14 +420,13 @@ pub static STRIDED_SLICE_SCATTER: OpDef = OpDef {
         "y[begin + i * stride] = x[i]",
         Kernel::Run(|call, out, inputs| {
             fn typed<T: Element>(x: &Array, walk: &Walk, out: &Aval) -> Result<Array, Error> {
-                let mut result = buffer(out.shape.elements())?;
-                result.resize(out.shape.elements(), T::default());
+                let mut result = filled(out.shape.elements(), T::default())?;
                 let mut values = x.elements::<T>()?.iter();
                 walk.each(|at| {
                     if let Some(&value) = values.next() {
                         result[at] = value;
                     }
-                });
+                })?;
                 Array::new(&out.shape, result)
             }
             let (_, spec) = StridedScatter::read(call.attrs).window();

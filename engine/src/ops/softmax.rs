@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
-    array::{Array, buffer},
+    array::{Array, filled},
     attrs,
     attrs::Attr,
     aval::{Aval, Avals},
@@ -128,8 +128,7 @@ fn by_rows<T: Element>(
     let inputs = inputs.iter().map(|x| gathered(x.elements::<T>()?, shape, &axis));
     let inputs: SmallVec<[Cow<[T]>; 2]> = inputs.collect::<Result<_, _>>()?;
     let (count, width) = (shape.elements(), shape[axis[0]].max(1));
-    let mut results = buffer(count)?;
-    results.resize(count, T::ZERO);
+    let mut results = filled(count, T::ZERO)?;
     let size = rows::in_part(count / width, 4 * compute::elements(count)) * width;
     compute::each(results.chunks_mut(size).enumerate().collect(), |(i, results)| {
         let here = i * size..i * size + results.len();
@@ -175,8 +174,7 @@ pub static SOFTMAX_GRADIENT: OpDef = gradient(
     Kernel::Run(|call, out, inputs| {
         Ok(smallvec![by_dtype!(float: out[0].dtype, T => {
             by_rows::<T>(call, inputs, |inputs, out, width| {
-                let mut products = buffer(width)?;
-                products.resize(width, 0.0);
+                let mut products = filled(width, 0.0)?;
                 softmax::softmax_gradient(inputs[0], inputs[1], out, &mut products);
                 Ok(())
             })

@@ -101,11 +101,26 @@ pub struct Quota {
     pub max_creations_per_minute: u32,
     /// Connections: two for each session, since one that broke may not be noticed for a while.
     pub max_connections: usize,
+    /// Calls, and batches of streams, in a minute; 0 for any number. Beyond it they are refused. Each takes the threads of the
+    /// network some 30 µs, so this is a third of a core; clients batch, and stay a hundred times below it.
+    pub max_requests_per_minute: u32,
+    /// How long its sessions may compute in a minute, summed over the threads that they run on; zero for any time. Beyond it
+    /// they are delayed. One session that never rests takes 60 s, so this delays only those who keep several busy.
+    pub compute_per_minute: Duration,
+    /// Memory of its sessions together, in bytes: half of what they might take if each took all that it may.
+    pub memory_bytes: u64,
 }
 
 impl Default for Quota {
     fn default() -> Self {
-        Self { max_sessions: 8, max_creations_per_minute: 20, max_connections: 16 }
+        Self {
+            max_sessions: 8,
+            max_creations_per_minute: 20,
+            max_connections: 16,
+            max_requests_per_minute: 600_000,
+            compute_per_minute: Duration::from_mins(1),
+            memory_bytes: 4 << 30,
+        }
     }
 }
 

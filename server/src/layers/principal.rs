@@ -87,6 +87,8 @@ impl PrincipalLayer {
                 audit.record(&event.principal(&principal).peer(Some(peer)));
             }
         }
+        let counted = quotas.request(&principal);
+        counted.map_err(|error| self.oversight.refused(&principal, error))?;
         Ok(principal)
     }
 }

@@ -160,7 +160,11 @@ async fn read(
         match kind {
             Ok(Some(_)) if !principal.is_valid() => break ProtocolError::Unauthenticated,
             Ok(Some(stream_request::Kind::Batch(batch))) => {
-                if let Err(error) = session.submit(&attachment, batch) {
+                let admitted = session.oversight().quotas.request(&principal);
+                let admitted =
+                    admitted.map_err(|error| session.oversight().refused(&principal, error));
+                let admitted = admitted.and_then(|()| session.submit(&attachment, batch));
+                if let Err(error) = admitted {
                     break error;
                 }
             }

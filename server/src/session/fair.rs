@@ -9,6 +9,18 @@
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
+/// What is known of somebody who waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Waiting {
+    /// There is nobody.
+    Nobody,
+    /// It has been computing, and has more to do.
+    Busy,
+    /// It had nothing to do until now.
+    Woken,
+}
+
 /// How much each member of a group has had.
 #[derive(Debug)]
 struct Shares<K> {
@@ -39,7 +51,13 @@ struct Account<S, T> {
 struct Ready<S, T> {
     session: S,
     item: T,
-    /// Among equals the first to arrive is next.
+    place: Place,
+}
+
+/// Among equals those who wake are next, and of these the first to arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    busy: bool,
     arrival: u64,
 }
 
@@ -88,6 +106,15 @@ impl<K> Default for Shares<K> {
     }
 }
 
+// === impl Turn ===
+
+impl<P, S> Turn<P, S> {
+    /// Whose turn it is.
+    pub fn principal(&self) -> &P {
+        &self.principal
+    }
+}
+
 // === impl FairQueue ===
 
 impl<P, S, T> Default for FairQueue<P, S, T> {
@@ -98,30 +125,54 @@ impl<P, S, T> Default for FairQueue<P, S, T> {
 
 impl<P: Clone + Eq + Hash, S: Clone + Eq + Hash, T> FairQueue<P, S, T> {
     /// Appends something of a session that is neither here nor being served.
-    pub fn push(&mut self, principal: P, session: S, item: T) {
+    pub fn push(&mut self, principal: P, session: S, item: T, waiting: Waiting) {
         self.arrivals += 1;
+        let place = Place { busy: waiting != Waiting::Woken, arrival: self.arrivals };
         let account = self.accounts.entry(principal).or_insert_with(|| Account {
             sessions: Shares::default(),
             ready: Vec::new(),
             served: 0,
         });
-        account.ready.push(Ready { session, item, arrival: self.arrivals });
+        account.ready.push(Ready { session, item, place });
     }
 
-    /// The next, and its turn, which will take about as long as is guessed.
-    pub fn pop(&mut self, guess: Duration) -> Option<(T, Turn<P, S>)> {
-        let Self { principals, accounts, .. } = self;
-        let waiting = accounts.iter_mut().filter_map(|(principal, account)| {
-            let first = account.first()?;
-            let place = (principals.clock(principal), account.ready[first].arrival);
-            Some((place, principal, account, first))
-        });
-        let (_, principal, account, first) = waiting.min_by_key(|(place, ..)| *place)?;
+    /// The next whose principal may compute, and its turn, which will take about as long as is guessed.
+    pub fn pop(&mut self, guess: Duration, may: impl Fn(&P) -> bool) -> Option<(T, Turn<P, S>)> {
+        let (principal, first) = self.first(may)?;
+        let principal = principal.clone();
+        let account = self.accounts.get_mut(&principal)?;
         let Ready { session, item, .. } = account.ready.swap_remove(first);
         account.sessions.serve(&session, guess);
         account.served += 1;
-        principals.serve(principal, guess);
-        Some((item, Turn { principal: principal.clone(), session, guess }))
+        self.principals.serve(&principal, guess);
+        Some((item, Turn { principal, session, guess }))
+    }
+
+    /// Whose turn is next, and the place of what it waits with.
+    fn first(&self, may: impl Fn(&P) -> bool) -> Option<(&P, usize)> {
+        let accounts = self.accounts.iter().filter(|(principal, _)| may(principal));
+        let waiting = accounts.filter_map(|(principal, account)| {
+            let first = account.first()?;
+            Some(((self.principals.clock(principal), account.ready[first].place), principal, first))
+        });
+        waiting.min_by_key(|(place, ..)| *place).map(|(_, principal, first)| (principal, first))
+    }
+
+    /// Those who have something that waits.
+    pub fn principals(&self) -> impl Iterator<Item = &P> {
+        let waiting = self.accounts.iter().filter(|(_, account)| !account.ready.is_empty());
+        waiting.map(|(principal, _)| principal)
+    }
+
+    /// Who would be next.
+    pub fn waiting(&self, may: impl Fn(&P) -> bool) -> Waiting {
+        let first =
+            self.first(may).map(|(principal, first)| &self.accounts[principal].ready[first]);
+        match first {
+            None => Waiting::Nobody,
+            Some(ready) if ready.place.busy => Waiting::Busy,
+            Some(_) => Waiting::Woken,
+        }
     }
 
     /// A turn is over and took so long.
@@ -139,11 +190,6 @@ impl<P: Clone + Eq + Hash, S: Clone + Eq + Hash, T> FairQueue<P, S, T> {
         self.principals.forget();
     }
 
-    /// Whether nobody waits.
-    pub fn is_empty(&self) -> bool {
-        self.accounts.values().all(|account| account.ready.is_empty())
-    }
-
     /// Takes everything out.
     pub fn drain(&mut self) -> Vec<T> {
         let accounts = std::mem::take(&mut self.accounts).into_values();
@@ -156,7 +202,7 @@ impl<S: Clone + Eq + Hash, T> Account<S, T> {
     fn first(&self) -> Option<usize> {
         let ready = self.ready.iter().enumerate();
         let next =
-            ready.min_by_key(|(_, ready)| (self.sessions.clock(&ready.session), ready.arrival));
+            ready.min_by_key(|(_, ready)| (self.sessions.clock(&ready.session), ready.place));
         next.map(|(place, _)| place)
     }
 }
@@ -176,16 +222,16 @@ mod tests {
         let mut queue = Queue::default();
         let lengths: HashMap<_, _> = steps.iter().copied().collect();
         for &session in lengths.keys() {
-            queue.push(session.0, session, session);
+            queue.push(session.0, session, session, Waiting::Busy);
         }
         let (mut had, mut clock) = (HashMap::new(), Duration::ZERO);
         while clock < until {
-            let (session, turn) = queue.pop(GUESS).unwrap();
+            let (session, turn) = queue.pop(GUESS, |_| true).unwrap();
             let took = Duration::from_millis(lengths[&session]);
             clock += took;
             *had.entry(session).or_default() += took;
             queue.settle(turn, took);
-            queue.push(session.0, session, session);
+            queue.push(session.0, session, session, Waiting::Busy);
         }
         had
     }
@@ -219,15 +265,16 @@ mod tests {
     fn one_who_wakes_goes_before_all_who_have_been_computing() {
         let mut queue = Queue::default();
         for busy in 0..3 {
-            queue.push(busy, (busy, 0), (busy, 0));
+            queue.push(busy, (busy, 0), (busy, 0), Waiting::Busy);
         }
         for _ in 0..30 {
-            let (session, turn) = queue.pop(GUESS).unwrap();
+            let (session, turn) = queue.pop(GUESS, |_| true).unwrap();
             queue.settle(turn, GUESS);
-            queue.push(session.0, session, session);
+            queue.push(session.0, session, session, Waiting::Busy);
         }
-        queue.push(9, (9, 0), (9, 0));
-        let (session, turn) = queue.pop(GUESS).unwrap();
+        queue.push(9, (9, 0), (9, 0), Waiting::Woken);
+        assert_eq!(queue.waiting(|_| true), Waiting::Woken);
+        let (session, turn) = queue.pop(GUESS, |_| true).unwrap();
         assert_eq!(session, (9, 0));
         queue.settle(turn, Duration::from_millis(1));
     }
@@ -235,18 +282,18 @@ mod tests {
     #[test]
     fn leaving_does_not_pay_a_debt() {
         let mut queue = Queue::default();
-        queue.push(0, (0, 0), (0, 0));
-        queue.push(1, (1, 0), (1, 0));
-        let (session, turn) = queue.pop(GUESS).unwrap();
+        queue.push(0, (0, 0), (0, 0), Waiting::Busy);
+        queue.push(1, (1, 0), (1, 0), Waiting::Busy);
+        let (session, turn) = queue.pop(GUESS, |_| true).unwrap();
         assert_eq!(session.0, 0, "the first to arrive");
         // It takes a second, and comes back at once.
         queue.settle(turn, Duration::from_secs(1));
-        queue.push(0, (0, 0), (0, 0));
+        queue.push(0, (0, 0), (0, 0), Waiting::Busy);
         for _ in 0..200 {
-            let (session, turn) = queue.pop(GUESS).unwrap();
+            let (session, turn) = queue.pop(GUESS, |_| true).unwrap();
             assert_eq!(session.0, 1);
             queue.settle(turn, GUESS);
-            queue.push(1, session, session);
+            queue.push(1, session, session, Waiting::Busy);
         }
     }
 
@@ -254,13 +301,13 @@ mod tests {
     fn sleepers_are_forgotten() {
         let mut queue = Queue::default();
         for principal in 0..200 {
-            queue.push(principal, (principal, 0), (principal, 0));
+            queue.push(principal, (principal, 0), (principal, 0), Waiting::Busy);
         }
         for _ in 0..200 {
-            let (_, turn) = queue.pop(GUESS).unwrap();
+            let (_, turn) = queue.pop(GUESS, |_| true).unwrap();
             queue.settle(turn, Duration::ZERO);
         }
-        assert!(queue.is_empty());
+        assert_eq!(queue.waiting(|_| true), Waiting::Nobody);
         assert!(queue.accounts.is_empty());
         assert!(queue.principals.clocks.len() <= 1, "{:?}", queue.principals);
     }

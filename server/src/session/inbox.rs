@@ -14,7 +14,7 @@ use std::{
 
 use gradtape_engine::{
     array::Tensor,
-    compute::{Context, Crew},
+    compute::{Context, Crew, Turns},
     ledger::Ledger,
     session::Session as Engine,
     snapshot::{KeyedHandle, Snapshot},
@@ -30,8 +30,8 @@ use super::{
     outbox::{Attachment, BatchCost, Deliveries},
     registry::SessionId,
     stops::{Presence, Sender, Stops},
+    turns::ReadyQueue,
     uploads::Uploads,
-    worker::ReadyQueue,
 };
 use crate::{
     clock::Clock,
@@ -477,8 +477,9 @@ impl Session {
 
 impl Session {
     /// What its commands compute with.
-    pub(super) fn context(&self, crew: &Arc<Crew>) -> Context {
-        Context { crew: Arc::clone(crew), cancel: self.stops.flag().clone() }
+    pub(super) fn context(&self, crew: &Arc<Crew>, turns: Arc<dyn Turns>) -> Context {
+        let cancel = self.stops.flag().clone();
+        Context { crew: Arc::clone(crew), cancel, turns: Some(turns) }
     }
 
     /// The next job, unless the session has ended or must pause. With nothing to do the session leaves the schedule, under
@@ -566,7 +567,7 @@ impl Session {
     }
 
     /// Where its work is counted and its end is noted.
-    pub(super) fn oversight(&self) -> &Oversight {
+    pub(crate) fn oversight(&self) -> &Oversight {
         &self.oversight
     }
 

@@ -7,14 +7,16 @@
 //! - [`stops`]: what stops the command that is being executed.
 //! - [`outbox`]: one attached stream: its credit, and the answers that it has not read.
 //! - [`inbox`]: a session as the rest of the server holds it: jobs go in, answers come out of each job.
-//! - [`fair`]: whose turn it is.
-//! - [`worker`]: the threads that take jobs from sessions. Nothing else touches a core.
+//! - [`fair`], [`allowance`]: whose turn it is, and who has had enough.
+//! - [`turns`]: the threads that compute, and who waits for one.
+//! - [`worker`]: what a thread does with a session. Nothing else touches a core.
 //! - [`registry`]: all sessions, by id and secret.
 //! - [`error`]: what ends a call or a stream.
 //!
 //! Invariants: a session's jobs run one at a time, in order of arrival; a core is on at most one thread; no lock is
 //! held while a command runs except the core's own, for which nobody waits.
 
+pub mod allowance;
 pub mod core;
 pub mod error;
 pub mod fair;
@@ -24,5 +26,6 @@ pub mod outbox;
 pub mod registry;
 pub mod replies;
 pub mod stops;
+pub mod turns;
 pub mod uploads;
 pub mod worker;

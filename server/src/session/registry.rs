@@ -17,7 +17,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use gradtape_engine::ledger::Ledger;
 use subtle::ConstantTimeEq;
 
-use super::{error::ProtocolError, inbox::Session, kept::Kept, worker::ReadyQueue};
+use super::{error::ProtocolError, inbox::Session, kept::Kept, turns::ReadyQueue};
 use crate::{
     audit::{Event, Outcome},
     clock::Clock,
@@ -155,7 +155,8 @@ impl Registry {
     }
 
     fn session(&self, id: SessionId, owner: Principal, kept: Kept) -> Arc<Session> {
-        let ledger = self.ledger.child("session", self.config.session_memory_bytes);
+        let ledger = self.oversight.quotas.ledger(&owner, &self.ledger);
+        let ledger = ledger.child("session", self.config.session_memory_bytes);
         let (clock, ready) = (Arc::clone(&self.clock), Arc::clone(&self.ready));
         let oversight = Arc::clone(&self.oversight);
         Session::new((id, owner), ledger, &self.limits, clock, ready, oversight, kept)

@@ -1,145 +1,31 @@
-//! The threads that compute: each takes a ready session, works on it for a slice, and takes the next.
+//! What a thread does with a session for a slice.
 //!
-//! These are threads of the operating system, never tokio's, so that a long kernel delays no network traffic. A session
-//! is on at most one of them. [`FairQueue`] decides who is next.
-//!
-//! A panic ends its session and nothing more.
+//! It is a thread of the operating system, never tokio's, so that a long kernel delays no network traffic; see
+//! [`turns`](super::turns). A panic ends its session and nothing more.
 
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
-use gradtape_engine::compute::Crew;
 use gradtape_proto::v1;
 use prost::Message;
 
 use super::{
     core::{SessionCore, Step},
     error::ProtocolError,
-    fair::{FairQueue, Turn},
     inbox::{Answered, BatchMeta, Current, Job, Next, Origin, Read, Session, Wanted, Work},
     outbox::Delivery,
-    registry::SessionId,
 };
 use crate::{
     audit::{Event, Outcome},
     clock::Clock,
     ids,
-    metrics::Metrics,
     oversight::Oversight,
-    principal::Principal,
     wire::encode,
 };
-
-/// The sessions that have something to do, and wait for a thread.
-#[derive(Debug, Default)]
-pub struct ReadyQueue {
-    state: Mutex<ReadyState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct ReadyState {
-    sessions: Sessions,
-    stopped: bool,
-}
-
-type Sessions = FairQueue<Principal, SessionId, Arc<Session>>;
-
-/// What a thread was given: a session, and the turn to settle afterwards.
-type Given = (Arc<Session>, Turn<Principal, SessionId>);
-
-impl ReadyQueue {
-    /// Adds a session that is neither waiting nor on a thread.
-    pub fn push(&self, session: Arc<Session>) {
-        let mut state = self.lock();
-        if !state.stopped {
-            state.sessions.push(session.owner().clone(), session.id(), session);
-            drop(state);
-            self.changed.notify_one();
-        }
-    }
-
-    /// Waits for the next session, which gets a slice; `None` when the queue has stopped.
-    fn pop(&self, slice: Duration) -> Option<Given> {
-        let mut state = self.lock();
-        loop {
-            if state.stopped {
-                return None;
-            }
-            if let Some(given) = state.sessions.pop(slice) {
-                return Some(given);
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Notes how long a turn took, and takes its session back if there is more to do.
-    fn settle(&self, turn: Turn<Principal, SessionId>, took: Duration, back: Option<Arc<Session>>) {
-        self.lock().sessions.settle(turn, took);
-        if let Some(session) = back {
-            self.push(session);
-        }
-    }
-
-    fn stop(&self) {
-        let mut state = self.lock();
-        state.stopped = true;
-        let sessions = state.sessions.drain();
-        drop(state);
-        drop(sessions);
-        self.changed.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ReadyState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The threads. Dropping it lets each stop after its command.
-#[derive(Debug)]
-pub struct Pool {
-    ready: Arc<ReadyQueue>,
-}
-
-impl Pool {
-    /// Starts `threads` threads that serve a queue.
-    pub fn start(
-        threads: usize,
-        slice: Duration,
-        ready: Arc<ReadyQueue>,
-        clock: &Arc<dyn Clock>,
-        metrics: &Arc<Metrics>,
-    ) -> std::io::Result<Self> {
-        let crew = Crew::new(threads).map_err(std::io::Error::other)?;
-        for i in 0..threads {
-            let (ready, clock) = (Arc::clone(&ready), Arc::clone(clock));
-            let crew = Arc::clone(&crew);
-            let metrics = Arc::clone(metrics);
-            thread::Builder::new().name(format!("compute-{i}")).spawn(move || {
-                while let Some((session, turn)) = ready.pop(slice) {
-                    let started = clock.now();
-                    let context = session.context(&crew);
-                    let after = context.enter(|| run_slice(&session, clock.as_ref(), slice));
-                    let busy = clock.now().saturating_sub(started);
-                    metrics.compute_seconds.inc_by(busy.as_secs_f64());
-                    ready.settle(turn, busy, (after == After::Requeue).then_some(session));
-                }
-            })?;
-        }
-        Ok(Self { ready })
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.ready.stop();
-    }
-}
 
 /// What becomes of a session after its slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -465,7 +351,8 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
+/// A duration as the wire has it.
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -305,3 +305,25 @@ fn steps() -> Vec<Command> {
     commands.push(fetch(3));
     commands
 }
+
+// === others meanwhile ===
+
+/// Where a command could be stopped it is interrupted: others need not wait for its end, not even on one core.
+#[tokio::test]
+async fn a_command_that_takes_long_lets_others_compute() {
+    const ROUNDS: u64 = 40;
+    let server = Server::start_with(|config| config.compute.threads = 1).await;
+    let raw = prepared(&server).await;
+    let stream = raw.stream().await.expect("a stream");
+    stream.send(3, products());
+    running(&raw).await;
+    let other = Raw::connect(&server).await;
+    let before = raw.position().await.expect("a position").next_sequence;
+    for sequence in 1..=ROUNDS {
+        let answer = other.execute(sequence, vec![raw::constant(sequence, &[1.0])]);
+        soon(answer).await.expect("an answer");
+    }
+    let done = raw.position().await.expect("a position").next_sequence - before;
+    // Each product is two commands. If they were waited for, there would be one for each answer.
+    assert!(done < ROUNDS, "{done} commands were done for {ROUNDS} answers");
+}

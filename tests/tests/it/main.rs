@@ -19,6 +19,7 @@ mod golden_optimizers;
 mod hazards;
 mod oversight;
 mod promises;
+mod quotas;
 mod resume;
 mod services;
 mod tutorial;

@@ -24,7 +24,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 /// Fails unless a status says used, limit and how long to wait.
-fn quota(status: &Status, name: &str, limit: usize) {
+pub(crate) fn quota(status: &Status, name: &str, limit: usize) {
     let got = (status.code(), &reason(status)[..]);
     assert_eq!(got, (Code::ResourceExhausted, name), "{status:?}");
     let details = status.get_error_details();

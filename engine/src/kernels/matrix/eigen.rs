@@ -2,6 +2,7 @@
 //! shifts.
 
 use super::{divide, multiply, orientation, qr::tridiagonalize, rotate, scale, two_rows};
+use crate::{compute, error::Error};
 
 /// Most steps for one eigenvalue. Two are usual, and LAPACK stops at as many.
 const MAX_STEPS: usize = 30;
@@ -19,7 +20,12 @@ pub(crate) struct Workspace<'a> {
 
 /// The eigenvalues of a matrix, whose lower triangle alone is read, from the smallest up. The matrix is replaced by its
 /// eigenvectors: row i is that of value i. Whether the method converged; it does for all finite numbers.
-pub(crate) fn eigh(a: &mut [f64], n: usize, values: &mut [f64], work: &mut Workspace) -> bool {
+pub(crate) fn eigh(
+    a: &mut [f64],
+    n: usize,
+    values: &mut [f64],
+    work: &mut Workspace,
+) -> Result<bool, Error> {
     for i in 0..n {
         for j in 0..i {
             a[j * n + i] = a[i * n + j];
@@ -27,9 +33,9 @@ pub(crate) fn eigh(a: &mut [f64], n: usize, values: &mut [f64], work: &mut Works
     }
     let factor = scale(a);
     divide(a, factor);
-    tridiagonalize(a, n, values, work.beside, work.v, work.w);
-    if !iterate(values, work.beside, a, n) {
-        return false;
+    tridiagonalize(a, n, values, work.beside, work.v, work.w)?;
+    if !iterate(values, work.beside, a, n)? {
+        return Ok(false);
     }
     sort(a, n, values);
     for (row, value) in a.chunks_exact_mut(n.max(1)).zip(values.iter_mut()) {
@@ -37,25 +43,26 @@ pub(crate) fn eigh(a: &mut [f64], n: usize, values: &mut [f64], work: &mut Works
         multiply(row, sign);
         *value *= factor;
     }
-    true
+    Ok(true)
 }
 
 /// Removes what is beside the diagonal, and turns the rows of `vectors` along.
-fn iterate(d: &mut [f64], e: &mut [f64], vectors: &mut [f64], n: usize) -> bool {
+fn iterate(d: &mut [f64], e: &mut [f64], vectors: &mut [f64], n: usize) -> Result<bool, Error> {
     for l in 0..n {
         for step in 0..=MAX_STEPS {
+            compute::check()?;
             let small = |m: usize| e[m].abs() <= f64::EPSILON * (d[m].abs() + d[m + 1].abs());
             let m = (l..n - 1).find(|&m| small(m)).unwrap_or(n - 1);
             if m == l {
                 break;
             }
             if step == MAX_STEPS {
-                return false;
+                return Ok(false);
             }
             chase(d, e, vectors, n, l..m);
         }
     }
-    d.iter().all(|value| value.is_finite())
+    Ok(d.iter().all(|value| value.is_finite()))
 }
 
 /// One step on a block without zeros beside its diagonal: rotations from its end to its begin.

@@ -1,10 +1,12 @@
 //! Triangular factors: Cholesky, LU with partial pivoting, and substitution.
 
 use super::{add_multiple, divide, dot};
+use crate::{compute, error::Error};
 
 /// Replaces a matrix, whose lower triangle alone is read, by its Cholesky factor. Whether it is positive definite.
-pub(crate) fn cholesky(a: &mut [f64], n: usize) -> bool {
+pub(crate) fn cholesky(a: &mut [f64], n: usize) -> Result<bool, Error> {
     for i in 0..n {
+        compute::check()?;
         let (above, row) = a.split_at_mut(i * n);
         for j in 0..i {
             let other = &above[j * n..=j * n + j];
@@ -12,24 +14,25 @@ pub(crate) fn cholesky(a: &mut [f64], n: usize) -> bool {
         }
         let pivot = row[i] - dot(&row[..i], &row[..i]);
         if pivot.is_nan() || pivot <= 0.0 {
-            return false;
+            return Ok(false);
         }
         row[i] = pivot.sqrt();
         row[i + 1..n].fill(0.0);
     }
-    true
+    Ok(true)
 }
 
 /// Replaces a matrix by its factors: U in the upper triangle, L without its diagonal of ones below. Row i of the factors
 /// is row `order[i]` of the matrix. Gives the sign of that permutation.
 ///
 /// A column without a pivot leaves a zero on the diagonal.
-pub(crate) fn lu(a: &mut [f64], n: usize, order: &mut [usize]) -> f64 {
+pub(crate) fn lu(a: &mut [f64], n: usize, order: &mut [usize]) -> Result<f64, Error> {
     for (i, place) in order.iter_mut().enumerate() {
         *place = i;
     }
     let mut sign = 1.0;
     for k in 0..n {
+        compute::check()?;
         let magnitude = |a: &[f64], i: usize| a[i * n + k].abs();
         let pivot = (k + 1..n)
             .fold(k, |best, i| if magnitude(a, i) > magnitude(a, best) { i } else { best });
@@ -50,7 +53,7 @@ pub(crate) fn lu(a: &mut [f64], n: usize, order: &mut [usize]) -> f64 {
             add_multiple(&mut row[k + 1..], -factor, &top[k + 1..]);
         }
     }
-    sign
+    Ok(sign)
 }
 
 /// Whether all pivots of a triangular matrix can be divided by. NaN cannot.
@@ -70,10 +73,17 @@ pub(crate) struct Triangle {
 }
 
 /// Solves `triangle x = b` in place; `x` has `m` columns.
-pub(crate) fn substitute(a: &[f64], n: usize, triangle: Triangle, x: &mut [f64], m: usize) {
+pub(crate) fn substitute(
+    a: &[f64],
+    n: usize,
+    triangle: Triangle,
+    x: &mut [f64],
+    m: usize,
+) -> Result<(), Error> {
     let Triangle { lower, transposed, unit } = triangle;
     let forward = lower != transposed;
     for step in 0..n {
+        compute::check()?;
         let i = if forward { step } else { n - 1 - step };
         let solved = if forward { 0..i } else { i + 1..n };
         for k in solved {
@@ -86,6 +96,7 @@ pub(crate) fn substitute(a: &[f64], n: usize, triangle: Triangle, x: &mut [f64],
             divide(&mut x[i * m..(i + 1) * m], a[i * n + i]);
         }
     }
+    Ok(())
 }
 
 /// Solves `a x = b`, or with the transpose of `a`, from the factors of `a`. `b` and `x` have `m` columns.
@@ -95,7 +106,7 @@ pub(crate) fn solve(
     b: &[f64],
     x: &mut [f64],
     m: usize,
-) {
+) -> Result<(), Error> {
     let n = order.len();
     let lower = Triangle { lower: true, transposed, unit: true };
     let upper = Triangle { lower: false, transposed, unit: false };
@@ -103,15 +114,15 @@ pub(crate) fn solve(
         for (i, &place) in order.iter().enumerate() {
             x[i * m..(i + 1) * m].copy_from_slice(&b[place * m..(place + 1) * m]);
         }
-        substitute(factors, n, lower, x, m);
-        substitute(factors, n, upper, x, m);
-        return;
+        substitute(factors, n, lower, x, m)?;
+        return substitute(factors, n, upper, x, m);
     }
     x.copy_from_slice(b);
-    substitute(factors, n, upper, x, m);
-    substitute(factors, n, lower, x, m);
+    substitute(factors, n, upper, x, m)?;
+    substitute(factors, n, lower, x, m)?;
     // Row i of what is solved belongs to row `order[i]`: follow each cycle of the permutation without more memory.
     permute_back(order, x, m);
+    Ok(())
 }
 
 /// Moves row i to row `order[i]`.

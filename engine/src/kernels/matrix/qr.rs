@@ -2,6 +2,7 @@
 //! replaces.
 
 use super::{add_multiple, divide, dot};
+use crate::{compute, error::Error};
 
 /// A reflection `I - factor v v^T` that maps a vector to a multiple of the first unit vector. `v` replaces the vector but
 /// for its first component, which is 1; that holds the multiple. Gives the factor, 0 if nothing has to be done.
@@ -57,9 +58,10 @@ pub(crate) struct Qr<'a> {
 
 impl Qr<'_> {
     /// Decomposes what is in `packed`. `vector` has room for a column and `sums` for a row.
-    pub(crate) fn decompose(&mut self, vector: &mut [f64], sums: &mut [f64]) {
+    pub(crate) fn decompose(&mut self, vector: &mut [f64], sums: &mut [f64]) -> Result<(), Error> {
         let (m, n) = (self.m, self.n);
         for k in 0..m.min(n) {
+            compute::check()?;
             let vector = &mut vector[..m - k];
             for (x, row) in vector.iter_mut().zip(self.packed[k * n..].chunks_exact(n)) {
                 *x = row[k];
@@ -72,18 +74,26 @@ impl Qr<'_> {
                 row[k] = x;
             }
         }
+        Ok(())
     }
 
     /// Multiplies a matrix of `m` rows and `columns` columns by Q from the left. `sums` has room for one of its rows.
-    pub(crate) fn apply(&self, c: &mut [f64], columns: usize, sums: &mut [f64]) {
+    pub(crate) fn apply(
+        &self,
+        c: &mut [f64],
+        columns: usize,
+        sums: &mut [f64],
+    ) -> Result<(), Error> {
         if columns == 0 {
-            return;
+            return Ok(());
         }
         for k in (0..self.m.min(self.n)).rev() {
+            compute::check()?;
             let below = self.packed[k * self.n..].chunks_exact(self.n).skip(1).map(|row| row[k]);
             let v = std::iter::once(1.0).chain(below);
             reflect((v, self.factors[k]), (&mut c[k * columns..], columns), 0..columns, sums);
         }
+        Ok(())
     }
 
     /// Writes the first rows of R.
@@ -110,9 +120,10 @@ pub(super) fn tridiagonalize(
     e: &mut [f64],
     v: &mut [f64],
     w: &mut [f64],
-) {
+) -> Result<(), Error> {
     // Row k keeps its own reflection from place k + 1 on: above the diagonal, where the next steps do not look.
     for k in 0..n.saturating_sub(1) {
+        compute::check()?;
         let (done, rest) = a.split_at_mut((k + 1) * n);
         let row = &mut done[k * n..];
         d[k] = row[k];
@@ -140,13 +151,14 @@ pub(super) fn tridiagonalize(
         d[n - 1] = a[n * n - 1];
         a[n * n - 1] = 1.0;
     }
-    accumulate(a, n, v, w);
+    accumulate(a, n, v, w)
 }
 
 /// Multiplies the reflections that the rows of `a` hold, from the last to the first, into `a`: row j of the result is
 /// column j of the product.
-fn accumulate(a: &mut [f64], n: usize, v: &mut [f64], w: &mut [f64]) {
+fn accumulate(a: &mut [f64], n: usize, v: &mut [f64], w: &mut [f64]) -> Result<(), Error> {
     for k in (0..n.saturating_sub(1)).rev() {
+        compute::check()?;
         let size = n - 1 - k;
         let (v, w) = (&mut v[..size], &mut w[..size]);
         let (done, rest) = a.split_at_mut((k + 1) * n);
@@ -165,4 +177,5 @@ fn accumulate(a: &mut [f64], n: usize, v: &mut [f64], w: &mut [f64]) {
             add_multiple(&mut row[k + 1..], -w, v);
         }
     }
+    Ok(())
 }

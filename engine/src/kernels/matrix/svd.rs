@@ -2,6 +2,7 @@
 //! and small singular values come out with their leading digits right (Demmel and Veselic 1992).
 
 use super::{add_multiple, divide, dot, multiply, orientation, rotate, two_rows};
+use crate::{compute, error::Error};
 
 /// Most sweeps over all pairs of rows. Convergence is quadratic; ten are many.
 const MAX_SWEEPS: usize = 60;
@@ -14,13 +15,18 @@ const NEGLIGIBLE: f64 = 1e-280;
 /// others.
 ///
 /// The matrix should be the R of a QR decomposition: its rows are closer to orthogonal.
-pub(crate) fn svd(r: &mut [f64], n: usize, values: &mut [f64], left: &mut [f64]) -> bool {
+pub(crate) fn svd(
+    r: &mut [f64],
+    n: usize,
+    values: &mut [f64],
+    left: &mut [f64],
+) -> Result<bool, Error> {
     left.fill(0.0);
     (0..n).for_each(|i| left[i * n + i] = 1.0);
     let factor = super::scale(r);
     divide(r, factor);
-    if !r.iter().all(|x| x.is_finite()) || (0..MAX_SWEEPS).all(|_| sweep(r, left, n)) {
-        return false;
+    if !r.iter().all(|x| x.is_finite()) || !converge(r, left, n)? {
+        return Ok(false);
     }
     for (value, row) in values.iter_mut().zip(r.chunks_exact(n.max(1))) {
         let square = dot(row, row);
@@ -31,22 +37,33 @@ pub(crate) fn svd(r: &mut [f64], n: usize, values: &mut [f64], left: &mut [f64])
     for (row, &value) in r.chunks_exact_mut(n.max(1)).zip(values.iter()).take(rank) {
         divide(row, value);
     }
-    complete(r, n, rank);
+    complete(r, n, rank)?;
     for (row, left) in r.chunks_exact_mut(n.max(1)).zip(left.chunks_exact_mut(n.max(1))) {
         let sign = orientation(row.iter().copied());
         row.iter_mut().chain(left).for_each(|x| *x *= sign);
     }
     multiply(values, factor);
-    true
+    Ok(true)
+}
+
+/// Sweeps until all rows are orthogonal to each other. Whether they are in the end.
+fn converge(r: &mut [f64], left: &mut [f64], n: usize) -> Result<bool, Error> {
+    for _ in 0..MAX_SWEEPS {
+        if !sweep(r, left, n)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Makes each pair of rows orthogonal, one after the other. Whether any was not yet.
-fn sweep(r: &mut [f64], left: &mut [f64], n: usize) -> bool {
+fn sweep(r: &mut [f64], left: &mut [f64], n: usize) -> Result<bool, Error> {
     // What rounding leaves of the product of orthogonal unit vectors.
     #[expect(clippy::cast_precision_loss, reason = "matrices are far smaller than 2^52")]
     let tolerance = f64::EPSILON * (n as f64).sqrt();
     let mut turned = false;
     for i in 0..n {
+        compute::check()?;
         for j in i + 1..n {
             let (x, y) = two_rows(r, n, i, j);
             let (a, b, c) = (dot(x, x), dot(y, y), dot(x, y));
@@ -61,7 +78,7 @@ fn sweep(r: &mut [f64], left: &mut [f64], n: usize) -> bool {
             }
         }
     }
-    turned
+    Ok(turned)
 }
 
 /// Orders values, and their rows, from the largest down.
@@ -80,8 +97,9 @@ fn sort(r: &mut [f64], left: &mut [f64], n: usize, values: &mut [f64]) {
 
 /// Replaces the rows from `rank` on by unit vectors orthogonal to all before: each time what is left of the axis that the
 /// others leave most of.
-fn complete(rows: &mut [f64], n: usize, rank: usize) {
+fn complete(rows: &mut [f64], n: usize, rank: usize) -> Result<(), Error> {
     for k in rank..n {
+        compute::check()?;
         let (known, rest) = rows.split_at_mut(k * n);
         let row = &mut rest[..n];
         row.fill(1.0);
@@ -101,4 +119,5 @@ fn complete(rows: &mut [f64], n: usize, rank: usize) {
         let norm = dot(row, row).sqrt();
         divide(row, norm);
     }
+    Ok(())
 }

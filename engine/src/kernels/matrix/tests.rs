@@ -61,9 +61,9 @@ fn qr_gives_orthonormal_columns_and_a_triangle() {
             let (mut packed, mut factors) = (a.clone(), vec![0.0; m.min(n)]);
             let (mut vector, mut sums) = (vec![0.0; m], vec![0.0; m.max(n)]);
             let mut qr = Qr { packed: &mut packed, factors: &mut factors, m, n };
-            qr.decompose(&mut vector, &mut sums);
+            qr.decompose(&mut vector, &mut sums).unwrap();
             let (mut q, mut r) = (identity(m), vec![0.0; m * n]);
-            qr.apply(&mut q, m, &mut sums);
+            qr.apply(&mut q, m, &mut sums).unwrap();
             qr.upper(&mut r);
             close(&product(&q, &q, (m, m, m), true), &identity(m), "q^T q");
             close(&product(&q, &r, (m, m, n), false), &a, "q r");
@@ -80,7 +80,7 @@ fn eigenvectors_are_orthonormal_and_give_the_matrix() {
             let (mut vectors, mut values) = (a.clone(), vec![0.0; n]);
             let (mut beside, mut v, mut w) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
             let mut work = Workspace { beside: &mut beside, v: &mut v, w: &mut w };
-            assert!(eigh(&mut vectors, n, &mut values, &mut work), "{a:?}");
+            assert!(eigh(&mut vectors, n, &mut values, &mut work).unwrap(), "{a:?}");
             assert!(values.is_sorted(), "{values:?}");
             let columns = transposed(&vectors, n);
             close(&product(&vectors, &columns, (n, n, n), false), &identity(n), "v^T v");
@@ -95,7 +95,7 @@ fn singular_vectors_are_orthonormal_and_give_the_matrix() {
     for n in [1, 2, 3, 7, 20] {
         for a in matrices(n, n) {
             let (mut right, mut values, mut left) = (a.clone(), vec![0.0; n], vec![0.0; n * n]);
-            assert!(svd(&mut right, n, &mut values, &mut left), "{a:?}");
+            assert!(svd(&mut right, n, &mut values, &mut left).unwrap(), "{a:?}");
             assert!(values.is_sorted_by(|a, b| a >= b) && values[n - 1] >= 0.0, "{values:?}");
             for vectors in [&left, &right] {
                 let columns = transposed(vectors, n);
@@ -118,9 +118,9 @@ fn equations_are_solved_both_ways() {
             .collect();
         let b: Vec<f64> = (0..(2 * n) as u64).map(|i| State::new(6, 0).uniform(i)).collect();
         let (mut factors, mut order, mut x) = (a.clone(), vec![0; n], vec![0.0; 2 * n]);
-        factor::lu(&mut factors, n, &mut order);
+        factor::lu(&mut factors, n, &mut order).unwrap();
         for is_transposed in [false, true] {
-            factor::solve((&factors, &order), is_transposed, &b, &mut x, 2);
+            factor::solve((&factors, &order), is_transposed, &b, &mut x, 2).unwrap();
             let found = product(&a, &x, (n, n, 2), is_transposed);
             let worst = found.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             assert!(worst < 1e-11, "{worst}");
@@ -148,7 +148,7 @@ fn each_triangle_is_solved_from_its_own_elements() {
         let triangle: Vec<f64> = (0..n * n).map(read).collect();
         let b = &matrices(n, 3)[0];
         let mut x = b.clone();
-        factor::substitute(a, n, Triangle { lower, transposed, unit }, &mut x, 3);
+        factor::substitute(a, n, Triangle { lower, transposed, unit }, &mut x, 3).unwrap();
         let found = product(&triangle, &x, (n, n, 3), transposed);
         let worst = found.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         assert!(worst < 1e-11, "{worst}");
@@ -162,12 +162,12 @@ fn cholesky_factors_give_the_matrix_and_refuse_others() {
         let mut a = product(b, &transposed(b, n), (n, n, n), false);
         (0..n).for_each(|i| a[i * n + i] += 0.1);
         let mut l = a.clone();
-        assert!(factor::cholesky(&mut l, n));
+        assert!(factor::cholesky(&mut l, n).unwrap());
         close(&product(&l, &transposed(&l, n), (n, n, n), false), &a, "l l^T");
         for wrong in [0.0, -1.0, f64::NAN] {
             let mut a = a.clone();
             a[n * n - 1] = wrong;
-            assert!(!factor::cholesky(&mut a, n), "{wrong}");
+            assert!(!factor::cholesky(&mut a, n).unwrap(), "{wrong}");
         }
     }
 }
@@ -180,10 +180,10 @@ fn what_is_not_finite_ends() {
             a[place] = wrong;
             a[place % 3 * 3 + place / 3] = wrong;
             let (mut values, mut left) = (vec![0.0; 3], vec![0.0; 9]);
-            assert!(!svd(&mut a.clone(), 3, &mut values, &mut left));
+            assert!(!svd(&mut a.clone(), 3, &mut values, &mut left).unwrap());
             let (mut beside, mut v, mut w) = ([0.0; 3], [0.0; 3], [0.0; 3]);
             let mut work = Workspace { beside: &mut beside, v: &mut v, w: &mut w };
-            assert!(!eigh(&mut a, 3, &mut values, &mut work));
+            assert!(!eigh(&mut a, 3, &mut values, &mut work).unwrap());
         }
     }
 }

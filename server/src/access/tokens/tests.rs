@@ -37,6 +37,26 @@ fn the_digest_is_sha_256() {
     assert_eq!(ids::hex(&digest_of("abc")), expected);
 }
 
+/// A token is looked up by the first bytes of its digest, and the whole digests are compared, by `subtle` always to their
+/// ends. How long it takes to find the first bytes says nothing of the token, since nobody can choose a digest.
+#[test]
+fn a_token_is_compared_by_the_whole_of_its_digest() {
+    let (_folder, path) = folder();
+    let (record, token) = create(&path, holder("ada")).unwrap();
+    let digest = digest_of(&token);
+    assert_eq!(record.sha256, ids::hex(&digest), "only the digest is kept");
+    for byte in size_of::<Id>()..digest.len() {
+        let mut other = digest;
+        other[byte] ^= 1;
+        let text = fs::read_to_string(&path).unwrap();
+        let forged = path.with_extension("forged");
+        fs::write(&forged, text.replace(&record.sha256, &ids::hex(&other))).unwrap();
+        let tokens = Tokens::open(&forged).unwrap();
+        assert!(tokens.find(&token).is_none(), "byte {byte} does not count");
+    }
+    assert!(Tokens::open(&path).unwrap().find(&token).is_some());
+}
+
 #[test]
 fn tokens_follow_the_file() {
     let (_folder, path) = folder();

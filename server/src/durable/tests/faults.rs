@@ -1,17 +1,16 @@
 //! Disks that are full and disks that fail, seen by a client.
 
-use std::time::Duration;
-
 use super::*;
 use crate::{
     audit::Audit,
     clock::{Clock, SystemClock},
-    config::{Sessions, access::Quota},
+    config::{Compute, Sessions, access::Quota},
     oversight::Oversight,
     principal::Principal,
     session::{
+        allowance::Allowances,
         registry::{Registry, Token},
-        worker::{Pool, ReadyQueue},
+        turns::{Pool, ReadyQueue},
     },
 };
 
@@ -26,8 +25,10 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let ready = Arc::new(ReadyQueue::default());
         let oversight = Oversight::new(Quota::default(), Audit::default());
-        let slice = Duration::from_millis(4);
-        let pool = Pool::start(1, slice, Arc::clone(&ready), &clock, &oversight.metrics).unwrap();
+        let compute = Compute { threads: 1, ..Compute::default() };
+        let (queue, time) = (Arc::clone(&ready), Arc::clone(&clock));
+        let metrics = Arc::clone(&oversight.metrics);
+        let pool = Pool::start(&compute, queue, time, metrics, Allowances::default()).unwrap();
         let sessions = Sessions { server_memory_bytes: Some(1 << 30), ..Sessions::default() };
         let journals = Some(journals(disk));
         let limits = Limits::default();

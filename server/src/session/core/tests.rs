@@ -171,7 +171,8 @@ fn run_stopped(
     stops: &Stops,
     stop: impl Fn(u64),
 ) -> (Option<v1::BatchReply>, Step) {
-    let context = Context { crew: Crew::new(1).unwrap(), cancel: stops.flag().clone() };
+    let context =
+        Context { crew: Crew::new(1).unwrap(), cancel: stops.flag().clone(), turns: None };
     let mut run = core.begin(batch(1, doubled())).unwrap();
     loop {
         stop(run.sequence());

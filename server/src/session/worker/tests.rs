@@ -11,7 +11,7 @@ use crate::{
     config::{Limits, Sessions},
     oversight::Oversight,
     principal::Principal,
-    session::{outbox::Deliveries, registry::Registry},
+    session::{outbox::Deliveries, registry::Registry, turns::ReadyQueue},
 };
 
 struct Fixture {
@@ -32,6 +32,8 @@ impl Fixture {
             Oversight::new(Quota::default(), Audit::default()),
             None,
         );
+        // There are no threads; whoever asks for a turn gets one.
+        ready.lock().free = 1000;
         Self { registry, ready, clock }
     }
 
@@ -42,13 +44,18 @@ impl Fixture {
     /// Gives one slice to each session that is ready now, as one thread would.
     fn slice(&self, slice: Duration) -> usize {
         let mut given = Vec::new();
-        while let Some(next) = self.ready.lock().sessions.pop(slice) {
+        while let Some(next) = self.ready.lock().given.pop_front() {
             given.push(next);
         }
         let count = given.len();
         for (session, turn) in given {
             let after = run_slice(&session, self.clock.as_ref(), slice);
-            self.ready.settle(turn, slice, (after == After::Requeue).then_some(session));
+            self.ready.settle(
+                turn,
+                slice,
+                Duration::ZERO,
+                (after == After::Requeue).then_some(session),
+            );
         }
         count
     }
@@ -297,7 +304,7 @@ fn a_panic_ends_its_session_and_no_other() {
     broken.submit(&attachment, sync_batch(1, 5)).unwrap();
     // One look for the slice, one for the batch, one for each of two commands.
     let clock = PanickingClock(4.into());
-    drop(fixture.ready.lock().sessions.drain());
+    fixture.ready.lock().given.clear();
     assert_eq!(run_slice(&broken, &clock, Duration::from_secs(1)), After::Rest);
     assert!(matches!(next(&mut deliveries), Some(Ok(Delivery::Welcome { .. }))));
     let Some(Err(ProtocolError::SessionBroken { incident })) = next(&mut deliveries) else {
