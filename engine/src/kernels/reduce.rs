@@ -64,7 +64,7 @@ pub(crate) fn fold<T: Copy + Sync, A: Copy + Sync, U: Send>(
                     compute::check()?;
                     if count <= size {
                         lanes::fold_rows(rows, count, *init, step, merge, |acc| {
-                            out.push(finish(acc))
+                            out.push(finish(acc));
                         });
                     } else {
                         out.push(finish(long_row(rows, &folding)?));

@@ -81,12 +81,13 @@ fn every_op_looks_at_the_flag() {
                             Fill::Uniform(low, high) => {
                                 low + (high - low) * State::new(3, 0).uniform(n)
                             }
-                            Fill::Index(low, _) => low as f64,
+                            Fill::Index(low, _) => f64::from(i32::try_from(low).unwrap()),
                             Fill::Bool => f64::from(n % 2 == 0),
                             // A dominant diagonal.
                             Fill::Matrix { .. } => {
-                                let side = *shape.last().unwrap() as u64;
-                                if n / side % side == n % side { side as f64 } else { 0.1 }
+                                let side = u32::try_from(shape[shape.len() - 1]).unwrap();
+                                let (row, column) = (n / u64::from(side), n % u64::from(side));
+                                if row % u64::from(side) == column { f64::from(side) } else { 0.1 }
                             }
                         })
                         .collect();
