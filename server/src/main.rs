@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{
+    Args, CommandFactory, Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use etcetera::BaseStrategy;
 use gradtape_server::{
     config::{self, Config},
@@ -117,9 +120,9 @@ struct Serve {
     /// aws [default: gradtape/checkpoints in the user's data folder].
     #[arg(long, env = "GRADTAPE_CHECKPOINT_STORE", value_name = "URL")]
     checkpoint_store: Option<String>,
-    /// Folder of the logs by which sessions survive the death of the server; on a local disk. Without it they are in memory
-    /// only.
-    #[arg(long, env = "GRADTAPE_SESSION_STORE", value_name = "FOLDER")]
+    /// Folder of the logs by which sessions survive the death of the server; on a local disk. Without it, or
+    /// if it is empty, they are in memory only.
+    #[arg(long, env = "GRADTAPE_SESSION_STORE", value_name = "FOLDER", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     session_store: Option<PathBuf>,
     /// Threads that compute; 0 takes one for each core.
     #[arg(long, value_name = "COUNT", default_value_t = config::Compute::default().threads)]
@@ -158,7 +161,7 @@ impl Serve {
                 ..Default::default()
             },
             durability: config::Durability {
-                store: self.session_store.clone(),
+                store: self.session_store.clone().filter(|folder| !folder.as_os_str().is_empty()),
                 ..Default::default()
             },
             compute: config::Compute { threads: self.threads, ..Default::default() },
