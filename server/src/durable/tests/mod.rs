@@ -36,6 +36,7 @@ fn opened_by(owner: &str) -> Opened {
         role: "user".to_owned(),
         class: None,
         numerics: numerics(),
+        snapshot: None,
     }
 }
 
@@ -79,8 +80,8 @@ impl Life {
                 break recovered;
             }
         };
-        let journal = journals.reopen(id());
-        journal.resume(recovered.tail, recovered.sequence);
+        let journal = journals.reopen(id(), opened_by("somebody"));
+        journal.resume(recovered.tail, recovered.snapshot, recovered.sequence);
         core.tell(Arc::clone(&journal));
         Ok(Self { core, journal, journals })
     }
