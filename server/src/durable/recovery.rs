@@ -38,6 +38,8 @@ pub struct Recovery {
     epoch: u64,
     /// Where it was when the process died while doing this, and how often.
     died: (u64, u64),
+    /// The note that said so.
+    note: Option<Vec<u8>>,
     /// The next command after the snapshot that has to come, or has come.
     expected: Option<u64>,
     snapshot: Snapshot,
@@ -92,6 +94,7 @@ impl Recovery {
             reader: None,
             epoch: 0,
             died: (0, 0),
+            note: None,
             expected: None,
             snapshot: Snapshot::NotRead,
             entries: Vec::new().into_iter(),
@@ -101,6 +104,23 @@ impl Recovery {
 
     /// Repeats commands for as long as there is time. Gives the session when it is complete.
     pub fn proceed(
+        &mut self,
+        core: &mut SessionCore,
+        uploads: &Uploads,
+        is_time_over: impl FnMut() -> bool,
+    ) -> Result<Option<Recovered>, ProtocolError> {
+        let outcome = self.repeat(core, uploads, is_time_over);
+        if outcome
+            .as_ref()
+            .is_err_and(|why| !matches!(why, ProtocolError::SessionQuarantined { .. }))
+        {
+            // This was not the death of the process. If the note cannot be taken back, it counts as one.
+            let _ = self.store.set_note(self.id, self.note.as_deref());
+        }
+        outcome
+    }
+
+    fn repeat(
         &mut self,
         core: &mut SessionCore,
         uploads: &Uploads,
@@ -144,8 +164,8 @@ impl Recovery {
     }
 
     fn open(&mut self) -> Result<(), ProtocolError> {
-        let note = self.store.note(self.id).map_err(|error| self.unreadable(0, error))?;
-        if let Some((sequence, deaths)) = note.as_deref().and_then(read_note) {
+        self.note = self.store.note(self.id).map_err(|error| self.unreadable(0, error))?;
+        if let Some((sequence, deaths)) = self.note.as_deref().and_then(read_note) {
             self.died = (sequence, deaths);
         }
         let opened = opened(self.store.as_ref(), self.id)?;

@@ -63,6 +63,11 @@ impl Journal {
         self.due.load(Ordering::Relaxed)
     }
 
+    /// Whether a snapshot is on its way.
+    pub fn is_under_way(&self) -> bool {
+        self.lock().growth.under_way
+    }
+
     /// Lets the log begin anew with a state that shows all commands so far, and no others.
     pub fn begin_anew(self: &Arc<Self>, captured: Captured) {
         let mut log = self.lock();

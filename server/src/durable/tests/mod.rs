@@ -5,8 +5,9 @@ mod faults;
 mod records;
 mod replays;
 mod simulation;
+mod snapshots;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use gradtape_engine::{ledger::Ledger, session::Session as Engine};
 use gradtape_proto::v1::{self, command::Kind};
@@ -49,7 +50,9 @@ struct Life {
 
 fn journals(disk: &Arc<Disk>) -> Journals {
     let store = Arc::clone(disk) as Arc<dyn Store>;
-    Journals::start(store, &Durability::default(), &Arc::default()).unwrap()
+    // Whatever took a moment is reason enough for a log to begin anew.
+    let config = Durability { max_replay: Duration::ZERO, ..Durability::default() };
+    Journals::start(store, &config, &Arc::default()).unwrap()
 }
 
 fn core(memory: u64) -> (SessionCore, Arc<Uploads>) {
@@ -90,6 +93,12 @@ impl Life {
         let first_sequence = self.core.next_sequence();
         let batch = v1::Batch { first_sequence, commands, acknowledged_sequence: 0 };
         self.core.apply(batch).unwrap()
+    }
+
+    /// Lets the log begin anew, if it can.
+    fn shorten(&self) {
+        self.journal.worked(Duration::from_mins(1));
+        self.core.shorten_log();
     }
 
     /// Everything is written, and the process ends.

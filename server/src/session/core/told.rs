@@ -44,17 +44,18 @@ impl SessionCore {
         if !self.engine.is_plain() {
             return;
         }
-        let captured = self
-            .engine
-            .image()
-            .and_then(|image| state::capture(image, &self.replies, self.next_sequence));
-        match captured {
+        match self.state() {
             // What is staged later is in the log behind it.
             Some(captured) => {
                 self.uploads.while_empty(|| journal.begin_anew(captured));
             }
             None => journal.let_grow(),
         }
+    }
+
+    /// All of the session's state beside what waits in uploads, if it can be written now.
+    pub fn state(&self) -> Option<state::Captured> {
+        state::capture(self.engine.image()?, &self.replies, self.next_sequence)
     }
 
     /// Becomes what a state tells of. Nothing was executed before.
