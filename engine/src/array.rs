@@ -264,7 +264,7 @@ impl Tensor {
     }
 
     /// The same memory in another shape of as many elements.
-    pub(crate) fn reshaped(&self, shape: &Shape) -> Result<Self, Error> {
+    pub fn reshaped(&self, shape: &Shape) -> Result<Self, Error> {
         Ok(Self { array: self.array.reshaped(shape)?, charge: self.charge.clone(), traced: None })
     }
 }

@@ -3,6 +3,8 @@
 //! A trace is an arena: nodes and entries name each other by number, so neither sweeping nor dropping it recurses, however
 //! long it is. Nodes are in the order in which the ops ran.
 
+mod image;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use hashbrown::HashMap;

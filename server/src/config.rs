@@ -236,11 +236,24 @@ pub struct Durability {
     pub interval: Duration,
     /// Bytes of a session that are not written before it pauses: with a disk that takes 5 ms a write, 200 MB/s.
     pub max_unwritten_bytes: usize,
+    /// Bytes of a log behind its snapshot from which on it begins anew with another: a second of reading. A log whose snapshot
+    /// is larger grows by as much again, so that what is written stays below twice what is done.
+    pub max_log_bytes: u64,
+    /// How long what a log holds behind its snapshot may have taken before it begins anew with another: about as long as the
+    /// session then takes to come back. At least ten times as long as the last snapshot took, so that taking them stays
+    /// below a tenth of the work.
+    pub max_replay: Duration,
 }
 
 impl Default for Durability {
     fn default() -> Self {
-        Self { store: None, interval: Duration::from_millis(20), max_unwritten_bytes: MIB }
+        Self {
+            store: None,
+            interval: Duration::from_millis(20),
+            max_unwritten_bytes: MIB,
+            max_log_bytes: 64 * MIB as u64,
+            max_replay: Duration::from_secs(10),
+        }
     }
 }
 

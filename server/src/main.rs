@@ -124,6 +124,13 @@ struct Serve {
     /// if it is empty, they are in memory only.
     #[arg(long, env = "GRADTAPE_SESSION_STORE", value_name = "FOLDER", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     session_store: Option<PathBuf>,
+    /// How long a session's log may become before it is shortened with a snapshot, for example 64MiB; if the snapshot is
+    /// larger, as long as that.
+    #[arg(long, value_parser = parse_bytes, value_name = "BYTES", default_value = "64MiB")]
+    max_session_log: u64,
+    /// Seconds of computing that may have to be done again for a session to come back, before its log is shortened.
+    #[arg(long, value_name = "SECONDS", default_value_t = config::Durability::default().max_replay.as_secs())]
+    max_session_replay: u64,
     /// Threads that compute; 0 takes one for each core.
     #[arg(long, value_name = "COUNT", default_value_t = config::Compute::default().threads)]
     threads: usize,
@@ -162,6 +169,8 @@ impl Serve {
             },
             durability: config::Durability {
                 store: self.session_store.clone().filter(|folder| !folder.as_os_str().is_empty()),
+                max_log_bytes: self.max_session_log,
+                max_replay: Duration::from_secs(self.max_session_replay),
                 ..Default::default()
             },
             compute: config::Compute { threads: self.threads, ..Default::default() },

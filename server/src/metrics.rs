@@ -44,6 +44,7 @@ pub struct Metrics {
     pub sessions_lost: Counter,
     pub commit_seconds: Histogram,
     pub log_bytes: Counter,
+    pub snapshot_seconds: Histogram,
     pub store_full: Counter,
 }
 
@@ -90,6 +91,7 @@ impl Default for Metrics {
             sessions_lost: Counter::default(),
             commit_seconds: seconds(),
             log_bytes: Counter::default(),
+            snapshot_seconds: seconds(),
             store_full: Counter::default(),
         }
     }
@@ -156,6 +158,8 @@ impl Metrics {
         r.register_with_unit("log_commit", help, Unit::Seconds, self.commit_seconds.clone());
         let help = "Bytes written to the logs of sessions";
         r.register_with_unit("log_written", help, Unit::Bytes, self.log_bytes.clone());
+        let help = "Time that it took to let a log begin anew with a snapshot";
+        r.register_with_unit("log_snapshot", help, Unit::Seconds, self.snapshot_seconds.clone());
         let help = "Writes that found the disk full";
         r.register("log_full", help, self.store_full.clone());
     }

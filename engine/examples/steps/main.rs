@@ -100,7 +100,7 @@ impl Eager {
 
     fn apply(&mut self, kind: Kind) -> Answer {
         self.sequence += 1;
-        let command = Command { kind, tag: Arc::from(""), scope: 0 };
+        let command = Command { kind, tag: Arc::from(""), scope: 0, source: None };
         match self.session.apply(self.sequence, command).result {
             Ok(answer) => answer,
             Err(failure) => panic!("{}: {}", failure.op, failure.error),

@@ -23,10 +23,10 @@ const MAX_NESTED: usize = 6;
 /// Tangents of values, and of what is computed from them while it records.
 #[derive(Debug)]
 pub(super) struct Accumulator {
-    scope: u32,
-    recording: bool,
-    since: u64,
-    tangents: HashMap<ValueId, Value>,
+    pub(super) scope: u32,
+    pub(super) recording: bool,
+    pub(super) since: u64,
+    pub(super) tangents: HashMap<ValueId, Value>,
 }
 
 /// What accumulators computed for one command, kept until the command has succeeded.

@@ -16,6 +16,7 @@ mod calling;
 mod defining;
 mod forward;
 mod functions;
+mod images;
 mod jacobian;
 mod looping;
 mod optimizing;
@@ -130,7 +131,7 @@ type NamedTensors = SmallVec<[(&'static str, Tensor); 4]>;
 struct Poison {
     sequence: u64,
     tag: Box<str>,
-    reason: &'static str,
+    reason: Box<str>,
 }
 
 /// A command that could not be decoded.
@@ -197,7 +198,7 @@ impl Session {
 
     /// Executes a command that belongs to no body.
     fn perform(&mut self, sequence: u64, command: &Command) -> Outcome {
-        let Command { kind, tag, scope } = command;
+        let Command { kind, tag, scope, .. } = command;
         let mut warnings = Vec::new();
         self.tag = Arc::clone(tag);
         let result = self.execute(kind, *scope, &mut warnings).map_err(|error| {
@@ -381,11 +382,15 @@ impl Session {
         let root = match &error {
             Error::Poisoned { handle, .. } => match self.slots.get(handle) {
                 Some(Slot::Poisoned(poison)) => Arc::clone(poison),
-                Some(_) | None => {
-                    Arc::new(Poison { sequence, tag: tag.into(), reason: error.classify().1 })
-                }
+                Some(_) | None => Arc::new(Poison {
+                    sequence,
+                    tag: tag.into(),
+                    reason: error.classify().1.into(),
+                }),
             },
-            error => Arc::new(Poison { sequence, tag: tag.into(), reason: error.classify().1 }),
+            error => {
+                Arc::new(Poison { sequence, tag: tag.into(), reason: error.classify().1.into() })
+            }
         };
         for &handle in outputs.iter().filter(|&&handle| handle != 0) {
             if self.slots.len() < MAX_HANDLES
@@ -424,7 +429,7 @@ impl Slot {
         match self {
             Self::Absent(reason) => Error::GradientAbsent { handle, reason: *reason },
             Self::Poisoned(poison) => {
-                Error::Poisoned { handle, root: poison.sequence, why: poison.reason.into() }
+                Error::Poisoned { handle, root: poison.sequence, why: poison.reason.clone() }
             }
             other => Error::WrongKind { handle, expected, found: other.kind() },
         }

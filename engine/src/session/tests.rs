@@ -36,7 +36,7 @@ impl Driver {
     fn apply(&mut self, kind: Kind) -> Result<Answer, Error> {
         self.sequence += 1;
         self.session
-            .apply(self.sequence, Command { kind, tag: "".into(), scope: 0 })
+            .apply(self.sequence, Command { kind, tag: "".into(), scope: 0, source: None })
             .result
             .map_err(|failure| failure.error)
     }

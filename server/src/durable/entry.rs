@@ -25,6 +25,9 @@ pub struct Opened {
     /// What computed it: [`numerics`].
     #[prost(string, tag = "6")]
     pub numerics: String,
+    /// The next command after the snapshot that follows; without one, the log begins with the session.
+    #[prost(uint64, optional, tag = "7")]
+    pub snapshot: Option<u64>,
 }
 
 /// Commands in their order.

@@ -7,7 +7,9 @@
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicBool, mpsc,
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -20,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     entry::{Entry, Opened, Staged},
     record::{Kind, Tail},
+    snapshots::Growth,
+    state::Captured,
     store::{Fault, Store, Write},
 };
 use crate::{
@@ -32,72 +36,81 @@ use crate::{
 /// How long a full store is left alone before it is tried again.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 
-/// The journals of a server, and the thread that writes them. Dropping it writes what is left.
+/// The journals of a server, and the threads that write them: one appends to logs, the other begins long ones anew, which
+/// takes longer. Dropping it writes what is left.
 #[derive(Debug)]
 pub struct Journals {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    store: Arc<dyn Store>,
-    config: Durability,
-    metrics: Arc<Metrics>,
+pub(super) struct Shared {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) config: Durability,
+    pub(super) metrics: Arc<Metrics>,
     state: Mutex<State>,
-    changed: Condvar,
-    broken: CancellationToken,
+    pub(super) changed: Condvar,
+    pub(super) broken: CancellationToken,
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     /// Journals that have something to write, each once.
     waiting: Vec<Arc<Journal>>,
     /// Somebody waits for it.
     urgent: bool,
     stopped: bool,
+    /// Journals whose log is being shortened. What they get to write meanwhile waits.
+    pub(super) shortening: usize,
 }
 
 /// What a session tells its log.
 #[derive(Debug)]
 pub struct Journal {
-    id: SessionId,
-    shared: Arc<Shared>,
+    pub(super) id: SessionId,
+    pub(super) opened: Opened,
+    pub(super) shared: Arc<Shared>,
     log: Mutex<Log>,
-    progress: watch::Sender<Progress>,
+    pub(super) progress: watch::Sender<Progress>,
+    /// Whether its log is so long that it should begin anew.
+    pub(super) due: AtomicBool,
     /// Pauses while too much is not written.
     session: OnceLock<Weak<Session>>,
 }
 
 #[derive(Debug, Default)]
-struct Log {
+pub(super) struct Log {
     /// Unknown until the log was read.
-    tail: Option<Tail>,
-    records: VecDeque<Pending>,
+    pub(super) tail: Option<Tail>,
+    pub(super) growth: Growth,
+    pub(super) records: VecDeque<Pending>,
     /// Bytes of the records.
-    bytes: usize,
+    pub(super) bytes: usize,
     acknowledged: u64,
     /// Whether it is among those that wait for the thread.
-    queued: bool,
-    removed: bool,
+    pub(super) queued: bool,
+    pub(super) removed: bool,
 }
 
 /// A record that is not written yet.
 #[derive(Debug)]
-struct Pending {
-    kind: Kind,
+pub(super) struct Pending {
+    pub(super) kind: Kind,
     /// Next sequence number before and after it.
-    sequence: u64,
-    next: u64,
-    content: Content,
-    done: Option<oneshot::Sender<()>>,
+    pub(super) sequence: u64,
+    pub(super) next: u64,
+    pub(super) content: Content,
+    pub(super) done: Option<oneshot::Sender<()>>,
 }
 
 #[derive(Debug)]
-enum Content {
+pub(super) enum Content {
     /// More commands may be added.
     Open(Vec<u8>),
     Closed(Vec<Bytes>),
+    /// What a new log begins with.
+    Snapshot(Arc<Captured>),
 }
 
 /// How far a log is.
@@ -124,7 +137,7 @@ pub enum Health {
 // === impl Journals ===
 
 impl Journals {
-    /// Starts the thread.
+    /// Starts the threads.
     pub fn start(
         store: Arc<dyn Store>,
         config: &Durability,
@@ -138,10 +151,14 @@ impl Journals {
             changed: Condvar::new(),
             broken: CancellationToken::new(),
         });
-        let writer = Arc::clone(&shared);
-        let thread =
-            thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run())?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+        let (sender, receiver) = mpsc::channel();
+        let (writer, shortener) = (Arc::clone(&shared), Arc::clone(&shared));
+        let named = |name: &str| thread::Builder::new().name(name.to_owned());
+        let threads = vec![
+            named("journal").spawn(move || writer.run(&sender))?,
+            named("snapshots").spawn(move || shortener.shorten_all(&receiver))?,
+        ];
+        Ok(Self { shared, threads: Mutex::new(threads) })
     }
 
     /// Where the logs are.
@@ -152,15 +169,15 @@ impl Journals {
     /// The journal of a new session, and a way to learn that its log is there.
     pub fn create(&self, id: SessionId, opened: &Opened) -> (Arc<Journal>, oneshot::Receiver<()>) {
         let mark = u64::from_le_bytes(ids::random());
-        let journal = self.journal(id, Some(Tail::new(mark)), 0);
+        let journal = self.journal(id, opened.clone(), Some(Tail::new(mark)));
         let written = journal.push(Kind::Opened, vec![opened.encode_to_vec().into()]);
         journal.hurry();
         (journal, written)
     }
 
     /// The journal of a session whose log has to be read first.
-    pub fn reopen(&self, id: SessionId) -> Arc<Journal> {
-        self.journal(id, None, 0)
+    pub fn reopen(&self, id: SessionId, opened: Opened) -> Arc<Journal> {
+        self.journal(id, opened, None)
     }
 
     /// Completes when the store has failed.
@@ -172,17 +189,24 @@ impl Journals {
     pub fn finish(&self) {
         self.shared.lock().stopped = true;
         self.shared.changed.notify_all();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that writes logs panicked");
+        let threads = mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread that writes logs panicked");
+            }
         }
     }
 
-    fn journal(&self, id: SessionId, tail: Option<Tail>, durable: u64) -> Arc<Journal> {
-        let (progress, _) = watch::channel(Progress { durable, health: Health::Well });
-        let log = Mutex::new(Log { tail, ..Log::default() });
-        let shared = Arc::clone(&self.shared);
-        Arc::new(Journal { id, shared, log, progress, session: OnceLock::new() })
+    fn journal(&self, id: SessionId, opened: Opened, tail: Option<Tail>) -> Arc<Journal> {
+        Arc::new(Journal {
+            id,
+            opened,
+            shared: Arc::clone(&self.shared),
+            log: Mutex::new(Log { tail, ..Log::default() }),
+            progress: watch::channel(Progress::default()).0,
+            due: AtomicBool::new(false),
+            session: OnceLock::new(),
+        })
     }
 }
 
@@ -201,9 +225,13 @@ impl Journal {
         let _ = self.session.set(Arc::downgrade(session));
     }
 
-    /// Goes on at the end of a log that was read.
-    pub fn resume(&self, tail: Tail, durable: u64) {
-        self.lock().tail = Some(tail);
+    /// Goes on at the end of a log that was read, of which so many bytes are its snapshot.
+    pub fn resume(&self, tail: Tail, snapshot: u64, durable: u64) {
+        let mut log = self.lock();
+        log.tail = Some(tail);
+        log.growth.begin(snapshot);
+        self.note_growth(&log);
+        drop(log);
         self.progress.send_modify(|progress| progress.durable = durable);
     }
 
@@ -277,6 +305,11 @@ impl Journal {
         self.progress()
     }
 
+    /// Whose session it is.
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
     /// How far it is.
     pub fn progress(&self) -> Progress {
         *self.progress.borrow()
@@ -317,7 +350,7 @@ impl Journal {
         receiver
     }
 
-    fn queue(self: &Arc<Self>, mut log: MutexGuard<'_, Log>) {
+    pub(super) fn queue(self: &Arc<Self>, mut log: MutexGuard<'_, Log>) {
         if !mem::replace(&mut log.queued, true) {
             drop(log);
             self.shared.lock().waiting.push(Arc::clone(self));
@@ -352,9 +385,9 @@ impl Journal {
     }
 
     /// The oldest record is durable.
-    fn wrote(self: &Arc<Self>, tail: Tail) {
-        let mut log = self.lock();
+    pub(super) fn wrote(self: &Arc<Self>, mut log: MutexGuard<'_, Log>, tail: Tail) {
         log.tail = Some(tail);
+        self.note_growth(&log);
         let was_behind = log.bytes > self.most();
         let Some(Pending { next, content, done, .. }) = log.records.pop_front() else {
             return;
@@ -386,7 +419,7 @@ impl Journal {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Log> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -394,12 +427,12 @@ impl Journal {
 // === impl Shared ===
 
 impl Shared {
-    /// Body of the thread.
-    fn run(&self) {
+    /// Body of the thread that appends.
+    fn run(&self, shortener: &mpsc::Sender<Arc<Journal>>) {
         let mut last = Instant::now();
         while let Some(journals) = self.gathered(last) {
             last = Instant::now();
-            match self.commit(&journals) {
+            match self.commit(&journals, shortener) {
                 Ok(()) => {}
                 Err(Fault::Full(error)) => {
                     tracing::warn!(%error, "the store of sessions is full");
@@ -409,12 +442,7 @@ impl Shared {
                     }
                 }
                 Err(Fault::Broken(error)) => {
-                    // What the disk holds is not known any more; whoever reads it anew finds out.
-                    tracing::error!(%error, "the store of sessions failed");
-                    for journal in &journals {
-                        journal.progress.send_modify(|progress| progress.health = Health::Broken);
-                    }
-                    self.broken.cancel();
+                    self.fail(&journals, &error);
                     return;
                 }
             }
@@ -425,7 +453,7 @@ impl Shared {
     fn gathered(&self, last: Instant) -> Option<Vec<Arc<Journal>>> {
         let mut state = self.lock();
         while state.waiting.is_empty() {
-            if state.stopped {
+            if state.stopped && state.shortening == 0 {
                 return None;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -442,13 +470,29 @@ impl Shared {
         Some(mem::take(&mut state.waiting))
     }
 
-    fn commit(&self, journals: &[Arc<Journal>]) -> Result<(), Fault> {
+    /// What the disk holds is not known any more; whoever reads it anew finds out.
+    pub(super) fn fail(&self, journals: &[Arc<Journal>], error: &std::io::Error) {
+        tracing::error!(%error, "the store of sessions failed");
+        for journal in journals {
+            journal.progress.send_modify(|progress| progress.health = Health::Broken);
+        }
+        self.broken.cancel();
+    }
+
+    fn commit(
+        &self,
+        journals: &[Arc<Journal>],
+        shortener: &mpsc::Sender<Arc<Journal>>,
+    ) -> Result<(), Fault> {
         let (mut writes, mut tails) = (Vec::new(), Vec::new());
         for journal in journals {
             let mut log = journal.lock();
             log.queued = false;
             let removed = log.removed;
             drop(log);
+            if !removed && self.hand_over(journal, shortener) {
+                continue;
+            }
             if removed {
                 // It has nothing that anybody needs; a log that stays is removed when its time is over.
                 if let Err(error) = self.store.remove(journal.id) {
@@ -469,7 +513,7 @@ impl Shared {
         self.metrics.log_bytes.inc_by(bytes as u64);
         drop(writes);
         for (journal, tail) in tails {
-            journal.wrote(tail);
+            journal.wrote(journal.lock(), tail);
         }
         Ok(())
     }
@@ -493,7 +537,7 @@ impl Shared {
         false
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -268,7 +268,14 @@ impl SessionCore {
             max_inline_bytes: self.max_inline_bytes,
             has_log: self.journal.is_some() || run.before.is_some(),
         };
-        let decoded = decode::command(&context, &mut command);
+        let mut decoded = decode::command(&context, &mut command);
+        if let Ok(decoded) = &mut decoded
+            && context.has_log
+            && self.engine.is_showing()
+            && decode::keeps_source(decoded)
+        {
+            decoded.source = Some(self.scratch.as_slice().into());
+        }
         let mut told = Told {
             digest,
             tag: decode::tag(&command).into(),

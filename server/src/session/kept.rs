@@ -105,9 +105,9 @@ impl Session {
     /// The session has come back.
     pub(super) fn came_back(&self, core: &mut SessionCore, recovered: Recovered) {
         self.ledger.set_limit(self.memory_bytes);
-        let Recovered { tail, sequence } = recovered;
+        let Recovered { tail, snapshot, sequence } = recovered;
         if let Some(journal) = &self.journal {
-            journal.resume(tail, sequence);
+            journal.resume(tail, snapshot, sequence);
             core.tell(Arc::clone(journal));
             self.uploads().tell(Arc::clone(journal));
         }

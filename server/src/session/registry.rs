@@ -138,7 +138,7 @@ impl Registry {
         let place = self.oversight.quotas.keep_session(&owner);
         let entry = Entry {
             token: TokenDigest(token),
-            session: self.away(journals, id, owner),
+            session: self.away(journals, id, opened.clone(), owner),
             created: self.clock.now(),
             _place: place,
         };
@@ -146,11 +146,17 @@ impl Registry {
     }
 
     /// A session that is in its log alone.
-    fn away(&self, journals: &Journals, id: SessionId, owner: Principal) -> Arc<Session> {
+    fn away(
+        &self,
+        journals: &Journals,
+        id: SessionId,
+        opened: Opened,
+        owner: Principal,
+    ) -> Arc<Session> {
         let store = Arc::clone(journals.store());
         let runs = store.epoch() % (1 << (31 - ATTACHMENTS_OF_A_RUN));
         let recovery = Box::new(Recovery::new(store, id));
-        let kept = Kept::Again(journals.reopen(id), recovery, runs << ATTACHMENTS_OF_A_RUN);
+        let kept = Kept::Again(journals.reopen(id, opened), recovery, runs << ATTACHMENTS_OF_A_RUN);
         self.session(id, owner, kept)
     }
 
@@ -333,11 +339,10 @@ impl Registry {
     /// its owner to hear of.
     fn put_away(&self, session: &Arc<Session>) {
         let Some(journals) = &self.journals else { return };
-        if !session.may_come_back() {
-            return;
-        }
+        let Some(journal) = session.journal().filter(|_| session.may_come_back()) else { return };
         if let Some(entry) = self.lock().get_mut(&session.id()) {
-            entry.session = self.away(journals, session.id(), session.owner().clone());
+            let (opened, owner) = (journal.opened().clone(), session.owner().clone());
+            entry.session = self.away(journals, session.id(), opened, owner);
         }
     }
 
@@ -422,6 +427,7 @@ impl Token {
             role: role.map(|role| role.get_name().to_owned()).unwrap_or_default(),
             class: owner.class().map(str::to_owned),
             numerics: numerics(),
+            snapshot: None,
         }
     }
 }

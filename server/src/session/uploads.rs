@@ -129,6 +129,16 @@ impl Uploads {
         }
     }
 
+    /// Does something while nothing waits here or is on its way, and says whether it did.
+    pub fn while_empty(&self, act: impl FnOnce()) -> bool {
+        let slots = self.lock();
+        let empty = slots.is_empty();
+        if empty {
+            act();
+        }
+        empty
+    }
+
     fn take(&self, upload: u64, wanted: impl Fn(&Staged) -> bool) -> Option<Staged> {
         let mut slots = self.lock();
         let position = slots

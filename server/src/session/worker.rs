@@ -127,6 +127,9 @@ impl Pool {
                     let after = context.enter(|| run_slice(&session, clock.as_ref(), slice));
                     let busy = clock.now().saturating_sub(started);
                     metrics.compute_seconds.inc_by(busy.as_secs_f64());
+                    if let Some(journal) = session.journal() {
+                        journal.worked(busy);
+                    }
                     ready.settle(turn, busy, (after == After::Requeue).then_some(session));
                 }
             })?;
@@ -276,6 +279,9 @@ fn proceed(session: &Session, work: &mut Work, clock: &dyn Clock, until: Duratio
             Ok(Step::More) => {
                 // Not after the whole batch: a snapshot shows the state right after a command.
                 answer_due(waiting, core);
+                if current.run.looping().is_none() {
+                    core.shorten_log();
+                }
                 if clock.now() >= until {
                     return Progress::TimeIsOver;
                 }

@@ -60,9 +60,14 @@ pub fn command(context: &Context, message: &mut v1::Command) -> Result<Command, 
         });
     };
     match kind(context, wire) {
-        Ok(kind) => Ok(Command { kind, tag: tag.into(), scope: message.scope }),
+        Ok(kind) => Ok(Command { kind, tag: tag.into(), scope: message.scope, source: None }),
         Err(error) => Err(Rejected { error, op: name(wire).into(), outputs: outputs(wire), tag }),
     }
+}
+
+/// Whether a command can be made from its message a second time: uploads and staged checkpoints are used up by the first.
+pub fn keeps_source(command: &Command) -> bool {
+    !matches!(command.kind, Kind::Constant { .. } | Kind::Restore(_))
 }
 
 /// A command as if it could not be decoded.

@@ -217,7 +217,8 @@ fn gradient(info: GradientInfo) -> v1::GradientInfo {
     }
 }
 
-fn absent_reason(reason: AbsentReason) -> v1::AbsentReason {
+/// Why a gradient is absent.
+pub fn absent_reason(reason: AbsentReason) -> v1::AbsentReason {
     match reason {
         AbsentReason::NotWatched => v1::AbsentReason::NotWatched,
         AbsentReason::DType => v1::AbsentReason::Dtype,

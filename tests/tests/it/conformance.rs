@@ -141,7 +141,7 @@ async fn finish(session: &Session) {
 }
 
 /// Writes repetitions out.
-fn unroll<'a>(steps: &'a [Value], into: &mut Vec<&'a Value>) {
+pub(crate) fn unroll<'a>(steps: &'a [Value], into: &mut Vec<&'a Value>) {
     for step in steps {
         if let Some(repeat) = step.get("repeat") {
             for _ in 0..repeat["times"].as_u64().expect("a number of rounds") {

@@ -34,6 +34,13 @@ fn start(store: &Path) -> Process {
     Process::start(&["--session-store", store, "--log", "warn"])
 }
 
+/// A server that shortens logs all the time.
+fn start_short(store: &Path) -> Process {
+    let store = store.to_str().expect("a path in UTF-8");
+    let short = ["--max-session-log", "1KiB", "--max-session-replay", "0"];
+    Process::start(&[&["--session-store", store, "--log", "warn"][..], &short].concat())
+}
+
 /// A small model's training with something of everything: random numbers, tapes, an optimizer, a function, a loop, an upload,
 /// a failure, answers that are waited for and levels that are. The bits of all that is left.
 async fn train(session: &Session) -> Vec<u32> {
@@ -79,6 +86,16 @@ async fn train(session: &Session) -> Vec<u32> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_at_any_point_loses_nothing_and_does_nothing_twice() {
+    kill_again_and_again(start).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_killed_while_it_shortens_logs_loses_nothing_and_does_nothing_twice() {
+    kill_again_and_again(start_short).await;
+}
+
+/// Kills a server at any point of a run, which has to end with the same bits.
+async fn kill_again_and_again(start: fn(&Path) -> Process) {
     let store = tempfile::tempdir().expect("a folder");
     let mut server = start(store.path());
     let proxy = Proxy::start(server.address()).await.expect("a proxy");

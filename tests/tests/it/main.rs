@@ -21,4 +21,5 @@ mod oversight;
 mod promises;
 mod resume;
 mod services;
+mod snapshots;
 mod tutorial;
