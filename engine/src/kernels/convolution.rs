@@ -1,4 +1,5 @@
-//! Convolutions as matrix products: the windows of a block of outputs are copied into the rows of a matrix.
+//! Convolutions. Those of `float32` are computed [directly](Direct) where that is possible, and all others as products of
+//! matrices, into whose rows the windows of a block of outputs are copied.
 //!
 //! All three products of an input, a filter and an output are the same loop over blocks. Images have nothing to do with each
 //! other, but for the filter's gradient, to which they add in their order: there the rows of the product are split.
@@ -15,11 +16,12 @@ use crate::{
     compute::{self, MAX_WIDTH},
     error::Error,
     kernels::{
+        direct::Direct,
         lanes,
         matmul::{ALIGNED, Entry},
         panel,
         real::Number,
-        window::Windows,
+        window::{self, Windows},
     },
 };
 
@@ -47,9 +49,72 @@ struct Block {
     rows: usize,
 }
 
+/// Which of input, filter and output is computed from the other two.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Product {
+    /// Outputs, from inputs and filter.
+    Output,
+    /// The inputs' cotangent, from the filter and the outputs' cotangent.
+    Input,
+    /// The filter's cotangent, from inputs and the outputs' cotangent.
+    Filter,
+}
+
+/// An element of images. How a convolution is computed depends on it and on shapes.
+pub(crate) trait Pixel: Entry + LinalgScalar {
+    /// The direct way to compute a product, if it is the best.
+    fn direct(_: &Convolution, _: Product) -> Option<Direct> {
+        None
+    }
+
+    /// Computes one of the three products.
+    fn compute(
+        convolution: &Convolution,
+        product: Product,
+        a: &[Self],
+        b: &[Self],
+    ) -> Result<Vec<Self>, Error> {
+        convolution.as_matrices(product, a, b)
+    }
+
+    /// Bytes that this needs besides its operands and its result.
+    fn workspace(convolution: &Convolution, product: Product) -> u64 {
+        match (Self::direct(convolution, product), product) {
+            (Some(direct), Product::Filter) => direct.filter_workspace(),
+            (Some(direct), _) => direct.workspace(),
+            (None, _) => convolution.workspace::<Self>(),
+        }
+    }
+}
+
+impl Pixel for f64 {}
+
+impl Pixel for f32 {
+    fn direct(convolution: &Convolution, product: Product) -> Option<Direct> {
+        match product {
+            Product::Input => Direct::of(convolution.transposed()?),
+            Product::Output | Product::Filter => Direct::of(*convolution),
+        }
+    }
+
+    fn compute(
+        convolution: &Convolution,
+        product: Product,
+        a: &[Self],
+        b: &[Self],
+    ) -> Result<Vec<Self>, Error> {
+        match (Self::direct(convolution, product), product) {
+            (Some(direct), Product::Output) => direct.forward(a, b),
+            (Some(direct), Product::Input) => direct.transposed(a, b),
+            (Some(direct), Product::Filter) => direct.filter_gradient(a, b),
+            (None, _) => convolution.as_matrices(product, a, b),
+        }
+    }
+}
+
 impl Convolution {
     /// Elements of a window in one group.
-    fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         self.windows.cells() * self.inputs
     }
 
@@ -58,7 +123,8 @@ impl Convolution {
         self.windows.batch * self.windows.count()
     }
 
-    fn filter_size(&self) -> usize {
+    /// Elements of the filter.
+    pub(crate) fn filter_size(&self) -> usize {
         self.columns() * self.groups * self.outputs
     }
 
@@ -69,7 +135,7 @@ impl Convolution {
     }
 
     /// Bytes of the copied windows, for each thread that may work on them.
-    pub(crate) fn workspace<T>(&self) -> u64 {
+    fn workspace<T>(&self) -> u64 {
         (self.block_rows::<T>() as u64)
             .saturating_mul(self.columns() as u64)
             .saturating_mul(size_of::<T>() as u64)
@@ -78,7 +144,7 @@ impl Convolution {
     }
 
     /// Splits the batch, and tensors of it, into the images of each part.
-    fn images<'a, T>(&self, tensor: &'a mut [T]) -> Vec<(Range<usize>, &'a mut [T])> {
+    pub(crate) fn images<'a, T>(&self, tensor: &'a mut [T]) -> Vec<(Range<usize>, &'a mut [T])> {
         let batch = self.windows.batch;
         let copies = self.rows() * self.columns() * self.groups;
         let work = compute::products(self.flops()) + compute::elements(copies);
@@ -101,8 +167,29 @@ impl Convolution {
         copies.saturating_mul(2 * self.outputs as u64 + 1)
     }
 
+    /// The convolution that computes this one's cotangent of the inputs, if windows are at every position and the padding is
+    /// no more than a window reaches.
+    fn transposed(&self) -> Option<Self> {
+        let mut windows = self.windows;
+        for axis in &mut windows.axes {
+            let reach = (axis.size - 1).checked_mul(axis.dilation)?;
+            let before = reach.checked_sub(axis.before).filter(|_| axis.stride == 1)?;
+            *axis = window::Axis { extent: axis.count, count: axis.extent, before, ..*axis };
+        }
+        Some(Self { windows, inputs: self.outputs, outputs: self.inputs, ..*self })
+    }
+
+    /// Computes one of the three products by products of matrices.
+    fn as_matrices<T: Pixel>(&self, product: Product, a: &[T], b: &[T]) -> Result<Vec<T>, Error> {
+        match product {
+            Product::Output => self.forward(a, b),
+            Product::Input => self.input_gradient(a, b),
+            Product::Filter => self.filter_gradient(a, b),
+        }
+    }
+
     /// Outputs from inputs and filter.
-    pub(crate) fn forward<T: Entry + LinalgScalar>(
+    fn forward<T: Entry + LinalgScalar>(
         &self,
         x: &[T],
         filter: &[T],
@@ -131,7 +218,7 @@ impl Convolution {
     }
 
     /// The filter's cotangent from inputs and the outputs' cotangent.
-    pub(crate) fn filter_gradient<T: Entry + LinalgScalar>(
+    fn filter_gradient<T: Entry + LinalgScalar>(
         &self,
         x: &[T],
         y: &[T],
@@ -164,7 +251,7 @@ impl Convolution {
     }
 
     /// The inputs' cotangent from the filter and the outputs' cotangent.
-    pub(crate) fn input_gradient<T: Entry + LinalgScalar>(
+    fn input_gradient<T: Entry + LinalgScalar>(
         &self,
         filter: &[T],
         y: &[T],
@@ -340,3 +427,6 @@ fn zeros<T: Number>(count: usize) -> Result<Vec<T>, Error> {
     zeros.resize(count, T::ZERO);
     Ok(zeros)
 }
+
+#[cfg(test)]
+mod tests;

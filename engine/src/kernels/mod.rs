@@ -5,6 +5,7 @@
 pub(crate) mod block;
 pub(crate) mod convolution;
 pub(crate) mod cursor;
+pub(crate) mod direct;
 pub(crate) mod elementwise;
 pub(crate) mod gamma;
 pub(crate) mod lanes;
