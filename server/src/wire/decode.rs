@@ -206,7 +206,7 @@ fn constant(context: &Context, message: &v1::Constant) -> Result<Tensor, Error> 
     use v1::constant::Source;
     match &message.source {
         Some(Source::Tensor(tensor)) => inline_tensor(context, tensor),
-        Some(Source::Upload(upload)) => context.uploads.consume(*upload, context.ledger),
+        Some(Source::Upload(upload)) => context.uploads.consume(*upload),
         None => Err(malformed("constant.source", "must be given")),
     }
 }
