@@ -183,44 +183,59 @@ impl Array {
     }
 }
 
-/// An immutable array whose memory is paid for. Clones share both.
+/// An immutable array whose memory is paid for. Clones share both, and are one pointer: tensors go through many hands.
 ///
 /// While a function is traced, tensors stand for what its program will compute: they have a dtype, a shape and a place in
 /// that program, and their array is empty.
 #[derive(Clone, Debug)]
-pub struct Tensor {
+pub struct Tensor(Arc<Content>);
+
+#[derive(Debug)]
+struct Content {
     array: Array,
-    charge: Option<Arc<Charge>>,
-    traced: Option<Arc<Traced>>,
+    standing: Standing,
 }
 
-/// What a tensor without elements stands for.
+/// Who pays for a tensor's memory, or what it stands for without any.
 #[derive(Debug)]
-struct Traced {
-    aval: Aval,
-    slot: usize,
+enum Standing {
+    Unpaid,
+    Paid {
+        /// Held until the last clone is dropped.
+        _charge: Charge,
+    },
+    /// It has its memory in common with a tensor that was paid for.
+    Shares(Tensor),
+    Traced {
+        aval: Aval,
+        slot: usize,
+    },
 }
 
 impl Tensor {
+    fn new(array: Array, standing: Standing) -> Self {
+        Self(Arc::new(Content { array, standing }))
+    }
+
     /// An array and the reservation that pays for it.
     pub(crate) fn paid(array: Array, charge: Charge) -> Self {
-        Self { array, charge: Some(Arc::new(charge)), traced: None }
+        Self::new(array, Standing::Paid { _charge: charge })
     }
 
     /// An array that nobody pays for, for tests and tools.
     pub fn unpaid(array: Array) -> Self {
-        Self { array, charge: None, traced: None }
+        Self::new(array, Standing::Unpaid)
     }
 
     /// What a program that is being written will leave in a slot.
     pub(crate) fn traced(aval: Aval, slot: usize) -> Result<Self, Error> {
         let array = Array::new(&Shape::from([0]), Vec::<bool>::new())?;
-        Ok(Self { array, charge: None, traced: Some(Arc::new(Traced { aval, slot })) })
+        Ok(Self::new(array, Standing::Traced { aval, slot }))
     }
 
     /// The slot that this stands for, if it has no elements.
     pub(crate) fn slot(&self) -> Option<usize> {
-        self.traced.as_ref().map(|traced| traced.slot)
+        if let Standing::Traced { slot, .. } = self.0.standing { Some(slot) } else { None }
     }
 
     /// Decodes little-endian, row-major elements, after checking their number and reserving their memory.
@@ -250,21 +265,28 @@ impl Tensor {
 
     /// The array. That of a traced tensor is empty.
     pub fn array(&self) -> &Array {
-        &self.array
+        &self.0.array
     }
 
     /// Dtype and shape.
     pub fn aval(&self) -> Aval {
-        self.traced.as_ref().map_or_else(|| self.array.aval(), |traced| traced.aval.clone())
+        if let Standing::Traced { aval, .. } = &self.0.standing {
+            return aval.clone();
+        }
+        self.0.array.aval()
     }
 
     /// Dtype.
     pub fn dtype(&self) -> DType {
-        self.traced.as_ref().map_or_else(|| self.array.dtype(), |traced| traced.aval.dtype)
+        if let Standing::Traced { aval, .. } = &self.0.standing {
+            return aval.dtype;
+        }
+        self.0.array.dtype()
     }
 
     /// The same memory in another shape of as many elements.
     pub fn reshaped(&self, shape: &Shape) -> Result<Self, Error> {
-        Ok(Self { array: self.array.reshaped(shape)?, charge: self.charge.clone(), traced: None })
+        let owner = if let Standing::Shares(owner) = &self.0.standing { owner } else { self };
+        Ok(Self::new(self.0.array.reshaped(shape)?, Standing::Shares(owner.clone())))
     }
 }

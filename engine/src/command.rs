@@ -420,7 +420,7 @@ pub struct GradientPair {
 #[derive(Debug)]
 pub struct Outcome {
     /// The answer, or what went wrong.
-    pub result: Result<Answer, Failure>,
+    pub result: Result<Answer, Box<Failure>>,
     /// Remarks that are no errors.
     pub warnings: Vec<String>,
 }

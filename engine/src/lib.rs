@@ -40,6 +40,7 @@ pub mod plan;
 pub mod random;
 pub mod session;
 pub mod snapshot;
+pub mod staging;
 #[cfg(test)]
 mod table_tests;
 pub mod tape;

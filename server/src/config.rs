@@ -52,11 +52,16 @@ impl Default for Listen {
 pub struct Transport {
     /// Streams that a connection may have open. A client needs one, and a few for uploads and unary calls.
     pub max_concurrent_streams: u32,
-    /// Bytes that a peer may send on one stream before we read them.
+    /// Bytes that a peer may send on one stream before we read them. An upload stands still for a round trip whenever so much is
+    /// on its way.
     pub stream_window_bytes: u32,
-    /// Bytes that a peer may send on one connection before we read them. Half of it is also h2's budget for small unread
-    /// frames, beyond which h2 kills the connection: with 16 streams of 64 KiB any frame of 16 bytes or more is safe.
+    /// Bytes that a peer may send on one connection before we read them. Half of it is also h2's budget for unread frames
+    /// below 256 bytes, beyond which h2 kills the connection: with 16 streams of 256 KiB any frame of 64 bytes or more is
+    /// safe, and so is any number of batches that keeps within the streams' credit.
     pub connection_window_bytes: u32,
+    /// Most bytes of one frame from a peer. Each costs both sides a call of the operating system, and no other stream of the
+    /// connection gets on meanwhile.
+    pub frame_bytes: u32,
     /// Largest message in either direction, in bytes.
     pub max_message_bytes: usize,
     /// Largest list of headers, in bytes.
@@ -87,8 +92,9 @@ impl Default for Transport {
     fn default() -> Self {
         Self {
             max_concurrent_streams: 16,
-            stream_window_bytes: 64 << 10,
+            stream_window_bytes: 256 << 10,
             connection_window_bytes: 32 << 20,
+            frame_bytes: 64 << 10,
             max_message_bytes: 4 * MIB,
             max_header_list_bytes: 16 << 10,
             max_local_error_resets: 1024,

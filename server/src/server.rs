@@ -307,6 +307,7 @@ fn transport_server(config: &Transport) -> transport::Server {
         .max_concurrent_streams(config.max_concurrent_streams)
         .initial_stream_window_size(config.stream_window_bytes)
         .initial_connection_window_size(config.connection_window_bytes)
+        .max_frame_size(config.frame_bytes)
         .http2_adaptive_window(Some(false))
         .http2_max_header_list_size(config.max_header_list_bytes)
         .http2_max_local_error_reset_streams(Some(config.max_local_error_resets))

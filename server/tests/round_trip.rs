@@ -37,7 +37,7 @@ async fn credentials(channel: &Channel) -> Option<v1::SessionCredentials> {
 
 fn sync(first_sequence: u64) -> v1::Batch {
     let command = v1::Command { kind: Some(Kind::Sync(v1::Sync::default())), ..Default::default() };
-    v1::Batch { first_sequence, commands: vec![command], acknowledged_sequence: 0 }
+    v1::Batch::new(first_sequence, vec![command])
 }
 
 fn request(kind: stream_request::Kind) -> v1::StreamRequest {
@@ -126,8 +126,7 @@ async fn a_tensor_goes_up_and_down_in_chunks() {
         let source = Some(v1::constant::Source::Upload(5));
         let constant = Kind::Constant(v1::Constant { output: 1, source });
         let command = v1::Command { kind: Some(constant), ..Default::default() };
-        let batch =
-            v1::Batch { first_sequence: 1, commands: vec![command], acknowledged_sequence: 0 };
+        let batch = v1::Batch::new(1, vec![command]);
         let request = v1::ExecuteRequest { credentials: credentials.clone(), batch: Some(batch) };
         for _ in 0..2 {
             let reply = tapes.execute(request.clone()).await.unwrap().into_inner().batch.unwrap();
@@ -236,8 +235,7 @@ async fn a_gradient_comes_back() {
             Kind::Fetch(v1::Fetch { value: 4 }),
         ];
         let commands = commands.map(|kind| v1::Command { kind: Some(kind), ..Default::default() });
-        let batch =
-            v1::Batch { first_sequence: 1, commands: commands.into(), acknowledged_sequence: 0 };
+        let batch = v1::Batch::new(1, commands);
         let request = v1::ExecuteRequest { credentials, batch: Some(batch) };
         let reply = TapeServiceClient::new(channel).execute(request).await.unwrap().into_inner();
         let last = reply.batch.unwrap().replies.pop().unwrap();

@@ -129,7 +129,7 @@ impl Raw {
     ) -> Result<BatchReply, Status> {
         let request = proto::ExecuteRequest {
             credentials: Some(self.credentials.clone()),
-            batch: Some(Batch { first_sequence, commands, acknowledged_sequence: 0 }),
+            batch: Some(Batch::new(first_sequence, commands)),
         };
         let response = self.tapes.clone().execute(request).await?.into_inner();
         Ok(response.batch.expect("an answer to the batch"))
@@ -145,7 +145,7 @@ impl Raw {
 impl Stream {
     /// Sends a batch.
     pub fn send(&self, first_sequence: u64, commands: Vec<Command>) {
-        let batch = Batch { first_sequence, commands, acknowledged_sequence: 0 };
+        let batch = Batch::new(first_sequence, commands);
         self.send_kind(stream_request::Kind::Batch(batch));
     }
 

@@ -31,6 +31,9 @@ const CONNECTION_WINDOW: u32 = 32 << 20;
 /// One stream's receive window: a download keeps moving while the network acknowledges.
 const STREAM_WINDOW: u32 = 256 << 10;
 
+/// Largest frame that is taken. Each costs both sides a call of the operating system.
+const FRAME_BYTES: u32 = 64 << 10;
+
 /// Largest message taken from the server, which never sends more than its 4 MiB by default.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
@@ -63,6 +66,7 @@ impl Remote {
             .connect_timeout(connect_timeout)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .initial_stream_window_size(STREAM_WINDOW)
+            .max_frame_size(FRAME_BYTES)
             .http2_keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .tcp_nodelay(true)

@@ -189,11 +189,7 @@ impl Convolution {
     }
 
     /// Outputs from inputs and filter.
-    fn forward<T: Entry + LinalgScalar>(
-        &self,
-        x: &[T],
-        filter: &[T],
-    ) -> Result<Vec<T>, Error> {
+    fn forward<T: Entry + LinalgScalar>(&self, x: &[T], filter: &[T]) -> Result<Vec<T>, Error> {
         let mut y = zeros(self.rows() * self.groups * self.outputs)?;
         if y.is_empty() || filter.is_empty() {
             return Ok(y);
@@ -218,11 +214,7 @@ impl Convolution {
     }
 
     /// The filter's cotangent from inputs and the outputs' cotangent.
-    fn filter_gradient<T: Entry + LinalgScalar>(
-        &self,
-        x: &[T],
-        y: &[T],
-    ) -> Result<Vec<T>, Error> {
+    fn filter_gradient<T: Entry + LinalgScalar>(&self, x: &[T], y: &[T]) -> Result<Vec<T>, Error> {
         let mut filter = zeros(self.filter_size())?;
         if y.is_empty() || filter.is_empty() {
             return Ok(filter);

@@ -140,8 +140,8 @@ impl Direct {
         let Convolution { groups, inputs, outputs, .. } = self.convolution;
         let row = groups * inputs;
         let cells = (0..self.convolution.windows.cells()).rev();
-        let terms = cells
-            .flat_map(|cell| (0..inputs).map(move |channel| cell * outputs * row + channel));
+        let terms =
+            cells.flat_map(|cell| (0..inputs).map(move |channel| cell * outputs * row + channel));
         self.products(y, &self.pack(filter, terms, inputs, row)?)
     }
 

@@ -76,11 +76,8 @@ pub(crate) fn product(
     for (i, out) in out.chunks_mut(BLOCK * columns).enumerate() {
         let row_starts: [usize; BLOCK] = std::array::from_fn(|row| (i * BLOCK + row) * a.row);
         let rows = BLOCK.min(rows - i * BLOCK);
-        let a = First {
-            elements: a.elements,
-            rows: &row_starts[..rows],
-            terms: &term_starts[..terms],
-        };
+        let a =
+            First { elements: a.elements, rows: &row_starts[..rows], terms: &term_starts[..terms] };
         multiply(a, b, Place { out, row: columns, column: 1, columns })?;
     }
     Ok(())

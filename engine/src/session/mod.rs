@@ -227,6 +227,11 @@ impl Session {
             .retain(|_, slot| !matches!(slot, Slot::Poisoned(root) if root.sequence == sequence));
     }
 
+    /// Whether there are functions whose bodies are being shown.
+    pub fn defines(&self) -> bool {
+        !self.definitions.is_empty()
+    }
+
     /// Whether the commands of a scope belong to the body of a function.
     pub fn is_defining(&self, scope: u32) -> bool {
         self.definitions.contains_key(&scope)
@@ -378,7 +383,7 @@ impl Session {
         op: Box<str>,
         outputs: &[Handle],
         inputs: Vec<Aval>,
-    ) -> Failure {
+    ) -> Box<Failure> {
         let root = match &error {
             Error::Poisoned { handle, .. } => match self.slots.get(handle) {
                 Some(Slot::Poisoned(poison)) => Arc::clone(poison),
@@ -399,7 +404,8 @@ impl Session {
                 slot.insert(Slot::Poisoned(Arc::clone(&root)));
             }
         }
-        Failure { error, op, inputs, root_sequence: root.sequence, root_tag: root.tag.clone() }
+        let (root_sequence, root_tag) = (root.sequence, root.tag.clone());
+        Box::new(Failure { error, op, inputs, root_sequence, root_tag })
     }
 
     /// The dtypes and shapes of a command's inputs, as far as they exist.

@@ -1,5 +1,6 @@
 //! What the records of a log hold, as messages that only the server reads.
 
+use bytes::Bytes;
 use gradtape_engine::error::Error;
 use gradtape_proto::v1;
 use prost::Message;
@@ -44,9 +45,9 @@ pub struct Group {
 /// A command and what came of it.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Entry {
-    /// The command, as a message.
-    #[prost(bytes = "vec", tag = "1")]
-    pub command: Vec<u8>,
+    /// The command, as it came.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub command: Bytes,
     /// Hash of what it said, and of what it left where that is hashed.
     #[prost(fixed64, tag = "2")]
     pub digest: u64,

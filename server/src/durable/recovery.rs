@@ -154,9 +154,7 @@ impl Recovery {
                 }
             }
             if let Some(entry) = self.entries.next() {
-                let why = "a command cannot be read";
-                let run = core.repeat(entry);
-                self.run = Some(run.map_err(|_| damaged(self.id, core.next_sequence() - 1, why))?);
+                self.run = Some(core.repeat(entry));
             } else if !self.next(core, uploads)? {
                 return self.finish(core).map(Some);
             }

@@ -49,7 +49,7 @@ pub fn reply(
             Some(Wire::Error(error_message(sequence, failure, tag)))
         }
         Ok(answer) => encode_answer(answer),
-        Err(failure) => Some(Wire::Error(error_message(sequence, failure, tag))),
+        Err(failure) => Some(Wire::Error(error_message(sequence, *failure, tag))),
     };
     Some(v1::Reply { sequence, result, warnings })
 }

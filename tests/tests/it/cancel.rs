@@ -190,7 +190,7 @@ async fn a_callers_connection_that_breaks_stops_what_it_computes() {
 
 /// The products by a call.
 async fn call(raw: &Raw, timeout: Option<Duration>) -> Result<(), Status> {
-    let batch = proto::Batch { first_sequence: 3, commands: products(), acknowledged_sequence: 0 };
+    let batch = proto::Batch::new(3, products());
     let credentials = Some(raw.credentials.clone());
     let mut request = Request::new(proto::ExecuteRequest { credentials, batch: Some(batch) });
     if let Some(timeout) = timeout {

@@ -216,7 +216,7 @@ async fn c08_half_closed_with_work_pending() {
     let (requests, mut responses) =
         raw.open(stream_request::Kind::Hello(hello)).await.expect("a stream");
     let commands = vec![constant(1, &[1.0]), command(Kind::Sync(proto::Sync::default()))];
-    let batch = proto::Batch { first_sequence: 1, commands, acknowledged_sequence: 0 };
+    let batch = proto::Batch::new(1, commands);
     let kind = Some(stream_request::Kind::Batch(batch));
     requests.send(proto::StreamRequest { kind }).expect("the stream is open");
     drop(requests);

@@ -73,7 +73,7 @@ impl Loading {
     fn advance(&mut self) -> Result<(), ProtocolError> {
         loop {
             if let Some(staging) = self.current.take_if(|staging| staging.is_complete()) {
-                self.tensors.push(staging.decode(&self.ledger)?);
+                self.tensors.push(staging.finish()?);
             }
             if self.current.is_some() {
                 return Ok(());
@@ -189,7 +189,8 @@ impl Tensors<'_> {
         };
         let steps = body.steps.into_iter().map(|Step { captures, command }| {
             let mut message = v1::Command::decode(&*command).map_err(|_| malformed())?;
-            let decoded = decode::command(&context, &mut message);
+            let tag = decode::tag(&message).into();
+            let decoded = decode::command(&context, &mut message, &tag);
             let mut decoded = decoded.map_err(|rejected| rejected.error)?;
             decoded.source = decode::keeps_source(&decoded).then(|| command.into());
             Ok((self.captures(captures)?, Arc::new(decoded)))

@@ -45,7 +45,7 @@ impl Server {
         let nobody = Principal::anonymous();
         let session = self.registry.authenticate(&id.to_string(), &token.reveal(), &nobody)?;
         session.ready().await?;
-        session.execute(v1::Batch { first_sequence, commands, acknowledged_sequence: 0 }).await
+        session.execute(v1::Batch::new(first_sequence, commands)).await
     }
 
     async fn create(&self) -> (SessionId, Token) {

@@ -91,7 +91,7 @@ impl Life {
 
     fn apply(&mut self, commands: Vec<v1::Command>) -> v1::BatchReply {
         let first_sequence = self.core.next_sequence();
-        let batch = v1::Batch { first_sequence, commands, acknowledged_sequence: 0 };
+        let batch = v1::Batch::new(first_sequence, commands);
         self.core.apply(batch).unwrap()
     }
 

@@ -43,18 +43,14 @@ async fn run(seed: u64, flaw: Flaw) -> Result<(usize, usize), String> {
     let mut life = Life::begin(&disk, 1 << 20);
     // The session was there before the disk went wrong.
     life.journal.reach(0, PATIENCE).await;
-    let _ = life.core.apply(v1::Batch {
-        first_sequence: 1,
-        commands: vec![nth(1)],
-        ..Default::default()
-    });
+    let _ = life.core.apply(v1::Batch::new(1, vec![nth(1)]));
     let mut promised = life.journal.reach(1, PATIENCE).await.durable;
     disk.lock().flaw = flaw;
     let (mut next, mut deaths) = (2, 0);
     while next <= COMMANDS {
         let until = (next + random.below(8)).min(COMMANDS);
-        let commands = (next..=until).map(nth).collect();
-        let batch = v1::Batch { first_sequence: next, commands, acknowledged_sequence: 0 };
+        let commands = (next..=until).map(nth);
+        let batch = v1::Batch::new(next, commands);
         life.core.apply(batch).map_err(|error| error.to_string())?;
         next = until + 1;
         if random.below(3) == 0 {

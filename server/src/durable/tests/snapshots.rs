@@ -41,7 +41,7 @@ fn a_session_comes_back_from_its_snapshot_and_what_came_after_it() {
     assert_eq!(reason(&life.apply(vec![fetch(3)]).replies[0]), "POISONED");
     // Replies from before the snapshot are still there.
     let commands = vec![op("exp", &[99], 3)];
-    let batch = v1::Batch { first_sequence: 4, commands, acknowledged_sequence: 0 };
+    let batch = v1::Batch::new(4, commands);
     assert_eq!(reason(&life.core.apply(batch).unwrap().replies[0]), "UNKNOWN_HANDLE");
     // And it can begin anew again, and again.
     life.shorten();

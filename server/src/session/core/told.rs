@@ -28,11 +28,10 @@ impl SessionCore {
     }
 
     /// Begins to do again what was done before.
-    pub fn repeat(&mut self, entry: Entry) -> Result<Run, prost::DecodeError> {
-        let command = v1::Command::decode(&*entry.command)?;
-        let mut run = Run::new(vec![command], self.next_sequence);
+    pub fn repeat(&mut self, entry: Entry) -> Run {
+        let mut run = Run::new(vec![entry.command.clone()], self.next_sequence);
         run.before = Some(Box::new(entry));
-        Ok(run)
+        run
     }
 
     /// Lets the log begin anew with the session's state, if it is so long that it should and the state can be written now.
@@ -67,9 +66,9 @@ impl SessionCore {
         Ok(())
     }
 
-    /// What the journal gets to hear. The command is taken out of the buffer, to be put back.
+    /// What the journal gets to hear.
     pub(super) fn entry(
-        &mut self,
+        &self,
         reply: Option<&v1::Reply>,
         cause: Option<Cause>,
         steps: Option<i64>,
@@ -81,7 +80,7 @@ impl SessionCore {
             reply: reply.map(Message::encode_to_vec).unwrap_or_default(),
         });
         let digest = if lacked.is_some() { 0 } else { self.hash(reply, told.is_barrier) };
-        Entry { command: std::mem::take(&mut self.scratch), digest, steps, lacked }
+        Entry { command: told.command.clone(), digest, steps, lacked }
     }
 
     /// How what came of a command differs from what came of it before. What was lacking then is said in the same words.
