@@ -11,6 +11,7 @@ pub(crate) mod gamma;
 pub(crate) mod lanes;
 pub(crate) mod matmul;
 pub(crate) mod matrix;
+pub(crate) mod max_pool;
 pub(crate) mod normalize;
 pub(crate) mod order;
 pub(crate) mod panel;
