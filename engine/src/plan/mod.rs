@@ -157,6 +157,20 @@ impl Plan {
         ledger: &Arc<Ledger>,
         given: impl IntoIterator<Item = (usize, Tensor)>,
     ) -> Result<Vec<Tensor>, Error> {
+        self.run_watched(ledger, given, |_| {})
+    }
+
+    /// The same, and tells of each step when it is done: what profilers take times with.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::run`].
+    pub fn run_watched(
+        &self,
+        ledger: &Arc<Ledger>,
+        given: impl IntoIterator<Item = (usize, Tensor)>,
+        done: impl FnMut(usize),
+    ) -> Result<Vec<Tensor>, Error> {
         let mut values: Vec<Option<Tensor>> = vec![None; self.avals.len()];
         for (slot, tensor) in given {
             if self.avals.get(slot).is_none_or(|aval| tensor.aval() != *aval) {
@@ -167,7 +181,7 @@ impl Plan {
         for (slot, tensor) in &self.constants {
             values[*slot] = Some(tensor.clone());
         }
-        self.run_from(ledger, values)
+        self.run_from(ledger, values, done)
     }
 
     /// Runs a plan without inputs for the only time: constants are given back after their last use.
@@ -176,16 +190,17 @@ impl Plan {
         for (slot, tensor) in std::mem::take(&mut self.constants) {
             values[slot] = Some(tensor);
         }
-        self.run_from(ledger, values)
+        self.run_from(ledger, values, |_| {})
     }
 
     fn run_from(
         &self,
         ledger: &Arc<Ledger>,
         mut values: Vec<Option<Tensor>>,
+        mut done: impl FnMut(usize),
     ) -> Result<Vec<Tensor>, Error> {
         ledger.admit(self.peak)?;
-        for step in &self.steps {
+        for (i, step) in self.steps.iter().enumerate() {
             compute::check()?;
             let outputs = {
                 let read = |&slot: &usize| values[slot].as_ref().ok_or_else(missing);
@@ -199,6 +214,7 @@ impl Plan {
             for &slot in &step.dead {
                 values[slot] = None;
             }
+            done(i);
         }
         let result = |&slot: &usize| values[slot].clone().ok_or_else(missing);
         self.wanted.iter().map(result).collect()
