@@ -3,7 +3,7 @@
 //! Invariant: every array at an op's boundary is contiguous and row-major, so kernels work on slices and the same values
 //! are always added in the same order.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use half::{bf16, f16};
 use ndarray::{ArcArray, IxDyn};
@@ -57,6 +57,8 @@ pub trait Element:
     fn wrap(array: Nd<Self>) -> Array;
     /// The array, if it has this element type.
     fn view(array: &Array) -> Option<&Nd<Self>>;
+    /// The array itself, if it has this element type.
+    fn unwrap(array: Array) -> Option<Nd<Self>>;
     /// Elements from little-endian bytes of the right length.
     fn from_bytes(bytes: &[u8], into: &mut Vec<Self>) -> Result<(), Error>;
     /// Little-endian bytes.
@@ -76,6 +78,10 @@ macro_rules! pod_element {
             }
 
             fn view(array: &Array) -> Option<&Nd<Self>> {
+                if let Array::$variant(array) = array { Some(array) } else { None }
+            }
+
+            fn unwrap(array: Array) -> Option<Nd<Self>> {
                 if let Array::$variant(array) = array { Some(array) } else { None }
             }
 
@@ -105,6 +111,10 @@ impl Element for bool {
         if let Array::Bool(array) = array { Some(array) } else { None }
     }
 
+    fn unwrap(array: Array) -> Option<Nd<Self>> {
+        if let Array::Bool(array) = array { Some(array) } else { None }
+    }
+
     fn from_bytes(bytes: &[u8], into: &mut Vec<Self>) -> Result<(), Error> {
         if let Some(position) = bytes.iter().position(|&byte| byte > 1) {
             return Err(Error::InvalidBool { position });
@@ -123,6 +133,54 @@ pub(crate) fn buffer<T>(n: usize) -> Result<Vec<T>, Error> {
     let mut elements = Vec::new();
     let bytes = (n as u64).saturating_mul(size_of::<T>() as u64);
     elements.try_reserve_exact(n).map_err(|_| Error::OutOfMemory { bytes })?;
+    Ok(elements)
+}
+
+thread_local! {
+    static OFFERED: RefCell<Vec<Array>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs a kernel to whose results the memory of arrays is offered that nobody needs any more.
+pub(crate) fn offering<R>(arrays: Vec<Array>, kernel: impl FnOnce() -> R) -> R {
+    struct Withdraw;
+    impl Drop for Withdraw {
+        fn drop(&mut self) {
+            OFFERED.with(|offered| offered.borrow_mut().clear());
+        }
+    }
+    if arrays.is_empty() {
+        return kernel();
+    }
+    let _withdraw = Withdraw;
+    OFFERED.with(|offered| *offered.borrow_mut() = arrays);
+    kernel()
+}
+
+/// How many arrays are offered and were not taken.
+#[cfg(test)]
+pub(crate) fn left() -> usize {
+    OFFERED.with(|offered| offered.borrow().len())
+}
+
+/// The memory of `n` elements, whatever they are, if such was offered. Only for what a kernel returns: that pays for it.
+pub(crate) fn offered<T: Element>(n: usize) -> Option<Vec<T>> {
+    let array = OFFERED.with(|offered| {
+        let mut offered = offered.borrow_mut();
+        let fits = |array: &Array| T::view(array).is_some_and(|array| array.len() == n);
+        offered.iter().position(fits).map(|at| offered.swap_remove(at))
+    });
+    let owned = array.and_then(T::unwrap)?.try_into_owned_nocopy().ok()?;
+    let (elements, offset) = owned.into_raw_vec_and_offset();
+    (offset == Some(0) && elements.len() == n).then_some(elements)
+}
+
+/// `n` elements that the caller overwrites, all of them: of memory that was offered, or zeros.
+pub(crate) fn overwritten<T: Element>(n: usize) -> Result<Vec<T>, Error> {
+    if let Some(elements) = offered(n) {
+        return Ok(elements);
+    }
+    let mut elements = buffer(n)?;
+    elements.resize(n, T::default());
     Ok(elements)
 }
 
@@ -282,6 +340,12 @@ impl Tensor {
             return aval.dtype;
         }
         self.0.array.dtype()
+    }
+
+    /// The array and what pays for it, if nobody else holds this tensor.
+    pub(crate) fn into_parts(self) -> Option<(Array, Charge)> {
+        let charge = Arc::try_unwrap(self.charge?).ok()?;
+        Some((self.array, charge))
     }
 
     /// The same memory in another shape of as many elements.
