@@ -118,6 +118,10 @@ pub struct Sessions {
     pub max_sessions: usize,
     /// How long a session without a stream or a call is kept: long enough to walk to another Wi-Fi.
     pub time_to_live: Duration,
+    /// How long a session is kept whose stream is open and says nothing: over a night. Its client is told before.
+    pub max_silence: Duration,
+    /// How long before that: time to come back to the desk.
+    pub silence_notice: Duration,
     /// Memory of all sessions together, in bytes. `None` takes three quarters of the machine's or container's.
     pub server_memory_bytes: Option<u64>,
     /// Memory of one session, in bytes.
@@ -129,6 +133,8 @@ impl Default for Sessions {
         Self {
             max_sessions: 1024,
             time_to_live: Duration::from_mins(10),
+            max_silence: Duration::from_hours(24),
+            silence_notice: Duration::from_mins(15),
             server_memory_bytes: None,
             session_memory_bytes: 1 << 30,
         }
@@ -249,6 +255,9 @@ pub struct Durability {
     /// session then takes to come back. At least ten times as long as the last snapshot took, so that taking them stays
     /// below a tenth of the work.
     pub max_replay: Duration,
+    /// How long nothing is asked of a session until it leaves memory, or `None` for never: longer than somebody looks at a
+    /// plot, and shorter than sessions without a stream are kept.
+    pub hibernate_after: Option<Duration>,
 }
 
 impl Default for Durability {
@@ -259,6 +268,7 @@ impl Default for Durability {
             max_unwritten_bytes: MIB,
             max_log_bytes: 64 * MIB as u64,
             max_replay: Duration::from_secs(10),
+            hibernate_after: Some(Duration::from_mins(5)),
         }
     }
 }

@@ -42,6 +42,7 @@ pub struct Metrics {
     pub audit_dropped: Gauge,
     pub sessions_recovered: Counter,
     pub sessions_lost: Counter,
+    pub sessions_hibernated: Counter,
     pub commit_seconds: Histogram,
     pub log_bytes: Counter,
     pub snapshot_seconds: Histogram,
@@ -89,6 +90,7 @@ impl Default for Metrics {
             audit_dropped: Gauge::default(),
             sessions_recovered: Counter::default(),
             sessions_lost: Counter::default(),
+            sessions_hibernated: Counter::default(),
             commit_seconds: seconds(),
             log_bytes: Counter::default(),
             snapshot_seconds: seconds(),
@@ -154,6 +156,8 @@ impl Metrics {
         r.register("sessions_recovered", help, self.sessions_recovered.clone());
         let help = "Sessions that cannot come back; their logs stay";
         r.register("sessions_lost", help, self.sessions_lost.clone());
+        let help = "Idle sessions that left memory; their logs bring them back";
+        r.register("sessions_hibernated", help, self.sessions_hibernated.clone());
         let help = "Time that writes to the logs of sessions took";
         r.register_with_unit("log_commit", help, Unit::Seconds, self.commit_seconds.clone());
         let help = "Bytes written to the logs of sessions";

@@ -68,7 +68,7 @@ async fn a_stream_says_hello_and_executes_batches() {
     with_server(|channel| async move {
         let credentials = credentials(&channel).await;
         let mut tapes = TapeServiceClient::new(channel);
-        let hello = request(stream_request::Kind::Hello(v1::Hello { credentials }));
+        let hello = request(stream_request::Kind::Hello(v1::Hello { credentials, notices: true }));
         let batches = (1..=3).map(|i| request(stream_request::Kind::Batch(sync(i))));
         let requests = stream::iter(std::iter::once(hello).chain(batches));
         let mut responses = tapes.stream(requests).await.unwrap().into_inner();
@@ -79,7 +79,9 @@ async fn a_stream_says_hello_and_executes_batches() {
                     assert_eq!((welcome.next_sequence, welcome.handle_base), (1, 1 << 32));
                 }
                 stream_response::Kind::Batch(reply) => applied.push(reply.applied_sequence),
-                stream_response::Kind::Progress(progress) => panic!("no loop runs: {progress:?}"),
+                other @ (stream_response::Kind::Progress(_) | stream_response::Kind::Notice(_)) => {
+                    panic!("nothing else happens: {other:?}")
+                }
             }
         }
         assert_eq!(applied, [1, 2, 3]);
@@ -159,7 +161,7 @@ async fn draining_ends_open_streams_and_then_the_server() {
     let credentials = credentials(&channel).await;
     let mut tapes = TapeServiceClient::new(channel);
     let first = [
-        request(stream_request::Kind::Hello(v1::Hello { credentials })),
+        request(stream_request::Kind::Hello(v1::Hello { credentials, notices: true })),
         request(stream_request::Kind::Batch(sync(1))),
     ];
     let requests = stream::iter(first).chain(stream::pending());

@@ -138,7 +138,7 @@ async fn attach(address: &str) -> Result<Pipe<v1::StreamResponse>> {
         .create_session(v1::CreateSessionRequest::default())
         .await?
         .into_inner();
-    let hello = v1::Hello { credentials: created.credentials };
+    let hello = v1::Hello { credentials: created.credentials, notices: false };
     let (requests, receiver) = mpsc::channel(IN_FLIGHT);
     let first = Raw { first: hello.encode_to_vec().into(), payload: Bytes::new() };
     requests.send(first).await?;

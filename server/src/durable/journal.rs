@@ -166,6 +166,11 @@ impl Journals {
         &self.shared.store
     }
 
+    /// How long nothing is asked of a session until it leaves memory.
+    pub fn hibernate_after(&self) -> Option<Duration> {
+        self.shared.config.hibernate_after
+    }
+
     /// The journal of a new session, and a way to learn that its log is there.
     pub fn create(&self, id: SessionId, opened: &Opened) -> (Arc<Journal>, oneshot::Receiver<()>) {
         let mark = u64::from_le_bytes(ids::random());
@@ -303,6 +308,27 @@ impl Journal {
         // Either way what was reached is told.
         let _ = tokio::time::timeout(timeout, reached).await;
         self.progress()
+    }
+
+    /// Whether the end of its log is known, because it was read or begun.
+    pub fn is_open(&self) -> bool {
+        self.lock().tail.is_some()
+    }
+
+    /// Whether all that it was told is durable.
+    pub fn is_settled(&self) -> bool {
+        let log = self.lock();
+        log.tail.is_some() && log.records.is_empty() && !log.queued
+    }
+
+    /// Bytes of the log that are durable.
+    pub fn durable_bytes(&self) -> u64 {
+        self.lock().tail.as_ref().map_or(0, |tail| tail.length)
+    }
+
+    /// Where the log is.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.shared.store
     }
 
     /// Whose session it is.

@@ -10,6 +10,7 @@ use prost::Message;
 
 use super::{
     entry::{Cause, Entry, Group, Opened, Staged, numerics},
+    journal::Journal,
     record::{Bad, Kind, Reader, Record, Tail},
     state::{Loading, State},
     store::Store,
@@ -34,6 +35,8 @@ const MOST_DEATHS: u64 = 2;
 pub struct Recovery {
     store: Arc<dyn Store>,
     id: SessionId,
+    /// Of a session that left memory.
+    journal: Option<Arc<Journal>>,
     reader: Option<Reader>,
     epoch: u64,
     /// Where it was when the process died while doing this, and how often.
@@ -91,6 +94,7 @@ impl Recovery {
         Self {
             store,
             id,
+            journal: None,
             reader: None,
             epoch: 0,
             died: (0, 0),
@@ -100,6 +104,11 @@ impl Recovery {
             entries: Vec::new().into_iter(),
             run: None,
         }
+    }
+
+    /// Of a session whose journal is open: it left memory, and its log is as long as its journal says.
+    pub fn of_open(store: Arc<dyn Store>, id: SessionId, journal: Arc<Journal>) -> Self {
+        Self { journal: Some(journal), ..Self::new(store, id) }
     }
 
     /// Repeats commands for as long as there is time. Gives the session when it is complete.
@@ -171,7 +180,13 @@ impl Recovery {
             return Err(ProtocolError::SessionOfAnother { build: opened.numerics });
         }
         self.expected = opened.snapshot;
+        // What is being written at this moment is not there yet.
+        let durable = self.journal.as_ref().map(|journal| journal.durable_bytes());
         let (bytes, size) = self.store.read(self.id).map_err(|error| self.unreadable(0, error))?;
+        if durable.is_some_and(|durable| size < durable) {
+            return Err(damaged(self.id, 0, "it is shorter than what was written"));
+        }
+        let size = durable.unwrap_or(size);
         self.reader = Some(Reader::new(bytes, size));
         Ok(())
     }

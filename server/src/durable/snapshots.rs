@@ -58,6 +58,11 @@ impl Journal {
         self.note_growth(&log);
     }
 
+    /// Whether the session has computed for so long since its log began.
+    pub fn has_worked(&self, long: Duration) -> bool {
+        self.lock().growth.work > long
+    }
+
     /// Whether the log is so long that it should begin anew.
     pub fn is_due(&self) -> bool {
         self.due.load(Ordering::Relaxed)

@@ -8,6 +8,7 @@
 //! - [`outbox`]: one attached stream: its credit, and the answers that it has not read.
 //! - [`inbox`]: a session as the rest of the server holds it: jobs go in, answers come out of each job.
 //! - [`fair`]: whose turn it is.
+//! - [`kept`], [`idle`]: what a session has beyond the process, and when it leaves memory for that.
 //! - [`worker`]: the threads that take jobs from sessions. Nothing else touches a core.
 //! - [`registry`]: all sessions, by id and secret.
 //! - [`error`]: what ends a call or a stream.
@@ -18,6 +19,7 @@
 pub mod core;
 pub mod error;
 pub mod fair;
+pub mod idle;
 pub mod inbox;
 pub mod kept;
 pub mod outbox;

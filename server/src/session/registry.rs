@@ -63,6 +63,7 @@ pub struct Registry {
     draining: AtomicBool,
     oversight: Arc<Oversight>,
     journals: Option<Journals>,
+    hibernate_after: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -109,6 +110,7 @@ impl Registry {
             ready,
             draining: AtomicBool::new(false),
             oversight,
+            hibernate_after: journals.as_ref().and_then(Journals::hibernate_after),
             journals,
         })
     }
@@ -138,25 +140,26 @@ impl Registry {
         let place = self.oversight.quotas.keep_session(&owner);
         let entry = Entry {
             token: TokenDigest(token),
-            session: self.away(journals, id, opened.clone(), owner),
+            session: self.away(journals, (id, owner), opened.clone(), 0),
             created: self.clock.now(),
             _place: place,
         };
         self.lock().insert(id, entry);
     }
 
-    /// A session that is in its log alone.
+    /// A session that is in its log alone. In this run it had streams up to the given number.
     fn away(
         &self,
         journals: &Journals,
-        id: SessionId,
+        (id, owner): (SessionId, Principal),
         opened: Opened,
-        owner: Principal,
+        attachments: u64,
     ) -> Arc<Session> {
         let store = Arc::clone(journals.store());
         let runs = store.epoch() % (1 << (31 - ATTACHMENTS_OF_A_RUN));
         let recovery = Box::new(Recovery::new(store, id));
-        let kept = Kept::Again(journals.reopen(id, opened), recovery, runs << ATTACHMENTS_OF_A_RUN);
+        let attachments = attachments.max(runs << ATTACHMENTS_OF_A_RUN);
+        let kept = Kept::Again(journals.reopen(id, opened), recovery, attachments);
         self.session(id, owner, kept)
     }
 
@@ -326,13 +329,25 @@ impl Registry {
             session.drop_slow_consumer(now);
             if session.is_lost() {
                 self.put_away(&session);
-            } else if session.has_ended() || session.idle(now) > self.config.time_to_live {
+            } else if session.has_ended() || self.is_over(&session, now) {
                 tracing::info!(session = %session.id(), "end expired session");
                 let event = Event::new("expire_session", Outcome::Done).session(session.id());
                 self.oversight.audit.record(&event);
                 self.delete(&session);
+            } else if let Some(after) = self.hibernate_after {
+                session.hibernate_if_quiet(now, after);
             }
         }
+    }
+
+    /// Whether nobody has a use for a session any more. Whoever still holds a stream of it is told before.
+    fn is_over(&self, session: &Arc<Session>, now: Duration) -> bool {
+        let Sessions { time_to_live, max_silence, silence_notice, .. } = self.config;
+        let remaining = max_silence.saturating_sub(session.silent(now));
+        if remaining < silence_notice {
+            session.warn_of_end(remaining);
+        }
+        remaining.is_zero() || session.idle(now) > time_to_live
     }
 
     /// A session that could not come back for want of memory may try again when somebody asks; any other stays as it is, for
@@ -342,7 +357,8 @@ impl Registry {
         let Some(journal) = session.journal().filter(|_| session.may_come_back()) else { return };
         if let Some(entry) = self.lock().get_mut(&session.id()) {
             let (opened, owner) = (journal.opened().clone(), session.owner().clone());
-            entry.session = self.away(journals, session.id(), opened, owner);
+            let attachments = session.attachments();
+            entry.session = self.away(journals, (session.id(), owner), opened, attachments);
         }
     }
 

@@ -192,6 +192,10 @@ fn work_until(
     loop {
         if work.current.is_none() || session.has_ended() {
             match session.next() {
+                Next::Job(job) if work.recovery.is_some() => {
+                    session.put_back(job);
+                    return After::Requeue;
+                }
                 Next::Job(job) => start(session, work, clock, job),
                 Next::Nothing => return After::Rest,
                 Next::Ended(why) => {
@@ -226,6 +230,8 @@ fn come_back(session: &Arc<Session>, work: &mut Work, clock: &dyn Clock, until: 
 fn start(session: &Session, work: &mut Work, clock: &dyn Clock, job: Job) {
     let Some(core) = &mut work.core else { return };
     match job {
+        Job::Hibernate => session.hibernate(work),
+        Job::Wake => {}
         // Its client sends it again.
         Job::Batch { meta, .. } if meta.sender.is_lost() => session.return_credit(&meta),
         Job::Batch { batch, meta } => match core.begin(batch) {
@@ -459,6 +465,7 @@ fn refuse(job: Job, why: &ProtocolError) -> Option<BatchMeta> {
             attachment.end(Err(why.clone()));
         }
         Job::Read(read) => read.refuse(why.clone()),
+        Job::Hibernate | Job::Wake => {}
     }
     None
 }

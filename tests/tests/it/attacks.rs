@@ -195,7 +195,7 @@ async fn c6_a_client_that_never_reads() {
     let server = Server::start().await;
     let mut canary = Canary::start(&server).await;
     let raw = Raw::connect(&server).await;
-    let hello = Hello { credentials: Some(raw.credentials.clone()) };
+    let hello = Hello { credentials: Some(raw.credentials.clone()), notices: true };
     let (requests, _unread) = raw.open(stream_request::Kind::Hello(hello)).await.expect("a stream");
     // Each batch is answered by 40 KB, and nobody reads: 40 MB if the server went on.
     let numbers = vec![1.0; 10_000];

@@ -212,7 +212,7 @@ async fn b13_a_function_that_is_named_again_and_again() {
 async fn c08_half_closed_with_work_pending() {
     let (server, mut canary) = start().await;
     let raw = Raw::connect(&server).await;
-    let hello = proto::Hello { credentials: Some(raw.credentials.clone()) };
+    let hello = proto::Hello { credentials: Some(raw.credentials.clone()), notices: true };
     let (requests, mut responses) =
         raw.open(stream_request::Kind::Hello(hello)).await.expect("a stream");
     let commands = vec![constant(1, &[1.0]), command(Kind::Sync(proto::Sync::default()))];

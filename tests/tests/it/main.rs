@@ -17,6 +17,7 @@ mod golden;
 mod golden_ops;
 mod golden_optimizers;
 mod hazards;
+mod idle;
 mod oversight;
 mod promises;
 mod resume;

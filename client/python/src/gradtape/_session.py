@@ -79,6 +79,16 @@ _FIRST_HANDLE = 1 << 28
 _HANDLES_AT_ONCE = 1_024
 
 
+
+def _report(notice: tape_service_pb2.Notice) -> None:
+    """Logs what the server says of the session."""
+    if notice.kind == tape_service_pb2.Notice.KIND_EXPIRES:
+        seconds = notice.remaining_ms / 1000
+        _log.warning("the server will end the session in %.0f s unless it is used", seconds)
+    elif notice.kind == tape_service_pb2.Notice.KIND_PARKED:
+        _log.debug("the server keeps the session on its disk until it is used")
+
+
 class Session:
     """The server-side owner of everything that a program made."""
 
@@ -428,6 +438,8 @@ class Session:
                     pauses = attempts(_ATTACH_ATTEMPTS)
                     if response.HasField("progress"):
                         self._take_progress(response.progress)
+                    elif response.HasField("notice"):
+                        _report(response.notice)
                     else:
                         self._take_reply(response.batch)
                 raise errors.UnavailableError("the server ended the stream")
@@ -458,7 +470,7 @@ class Session:
     # === The writer ===
 
     def _requests(self, wake: SimpleQueue[int], welcomed: threading.Event) -> Iterator[bytes]:
-        hello = tape_service_pb2.Hello(credentials=self._credentials)
+        hello = tape_service_pb2.Hello(credentials=self._credentials, notices=True)
         yield tape_service_pb2.StreamRequest(hello=hello).SerializeToString()
         welcomed.wait()
         if self._wake is not wake:

@@ -43,13 +43,21 @@ impl SessionCore {
         if !self.engine.is_plain() {
             return;
         }
-        match self.state() {
-            // What is staged later is in the log behind it.
-            Some(captured) => {
-                self.uploads.while_empty(|| journal.begin_anew(captured));
-            }
-            None => journal.let_grow(),
+        if !self.begin_anew(journal) {
+            journal.let_grow();
         }
+    }
+
+    /// Lets the log begin anew with the session's state, and says whether that can be written now. What waits in uploads cannot;
+    /// what is staged later is in the log behind it.
+    pub fn begin_anew(&self, journal: &Arc<Journal>) -> bool {
+        let Some(captured) = self.state() else { return false };
+        self.uploads.while_empty(|| journal.begin_anew(captured))
+    }
+
+    /// What waits for commands that name it.
+    pub fn uploads(&self) -> &Arc<crate::session::uploads::Uploads> {
+        &self.uploads
     }
 
     /// All of the session's state beside what waits in uploads, if it can be written now.
