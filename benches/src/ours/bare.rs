@@ -50,7 +50,8 @@ impl Raw {
 
 /// These are our server's and our client's.
 const CONNECTION_WINDOW: u32 = 32 << 20;
-const STREAM_WINDOW: u32 = 256 << 10;
+const SERVER_WINDOW: u32 = 256 << 10;
+const CLIENT_WINDOW: u32 = 1 << 20;
 const FRAME_BYTES: u32 = 64 << 10;
 
 /// Answers with a payload of this size, as often as the kind of call wants it.
@@ -93,7 +94,7 @@ pub(super) async fn start(answers: Answers) -> Result<Endpoint> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
     let server = Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_stream_window_size(SERVER_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_BYTES)
         .add_service(BareServer::new(answers))
@@ -101,7 +102,7 @@ pub(super) async fn start(answers: Answers) -> Result<Endpoint> {
     tokio::spawn(server);
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
     Ok(endpoint
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_stream_window_size(CLIENT_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_BYTES))
 }

@@ -28,8 +28,9 @@ const PROTOCOL_VERSION: u32 = 1;
 /// unread, and counts half of this window as their budget; replies are many and small.
 const CONNECTION_WINDOW: u32 = 32 << 20;
 
-/// One stream's receive window: a download keeps moving while the network acknowledges.
-const STREAM_WINDOW: u32 = 256 << 10;
+/// One stream's receive window: a download keeps moving while the network acknowledges. What the server's credit lets be unread
+/// of small replies stays within the budget of frames.
+const STREAM_WINDOW: u32 = 1 << 20;
 
 /// Largest frame that is taken. Each costs both sides a call of the operating system.
 const FRAME_BYTES: u32 = 64 << 10;
