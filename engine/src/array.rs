@@ -260,7 +260,7 @@ enum Standing {
     Unpaid,
     Paid {
         /// Held until the last clone is dropped.
-        _charge: Charge,
+        charge: Charge,
     },
     /// It has its memory in common with a tensor that was paid for.
     Shares(Tensor),
@@ -277,7 +277,7 @@ impl Tensor {
 
     /// An array and the reservation that pays for it.
     pub(crate) fn paid(array: Array, charge: Charge) -> Self {
-        Self::new(array, Standing::Paid { _charge: charge })
+        Self::new(array, Standing::Paid { charge })
     }
 
     /// An array that nobody pays for, for tests and tools.
@@ -344,8 +344,10 @@ impl Tensor {
 
     /// The array and what pays for it, if nobody else holds this tensor.
     pub(crate) fn into_parts(self) -> Option<(Array, Charge)> {
-        let charge = Arc::try_unwrap(self.charge?).ok()?;
-        Some((self.array, charge))
+        match Arc::try_unwrap(self.0).ok()? {
+            Content { array, standing: Standing::Paid { charge } } => Some((array, charge)),
+            Content { .. } => None,
+        }
     }
 
     /// The same memory in another shape of as many elements.

@@ -175,17 +175,20 @@ impl MaxPool {
         let parts = Parts::new(&self.windows, self.channels);
         let outputs = parts.cut(&mut result);
         let values = values.chunks(parts.size(self.outputs()));
-        parts.run(parts.each(x).zip(values).zip(outputs), |(((windows, _, x), values), result)| {
-            let part = Self { windows, ..*self };
-            part.each_winner(x, |x_at, y_at, cells, winner| {
-                for cell in cells {
-                    let values = &values[self.elements(y_at, &cell.windows)];
-                    let winner = &winner[self.elements(0, &cell.windows)];
-                    let result = &mut result[x_at + cell.first * self.channels..];
-                    give(values, winner, cell.number, self.steps(), result);
-                }
-            })
-        })?;
+        parts.run(
+            parts.each(x).zip(values).zip(outputs),
+            |(((windows, _, x), values), result)| {
+                let part = Self { windows, ..*self };
+                part.each_winner(x, |x_at, y_at, cells, winner| {
+                    for cell in cells {
+                        let values = &values[self.elements(y_at, &cell.windows)];
+                        let winner = &winner[self.elements(0, &cell.windows)];
+                        let result = &mut result[x_at + cell.first * self.channels..];
+                        give(values, winner, cell.number, self.steps(), result);
+                    }
+                })
+            },
+        )?;
         Ok(result)
     }
 
@@ -305,7 +308,8 @@ mod tests {
                     let at = |&position: &usize| {
                         image * input.image + position * input.position + channel * input.channel
                     };
-                    let first = |best: usize, next| if wins(x[next], x[best]) { next } else { best };
+                    let first =
+                        |best: usize, next| if wins(x[next], x[best]) { next } else { best };
                     let best = positions.iter().map(at).reduce(first).unwrap();
                     let y = image * output.image + window * output.position;
                     places[y + channel * output.channel] = best;

@@ -82,7 +82,10 @@ impl Parts {
     }
 
     /// The windows of each part, its first element, and its elements.
-    pub(crate) fn each<'a, T>(&self, tensor: &'a [T]) -> impl Iterator<Item = (Windows, usize, &'a [T])> {
+    pub(crate) fn each<'a, T>(
+        &self,
+        tensor: &'a [T],
+    ) -> impl Iterator<Item = (Windows, usize, &'a [T])> {
         let Self { windows, images } = *self;
         let size = tensor.len() / windows.batch.max(1);
         tensor.chunks((size * images).max(1)).enumerate().map(move |(i, part)| {
