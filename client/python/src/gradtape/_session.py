@@ -79,7 +79,6 @@ _FIRST_HANDLE = 1 << 28
 _HANDLES_AT_ONCE = 1_024
 
 
-
 def _report(notice: tape_service_pb2.Notice) -> None:
     """Logs what the server says of the session."""
     if notice.kind == tape_service_pb2.Notice.KIND_EXPIRES:
