@@ -17,6 +17,7 @@ from proxy import CuttingProxy
 
 import gradtape as tf
 from gradtape import _context, _server, _session
+from gradtape._notices import report
 from gradtape._proto import tape_service_pb2
 from gradtape._session import Session
 
@@ -43,8 +44,8 @@ def train(steps: int) -> tuple[float, float]:
 def test_what_the_server_says_of_the_session_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     kinds = tape_service_pb2.Notice
     with caplog.at_level("DEBUG", "gradtape"):
-        _session._report(kinds(kind=kinds.KIND_EXPIRES, remaining_ms=90_000))
-        _session._report(kinds(kind=kinds.KIND_PARKED))
+        report(kinds(kind=kinds.KIND_EXPIRES, remaining_ms=90_000))
+        report(kinds(kind=kinds.KIND_PARKED))
     levels = [record.levelname for record in caplog.records]
     assert levels == ["WARNING", "DEBUG"]
     assert "in 90 s" in caplog.text

@@ -37,6 +37,7 @@ from gradtape._proto import (
     tape_service_pb2_grpc,
     tensor_pb2,
 )
+from gradtape._notices import report
 from gradtape._signature import MISPREDICTED, forget_patterns
 from gradtape._window import Window
 
@@ -77,15 +78,6 @@ _SOME, _FLUSH, _STOP = range(3)
 # Handles of one session have varints of one width. This is the smallest with five bytes.
 _FIRST_HANDLE = 1 << 28
 _HANDLES_AT_ONCE = 1_024
-
-
-def _report(notice: tape_service_pb2.Notice) -> None:
-    """Logs what the server says of the session."""
-    if notice.kind == tape_service_pb2.Notice.KIND_EXPIRES:
-        seconds = notice.remaining_ms / 1000
-        _log.warning("the server will end the session in %.0f s unless it is used", seconds)
-    elif notice.kind == tape_service_pb2.Notice.KIND_PARKED:
-        _log.debug("the server keeps the session on its disk until it is used")
 
 
 class Session:
@@ -438,7 +430,7 @@ class Session:
                     if response.HasField("progress"):
                         self._take_progress(response.progress)
                     elif response.HasField("notice"):
-                        _report(response.notice)
+                        report(response.notice)
                     else:
                         self._take_reply(response.batch)
                 raise errors.UnavailableError("the server ended the stream")
