@@ -28,6 +28,7 @@ import grpc
 from gradtape import _wire, errors
 from gradtape._call import Batch, Call
 from gradtape._channel import LOST, Target, attempts, from_status
+from gradtape._notices import report
 from gradtape._proto import (
     command_pb2,
     function_pb2,
@@ -37,7 +38,6 @@ from gradtape._proto import (
     tape_service_pb2_grpc,
     tensor_pb2,
 )
-from gradtape._notices import report
 from gradtape._signature import MISPREDICTED, forget_patterns
 from gradtape._window import Window
 
@@ -377,9 +377,8 @@ class Session:
         self.inline_bytes = min(limits.max_inline_tensor_bytes or INLINE_BYTES, INLINE_BYTES)
         ready = threading.Event()
         # Daemons: a program may end without closing the session; `close` runs at exit.
-        threading.Thread(
-            target=self._read, args=(ready,), name="gradtape-reader", daemon=True
-        ).start()
+        name = "gradtape-reader"
+        threading.Thread(target=self._read, args=(ready,), name=name, daemon=True).start()
         ready.wait()
         self._raise_if_closed()
 
