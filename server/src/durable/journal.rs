@@ -513,12 +513,15 @@ impl Shared {
         let (mut writes, mut tails) = (Vec::new(), Vec::new());
         for journal in journals {
             let mut log = journal.lock();
+            if log.begins_anew() {
+                // It stays queued, so that nobody else writes to it until that is done.
+                drop(log);
+                self.hand_over(journal, shortener);
+                continue;
+            }
             log.queued = false;
             let removed = log.removed;
             drop(log);
-            if !removed && self.hand_over(journal, shortener) {
-                continue;
-            }
             if removed {
                 // It has nothing that anybody needs; a log that stays is removed when its time is over.
                 if let Err(error) = self.store.remove(journal.id) {

@@ -48,6 +48,14 @@ impl Growth {
     }
 }
 
+impl Log {
+    /// Whether its snapshot comes next.
+    pub(super) fn begins_anew(&self) -> bool {
+        let next = self.records.front().map(|record| &record.content);
+        matches!(next, Some(Content::Snapshot(_)))
+    }
+}
+
 // === impl Journal ===
 
 impl Journal {
@@ -169,25 +177,13 @@ impl Journal {
 // === impl Shared ===
 
 impl Shared {
-    /// If a journal has a snapshot to write next, lets the other thread do that, and says so.
-    pub(super) fn hand_over(
-        &self,
-        journal: &Arc<Journal>,
-        shortener: &mpsc::Sender<Arc<Journal>>,
-    ) -> bool {
-        let mut log = journal.lock();
-        if !matches!(log.records.front(), Some(Pending { content: Content::Snapshot(_), .. })) {
-            return false;
-        }
-        // Nobody else writes to it until that is done.
-        log.queued = true;
-        drop(log);
+    /// Lets the other thread write the snapshot that comes next.
+    pub(super) fn hand_over(&self, journal: &Arc<Journal>, shortener: &mpsc::Sender<Arc<Journal>>) {
         self.lock().shortening += 1;
         if shortener.send(Arc::clone(journal)).is_err() {
             journal.stays();
             self.lock().shortening -= 1;
         }
-        true
     }
 
     /// Body of the thread that lets logs begin anew.

@@ -28,6 +28,7 @@ import grpc
 from gradtape import _wire, errors
 from gradtape._call import Batch, Call
 from gradtape._channel import LOST, Target, attempts, from_status
+from gradtape._notices import report
 from gradtape._proto import (
     command_pb2,
     function_pb2,
@@ -77,16 +78,6 @@ _SOME, _FLUSH, _STOP = range(3)
 # Handles of one session have varints of one width. This is the smallest with five bytes.
 _FIRST_HANDLE = 1 << 28
 _HANDLES_AT_ONCE = 1_024
-
-
-
-def _report(notice: tape_service_pb2.Notice) -> None:
-    """Logs what the server says of the session."""
-    if notice.kind == tape_service_pb2.Notice.KIND_EXPIRES:
-        seconds = notice.remaining_ms / 1000
-        _log.warning("the server will end the session in %.0f s unless it is used", seconds)
-    elif notice.kind == tape_service_pb2.Notice.KIND_PARKED:
-        _log.debug("the server keeps the session on its disk until it is used")
 
 
 class Session:
@@ -386,9 +377,8 @@ class Session:
         self.inline_bytes = min(limits.max_inline_tensor_bytes or INLINE_BYTES, INLINE_BYTES)
         ready = threading.Event()
         # Daemons: a program may end without closing the session; `close` runs at exit.
-        threading.Thread(
-            target=self._read, args=(ready,), name="gradtape-reader", daemon=True
-        ).start()
+        name = "gradtape-reader"
+        threading.Thread(target=self._read, args=(ready,), name=name, daemon=True).start()
         ready.wait()
         self._raise_if_closed()
 
@@ -439,7 +429,7 @@ class Session:
                     if response.HasField("progress"):
                         self._take_progress(response.progress)
                     elif response.HasField("notice"):
-                        _report(response.notice)
+                        report(response.notice)
                     else:
                         self._take_reply(response.batch)
                 raise errors.UnavailableError("the server ended the stream")
