@@ -67,22 +67,16 @@ impl Parts {
         (elements / self.windows.batch.max(1) * self.images).max(1)
     }
 
-    /// Does the parts of some work.
-    pub(crate) fn run<T: Send>(
-        &self,
-        parts: impl Iterator<Item = T>,
-        work: impl Fn(T) -> Result<(), Error> + Sync,
-    ) -> Result<(), Error> {
-        compute::each(parts.collect(), work)
-    }
-
     /// The elements of each part. None, if there are none.
     pub(crate) fn cut<'a, T>(&self, tensor: &'a mut [T]) -> std::slice::ChunksMut<'a, T> {
         tensor.chunks_mut(self.size(tensor.len()))
     }
 
     /// The windows of each part, its first element, and its elements.
-    pub(crate) fn each<'a, T>(&self, tensor: &'a [T]) -> impl Iterator<Item = (Windows, usize, &'a [T])> {
+    pub(crate) fn each<'a, T>(
+        &self,
+        tensor: &'a [T],
+    ) -> impl Iterator<Item = (Windows, usize, &'a [T])> {
         let Self { windows, images } = *self;
         let size = tensor.len() / windows.batch.max(1);
         tensor.chunks((size * images).max(1)).enumerate().map(move |(i, part)| {

@@ -136,7 +136,8 @@ fn defined(convolution: &Convolution, product: Product) -> ([Vec<f64>; 2], Vec<(
 }
 
 fn close<T: Real>(found: &[T], expected: &[(f64, f64)], unit: f64) -> bool {
-    let holds = |(found, &(sum, terms)): (&T, &(f64, f64))| (found.wide() - sum).abs() <= unit * terms;
+    let holds =
+        |(found, &(sum, terms)): (&T, &(f64, f64))| (found.wide() - sum).abs() <= unit * terms;
     found.len() == expected.len() && found.iter().zip(expected).all(holds)
 }
 
