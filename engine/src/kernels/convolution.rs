@@ -28,6 +28,9 @@ use crate::{
 /// Most bytes of copied windows at a time, if one window is not more.
 const BLOCK_BYTES: usize = 1 << 20;
 
+/// Most arithmetic operations of a product, so that the flag that stops it is looked at every few milliseconds.
+const BLOCK_WORK: usize = 1 << 27;
+
 /// A convolution, checked by `infer`. The filter has shape `[cells of the window..., inputs, groups * outputs]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Convolution {
@@ -131,7 +134,9 @@ impl Convolution {
     /// Windows in a block: within an image if its outputs do not follow on the next image's at one distance.
     fn block_rows<T>(&self) -> usize {
         let run = if self.windows.channels_first { self.windows.count() } else { self.rows() };
-        run.min((BLOCK_BYTES / size_of::<T>() / self.columns().max(1)).max(1))
+        let row = self.columns().max(1);
+        let work = BLOCK_WORK / row.saturating_mul(2 * self.outputs.max(1));
+        run.min((BLOCK_BYTES / size_of::<T>() / row).min(work).max(1))
     }
 
     /// Bytes of the copied windows, for each thread that may work on them.

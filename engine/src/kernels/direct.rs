@@ -131,7 +131,7 @@ impl Direct {
         let Convolution { groups, inputs, outputs, .. } = self.convolution;
         let row = groups * outputs;
         let terms = (0..self.convolution.windows.cells() * inputs).map(|term| term * row);
-        self.products(x, &self.pack(filter, terms, outputs, 1)?)
+        self.products(x, &self.pack(filter, &terms, outputs, 1)?)
     }
 
     /// The inputs' cotangent of the convolution that this one is the transpose of, from its filter and its outputs'
@@ -142,14 +142,14 @@ impl Direct {
         let cells = (0..self.convolution.windows.cells()).rev();
         let terms =
             cells.flat_map(|cell| (0..inputs).map(move |channel| cell * outputs * row + channel));
-        self.products(y, &self.pack(filter, terms, inputs, row)?)
+        self.products(y, &self.pack(filter, &terms, inputs, row)?)
     }
 
     /// Packs the filter: the terms of the first group, the distance between groups and that between columns.
     fn pack(
         &self,
         filter: &[f32],
-        terms: impl Iterator<Item = usize> + Clone,
+        terms: &(impl Iterator<Item = usize> + Clone),
         group: usize,
         column: usize,
     ) -> Result<Panels, Error> {
@@ -157,7 +157,7 @@ impl Direct {
         let size = self.convolution.columns() * outputs.next_multiple_of(WIDTH);
         let mut elements = buffer(groups * size)?;
         for first in (0..groups).map(|i| i * group) {
-            panel::pack(&filter[first..], terms.clone(), column, outputs, &mut elements);
+            panel::pack(&filter[first..], terms, column, outputs, &mut elements);
         }
         Ok(Panels { elements, group: size })
     }
@@ -295,7 +295,7 @@ impl Direct {
         }
         turned.clear();
         let terms = (0..windows).map(|window| window * layout.position);
-        panel::pack(y, terms, layout.channel, outputs, turned);
+        panel::pack(y, &terms, layout.channel, outputs, turned);
         Ok(Second::packed(turned, windows))
     }
 

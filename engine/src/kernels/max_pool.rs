@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use crate::{
     array::buffer,
+    compute::{self, MAX_WIDTH},
     error::Error,
     kernels::{
         lanes::each_level,
@@ -66,7 +67,7 @@ each_level! {
         let winner = winner.chunks_exact_mut(width);
         for ((best, winner), x) in best.chunks_exact_mut(width).zip(winner).zip(x.chunks(step)) {
             for ((best, winner), &x) in best.iter_mut().zip(winner).zip(x) {
-                let better = wins(x, *best) | (*winner == NONE);
+                let better = wins(x, *best) || *winner == NONE;
                 *best = if better { x } else { *best };
                 *winner = if better { number } else { *winner };
             }
@@ -101,13 +102,20 @@ impl MaxPool {
         Self { windows, channels }
     }
 
+    /// Bytes of the cells of a row of windows and of its winners, for each thread. No other pool needs more.
+    pub(crate) fn workspace(&self) -> u64 {
+        let cells = (self.windows.cells_inside() * size_of::<Cell>()) as u64;
+        let row = (self.windows.axes[2].count * self.channels) as u64;
+        (cells + row * (size_of::<f64>() + size_of::<u32>()) as u64) * MAX_WIDTH as u64
+    }
+
     /// The largest element of each window.
     pub(crate) fn largest<T: Number + Send + Sync>(&self, x: &[T]) -> Result<Vec<T>, Error> {
         let mut best = buffer(self.outputs())?;
         best.resize(self.outputs(), T::LOWEST);
         let parts = Parts::new(&self.windows, self.channels);
         let outputs = parts.cut(&mut best);
-        parts.run(parts.each(x).zip(outputs), |((windows, _, x), best)| {
+        compute::each(parts.each(x).zip(outputs).collect(), |((windows, _, x), best)| {
             let part = Self { windows, ..*self };
             part.each_row(|x_at, y_at, cells| {
                 for cell in cells {
@@ -144,7 +152,7 @@ impl MaxPool {
         let mut result = zeros(self.outputs())?;
         let parts = Parts::new(&self.windows, self.channels);
         let outputs = parts.cut(&mut result);
-        parts.run(parts.each(x).zip(outputs), |((windows, start, x), result)| {
+        compute::each(parts.each(x).zip(outputs).collect(), |((windows, start, x), result)| {
             let part = Self { windows, ..*self };
             part.each_winner(x, |x_at, y_at, cells, winner| {
                 let (step, width) = self.steps();
@@ -175,8 +183,8 @@ impl MaxPool {
         let parts = Parts::new(&self.windows, self.channels);
         let outputs = parts.cut(&mut result);
         let values = values.chunks(parts.size(self.outputs()));
-        parts.run(
-            parts.each(x).zip(values).zip(outputs),
+        compute::each(
+            parts.each(x).zip(values).zip(outputs).collect(),
             |(((windows, _, x), values), result)| {
                 let part = Self { windows, ..*self };
                 part.each_winner(x, |x_at, y_at, cells, winner| {
@@ -316,7 +324,7 @@ mod tests {
                 }
             });
             all.unwrap();
-            let values: Vec<f32> = (0..places.len()).map(|i| i as f32).collect();
+            let values: Vec<f32> = (0_u16..).map(f32::from).take(places.len()).collect();
             let mut scattered = vec![0.0; count];
             places.iter().zip(&values).for_each(|(&at, value)| scattered[at] += value);
             let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();

@@ -1,6 +1,7 @@
-//! Matrix products of `float32` with few columns, where `matrixmultiply` spends its time on packing the first factor.
+//! Products of `float32` whose first factor is read where it lies: of matrices with few columns, where `matrixmultiply` spends
+//! its time on packing it, and of the windows of a convolution, which are no matrix in memory at all.
 //!
-//! The second factor is copied into panels of sixteen columns, and the first is read where it lies. Each element of the
+//! The second factor is in panels of sixteen columns. Each element of the
 //! product is one chain of fused multiplications and additions from the first term to the last. So does `matrixmultiply` where
 //! the sum is no longer than a block of its own, so that both give the same bits, and which is taken is a matter of speed.
 
@@ -70,7 +71,7 @@ pub(crate) fn product(
 ) -> Result<(), Error> {
     let (rows, terms, columns) = extents;
     let mut panels = buffer(terms * columns.next_multiple_of(WIDTH))?;
-    pack(b.elements, (0..terms).map(|term| term * b.row), b.column, columns, &mut panels);
+    pack(b.elements, &(0..terms).map(|term| term * b.row), b.column, columns, &mut panels);
     let b = Second::packed(&panels, terms);
     let term_starts: [usize; MAX_TERMS] = std::array::from_fn(|term| term * a.column);
     for (i, out) in out.chunks_mut(BLOCK * columns).enumerate() {
@@ -87,7 +88,7 @@ pub(crate) fn product(
 /// up with zeros.
 pub(crate) fn pack(
     elements: &[f32],
-    terms: impl Iterator<Item = usize> + Clone,
+    terms: &(impl Iterator<Item = usize> + Clone),
     column: usize,
     columns: usize,
     panels: &mut Vec<f32>,

@@ -67,15 +67,6 @@ impl Parts {
         (elements / self.windows.batch.max(1) * self.images).max(1)
     }
 
-    /// Does the parts of some work.
-    pub(crate) fn run<T: Send>(
-        &self,
-        parts: impl Iterator<Item = T>,
-        work: impl Fn(T) -> Result<(), Error> + Sync,
-    ) -> Result<(), Error> {
-        compute::each(parts.collect(), work)
-    }
-
     /// The elements of each part. None, if there are none.
     pub(crate) fn cut<'a, T>(&self, tensor: &'a mut [T]) -> std::slice::ChunksMut<'a, T> {
         tensor.chunks_mut(self.size(tensor.len()))

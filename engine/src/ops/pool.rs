@@ -65,9 +65,8 @@ fn cost(x: &Shape, attrs: &attrs::Attrs) -> Cost {
     let Ok((windows, channels)) = geometry(x, attrs) else { return Cost::default() };
     let (elements, cells) =
         (windows.shape(channels).elements() as u64, windows.cells_inside() as u64);
-    // The place of each result, its element, and the positions of one window.
-    let numbers = elements.saturating_mul(2).saturating_add(cells);
-    Cost { flops: elements.saturating_mul(cells), workspace: numbers.saturating_mul(8) }
+    let workspace = MaxPool::new(windows, channels).workspace();
+    Cost { flops: elements.saturating_mul(cells), workspace }
 }
 
 const fn pool(
