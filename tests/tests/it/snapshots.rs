@@ -57,11 +57,7 @@ fn answers(
     let mut core = empty(journal);
     let mut replies = Vec::new();
     for (i, command) in commands.iter().enumerate() {
-        let batch = Batch {
-            first_sequence: i as u64 + 1,
-            commands: vec![command.clone()],
-            acknowledged_sequence: 0,
-        };
+        let batch = Batch::new(i as u64 + 1, [command]);
         replies.extend(core.apply(batch).expect("a batch in its order").replies);
         between(&mut core);
     }
