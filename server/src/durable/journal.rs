@@ -1,61 +1,40 @@
-//! What a session has done and its log does not hold yet, and the thread that writes it.
+//! What a session has done and its log does not hold yet, and who writes it.
 //!
-//! A session's [`Journal`] takes entries and never waits. The thread of [`Journals`] takes what has gathered in all of them,
+//! A session's [`Journal`] takes entries and never waits. The thread (or task) of [`Journals`], in `writer`, takes what has gathered in all of them,
 //! writes one record to each log, waits for the disk once, and tells who waits. When nobody waits it lets entries gather for a
 //! while, since each such round costs the disk the same whatever it holds.
 
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use prost::{Message, encoding};
 use tokio::sync::{oneshot, watch};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     entry::{Entry, Opened, Staged},
     record::{Kind, Tail},
-    store::{Fault, Store, Write},
+    store::{Store, Write},
+    writer::Shared,
 };
 use crate::{
     config::Durability,
+    hands::Hands,
     ids,
     metrics::Metrics,
     session::{error::ProtocolError, inbox::Session, registry::SessionId},
 };
 
-/// How long a full store is left alone before it is tried again.
-const FULL_PAUSE: Duration = Duration::from_secs(1);
-
-/// The journals of a server, and the thread that writes them. Dropping it writes what is left.
+/// The journals of a server, and the thread or task that writes them. Dropping it writes what is left.
 #[derive(Debug)]
 pub struct Journals {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    store: Arc<dyn Store>,
-    config: Durability,
-    metrics: Arc<Metrics>,
-    state: Mutex<State>,
-    changed: Condvar,
-    broken: CancellationToken,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Journals that have something to write, each once.
-    waiting: Vec<Arc<Journal>>,
-    /// Somebody waits for it.
-    urgent: bool,
-    stopped: bool,
 }
 
 /// What a session tells its log.
@@ -124,24 +103,26 @@ pub enum Health {
 // === impl Journals ===
 
 impl Journals {
-    /// Starts the thread.
+    /// Starts the thread or task.
     pub fn start(
         store: Arc<dyn Store>,
         config: &Durability,
         metrics: &Arc<Metrics>,
+        hands: &Hands,
     ) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
-            store,
-            config: config.clone(),
-            metrics: Arc::clone(metrics),
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            broken: CancellationToken::new(),
-        });
+        let shared = Arc::new(Shared::new(store, config, metrics));
         let writer = Arc::clone(&shared);
-        let thread =
-            thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run())?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+        let thread = match hands {
+            Hands::Threads(_) => {
+                let thread = thread::Builder::new().name("journal".to_owned());
+                Some(thread.spawn(move || writer.run())?)
+            }
+            Hands::Task(pace) => {
+                tokio::spawn(writer.run_as_task(Arc::clone(pace)));
+                None
+            }
+        };
+        Ok(Self { shared, thread: Mutex::new(thread) })
     }
 
     /// Where the logs are.
@@ -171,9 +152,10 @@ impl Journals {
     /// Writes what is left and ends. Blocks.
     pub fn finish(&self) {
         self.shared.lock().stopped = true;
-        self.shared.changed.notify_all();
+        self.shared.wake();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
+        let Some(thread) = thread else { return self.shared.run() };
+        if thread.join().is_err() {
             tracing::error!("the thread that writes logs panicked");
         }
     }
@@ -321,13 +303,36 @@ impl Journal {
         if !mem::replace(&mut log.queued, true) {
             drop(log);
             self.shared.lock().waiting.push(Arc::clone(self));
-            self.shared.changed.notify_one();
+            self.shared.wake();
         }
+    }
+
+    /// Whose it is.
+    pub(super) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Tells how the store is.
+    pub(super) fn say(self: &Arc<Self>, health: Health) {
+        self.progress.send_modify(|progress| progress.health = health);
+    }
+
+    /// There was no room for its record, which is to be written again.
+    pub(super) fn waits_for_room(self: &Arc<Self>) {
+        self.say(Health::Full);
+        self.queue(self.lock());
+    }
+
+    /// Its oldest record is being written. Says whether the log is to be removed instead.
+    pub(super) fn leaves_the_queue(&self) -> bool {
+        let mut log = self.lock();
+        log.queued = false;
+        log.removed
     }
 
     fn hurry(&self) {
         self.shared.lock().urgent = true;
-        self.shared.changed.notify_one();
+        self.shared.wake();
     }
 
     fn most(&self) -> usize {
@@ -335,7 +340,7 @@ impl Journal {
     }
 
     /// The bytes of the oldest record, and the tail after it.
-    fn oldest(&self) -> Option<(Write, Tail)> {
+    pub(super) fn oldest(&self) -> Option<(Write, Tail)> {
         let epoch = self.shared.store.epoch();
         let mut log = self.lock();
         let acknowledged = log.acknowledged;
@@ -352,7 +357,7 @@ impl Journal {
     }
 
     /// The oldest record is durable.
-    fn wrote(self: &Arc<Self>, tail: Tail) {
+    pub(super) fn wrote(self: &Arc<Self>, tail: Tail) {
         let mut log = self.lock();
         log.tail = Some(tail);
         let was_behind = log.bytes > self.most();
@@ -388,112 +393,5 @@ impl Journal {
 
     fn lock(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// === impl Shared ===
-
-impl Shared {
-    /// Body of the thread.
-    fn run(&self) {
-        let mut last = Instant::now();
-        while let Some(journals) = self.gathered(last) {
-            last = Instant::now();
-            match self.commit(&journals) {
-                Ok(()) => {}
-                Err(Fault::Full(error)) => {
-                    tracing::warn!(%error, "the store of sessions is full");
-                    self.metrics.store_full.inc();
-                    if !self.again(journals) {
-                        return;
-                    }
-                }
-                Err(Fault::Broken(error)) => {
-                    // What the disk holds is not known any more; whoever reads it anew finds out.
-                    tracing::error!(%error, "the store of sessions failed");
-                    for journal in &journals {
-                        journal.progress.send_modify(|progress| progress.health = Health::Broken);
-                    }
-                    self.broken.cancel();
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Waits for something to write, and a while for more if nobody is in a hurry; `None` at the end.
-    fn gathered(&self, last: Instant) -> Option<Vec<Arc<Journal>>> {
-        let mut state = self.lock();
-        while state.waiting.is_empty() {
-            if state.stopped {
-                return None;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        while !state.urgent && !state.stopped {
-            let left = self.config.interval.saturating_sub(last.elapsed());
-            if left.is_zero() {
-                break;
-            }
-            let waited = self.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.urgent = false;
-        Some(mem::take(&mut state.waiting))
-    }
-
-    fn commit(&self, journals: &[Arc<Journal>]) -> Result<(), Fault> {
-        let (mut writes, mut tails) = (Vec::new(), Vec::new());
-        for journal in journals {
-            let mut log = journal.lock();
-            log.queued = false;
-            let removed = log.removed;
-            drop(log);
-            if removed {
-                // It has nothing that anybody needs; a log that stays is removed when its time is over.
-                if let Err(error) = self.store.remove(journal.id) {
-                    tracing::warn!(session = %journal.id, %error, "cannot remove the log");
-                }
-            } else if let Some((write, tail)) = journal.oldest() {
-                writes.push(write);
-                tails.push((journal, tail));
-            }
-        }
-        if writes.is_empty() {
-            return Ok(());
-        }
-        let started = Instant::now();
-        self.store.commit(&writes)?;
-        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
-        let bytes: usize = writes.iter().flat_map(|write| &write.parts).map(Bytes::len).sum();
-        self.metrics.log_bytes.inc_by(bytes as u64);
-        drop(writes);
-        for (journal, tail) in tails {
-            journal.wrote(tail);
-        }
-        Ok(())
-    }
-
-    /// After a commit that found no room: tells who waits, and waits. Says whether to go on.
-    fn again(&self, journals: Vec<Arc<Journal>>) -> bool {
-        for journal in journals {
-            journal.progress.send_modify(|progress| progress.health = Health::Full);
-            let log = journal.lock();
-            journal.queue(log);
-        }
-        let (mut state, until) = (self.lock(), Instant::now() + FULL_PAUSE);
-        while !state.stopped {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return true;
-            }
-            let waited = self.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        false
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

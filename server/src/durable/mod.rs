@@ -14,3 +14,4 @@ pub mod recovery;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod writer;

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     config::{Durability, Limits},
+    hands::Hands,
     session::{core::SessionCore, error::ProtocolError, registry::SessionId, uploads::Uploads},
 };
 
@@ -48,7 +49,7 @@ struct Life {
 
 fn journals(disk: &Arc<Disk>) -> Journals {
     let store = Arc::clone(disk) as Arc<dyn Store>;
-    Journals::start(store, &Durability::default(), &Arc::default()).unwrap()
+    Journals::start(store, &Durability::default(), &Arc::default(), &Hands::Threads(1)).unwrap()
 }
 
 fn core(memory: u64) -> (SessionCore, Arc<Uploads>) {
