@@ -241,6 +241,12 @@ impl Queue {
         state.wake.notify_one();
     }
 
+    /// Sequence number of the next command to be enqueued.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        let state = self.lock();
+        state.first + state.log.len() as u64
+    }
+
     /// Commands that the server has not applied yet, as far as is known.
     pub(crate) fn backlog(&self) -> usize {
         let state = self.lock();

@@ -1,68 +1,43 @@
-//! What a session has done and its log does not hold yet, and the thread that writes it.
+//! What a session has done and its log does not hold yet, and who writes it.
 //!
-//! A session's [`Journal`] takes entries and never waits. The thread of [`Journals`] takes what has gathered in all of them,
-//! writes one record to each log, waits for the disk once, and tells who waits. When nobody waits it lets entries gather for a
-//! while, since each such round costs the disk the same whatever it holds.
+//! A session's [`Journal`] takes entries and never waits. The thread (or task) of [`Journals`], in `writer`, takes what has
+//! gathered in all of them, writes one record to each log, waits for the disk once, and tells who waits. When nobody waits
+//! it lets entries gather for a while, since each such round costs the disk the same whatever it holds.
 
 use std::{
     collections::VecDeque,
     mem,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicBool, mpsc,
-    },
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicBool, mpsc},
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use prost::{Message, encoding};
 use tokio::sync::{oneshot, watch};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     entry::{Entry, Opened, Staged},
     record::{Kind, Tail},
     snapshots::Growth,
     state::Captured,
-    store::{Fault, Store, Write},
+    store::{Store, Write},
+    writer::{Shared, Shortener},
 };
 use crate::{
     config::Durability,
+    hands::Hands,
     ids,
     metrics::Metrics,
     session::{error::ProtocolError, inbox::Session, registry::SessionId},
 };
 
-/// How long a full store is left alone before it is tried again.
-const FULL_PAUSE: Duration = Duration::from_secs(1);
-
-/// The journals of a server, and the threads that write them: one appends to logs, the other begins long ones anew, which
-/// takes longer. Dropping it writes what is left.
+/// The journals of a server, and who writes them: a thread that appends to logs, and one that begins long ones anew, which
+/// takes longer; or a task. Dropping it writes what is left.
 #[derive(Debug)]
 pub struct Journals {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) config: Durability,
-    pub(super) metrics: Arc<Metrics>,
-    state: Mutex<State>,
-    pub(super) changed: Condvar,
-    pub(super) broken: CancellationToken,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct State {
-    /// Journals that have something to write, each once.
-    waiting: Vec<Arc<Journal>>,
-    /// Somebody waits for it.
-    urgent: bool,
-    stopped: bool,
-    /// Journals whose log is being shortened. What they get to write meanwhile waits.
-    pub(super) shortening: usize,
 }
 
 /// What a session tells its log.
@@ -104,6 +79,16 @@ pub(super) struct Pending {
     pub(super) done: Option<oneshot::Sender<()>>,
 }
 
+/// What comes next for a log.
+pub(super) enum Next {
+    /// Its oldest record is to be written, if it has any.
+    Record,
+    /// Another is to take its place.
+    Anew,
+    /// It is to be removed.
+    Removed,
+}
+
 #[derive(Debug)]
 pub(super) enum Content {
     /// More commands may be added.
@@ -137,27 +122,29 @@ pub enum Health {
 // === impl Journals ===
 
 impl Journals {
-    /// Starts the threads.
+    /// Starts the threads or the task.
     pub fn start(
         store: Arc<dyn Store>,
         config: &Durability,
         metrics: &Arc<Metrics>,
+        hands: &Hands,
     ) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
-            store,
-            config: config.clone(),
-            metrics: Arc::clone(metrics),
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            broken: CancellationToken::new(),
-        });
-        let (sender, receiver) = mpsc::channel();
-        let (writer, shortener) = (Arc::clone(&shared), Arc::clone(&shared));
-        let named = |name: &str| thread::Builder::new().name(name.to_owned());
-        let threads = vec![
-            named("journal").spawn(move || writer.run(&sender))?,
-            named("snapshots").spawn(move || shortener.shorten_all(&receiver))?,
-        ];
+        let shared = Arc::new(Shared::new(store, config, metrics));
+        let threads = match hands {
+            Hands::Threads(_) => {
+                let (sender, receiver) = mpsc::channel();
+                let (writer, shortener) = (Arc::clone(&shared), Arc::clone(&shared));
+                let named = |name: &str| thread::Builder::new().name(name.to_owned());
+                vec![
+                    named("journal").spawn(move || writer.run(&Shortener::Thread(sender)))?,
+                    named("snapshots").spawn(move || shortener.shorten_all(&receiver))?,
+                ]
+            }
+            Hands::Task(pace) => {
+                tokio::spawn(Arc::clone(&shared).run_as_task(Arc::clone(pace)));
+                Vec::new()
+            }
+        };
         Ok(Self { shared, threads: Mutex::new(threads) })
     }
 
@@ -193,8 +180,11 @@ impl Journals {
     /// Writes what is left and ends. Blocks.
     pub fn finish(&self) {
         self.shared.lock().stopped = true;
-        self.shared.changed.notify_all();
+        self.shared.wake();
         let threads = mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        if threads.is_empty() {
+            return self.shared.run(&Shortener::Writer);
+        }
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a thread that writes logs panicked");
@@ -380,13 +370,39 @@ impl Journal {
         if !mem::replace(&mut log.queued, true) {
             drop(log);
             self.shared.lock().waiting.push(Arc::clone(self));
-            self.shared.changed.notify_one();
+            self.shared.wake();
         }
+    }
+
+    /// Whose it is.
+    pub(super) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Tells how the store is.
+    pub(super) fn say(self: &Arc<Self>, health: Health) {
+        self.progress.send_modify(|progress| progress.health = health);
+    }
+
+    /// There was no room for its record, which is to be written again.
+    pub(super) fn waits_for_room(self: &Arc<Self>) {
+        self.say(Health::Full);
+        self.queue(self.lock());
+    }
+
+    /// What comes next. A log that begins anew stays queued, so that nobody else writes to it until that is done.
+    pub(super) fn next(&self) -> Next {
+        let mut log = self.lock();
+        if log.begins_anew() {
+            return Next::Anew;
+        }
+        log.queued = false;
+        if log.removed { Next::Removed } else { Next::Record }
     }
 
     fn hurry(&self) {
         self.shared.lock().urgent = true;
-        self.shared.changed.notify_one();
+        self.shared.wake();
     }
 
     fn most(&self) -> usize {
@@ -394,7 +410,7 @@ impl Journal {
     }
 
     /// The bytes of the oldest record, and the tail after it.
-    fn oldest(&self) -> Option<(Write, Tail)> {
+    pub(super) fn oldest(&self) -> Option<(Write, Tail)> {
         let epoch = self.shared.store.epoch();
         let mut log = self.lock();
         let acknowledged = log.acknowledged;
@@ -447,126 +463,5 @@ impl Journal {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// === impl Shared ===
-
-impl Shared {
-    /// Body of the thread that appends.
-    fn run(&self, shortener: &mpsc::Sender<Arc<Journal>>) {
-        let mut last = Instant::now();
-        while let Some(journals) = self.gathered(last) {
-            last = Instant::now();
-            match self.commit(&journals, shortener) {
-                Ok(()) => {}
-                Err(Fault::Full(error)) => {
-                    tracing::warn!(%error, "the store of sessions is full");
-                    self.metrics.store_full.inc();
-                    if !self.again(journals) {
-                        return;
-                    }
-                }
-                Err(Fault::Broken(error)) => {
-                    self.fail(&journals, &error);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Waits for something to write, and a while for more if nobody is in a hurry; `None` at the end.
-    fn gathered(&self, last: Instant) -> Option<Vec<Arc<Journal>>> {
-        let mut state = self.lock();
-        while state.waiting.is_empty() {
-            if state.stopped && state.shortening == 0 {
-                return None;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        while !state.urgent && !state.stopped {
-            let left = self.config.interval.saturating_sub(last.elapsed());
-            if left.is_zero() {
-                break;
-            }
-            let waited = self.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.urgent = false;
-        Some(mem::take(&mut state.waiting))
-    }
-
-    /// What the disk holds is not known any more; whoever reads it anew finds out.
-    pub(super) fn fail(&self, journals: &[Arc<Journal>], error: &std::io::Error) {
-        tracing::error!(%error, "the store of sessions failed");
-        for journal in journals {
-            journal.progress.send_modify(|progress| progress.health = Health::Broken);
-        }
-        self.broken.cancel();
-    }
-
-    fn commit(
-        &self,
-        journals: &[Arc<Journal>],
-        shortener: &mpsc::Sender<Arc<Journal>>,
-    ) -> Result<(), Fault> {
-        let (mut writes, mut tails) = (Vec::new(), Vec::new());
-        for journal in journals {
-            let mut log = journal.lock();
-            if log.begins_anew() {
-                // It stays queued, so that nobody else writes to it until that is done.
-                drop(log);
-                self.hand_over(journal, shortener);
-                continue;
-            }
-            log.queued = false;
-            let removed = log.removed;
-            drop(log);
-            if removed {
-                // It has nothing that anybody needs; a log that stays is removed when its time is over.
-                if let Err(error) = self.store.remove(journal.id) {
-                    tracing::warn!(session = %journal.id, %error, "cannot remove the log");
-                }
-            } else if let Some((write, tail)) = journal.oldest() {
-                writes.push(write);
-                tails.push((journal, tail));
-            }
-        }
-        if writes.is_empty() {
-            return Ok(());
-        }
-        let started = Instant::now();
-        self.store.commit(&writes)?;
-        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
-        let bytes: usize = writes.iter().flat_map(|write| &write.parts).map(Bytes::len).sum();
-        self.metrics.log_bytes.inc_by(bytes as u64);
-        drop(writes);
-        for (journal, tail) in tails {
-            journal.wrote(journal.lock(), tail);
-        }
-        Ok(())
-    }
-
-    /// After a commit that found no room: tells who waits, and waits. Says whether to go on.
-    fn again(&self, journals: Vec<Arc<Journal>>) -> bool {
-        for journal in journals {
-            journal.progress.send_modify(|progress| progress.health = Health::Full);
-            let log = journal.lock();
-            journal.queue(log);
-        }
-        let (mut state, until) = (self.lock(), Instant::now() + FULL_PAUSE);
-        while !state.stopped {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return true;
-            }
-            let waited = self.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        false
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -15,10 +15,11 @@ use prost::Message;
 
 use super::{
     entry::Opened,
-    journal::{Content, Journal, Log, Pending, Shared},
+    journal::{Content, Journal, Log, Pending},
     record::{Kind, Tail},
     state::Captured,
     store::Fault,
+    writer::{Shared, Shortener},
 };
 use crate::ids;
 
@@ -177,12 +178,17 @@ impl Journal {
 // === impl Shared ===
 
 impl Shared {
-    /// Lets the other thread write the snapshot that comes next.
-    pub(super) fn hand_over(&self, journal: &Arc<Journal>, shortener: &mpsc::Sender<Arc<Journal>>) {
-        self.lock().shortening += 1;
-        if shortener.send(Arc::clone(journal)).is_err() {
-            journal.stays();
-            self.lock().shortening -= 1;
+    /// Lets somebody write the snapshot that comes next.
+    pub(super) fn hand_over(&self, journal: &Arc<Journal>, shortener: &Shortener) {
+        match shortener {
+            Shortener::Writer => self.shorten(journal),
+            Shortener::Thread(thread) => {
+                self.lock().shortening += 1;
+                if thread.send(Arc::clone(journal)).is_err() {
+                    journal.stays();
+                    self.lock().shortening -= 1;
+                }
+            }
         }
     }
 
@@ -191,7 +197,7 @@ impl Shared {
         for journal in journals {
             self.shorten(&journal);
             self.lock().shortening -= 1;
-            self.changed.notify_all();
+            self.wake();
         }
     }
 

@@ -9,7 +9,7 @@
 //! - [`inbox`]: a session as the rest of the server holds it: jobs go in, answers come out of each job.
 //! - [`fair`]: whose turn it is.
 //! - [`kept`], [`idle`]: what a session has beyond the process, and when it leaves memory for that.
-//! - [`worker`]: the threads that take jobs from sessions. Nothing else touches a core.
+//! - [`worker`]: the threads, or the task, that take jobs from sessions. Nothing else touches a core.
 //! - [`registry`]: all sessions, by id and secret.
 //! - [`error`]: what ends a call or a stream.
 //!

@@ -3,6 +3,8 @@
 //! These are threads of the operating system, never tokio's, so that a long kernel delays no network traffic. A session
 //! is on at most one of them. [`FairQueue`] decides who is next.
 //!
+//! In a simulation a task of the runtime does the same ([`Hands::Task`]), so that each run is like the one before.
+//!
 //! A panic ends its session and nothing more.
 
 use std::{
@@ -16,6 +18,7 @@ use std::{
 use gradtape_engine::compute::Crew;
 use gradtape_proto::v1;
 use prost::Message;
+use tokio::sync::Notify;
 
 use super::{
     core::{SessionCore, Step},
@@ -28,6 +31,7 @@ use super::{
 use crate::{
     audit::{Event, Outcome},
     clock::Clock,
+    hands::{Hands, Pace},
     ids,
     metrics::Metrics,
     oversight::Oversight,
@@ -39,7 +43,10 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct ReadyQueue {
     state: Mutex<ReadyState>,
+    /// Wakes threads.
     changed: Condvar,
+    /// Wakes a task.
+    notify: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +68,24 @@ impl ReadyQueue {
             state.sessions.push(session.owner().clone(), session.id(), session);
             drop(state);
             self.changed.notify_one();
+            self.notify.notify_one();
+        }
+    }
+
+    /// Waits for the next session, as [`pop`](Self::pop) does, without keeping a thread.
+    async fn next(&self, slice: Duration) -> Option<Given> {
+        loop {
+            let given = {
+                let mut state = self.lock();
+                if state.stopped {
+                    return None;
+                }
+                state.sessions.pop(slice)
+            };
+            match given {
+                None => self.notify.notified().await,
+                given => return given,
+            }
         }
     }
 
@@ -93,6 +118,7 @@ impl ReadyQueue {
         drop(state);
         drop(sessions);
         self.changed.notify_all();
+        self.notify.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, ReadyState> {
@@ -100,41 +126,79 @@ impl ReadyQueue {
     }
 }
 
-/// The threads. Dropping it lets each stop after its command.
+/// Those who compute. Dropping it lets each stop after its command.
 #[derive(Debug)]
 pub struct Pool {
     ready: Arc<ReadyQueue>,
 }
 
+/// One of those who compute.
+#[derive(Clone, Debug)]
+struct Worker {
+    ready: Arc<ReadyQueue>,
+    slice: Duration,
+    clock: Arc<dyn Clock>,
+    crew: Arc<Crew>,
+    metrics: Arc<Metrics>,
+}
+
 impl Pool {
-    /// Starts `threads` threads that serve a queue.
+    /// Starts threads, or a task, that serve a queue.
     pub fn start(
-        threads: usize,
+        hands: &Hands,
         slice: Duration,
         ready: Arc<ReadyQueue>,
         clock: &Arc<dyn Clock>,
         metrics: &Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let crew = Crew::new(threads).map_err(std::io::Error::other)?;
-        for i in 0..threads {
-            let (ready, clock) = (Arc::clone(&ready), Arc::clone(clock));
-            let crew = Arc::clone(&crew);
-            let metrics = Arc::clone(metrics);
-            thread::Builder::new().name(format!("compute-{i}")).spawn(move || {
-                while let Some((session, turn)) = ready.pop(slice) {
-                    let started = clock.now();
-                    let context = session.context(&crew);
-                    let after = context.enter(|| run_slice(&session, clock.as_ref(), slice));
-                    let busy = clock.now().saturating_sub(started);
-                    metrics.compute_seconds.inc_by(busy.as_secs_f64());
-                    if let Some(journal) = session.journal() {
-                        journal.worked(busy);
-                    }
-                    ready.settle(turn, busy, (after == After::Requeue).then_some(session));
+        let worker = Worker {
+            ready: Arc::clone(&ready),
+            slice,
+            clock: Arc::clone(clock),
+            crew: Crew::new(hands.count()).map_err(std::io::Error::other)?,
+            metrics: Arc::clone(metrics),
+        };
+        match hands {
+            Hands::Threads(count) => {
+                for i in 0..*count {
+                    let worker = worker.clone();
+                    let thread = thread::Builder::new().name(format!("compute-{i}"));
+                    thread.spawn(move || worker.run())?;
                 }
-            })?;
+            }
+            Hands::Task(pace) => drop(tokio::spawn(worker.run_as_task(Arc::clone(pace)))),
         }
         Ok(Self { ready })
+    }
+}
+
+impl Worker {
+    /// Body of a thread.
+    fn run(&self) {
+        while let Some(given) = self.ready.pop(self.slice) {
+            self.serve(given);
+        }
+    }
+
+    /// The same as a task.
+    async fn run_as_task(self, pace: Pace) {
+        while let Some(given) = self.ready.next(self.slice).await {
+            self.serve(given);
+            tokio::time::sleep(pace()).await;
+        }
+    }
+
+    /// Computes for a slice.
+    fn serve(&self, (session, turn): Given) {
+        let started = self.clock.now();
+        let context = session.context(&self.crew);
+        let after = context.enter(|| run_slice(&session, self.clock.as_ref(), self.slice));
+        let busy = self.clock.now().saturating_sub(started);
+        self.metrics.compute_seconds.inc_by(busy.as_secs_f64());
+        if let Some(journal) = session.journal() {
+            journal.worked(busy);
+        }
+        self.ready.settle(turn, busy, (after == After::Requeue).then_some(session));
     }
 }
 

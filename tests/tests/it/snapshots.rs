@@ -12,6 +12,7 @@ use gradtape_server::{
         state::{Loading, State},
         store::Folder,
     },
+    hands::Hands,
     session::{core::SessionCore, registry::SessionId, uploads::Uploads},
 };
 use gradtape_tests::{
@@ -77,6 +78,7 @@ fn every_case_goes_on_from_a_snapshot_after_any_command() {
         Arc::new(Folder::open(store.path()).expect("a store")),
         &Durability::default(),
         &Arc::default(),
+        &Hands::Threads(1),
     );
     let journals = journals.expect("a thread");
     let id = SessionId::parse(&"ab".repeat(16)).expect("an id");

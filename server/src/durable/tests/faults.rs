@@ -27,7 +27,9 @@ impl Server {
         let ready = Arc::new(ReadyQueue::default());
         let oversight = Oversight::new(Quota::default(), Audit::default());
         let slice = Duration::from_millis(4);
-        let pool = Pool::start(1, slice, Arc::clone(&ready), &clock, &oversight.metrics).unwrap();
+        let pool =
+            Pool::start(&Hands::Threads(1), slice, Arc::clone(&ready), &clock, &oversight.metrics)
+                .unwrap();
         let sessions = Sessions { server_memory_bytes: Some(1 << 30), ..Sessions::default() };
         let journals = Some(journals(disk));
         let limits = Limits::default();

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     config::{Durability, Limits},
+    hands::Hands,
     session::{core::SessionCore, error::ProtocolError, registry::SessionId, uploads::Uploads},
 };
 
@@ -52,7 +53,7 @@ fn journals(disk: &Arc<Disk>) -> Journals {
     let store = Arc::clone(disk) as Arc<dyn Store>;
     // Whatever took a moment is reason enough for a log to begin anew.
     let config = Durability { max_replay: Duration::ZERO, ..Durability::default() };
-    Journals::start(store, &config, &Arc::default()).unwrap()
+    Journals::start(store, &config, &Arc::default(), &Hands::Threads(1)).unwrap()
 }
 
 fn core(memory: u64) -> (SessionCore, Arc<Uploads>) {
