@@ -380,7 +380,8 @@ impl Registry {
     /// Sweeps for as long as the registry is there.
     pub async fn sweep_forever(self: Arc<Self>) {
         let [shortest, longest] = SWEEP_INTERVAL;
-        let interval = (self.config.time_to_live / 10).clamp(shortest, longest);
+        let often = (self.config.time_to_live / 10).min(self.hibernate_after.unwrap_or(longest));
+        let interval = often.clamp(shortest, longest);
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
