@@ -204,7 +204,9 @@ impl Chain {
         let taken = self.outputs.iter().map(|&register| {
             match std::mem::replace(&mut registers[register], Register::Taken) {
                 Register::Whole(elements) => elements.into_array(&self.shape),
-                _ => Err(Error::bug("a result of a chain is no whole")),
+                Register::Block(_) | Register::Place(_) | Register::Taken => {
+                    Err(Error::bug("a result of a chain is not whole"))
+                }
             }
         });
         taken.collect()
