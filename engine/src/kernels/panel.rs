@@ -12,9 +12,9 @@ use crate::{array::buffer, compute, error::Error};
 /// Columns of a panel: a register of AVX-512.
 pub(crate) const WIDTH: usize = 16;
 
-/// Rows and panels that are computed at a time. Seven by two panels of sums fill fourteen of the 32 registers of AVX-512, so that
-/// no sum waits for its last addition, and each number that is loaded is used twice or more; images often have a multiple of
-/// seven columns. Six by one fill twelve of the sixteen of AVX2 and leave four for factors.
+/// Rows and panels that are computed at a time. Seven by two panels of sums fill fourteen of the 32 registers of AVX-512, so
+/// that no sum waits for its last addition, and each number that is loaded is used twice or more; images often have a multiple
+/// of seven columns. Six by one fill twelve of the sixteen of AVX2 and leave four for factors.
 const WIDE: (usize, usize) = (7, 2);
 const NARROW: (usize, usize) = (6, 1);
 
