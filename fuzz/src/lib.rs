@@ -6,9 +6,13 @@
 
 #![allow(clippy::missing_panics_doc, reason = "in a fuzz target, panicking is how to fail")]
 
+pub mod batches;
+pub mod checkpoints;
 pub mod hostile;
+pub mod logs;
 pub mod seeds;
 pub mod templates;
+pub mod texts;
 pub mod twins;
 pub mod values;
 pub mod writer;

@@ -81,7 +81,13 @@ impl Writer {
         {
             return self.finish(choices, at);
         }
+        // Without something to begin with, all else would fail.
         match choices.int_in_range(0..=31)? {
+            _ if self.values.len() < 3 => self.constant(choices),
+            14..=21 if self.variables.is_empty() => self.variable(choices),
+            16..=21 if self.tapes.is_empty() => self.tape(choices),
+            24 if self.optimizers.is_empty() => self.optimizer(choices),
+            28 | 29 if self.functions.is_empty() => self.template(choices),
             0..=2 => self.constant(choices),
             3..=8 => self.op(choices),
             9..=13 => self.sample(choices),
@@ -222,8 +228,9 @@ impl Writer {
 
     fn variable(&mut self, choices: &mut Unstructured) -> Result<Kind> {
         let mode = choices.int_in_range(0..=4)?;
+        let none = self.variables.is_empty();
         Ok(match choices.int_in_range(0..=7)? {
-            0..=2 => {
+            which if which < 3 || none => {
                 let variable = self.fresh(choices)?;
                 let initial_value = self.value(choices)?;
                 self.variables.push(variable);
@@ -274,8 +281,9 @@ impl Writer {
 
     fn tape(&mut self, choices: &mut Unstructured) -> Result<Kind> {
         let tape = self.pick(choices, &self.tapes)?;
+        let none = self.tapes.is_empty();
         Ok(match choices.int_in_range(0..=15)? {
-            0..=5 => {
+            which if which < 5 || none => {
                 let tape = self.fresh(choices)?;
                 self.tapes.push(tape);
                 Kind::OpenTape(v1::OpenTape {
@@ -285,7 +293,7 @@ impl Writer {
                     paused: choices.ratio(1, 8)?,
                 })
             }
-            6..=10 => Kind::WatchTape(v1::WatchTape { tape, values: self.some(choices, 3)? }),
+            5..=10 => Kind::WatchTape(v1::WatchTape { tape, values: self.some(choices, 3)? }),
             11 => Kind::StopTape(v1::StopTape { tape, require_recording: choices.arbitrary()? }),
             12 => Kind::ResumeTape(v1::ResumeTape { tape }),
             13 => Kind::ResetTape(v1::ResetTape { tape }),
@@ -396,7 +404,7 @@ impl Writer {
         } else {
             None
         };
-        if choices.ratio(1, 4)? {
+        if !self.optimizers.is_empty() && choices.ratio(1, 4)? {
             let optimizer = self.pick(choices, &self.optimizers)?;
             let set = v1::SetOptimizer { optimizer, hyperparameters, learning_rate_schedule };
             return Ok(Kind::SetOptimizer(set));
@@ -446,7 +454,7 @@ impl Writer {
     }
 
     fn generator(&mut self, choices: &mut Unstructured) -> Result<Kind> {
-        if choices.ratio(1, 3)? {
+        if self.generators.is_empty() || choices.ratio(1, 3)? {
             let generator = self.fresh(choices)?;
             self.generators.push(generator);
             let seed = values::integer(choices)?;
@@ -455,7 +463,7 @@ impl Writer {
         Ok(Kind::NextGeneratorState(v1::NextGeneratorState {
             generator: self.pick(choices, &self.generators)?,
             output: self.new_value(choices)?,
-            draws: values::integer(choices)?,
+            draws: values::integer(choices)?.saturating_abs(),
         }))
     }
 
