@@ -470,8 +470,13 @@ impl Trace {
             entry.producer = entry.producer.map(|node| new_node[node]);
             self.index.insert(entry.id, i);
         }
-        self.charges.truncate((self.nodes.len() + self.weight).div_ceil(BLOCK_NODES));
+        self.give_back();
         self.removed = 0;
+    }
+
+    /// Gives back the room that was reserved for nodes that did not come.
+    pub fn give_back(&mut self) {
+        self.charges.truncate((self.nodes.len() + self.weight).div_ceil(BLOCK_NODES));
     }
 
     /// The values whose elements are kept for derivative rules.

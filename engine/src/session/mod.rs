@@ -203,6 +203,7 @@ impl Session {
         self.tag = Arc::clone(tag);
         let result = self.execute(kind, *scope, &mut warnings).map_err(|error| {
             let inputs = self.known(kind);
+            self.tapes.values_mut().for_each(|tape| tape.trace_mut().give_back());
             let failure =
                 self.fail(sequence, tag, error, kind.verb().into(), &kind.outputs(), inputs);
             if let Kind::DefineFunction(_) = kind {
