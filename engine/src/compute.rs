@@ -107,7 +107,10 @@ impl Crew {
         for _ in awake..wanted {
             self.awake.fetch_add(1, Ordering::Relaxed);
             let watch = Watch(Arc::clone(&self.awake));
-            pool.spawn(move || watch.keep());
+            pool.spawn(move || {
+                stay_awake();
+                drop(watch);
+            });
         }
         awake.min(wanted)
     }
@@ -116,17 +119,15 @@ impl Crew {
 /// A helper that stays awake. It is counted from when it is called on.
 struct Watch(Arc<AtomicUsize>);
 
-impl Watch {
-    /// Does what others have to do, until there was nothing for a while.
-    fn keep(&self) {
-        let mut looks = 0;
-        while looks < LOOKS {
-            match rayon::yield_now() {
-                Some(rayon::Yield::Executed) => looks = 0,
-                Some(rayon::Yield::Idle) | None => {
-                    looks += 1;
-                    thread::yield_now();
-                }
+/// Does what others have to do, until there was nothing for a while.
+fn stay_awake() {
+    let mut looks = 0;
+    while looks < LOOKS {
+        match rayon::yield_now() {
+            Some(rayon::Yield::Executed) => looks = 0,
+            Some(rayon::Yield::Idle) | None => {
+                looks += 1;
+                thread::yield_now();
             }
         }
     }

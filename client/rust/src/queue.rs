@@ -176,7 +176,7 @@ impl Queue {
     }
 
     /// Enqueues a finished command.
-    pub(crate) fn raw(&self, command: Command) -> AnswerReceiver {
+    pub(crate) fn raw(&self, command: &Command) -> AnswerReceiver {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.lock();
         state.append(command, Some(sender), None);
@@ -427,13 +427,13 @@ impl State {
             let handles = std::mem::replace(&mut self.dropped, rest);
             self.handles.recycle(&handles);
             let kind = Kind::Release(proto::Release { handles });
-            self.append(Command { kind: Some(kind), ..Command::default() }, None, None);
+            self.append(&Command { kind: Some(kind), ..Command::default() }, None, None);
         }
     }
 
     fn append(
         &mut self,
-        command: Command,
+        command: &Command,
         answer: Option<oneshot::Sender<Result<Reply>>>,
         upload: Option<Upload>,
     ) {
@@ -443,7 +443,7 @@ impl State {
             }
             return;
         }
-        self.log.push_back(Entry::new(&command, answer, upload));
+        self.log.push_back(Entry::new(command, answer, upload));
     }
 
     fn applied(&mut self, reply: proto::BatchReply) -> Result<()> {

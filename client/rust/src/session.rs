@@ -333,7 +333,7 @@ impl Session {
         &self,
         command: proto::Command,
     ) -> impl Future<Output = Result<proto::Reply>> + Send + use<> {
-        let answer = self.core.queue.raw(command);
+        let answer = self.core.queue.raw(&command);
         let core = Arc::clone(&self.core);
         async move { core.answer(answer).await }
     }
