@@ -45,7 +45,7 @@ pub enum Thing {
     /// A forward accumulator.
     Accumulator(AccumulatorImage),
     /// An optimizer.
-    Optimizer(OptimizerImage),
+    Optimizer(Box<OptimizerImage>),
     /// A random generator.
     Generator {
         /// Who it is.
@@ -132,8 +132,14 @@ pub struct OptimizerImage {
     /// Kind, hyperparameters and counters.
     pub optimizer: Optimizer,
     /// What it keeps: slots by name, for each variable.
-    pub states: Vec<(ValueId, Vec<(Box<str>, Tensor)>)>,
+    pub states: Vec<(ValueId, SlotImages)>,
 }
+
+/// Slots of a variable, by name.
+pub type SlotImages = Vec<(Box<str>, Tensor)>;
+
+/// What a command is the first to name of what is outside, by handle.
+pub type Captures = Vec<(Handle, CaptureImage)>;
 
 /// What was shown of a function.
 #[derive(Debug)]
@@ -141,13 +147,13 @@ pub struct BodyImage {
     /// Handles, dtypes and shapes of the parameters.
     pub parameters: Vec<(Handle, Aval)>,
     /// The commands, each with what it is the first to name of what is outside.
-    pub steps: Vec<(Vec<(Handle, CaptureImage)>, Arc<Command>)>,
+    pub steps: Vec<(Captures, Arc<Command>)>,
     /// Handles of the results.
     pub results: Vec<Handle>,
     /// Dtypes and shapes of the results.
     pub specs: Vec<Aval>,
     /// What the results need of what is outside.
-    pub last: Vec<(Handle, CaptureImage)>,
+    pub last: Captures,
     /// The things outside that it refers to.
     pub references: Vec<(Handle, ValueId)>,
     /// Levels of functions in it.

@@ -52,7 +52,7 @@ impl Session {
                 }
                 Slot::Tape => Thing::Tape(self.tapes.get(&handle)?.image()?),
                 Slot::Accumulator => Thing::Accumulator(self.accumulators.get(&handle)?.image()),
-                Slot::Optimizer(state) => Thing::Optimizer(state.image(&avals)?),
+                Slot::Optimizer(state) => Thing::Optimizer(Box::new(state.image(&avals)?)),
                 Slot::Generator { id, key, counter } => {
                     Thing::Generator { id: *id, seed: *key, counter: *counter }
                 }
@@ -118,7 +118,7 @@ impl Session {
         }
         let avals = session.variable_avals();
         for (handle, image) in optimizers {
-            let state = OptimizerState::from_image(image, &avals)?;
+            let state = OptimizerState::from_image(*image, &avals)?;
             session.slots.insert(handle, Slot::Optimizer(Box::new(state)));
         }
         Ok(session)

@@ -266,11 +266,13 @@ impl Recovery {
         if self.expected != Some(sequence) || self.is_loaded() {
             return Err(damaged(id, last, "there is a snapshot where none belongs"));
         }
-        let unreadable = |error: ProtocolError| match &error {
-            ProtocolError::Command(error) if Cause::of(error).is_some() => {
-                ProtocolError::RecoveryPostponed
+        let unreadable = |error: ProtocolError| {
+            if let ProtocolError::Command(error) = &error
+                && Cause::of(error).is_some()
+            {
+                return ProtocolError::RecoveryPostponed;
             }
-            _ => damaged(id, last, &format!("its snapshot cannot be read: {error}")),
+            damaged(id, last, &format!("its snapshot cannot be read: {error}"))
         };
         let loading = match (kind, std::mem::take(&mut self.snapshot)) {
             (Kind::Snapshot, Snapshot::NotRead) => {

@@ -21,8 +21,6 @@ fn restless(config: &mut Config, store: &Path) {
     config.durability.max_log_bytes = 0;
     config.durability.max_replay = Duration::ZERO;
     config.sessions.max_sessions = 10_000;
-    // The time to live decides how often the registry looks.
-    config.sessions.time_to_live = Duration::from_secs(3);
     config.access.metrics_address = Some(([127, 0, 0, 1], 0).into());
 }
 
@@ -38,7 +36,8 @@ async fn c09_an_idle_stream_is_parked_with_notice_and_goes_on() {
     let server = Server::start_with(|config| restless(config, store.path())).await;
     let raw = Raw::connect(&server).await;
     let mut stream = raw.stream().await.expect("a stream");
-    stream.send(1, vec![constant(1, &[1.0; 1000]), variable(2, 1)]);
+    let commands = vec![constant(1, &[1.0; 1000]), variable(2, 1)];
+    stream.execute(1, commands).await.expect("an answer");
     let notice = stream.notice().await.expect("a stream").expect("a notice");
     assert_eq!((notice.kind(), notice.remaining_ms), (notice::Kind::Parked, 0));
     let (_, numbers) = scrape(&server).await;

@@ -9,8 +9,8 @@ use gradtape_engine::{
     error::Error,
     graph::{self, ValueId},
     image::{
-        AccumulatorImage, BodyImage, CaptureImage, Image, OptimizerImage, TapeImage, TapeStatus,
-        Thing as Engine, VariableImage,
+        AccumulatorImage, BodyImage, CaptureImage, Captures, Image, OptimizerImage, TapeImage,
+        TapeStatus, Thing as Engine, VariableImage,
     },
     ledger::Ledger,
     optimizers::Counters,
@@ -136,7 +136,7 @@ impl Tensors<'_> {
             }
             Kind::Tape(tape) => Engine::Tape(read_tape(tape)?),
             Kind::Accumulator(accumulator) => Engine::Accumulator(self.accumulator(accumulator)?),
-            Kind::Optimizer(optimizer) => Engine::Optimizer(self.optimizer(optimizer)?),
+            Kind::Optimizer(optimizer) => Engine::Optimizer(Box::new(self.optimizer(optimizer)?)),
             Kind::Generator(generator) => {
                 let super::Generator { id, seed, counter } = generator;
                 Engine::Generator { id: ValueId(id), seed, counter }
@@ -210,7 +210,7 @@ impl Tensors<'_> {
         })
     }
 
-    fn captures(&self, captures: Vec<Capture>) -> Result<Vec<(u64, CaptureImage)>, ProtocolError> {
+    fn captures(&self, captures: Vec<Capture>) -> Result<Captures, ProtocolError> {
         let captures = captures.into_iter().map(|Capture { handle, captive }| {
             let capture = match captive.ok_or_else(malformed)? {
                 Captive::Value(value) => CaptureImage::Value(self.value(Some(value))?),

@@ -1,6 +1,6 @@
 //! From a session to messages and buffers.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use gradtape_engine::{
@@ -9,8 +9,8 @@ use gradtape_engine::{
     command::{Command, Kind as Verb},
     graph,
     image::{
-        AccumulatorImage, BodyImage, CaptureImage, Image, OptimizerImage, TapeImage, TapeStatus,
-        Thing as Engine, VariableImage,
+        AccumulatorImage, BodyImage, CaptureImage, Captures, Image, OptimizerImage, TapeImage,
+        TapeStatus, Thing as Engine, VariableImage,
     },
     optimizers::Counters,
 };
@@ -65,15 +65,13 @@ impl Buffers {
         let next = self.elements.len() as u64;
         // Tensors without elements may be of any dtype at one address.
         let key = (bytes.as_ptr(), bytes.len());
-        let buffer = match self.known.entry(key) {
-            Entry::Occupied(known) if !bytes.is_empty() => *known.get(),
-            entry => {
-                entry.insert_entry(next);
-                self.specs.push(encode::spec(&aval));
-                self.elements.push(encode::elements(tensor));
-                next
-            }
-        };
+        let known = self.known.get(&key).filter(|_| !bytes.is_empty());
+        let buffer = known.copied().unwrap_or(next);
+        if buffer == next {
+            self.known.insert(key, next);
+            self.specs.push(encode::spec(&aval));
+            self.elements.push(encode::elements(tensor));
+        }
         Some(Tensor { buffer, shape: aval.shape.to_i64().to_vec() })
     }
 
@@ -91,7 +89,7 @@ impl Buffers {
             }
             Engine::Tape(image) => Kind::Tape(tape(image)),
             Engine::Accumulator(image) => Kind::Accumulator(self.accumulator(image)?),
-            Engine::Optimizer(image) => Kind::Optimizer(self.optimizer(image)?),
+            Engine::Optimizer(image) => Kind::Optimizer(self.optimizer(*image)?),
             Engine::Generator { id, seed, counter } => {
                 Kind::Generator(Generator { id: id.0, seed, counter })
             }
@@ -147,7 +145,7 @@ impl Buffers {
         })
     }
 
-    fn captures(&mut self, captures: Vec<(u64, CaptureImage)>) -> Option<Vec<Capture>> {
+    fn captures(&mut self, captures: Captures) -> Option<Vec<Capture>> {
         let captures = captures.into_iter().map(|(handle, capture)| {
             let captive = match capture {
                 CaptureImage::Value(value) => Captive::Value(self.value(value)?),
@@ -183,15 +181,15 @@ fn tape(image: TapeImage) -> Tape {
 /// A command of a body as a message. What a session makes itself, and constants, which may have been uploaded, are written
 /// anew; a checkpoint that was restored in a body is gone, so a function that does that cannot be written.
 fn source(command: &Command) -> Option<Vec<u8>> {
-    let kind = match &command.kind {
-        Verb::Constant { output, value } => {
-            let v1::TensorSpec { dtype, shape } = encode::spec(&value.aval());
-            let tensor = v1::Tensor { dtype, shape, data: encode::elements(value.clone()) };
-            let source = Some(v1::constant::Source::Tensor(tensor));
-            Wire::Constant(v1::Constant { output: *output, source })
-        }
-        Verb::Release { handles } => Wire::Release(v1::Release { handles: handles.clone() }),
-        _ => return command.source.as_ref().map(|source| source.to_vec()),
+    let kind = if let Verb::Constant { output, value } = &command.kind {
+        let v1::TensorSpec { dtype, shape } = encode::spec(&value.aval());
+        let tensor = v1::Tensor { dtype, shape, data: encode::elements(value.clone()) };
+        let source = Some(v1::constant::Source::Tensor(tensor));
+        Wire::Constant(v1::Constant { output: *output, source })
+    } else if let Verb::Release { handles } = &command.kind {
+        Wire::Release(v1::Release { handles: handles.clone() })
+    } else {
+        return command.source.as_ref().map(|source| source.to_vec());
     };
     let (tag, scope) = (command.tag.to_string(), command.scope);
     Some(v1::Command { kind: Some(kind), tag, scope }.encode_to_vec())
