@@ -38,7 +38,8 @@ fn file(program: &[v1::Command]) -> Option<Vec<u8>> {
         has_log: false,
     };
     for (sequence, command) in (1..).zip(program) {
-        match decode::command(&context, &mut command.clone()) {
+        let tag = decode::tag(command).into();
+        match decode::command(&context, &mut command.clone(), &tag) {
             Ok(command) => drop(session.apply(sequence, command)),
             Err(rejected) => drop(session.reject(sequence, rejected)),
         }

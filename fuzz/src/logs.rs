@@ -44,6 +44,10 @@ impl Store for One {
         Ok(())
     }
 
+    fn replace(&self, _: SessionId, _: &[Bytes]) -> Result<(), Fault> {
+        Ok(())
+    }
+
     fn read(&self, _: SessionId) -> io::Result<(Box<dyn Read + Send>, u64)> {
         Ok((Box::new(Cursor::new(self.0.clone())), self.0.len() as u64))
     }
@@ -72,7 +76,7 @@ fn id() -> SessionId {
 /// What records of commands hold, one for each program.
 pub fn groups() -> Vec<Vec<u8>> {
     let entry = |command: v1::Command| Entry {
-        command: command.encode_to_vec(),
+        command: command.encode_to_vec().into(),
         digest: 0,
         steps: None,
         lacked: None,
@@ -97,6 +101,7 @@ fn log(groups: &[Vec<u8>]) -> Vec<u8> {
         role: "user".to_owned(),
         class: None,
         numerics: numerics(),
+        snapshot: None,
     };
     let mut all = Vec::new();
     let mut tail = Tail::new(MARK);

@@ -26,8 +26,7 @@ pub fn programs() -> Vec<Vec<v1::Command>> {
 
 /// The same as one batch each, encoded.
 pub fn batches() -> Vec<Vec<u8>> {
-    let batch = |commands| v1::Batch { first_sequence: 1, commands, acknowledged_sequence: 0 };
-    programs().into_iter().map(|commands| batch(commands).encode_to_vec()).collect()
+    programs().into_iter().map(|commands| v1::Batch::new(1, commands).encode_to_vec()).collect()
 }
 
 fn program(path: &Path) -> Option<Vec<v1::Command>> {

@@ -136,8 +136,8 @@ impl Twin {
             has_log: false,
         };
         let mut message = message.clone();
-        let tag = message.tag.clone();
-        let outcome = match (decode::command(&context, &mut message), failed) {
+        let tag = decode::tag(&message).into();
+        let outcome = match (decode::command(&context, &mut message, &tag), failed) {
             (Err(rejected), _) => self.session.reject(sequence, rejected),
             (Ok(command), Some(error)) => self.session.fail_as(sequence, command, error),
             (Ok(command), None) => self.run(sequence, command),
@@ -197,6 +197,6 @@ impl Twin {
     }
 
     fn told(&mut self, kind: Kind, scope: u32) {
-        self.session.apply(u64::MAX, Command { kind, tag: "".into(), scope });
+        self.session.apply(u64::MAX, Command { kind, tag: "".into(), scope, source: None });
     }
 }

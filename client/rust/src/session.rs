@@ -331,9 +331,9 @@ impl Session {
     /// the server says about it, if anything; nobody has to wait for it.
     pub fn command(
         &self,
-        command: proto::Command,
+        command: &proto::Command,
     ) -> impl Future<Output = Result<proto::Reply>> + Send + use<> {
-        let answer = self.core.queue.raw(&command);
+        let answer = self.core.queue.raw(command);
         let core = Arc::clone(&self.core);
         async move { core.answer(answer).await }
     }
