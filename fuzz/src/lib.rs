@@ -4,6 +4,13 @@
 //! random ones, so [`hostile`] starts from what good clients send ([`seeds`]) and spoils it, and [`writer`] writes commands
 //! that mostly make sense.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever a cast makes of a number that chance has chosen is a number as good as any"
+)]
 #![allow(clippy::missing_panics_doc, reason = "in a fuzz target, panicking is how to fail")]
 
 pub mod batches;

@@ -90,7 +90,7 @@ pub fn groups() -> Vec<Vec<u8>> {
 
 /// Whole logs.
 pub fn logs() -> Vec<Vec<u8>> {
-    groups().chunks(4).map(|groups| log(groups)).collect()
+    groups().chunks(4).map(log).collect()
 }
 
 fn log(groups: &[Vec<u8>]) -> Vec<u8> {

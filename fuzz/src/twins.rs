@@ -4,7 +4,10 @@
 //! two would answer some later command differently. One thing is allowed: a function keeps the programs that were written for
 //! it, also for a command that failed, and they are paid for.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    hint::black_box,
+    sync::{Arc, OnceLock},
+};
 
 use arbitrary::Unstructured;
 use gradtape_engine::{
@@ -69,6 +72,17 @@ pub fn sequence(input: &[u8], programs: &[Vec<v1::Command>]) {
     }
     one.end(&writer);
     other.end(&writer);
+    check_processor();
+}
+
+/// Whatever was computed, this thread computes as before: numbers below the normal ones are not taken for zero, and sums are
+/// rounded to the nearest.
+fn check_processor() {
+    let (small, one, bit) = (f32::from_bits(1), 1.0_f64, f64::EPSILON / 4.0);
+    assert_eq!((black_box(small) + black_box(small)).to_bits(), 2, "small numbers are lost");
+    assert_eq!((black_box(one) + black_box(bit)).to_bits(), one.to_bits(), "sums are rounded up");
+    let down = (black_box(one) - black_box(bit / 2.0)).to_bits();
+    assert_eq!(down, one.to_bits(), "sums are rounded down");
 }
 
 /// Both execute a command, and must say the same. False if they go different ways from here on, because one has less memory.

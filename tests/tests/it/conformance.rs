@@ -112,7 +112,7 @@ pub(crate) async fn replay_case(server: &Server, name: &str, case: &Value, one_b
     let mut names = Names::new(|| session.reserve());
     let mut outcomes = Vec::new();
     for step in &steps {
-        let answer = session.command(names.command(step));
+        let answer = session.command(&names.command(step));
         let answer = if one_by_one {
             let outcome = answer.await;
             Box::pin(std::future::ready(outcome)) as futures::future::BoxFuture<'_, Outcome>

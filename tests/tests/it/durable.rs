@@ -158,7 +158,7 @@ async fn kill_again_and_again(start: fn(&Path) -> Process) -> usize {
 /// The elements behind a handle of another client.
 async fn fetch(session: &Session, value: u64) -> Vec<u8> {
     let kind = Some(Kind::Fetch(proto::Fetch { value }));
-    let reply = session.command(proto::Command { kind, ..proto::Command::default() }).await;
+    let reply = session.command(&proto::Command { kind, ..proto::Command::default() }).await;
     match reply.expect("a reply").result {
         Some(proto::reply::Result::Tensor(tensor)) => tensor.data.to_vec(),
         other => panic!("no tensor but {other:?}"),

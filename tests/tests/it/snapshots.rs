@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc};
 
-use gradtape_client::proto::{Batch, Command, Reply, reply};
+use gradtape_client::proto::{Batch, Command, PlanReply, Reply, reply};
 use gradtape_engine::{ledger::Ledger, session::Session as Engine};
 use gradtape_server::{
     config::{Durability, Limits},
@@ -65,7 +65,7 @@ fn answers(
     for reply in &mut replies {
         // How something is computed may differ: what is kept to be faster comes again.
         if let Some(reply::Result::Plan(plan)) = &mut reply.result {
-            *plan = Default::default();
+            *plan = PlanReply::default();
         }
     }
     replies

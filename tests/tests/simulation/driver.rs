@@ -141,7 +141,7 @@ async fn attempt(life: &Rc<Life>, name: u32, random: &mut Rng) -> Result<(), End
         let count = random.usize(1..12).min(commands.len() - place);
         let was_newest = life.newest.get() == attachment;
         let sent = commands[place..place + count].iter();
-        let answers: Vec<_> = sent.map(|command| session.command(command.clone())).collect();
+        let answers: Vec<_> = sent.map(|command| session.command(command)).collect();
         for answer in answers {
             let answer = answer.await;
             life.check_answer(place, answer)?;
