@@ -41,7 +41,7 @@ const PORT: u16 = 50_051;
 const TICK: Duration = Duration::from_millis(1);
 
 /// From here on nothing goes wrong any more.
-const HEALED: Duration = Duration::from_millis(2_000);
+const HEALED: Duration = Duration::from_secs(2);
 
 /// A run that has not ended by now never will.
 const LONGEST: Duration = Duration::from_secs(90);
