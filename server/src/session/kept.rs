@@ -34,20 +34,24 @@ impl Session {
     /// Waits until the session's state is there, which it is at once unless it has to come back from a log.
     pub async fn ready(self: &Arc<Self>) -> Result<(), ProtocolError> {
         let mut ready = self.ready_for_use.subscribe();
-        {
+        let is_away = {
             let mut inbox = self.lock();
             // It does not leave memory between this and what is asked next.
             inbox.last_used = self.clock.now();
+            let is_away = !*ready.borrow_and_update();
             if inbox.ended.is_none()
-                && !*ready.borrow()
+                && is_away
                 && !inbox.jobs.iter().any(|job| matches!(job, Job::Wake))
             {
                 inbox.jobs.push_back(Job::Wake);
                 self.schedule(&mut inbox);
             }
+            is_away
+        };
+        if is_away {
+            // It has been there then, even if it has left again. The other end is this session.
+            let _ = ready.changed().await;
         }
-        // The other end is this session.
-        let _ = ready.wait_for(|ready| *ready).await;
         self.lock().ended.clone().map_or(Ok(()), Err)
     }
 
