@@ -1,6 +1,6 @@
 //! The task that owns a session's connection: attaches, takes replies in, and attaches again when it breaks.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use gradtape_proto::v1::{Hello, Notice, StreamResponse, Welcome, notice, stream_response::Kind};
 use tokio::{
@@ -21,9 +21,6 @@ use crate::{
 
 /// A server that takes a hello and says nothing is as good as away.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The reason with which an older stream ends.
-const SUPERSEDED: &str = "SUPERSEDED";
 
 /// What becomes of the session on the server when its work is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,23 +106,13 @@ impl Worker {
     async fn serve_all(&self, first: Attached) -> Result<()> {
         let mut backoff = Backoff::new(self.remote.patience);
         let mut next = Ok(first);
-        // A hello that was given up may arrive after the one that followed it, and supersede that.
-        let mut hello_may_come = false;
         loop {
             let end = match next {
                 Ok(attached) => self.serve(attached, &mut backoff).await,
-                Err(status) => {
-                    hello_may_come = true;
-                    End::of(status)
-                }
+                Err(status) => End::of(status),
             };
             let status = match end {
                 End::Done => return Ok(()),
-                End::Fatal(error)
-                    if error.reason() == Some(SUPERSEDED) && mem::take(&mut hello_may_come) =>
-                {
-                    Status::unavailable("superseded, maybe by a hello of our own")
-                }
                 End::Fatal(error) => return Err(error),
                 End::Lost(status) => status,
             };

@@ -104,6 +104,8 @@ pub(crate) async fn drive(life: Rc<Life>, name: u32, mut random: Rng) -> turmoil
     while !life.is_done.get() {
         match Box::pin(attempt(&life, name, &mut random)).await {
             Ok(()) => life.is_done.set(true),
+            // Its rival was done before, and the session may be deleted by now.
+            Err(_) if life.is_done.get() => break,
             Err(End::Broken(why)) => return Err(why.into()),
             Err(End::Superseded) if life.company == Company::TakenOver => break,
             Err(End::Lost | End::Superseded) => {
@@ -121,6 +123,7 @@ async fn attempt(life: &Rc<Life>, name: u32, random: &mut Rng) -> Result<(), End
         None => create(life).await?,
     };
     let SessionCredentials { session_id, session_token } = credentials;
+    let promised = life.promised();
     let session = Session::builder()
         .connect_by(TcpStream::connect)
         .connect_timeout(Duration::from_secs(1))
@@ -131,7 +134,7 @@ async fn attempt(life: &Rc<Life>, name: u32, random: &mut Rng) -> Result<(), End
         .map_err(|error| life.end_of(&error))?;
     let next = session.next_sequence();
     life.note(&format!("{name} attaches at {next}"));
-    life.check_position(next)?;
+    life.check_position(next, promised)?;
     // Each attachment has a range of handles, and later ones have later ranges.
     let attachment = session.reserve() >> 32;
     life.newest.set(life.newest.get().max(attachment));
@@ -162,11 +165,19 @@ async fn attempt(life: &Rc<Life>, name: u32, random: &mut Rng) -> Result<(), End
 async fn durable(life: &Rc<Life>) -> Result<(), End> {
     let end = life.program.commands.len() as u64 + 1;
     for _ in 0..LOOKS {
-        let channel = channel(&life.address);
         let request = proto::GetSessionRequest { credentials: life.credentials.borrow().clone() };
-        let position = SessionServiceClient::new(channel).get_session(request).await;
-        let position = position.map_err(|status| end_of_call(&status))?.into_inner();
-        life.check_position(position.next_sequence)?;
+        let mut sessions = SessionServiceClient::new(channel(&life.address));
+        let promised = life.promised();
+        let position = match sessions.get_session(request).await {
+            Ok(response) => response.into_inner(),
+            // The session goes on meanwhile: to attach now would be to take it away from itself.
+            Err(status) if is_transient(&status) => {
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+            Err(status) => return Err(End::Broken(status.to_string())),
+        };
+        life.check_position(position.next_sequence, promised)?;
         if position.durable_sequence() + 1 == end {
             life.durable.set(end - 1);
             return Ok(());
@@ -204,9 +215,14 @@ pub(crate) fn channel(address: &str) -> Channel {
 }
 
 impl Life {
-    /// A session goes on behind all that was promised, and not behind what it cannot know.
-    fn check_position(&self, next: u64) -> Result<(), End> {
-        let floor = if self.server_died.get() { self.durable.get() } else { self.applied.get() };
+    /// What was promised so far: the last durable command, and the last that was answered.
+    fn promised(&self) -> (u64, u64) {
+        (self.durable.get(), self.applied.get())
+    }
+
+    /// A session goes on behind all that was promised before it was asked for, and not behind what it cannot know.
+    fn check_position(&self, next: u64, (durable, applied): (u64, u64)) -> Result<(), End> {
+        let floor = if self.server_died.get() { durable } else { applied };
         if next <= floor {
             return Err(End::Broken(format!("{floor} was promised, and it goes on at {next}")));
         }
