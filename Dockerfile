@@ -27,7 +27,7 @@ LABEL org.opencontainers.image.title="gradtape" \
 COPY --from=build /image/ /
 COPY --from=build --chown=65532:65532 /state/ /var/lib/
 # On the volume below.
-ENV GRADTAPE_CHECKPOINT_STORE=/var/lib/gradtape/checkpoints
+ENV GRADTAPE_CHECKPOINT_STORE=/var/lib/gradtape/checkpoints GRADTAPE_SESSION_STORE=/var/lib/gradtape/sessions
 USER 65532:65532
 WORKDIR /var/lib/gradtape
 VOLUME /var/lib/gradtape

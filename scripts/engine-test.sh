@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests the image and the compose file on a real engine: builds the image, looks into it, trains through published ports,
-# kills the container and goes on from a checkpoint with the same bits, and speaks TLS.
+# kills the container and goes on from a checkpoint and in the middle of a session with the same bits, and speaks TLS.
 #
 # Needs docker that runs, docker compose (the plugin or the program), curl, openssl, Python and Rust. `cargo xtask test`
 # leaves it out, since not every machine has an engine. Where images cannot be pulled, scripts/base-images.sh makes what
@@ -113,6 +113,49 @@ checkpoints_survive() {
     done
 }
 
+# A program whose server is killed and started again goes on in its session, and sees nothing of it but a pause.
+sessions_survive() {
+    # Ports that the engine chooses are others after a start.
+    GRADTAPE_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    start gradtape
+    cat >"$scratch/steps.py" <<'END'
+import sys
+
+import gradtape as tf
+
+w, b = tf.Variable(0.1), tf.Variable(0.1)
+adam = tf.keras.optimizers.Adam(learning_rate=0.05)
+x = tf.range(10.0)
+for step in range(60):
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(2.0 * x - 1.0 - (w * x + b)))
+    adam.apply_gradients(zip(tape.gradient(loss, [w, b]), [w, b]))
+    print(loss.numpy().tobytes().hex(), flush=True)
+    if sys.argv[1:]:
+        sys.stdin.readline()
+END
+    local program=("$scratch/venv/bin/python" "$scratch/steps.py") whole disturbed
+    export GRADTAPE_ADDRESS=$address
+    whole=$("${program[@]}")
+    # It takes a step for each line, so it is in the middle when the server dies.
+    mkfifo "$scratch/turns"
+    "${program[@]}" "by turns" <"$scratch/turns" >"$scratch/losses" &
+    local trains=$!
+    exec 3>"$scratch/turns"
+    for _ in $(seq 30); do echo >&3; done
+    until [ "$(wc --lines <"$scratch/losses")" = 31 ]; do kill -0 "$trains" || fail "the training ended"; sleep 0.1; done
+    docker kill "$container" >/dev/null
+    start gradtape
+    for _ in $(seq 30); do echo >&3; done
+    exec 3>&-
+    wait "$trains" || fail "the training did not go on"
+    disturbed=$(cat "$scratch/losses")
+    unset GRADTAPE_ADDRESS
+    GRADTAPE_PORT=0
+    same "$whole" "$disturbed" "the losses over a kill"
+    echo "sessions_survive: the same sixty losses over a kill"
+}
+
 # A copy of deploy/, so that secrets of this machine are neither used nor changed.
 encrypted() {
     cp --recursive deploy docker-compose.yml "$scratch"
@@ -182,6 +225,7 @@ clients
 confined
 readme
 checkpoints_survive
+sessions_survive
 encrypted
 identity_provider
 metrics

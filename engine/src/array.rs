@@ -3,7 +3,7 @@
 //! Invariant: every array at an op's boundary is contiguous and row-major, so kernels work on slices and the same values
 //! are always added in the same order.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use half::{bf16, f16};
 use ndarray::{ArcArray, IxDyn};
@@ -58,6 +58,8 @@ pub trait Element:
     fn wrap(array: Nd<Self>) -> Array;
     /// The array, if it has this element type.
     fn view(array: &Array) -> Option<&Nd<Self>>;
+    /// The array itself, if it has this element type.
+    fn unwrap(array: Array) -> Option<Nd<Self>>;
     /// Elements from little-endian bytes of the right length.
     fn from_bytes(bytes: &[u8], into: &mut Vec<Self>) -> Result<(), Error>;
     /// Little-endian bytes.
@@ -77,6 +79,10 @@ macro_rules! pod_element {
             }
 
             fn view(array: &Array) -> Option<&Nd<Self>> {
+                if let Array::$variant(array) = array { Some(array) } else { None }
+            }
+
+            fn unwrap(array: Array) -> Option<Nd<Self>> {
                 if let Array::$variant(array) = array { Some(array) } else { None }
             }
 
@@ -103,6 +109,10 @@ impl Element for bool {
     }
 
     fn view(array: &Array) -> Option<&Nd<Self>> {
+        if let Array::Bool(array) = array { Some(array) } else { None }
+    }
+
+    fn unwrap(array: Array) -> Option<Nd<Self>> {
         if let Array::Bool(array) = array { Some(array) } else { None }
     }
 
@@ -147,6 +157,52 @@ pub(crate) fn append<T: Copy>(to: &mut Vec<T>, from: &[T]) -> Result<(), Error> 
         looks.after(piece.len())?;
     }
     Ok(())
+}
+
+thread_local! {
+    static OFFERED: RefCell<Vec<Array>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs a kernel to whose results the memory of arrays is offered that nobody needs any more.
+pub(crate) fn offering<R>(arrays: Vec<Array>, kernel: impl FnOnce() -> R) -> R {
+    struct Withdraw;
+    impl Drop for Withdraw {
+        fn drop(&mut self) {
+            OFFERED.with(|offered| offered.borrow_mut().clear());
+        }
+    }
+    if arrays.is_empty() {
+        return kernel();
+    }
+    let _withdraw = Withdraw;
+    OFFERED.with(|offered| *offered.borrow_mut() = arrays);
+    kernel()
+}
+
+/// How many arrays are offered and were not taken.
+#[cfg(test)]
+pub(crate) fn left() -> usize {
+    OFFERED.with(|offered| offered.borrow().len())
+}
+
+/// The memory of `n` elements, whatever they are, if such was offered. Only for what a kernel returns: that pays for it.
+pub(crate) fn offered<T: Element>(n: usize) -> Option<Vec<T>> {
+    let array = OFFERED.with(|offered| {
+        let mut offered = offered.borrow_mut();
+        let fits = |array: &Array| T::view(array).is_some_and(|array| array.len() == n);
+        offered.iter().position(fits).map(|at| offered.swap_remove(at))
+    });
+    let owned = array.and_then(T::unwrap)?.try_into_owned_nocopy().ok()?;
+    let (elements, offset) = owned.into_raw_vec_and_offset();
+    (offset == Some(0) && elements.len() == n).then_some(elements)
+}
+
+/// `n` elements that the caller overwrites, all of them: of memory that was offered, or zeros.
+pub(crate) fn overwritten<T: Element>(n: usize) -> Result<Vec<T>, Error> {
+    if let Some(elements) = offered(n) {
+        return Ok(elements);
+    }
+    filled(n, T::default())
 }
 
 impl Array {
@@ -206,44 +262,59 @@ impl Array {
     }
 }
 
-/// An immutable array whose memory is paid for. Clones share both.
+/// An immutable array whose memory is paid for. Clones share both, and are one pointer: tensors go through many hands.
 ///
 /// While a function is traced, tensors stand for what its program will compute: they have a dtype, a shape and a place in
 /// that program, and their array is empty.
 #[derive(Clone, Debug)]
-pub struct Tensor {
+pub struct Tensor(Arc<Content>);
+
+#[derive(Debug)]
+struct Content {
     array: Array,
-    charge: Option<Arc<Charge>>,
-    traced: Option<Arc<Traced>>,
+    standing: Standing,
 }
 
-/// What a tensor without elements stands for.
+/// Who pays for a tensor's memory, or what it stands for without any.
 #[derive(Debug)]
-struct Traced {
-    aval: Aval,
-    slot: usize,
+enum Standing {
+    Unpaid,
+    Paid {
+        /// Held until the last clone is dropped.
+        charge: Charge,
+    },
+    /// It has its memory in common with a tensor that was paid for.
+    Shares(Tensor),
+    Traced {
+        aval: Aval,
+        slot: usize,
+    },
 }
 
 impl Tensor {
+    fn new(array: Array, standing: Standing) -> Self {
+        Self(Arc::new(Content { array, standing }))
+    }
+
     /// An array and the reservation that pays for it.
     pub(crate) fn paid(array: Array, charge: Charge) -> Self {
-        Self { array, charge: Some(Arc::new(charge)), traced: None }
+        Self::new(array, Standing::Paid { charge })
     }
 
     /// An array that nobody pays for, for tests and tools.
     pub fn unpaid(array: Array) -> Self {
-        Self { array, charge: None, traced: None }
+        Self::new(array, Standing::Unpaid)
     }
 
     /// What a program that is being written will leave in a slot.
     pub(crate) fn traced(aval: Aval, slot: usize) -> Result<Self, Error> {
         let array = Array::new(&Shape::from([0]), Vec::<bool>::new())?;
-        Ok(Self { array, charge: None, traced: Some(Arc::new(Traced { aval, slot })) })
+        Ok(Self::new(array, Standing::Traced { aval, slot }))
     }
 
     /// The slot that this stands for, if it has no elements.
     pub(crate) fn slot(&self) -> Option<usize> {
-        self.traced.as_ref().map(|traced| traced.slot)
+        if let Standing::Traced { slot, .. } = self.0.standing { Some(slot) } else { None }
     }
 
     /// Decodes little-endian, row-major elements, after checking their number and reserving their memory.
@@ -273,21 +344,36 @@ impl Tensor {
 
     /// The array. That of a traced tensor is empty.
     pub fn array(&self) -> &Array {
-        &self.array
+        &self.0.array
     }
 
     /// Dtype and shape.
     pub fn aval(&self) -> Aval {
-        self.traced.as_ref().map_or_else(|| self.array.aval(), |traced| traced.aval.clone())
+        if let Standing::Traced { aval, .. } = &self.0.standing {
+            return aval.clone();
+        }
+        self.0.array.aval()
     }
 
     /// Dtype.
     pub fn dtype(&self) -> DType {
-        self.traced.as_ref().map_or_else(|| self.array.dtype(), |traced| traced.aval.dtype)
+        if let Standing::Traced { aval, .. } = &self.0.standing {
+            return aval.dtype;
+        }
+        self.0.array.dtype()
+    }
+
+    /// The array and what pays for it, if nobody else holds this tensor.
+    pub(crate) fn into_parts(self) -> Option<(Array, Charge)> {
+        match Arc::try_unwrap(self.0).ok()? {
+            Content { array, standing: Standing::Paid { charge } } => Some((array, charge)),
+            Content { .. } => None,
+        }
     }
 
     /// The same memory in another shape of as many elements.
-    pub(crate) fn reshaped(&self, shape: &Shape) -> Result<Self, Error> {
-        Ok(Self { array: self.array.reshaped(shape)?, charge: self.charge.clone(), traced: None })
+    pub fn reshaped(&self, shape: &Shape) -> Result<Self, Error> {
+        let owner = if let Standing::Shares(owner) = &self.0.standing { owner } else { self };
+        Ok(Self::new(self.0.array.reshaped(shape)?, Standing::Shares(owner.clone())))
     }
 }

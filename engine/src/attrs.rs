@@ -4,6 +4,8 @@
 //! requests are checked against and that the catalogue shows. After the check attributes are positional, so that
 //! reading them costs no lookup.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use crate::{control::Bodies, dtype::DType, error::Error};
@@ -129,9 +131,10 @@ pub struct AttrSpec {
     pub doc: &'static str,
 }
 
-/// Checked attributes, in the order of their specification.
+/// Checked attributes, in the order of their specification. Clones share them: whatever is recorded or written into a program
+/// has a clone. Most ops have none, which is nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Attrs(SmallVec<[Attr; 2]>);
+pub struct Attrs(Option<Arc<[Attr]>>);
 
 impl Attrs {
     /// Checks named attributes against a specification and fills in defaults.
@@ -159,32 +162,32 @@ impl Attrs {
                     .ok_or_else(|| Error::attribute(spec.name, "must be given"))
             })
             .collect::<Result<_, _>>()
-            .map(Self)
     }
 
     /// Replaces the given attributes and keeps the others.
     pub fn update(&mut self, specs: &[AttrSpec], given: Vec<(String, Attr)>) -> Result<(), Error> {
-        let mut updated = self.clone();
+        let mut updated = self.values().to_vec();
         for (name, value) in given {
             let Some(i) = specs.iter().position(|spec| spec.name == name) else {
                 return Err(Error::attribute(&name, "is unknown"));
             };
-            updated.0[i] = conform(&specs[i], value)?;
+            updated[i] = conform(&specs[i], value)?;
         }
-        *self = updated;
+        *self = Self::from_values(updated);
         Ok(())
     }
 
     /// Attributes that are known to match their specification.
     pub fn from_values(values: impl IntoIterator<Item = Attr>) -> Self {
-        Self(values.into_iter().collect())
+        let values: Arc<[Attr]> = values.into_iter().collect();
+        Self((!values.is_empty()).then_some(values))
     }
 
     /// How many ops they hold, if they hold bodies.
     pub(crate) fn weight(&self) -> usize {
         let bodies =
             |attr: &Attr| if let Attr::Bodies(bodies) = attr { bodies.weight() } else { 0 };
-        self.0.iter().map(bodies).fold(0, usize::saturating_add)
+        self.values().iter().map(bodies).fold(0, usize::saturating_add)
     }
 
     /// Whether they are the same to the last bit: 0 is not -0.
@@ -196,31 +199,37 @@ impl Attrs {
             }
             (one, other) => one == other,
         };
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
+        let (own, others) = (self.values(), other.values());
+        own.len() == others.len() && own.iter().zip(others).all(same)
     }
 
     /// The values, in the order of the specification.
     pub fn values(&self) -> &[Attr] {
-        &self.0
+        self.0.as_deref().unwrap_or_default()
     }
 
     /// These followed by others, as joined specifications have them.
     #[must_use]
-    pub fn and(mut self, others: Self) -> Self {
-        self.0.extend(others.0);
-        self
+    pub fn and(&self, others: &Self) -> Self {
+        self.values().iter().chain(others.values()).cloned().collect()
     }
 
     /// Those of the first specification of two that were joined.
     #[must_use]
     pub fn until(&self, specs: &[AttrSpec]) -> Self {
-        Self::from_values(self.0.iter().take(specs.len()).cloned())
+        Self::from_values(self.values().iter().take(specs.len()).cloned())
     }
 
     /// Those of the second specification of two that were joined.
     #[must_use]
     pub fn after(&self, specs: &[AttrSpec]) -> Self {
-        Self::from_values(self.0.iter().skip(specs.len()).cloned())
+        Self::from_values(self.values().iter().skip(specs.len()).cloned())
+    }
+}
+
+impl FromIterator<Attr> for Attrs {
+    fn from_iter<I: IntoIterator<Item = Attr>>(values: I) -> Self {
+        Self::from_values(values)
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Command {
     pub tag: Arc<str>,
     /// The client's thread of execution. A tape sees the commands of the scope that last started it.
     pub scope: u32,
+    /// What it was made from, if the session's state is to be kept: a function keeps it, and the engine never reads it.
+    pub source: Option<Arc<[u8]>>,
 }
 
 /// The verbs of a session. The schema's `command.proto` documents each.
@@ -418,7 +420,7 @@ pub struct GradientPair {
 #[derive(Debug)]
 pub struct Outcome {
     /// The answer, or what went wrong.
-    pub result: Result<Answer, Failure>,
+    pub result: Result<Answer, Box<Failure>>,
     /// Remarks that are no errors.
     pub warnings: Vec<String>,
 }

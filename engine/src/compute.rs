@@ -16,8 +16,9 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicIsize, Ordering},
+        atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering},
     },
+    thread,
 };
 
 use crate::error::Error;
@@ -25,8 +26,20 @@ use crate::error::Error;
 /// Most threads that work on one op. Kernels price the memory that each needs for itself by it.
 pub(crate) const MAX_WIDTH: usize = 8;
 
-/// Work for which another core is worth waking, in nanoseconds. Waking one takes about 20 microseconds.
+/// Work for which a helper that is awake is worth asking, in nanoseconds. It begins within a microsecond, and takes what it
+/// reads from another core's cache.
 const WORTH_A_CORE: u64 = 25_000;
+
+/// Work for which a helper that sleeps is worth waiting for, in nanoseconds: a virtual machine takes some 50 microseconds to
+/// wake one.
+const WORTH_WAKING: u64 = 200_000;
+
+/// How often a helper without work looks for some before it goes to sleep: for a fraction of a millisecond, unless others
+/// want its core, to whom it leaves that each time.
+const LOOKS: u32 = 400;
+
+/// How often one who waits for helpers looks whether they are done before it goes to sleep.
+const WAITS: u32 = 2_000;
 
 /// Work that lasts long enough to be disturbed, in nanoseconds.
 const LONG: u64 = 2_000_000;
@@ -67,6 +80,7 @@ pub(crate) fn elements(count: usize) -> u64 {
 pub struct Crew {
     helpers: Option<rayon::ThreadPool>,
     idle: AtomicIsize,
+    awake: Arc<AtomicUsize>,
 }
 
 /// Stops a command, which fails with `CANCELLED`. Kernels see it within some ten milliseconds.
@@ -109,7 +123,7 @@ impl Crew {
         let pool = || rayon::ThreadPoolBuilder::new().num_threads(helpers).thread_name(named);
         let helpers = (helpers > 0).then(|| pool().build()).transpose()?;
         let idle = AtomicIsize::new(isize::try_from(cores).unwrap_or(isize::MAX));
-        Ok(Arc::new(Self { helpers, idle }))
+        Ok(Arc::new(Self { helpers, idle, awake: Arc::default() }))
     }
 
     /// Cores that could help now.
@@ -120,6 +134,46 @@ impl Crew {
     /// Whether more threads compute than there are cores.
     fn is_crowded(&self) -> bool {
         self.idle.load(Ordering::Relaxed) < 0
+    }
+
+    /// How many helpers of `wanted` are awake, or were until a moment ago. Wakes the others, without waiting for them: ops
+    /// follow on each other, and the next one will find them.
+    fn rouse(&self, wanted: usize) -> usize {
+        let Some(pool) = &self.helpers else { return 0 };
+        let wanted = wanted.min(pool.current_num_threads());
+        let awake = self.awake.load(Ordering::Relaxed);
+        for _ in awake..wanted {
+            self.awake.fetch_add(1, Ordering::Relaxed);
+            let watch = Watch(Arc::clone(&self.awake));
+            pool.spawn(move || {
+                stay_awake();
+                drop(watch);
+            });
+        }
+        awake.min(wanted)
+    }
+}
+
+/// A helper that stays awake. It is counted from when it is called on.
+struct Watch(Arc<AtomicUsize>);
+
+/// Does what others have to do, until there was nothing for a while.
+fn stay_awake() {
+    let mut looks = 0;
+    while looks < LOOKS {
+        match rayon::yield_now() {
+            Some(rayon::Yield::Executed) => looks = 0,
+            Some(rayon::Yield::Idle) | None => {
+                looks += 1;
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -248,12 +302,17 @@ pub(crate) fn ranges(count: usize) -> impl Iterator<Item = Result<Range<usize>, 
 /// In how many parts work of so many nanoseconds, which falls into so many pieces, is best split now.
 pub(crate) fn parts(work: u64, pieces: usize) -> usize {
     let least = work.div_ceil(if is_hurried() { 1000 } else { MOST_AT_ONCE });
-    let spare = if work < WORTH_A_CORE {
+    let helpers = if work < WORTH_A_CORE {
         0
     } else {
-        CURRENT.with(|current| current.borrow().as_ref().map_or(0, |context| context.crew.spare()))
+        CURRENT.with(|current| {
+            current.borrow().as_ref().map_or(0, |Context { crew, .. }| {
+                let (spare, awake) = (crew.spare(), crew.rouse(crew.spare()));
+                if work < WORTH_WAKING { awake } else { spare }
+            })
+        })
     };
-    let cores = spare.min(MAX_WIDTH - 1) as u64 + 1;
+    let cores = helpers.min(MAX_WIDTH - 1) as u64 + 1;
     // Two parts a core, so that one that is held up does not hold up all; but each part packs factors anew, or the like.
     let most = if cores > 1 && work > LONG { 2 * cores } else { cores };
     let worth = (work / WORTH_A_CORE).max(1);
@@ -296,18 +355,28 @@ pub(crate) fn each<T: Send>(
             }
         }
     };
+    let helping = AtomicUsize::new(helpers);
     pool.in_place_scope(|scope| {
         for _ in 0..helpers {
             let taken = Taken::one(crew);
-            scope.spawn(|_| {
+            let helping = &helping;
+            scope.spawn(move |_| {
                 // It gives its core back when it leaves, not when the work is done.
                 let _taken = taken;
                 let context = context.of_helper();
                 // They look at the flag within their parts, too.
                 context.attach(|| help(&context, &|| !crew.is_crowded()));
+                helping.fetch_sub(1, Ordering::Release);
             });
         }
         help(context, &|| true);
+        // The scope waits for them asleep, and to wake takes longer than what they still have to do.
+        for _ in 0..WAITS {
+            if helping.load(Ordering::Acquire) == 0 {
+                break;
+            }
+            std::hint::spin_loop();
+        }
     });
     failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), |(_, e)| Err(e))
 }
@@ -370,6 +439,22 @@ mod tests {
             assert_eq!(parts(1000, 100), 1, "small work is not worth it");
             context.enter(|| assert_eq!(parts(work, 100), 1));
         });
+    }
+
+    #[test]
+    fn a_helper_is_asked_for_little_once_it_is_awake() {
+        let (context, little) = (context(2), 4 * WORTH_A_CORE);
+        context.enter(|| {
+            assert_eq!(parts(little, 100), 1, "nobody waits for one who sleeps");
+            // Being called on counts, so that nobody is called twice.
+            assert_eq!(context.crew.awake.load(Ordering::Relaxed), 1);
+            assert!(parts(little, 100) <= 2);
+            assert!(context.crew.awake.load(Ordering::Relaxed) <= 1);
+        });
+        while context.crew.awake.load(Ordering::Relaxed) > 0 {
+            thread::yield_now();
+        }
+        context.enter(|| assert_eq!(parts(little, 100), 1, "it went to sleep again"));
     }
 
     /// An op, shapes of its inputs, and attributes.

@@ -67,6 +67,9 @@ impl Ledger {
     }
 
     fn take(&self, bytes: u64) -> Result<(), Error> {
+        if bytes == 0 {
+            return Ok(());
+        }
         let limit = self.limit();
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -83,6 +86,9 @@ impl Ledger {
     }
 
     fn give_back(&self, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
         self.used.fetch_sub(bytes, Ordering::Relaxed);
         if let Some(parent) = &self.parent {
             parent.give_back(bytes);

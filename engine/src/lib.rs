@@ -10,7 +10,7 @@
 //! - [`tape`], [`gradient`], [`jvp`]: recording and both derivative modes; [`pattern`]: gradients that are alike; [`batching`], [`jacobian`]: many sweeps as one.
 //! - [`optimizers`], [`random`]: tables of update rules, counter-based generators.
 //! - [`command`], [`session`], [`error`]: the contract, the state it acts on, and what can go wrong; [`snapshot`]: that state
-//!   without its handles, as checkpoints hold it.
+//!   without its handles, as checkpoints hold it; [`image`]: all of it, handles included.
 
 pub mod array;
 pub mod attrs;
@@ -27,6 +27,7 @@ pub mod function;
 pub mod gradient;
 pub mod graph;
 mod half_precision;
+pub mod image;
 pub mod jacobian;
 pub mod jvp;
 mod kernels;
@@ -39,6 +40,7 @@ pub mod plan;
 pub mod random;
 pub mod session;
 pub mod snapshot;
+pub mod staging;
 #[cfg(test)]
 mod table_tests;
 pub mod tape;

@@ -81,10 +81,17 @@ enum Place {
     Stranger(usize),
 }
 
+/// What was applied, unless it holds values by itself: functions and bodies of control flow do.
+fn plain(node: &Node) -> Option<(&'static OpDef, &Attrs)> {
+    let Applied::Op(op, attrs) = &node.applied else { return None };
+    (attrs.weight() == 0).then_some((op, attrs))
+}
+
 impl<'a> Asked<'a> {
-    /// Whether it is short enough to be remembered.
-    pub fn is_short(&self) -> bool {
+    /// Whether its program could be used again: it is short, and none of it holds values by itself.
+    pub fn is_repeatable(&self) -> bool {
         self.trace.nodes.len() + self.targets.len() + self.sources.len() <= MAX_LENGTH
+            && self.nodes().all(|(_, node)| plain(node).is_some())
     }
 
     /// A number that is the same for what is alike.
@@ -150,23 +157,17 @@ impl<'a> Asked<'a> {
 }
 
 impl Pattern {
-    /// What is asked, without its values. Nothing, if some of it holds values by itself: functions and bodies of control
-    /// flow do.
+    /// What is asked, without its values. Nothing, if some of it holds values by itself.
     pub fn of(asked: &Asked) -> Option<Self> {
         let application = |(node, recorded): (usize, &Node)| {
-            let Applied::Op(op, attrs) = &recorded.applied else { return None };
+            let (op, attrs) = plain(recorded)?;
             let inputs = recorded.inputs.iter().map(|input| (input.entry, input.aval.clone()));
             let outputs = recorded
                 .outputs
                 .iter()
                 .map(|output| (output.entry, asked.trace.entries[output.entry].aval.clone()));
-            (attrs.weight() == 0).then(|| Application {
-                node,
-                op,
-                attrs: attrs.clone(),
-                inputs: inputs.collect(),
-                outputs: outputs.collect(),
-            })
+            let (inputs, outputs) = (inputs.collect(), outputs.collect());
+            Some(Application { node, op, attrs: attrs.clone(), inputs, outputs })
         };
         let applications = asked.nodes().map(application).collect::<Option<_>>()?;
         let end =

@@ -87,7 +87,9 @@ impl Applied {
     fn done(&mut self, kind: Kind) -> Answer {
         self.sequence += 1;
         let verb = kind.verb().to_owned();
-        let outcome = self.session.apply(self.sequence, Command { kind, tag: "".into(), scope: 0 });
+        let outcome = self
+            .session
+            .apply(self.sequence, Command { kind, tag: "".into(), scope: 0, source: None });
         outcome.result.unwrap_or_else(|failure| panic!("{verb}: {}", failure.error))
     }
 

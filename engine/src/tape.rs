@@ -3,6 +3,8 @@
 //! A trace is an arena: nodes and entries name each other by number, so neither sweeping nor dropping it recurses, however
 //! long it is. Nodes are in the order in which the ops ran.
 
+mod image;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use hashbrown::HashMap;
@@ -468,8 +470,13 @@ impl Trace {
             entry.producer = entry.producer.map(|node| new_node[node]);
             self.index.insert(entry.id, i);
         }
-        self.charges.truncate((self.nodes.len() + self.weight).div_ceil(BLOCK_NODES));
+        self.give_back();
         self.removed = 0;
+    }
+
+    /// Gives back the room that was reserved for nodes that did not come.
+    pub fn give_back(&mut self) {
+        self.charges.truncate((self.nodes.len() + self.weight).div_ceil(BLOCK_NODES));
     }
 
     /// The values whose elements are kept for derivative rules.

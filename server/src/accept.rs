@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -39,13 +39,34 @@ const HANDSHAKE_BYTES: usize = 24 + 9;
 /// Pause after an `accept` that failed: most likely there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Where connections come from: the network, or a simulation of it.
+pub trait Listener: fmt::Debug + Send + Sync + 'static {
+    /// How bytes go over one of them.
+    type Stream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'static;
+
+    /// The next connection, and where its other end is.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = TcpListener::accept(self).await?;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "set TCP_NODELAY");
+        }
+        Ok((stream, peer))
+    }
+}
+
 /// The connections of a listener, encrypted if there is somebody to do it.
-pub fn connections(
-    listener: TcpListener,
+pub fn connections<L: Listener>(
+    listener: L,
     config: &Transport,
     tls: Option<Arc<Acceptor>>,
     metrics: &Arc<Metrics>,
-) -> impl Stream<Item = io::Result<Connection>> + use<> {
+) -> impl Stream<Item = io::Result<Connection<L::Stream>>> + use<L> {
     let gate = Gate {
         permits: Arc::new(Semaphore::new(config.max_connections)),
         peers: Arc::default(),
@@ -62,17 +83,18 @@ pub fn connections(
 
 /// A listener and the handshakes that are under way; there are no more than places for connections.
 #[derive(Debug)]
-struct Doors {
-    listener: TcpListener,
+struct Doors<L: Listener> {
+    listener: L,
     gate: Gate,
     tls: Option<Arc<Acceptor>>,
-    handshakes: JoinSet<Option<Connection>>,
+    handshakes: JoinSet<Option<Connection<L::Stream>>>,
 }
 
-impl Doors {
-    async fn next(&mut self) -> Connection {
+impl<L: Listener> Doors<L> {
+    async fn next(&mut self) -> Connection<L::Stream> {
         loop {
             tokio::select! {
+                biased;
                 Some(done) = self.handshakes.join_next() => {
                     if let Ok(Some(connection)) = done {
                         return connection;
@@ -103,7 +125,7 @@ struct Gate {
 
 impl Gate {
     /// The next connection that is within the limits. Those beyond are closed at once.
-    async fn accept(&self, listener: &TcpListener) -> Entrant {
+    async fn accept<L: Listener>(&self, listener: &L) -> Entrant<L::Stream> {
         let mut failing = false;
         loop {
             let (stream, peer) = match listener.accept().await {
@@ -122,9 +144,6 @@ impl Gate {
                 self.metrics.connections_refused.inc();
                 continue;
             };
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%peer, %error, "set TCP_NODELAY");
-            }
             return Entrant {
                 stream,
                 address: peer,
@@ -173,8 +192,8 @@ impl Drop for Place {
 
 /// A TCP connection that has a place and has said nothing yet.
 #[derive(Debug)]
-struct Entrant {
-    stream: TcpStream,
+struct Entrant<S> {
+    stream: S,
     address: SocketAddr,
     /// For everything up to the first frames of HTTP/2.
     deadline: Instant,
@@ -182,14 +201,14 @@ struct Entrant {
     metrics: Arc<Metrics>,
 }
 
-impl Entrant {
-    fn plain(self) -> Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> Entrant<S> {
+    fn plain(self) -> Connection<S> {
         let Self { stream, address, deadline, place, metrics } = self;
         Connection::new(Transit::Plain(stream), Peer::new(address, None), deadline, place, metrics)
     }
 
     /// Does the handshake of TLS, in time or not at all.
-    async fn encrypted(self, tls: Arc<Acceptor>) -> Option<Connection> {
+    async fn encrypted(self, tls: Arc<Acceptor>) -> Option<Connection<S>> {
         let Self { stream, address, deadline, place, metrics } = self;
         match tokio::time::timeout_at(deadline, tls.accept(stream)).await {
             Ok(Ok(stream)) => {
@@ -251,9 +270,9 @@ impl Peer {
 
 /// How bytes go over a connection.
 #[derive(Debug)]
-enum Transit {
-    Plain(TcpStream),
-    Encrypted(Box<TlsStream<TcpStream>>),
+enum Transit<S> {
+    Plain(S),
+    Encrypted(Box<TlsStream<S>>),
 }
 
 /// Does something with either kind of stream, pinned.
@@ -274,8 +293,8 @@ macro_rules! with_stream {
 
 /// A connection that must begin to speak HTTP/2 before a deadline.
 #[derive(Debug)]
-pub struct Connection {
-    transit: Transit,
+pub struct Connection<S> {
+    transit: Transit<S>,
     peer: Peer,
     /// The deadline, and how many bytes are still to come.
     handshake: Option<(Pin<Box<Sleep>>, usize)>,
@@ -283,9 +302,9 @@ pub struct Connection {
     _place: Place,
 }
 
-impl Connection {
+impl<S> Connection<S> {
     fn new(
-        transit: Transit,
+        transit: Transit<S>,
         peer: Peer,
         deadline: Instant,
         place: Place,
@@ -298,13 +317,13 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
         self.metrics.connections.dec();
     }
 }
 
-impl Connected for Connection {
+impl<S> Connected for Connection<S> {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
@@ -312,7 +331,7 @@ impl Connected for Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -340,7 +359,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl Connection {
+impl<S> Connection<S> {
     fn count_sent(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(count)) = &written {
             self.metrics.sent_bytes.inc_by(*count as u64);
@@ -349,7 +368,7 @@ impl Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,9 +1,8 @@
 //! Time, handed in so that tests can turn it.
 
-use std::{
-    fmt::Debug,
-    time::{Duration, Instant},
-};
+use std::{fmt::Debug, time::Duration};
+
+use tokio::time::Instant;
 
 /// A clock that never goes backwards. It counts from an origin of its own.
 pub trait Clock: Debug + Send + Sync {
@@ -11,7 +10,7 @@ pub trait Clock: Debug + Send + Sync {
     fn now(&self) -> Duration;
 }
 
-/// The machine's monotonic clock.
+/// The machine's monotonic clock; in a runtime whose time is simulated, that time.
 #[derive(Debug)]
 pub struct SystemClock(Instant);
 

@@ -52,11 +52,16 @@ impl Default for Listen {
 pub struct Transport {
     /// Streams that a connection may have open. A client needs one, and a few for uploads and unary calls.
     pub max_concurrent_streams: u32,
-    /// Bytes that a peer may send on one stream before we read them.
+    /// Bytes that a peer may send on one stream before we read them. An upload stands still for a round trip whenever so much is
+    /// on its way.
     pub stream_window_bytes: u32,
-    /// Bytes that a peer may send on one connection before we read them. Half of it is also h2's budget for small unread
-    /// frames, beyond which h2 kills the connection: with 16 streams of 64 KiB any frame of 16 bytes or more is safe.
+    /// Bytes that a peer may send on one connection before we read them. Half of it is also h2's budget for unread frames
+    /// below 256 bytes, beyond which h2 kills the connection: with 16 streams of 256 KiB any frame of 64 bytes or more is
+    /// safe, and so is any number of batches that keeps within the streams' credit.
     pub connection_window_bytes: u32,
+    /// Most bytes of one frame from a peer. Each costs both sides a call of the operating system, and no other stream of the
+    /// connection gets on meanwhile.
+    pub frame_bytes: u32,
     /// Largest message in either direction, in bytes.
     pub max_message_bytes: usize,
     /// Largest list of headers, in bytes.
@@ -87,8 +92,9 @@ impl Default for Transport {
     fn default() -> Self {
         Self {
             max_concurrent_streams: 16,
-            stream_window_bytes: 64 << 10,
+            stream_window_bytes: 256 << 10,
             connection_window_bytes: 32 << 20,
+            frame_bytes: 64 << 10,
             max_message_bytes: 4 * MIB,
             max_header_list_bytes: 16 << 10,
             max_local_error_resets: 1024,
@@ -112,6 +118,10 @@ pub struct Sessions {
     pub max_sessions: usize,
     /// How long a session without a stream or a call is kept: long enough to walk to another Wi-Fi.
     pub time_to_live: Duration,
+    /// How long a session is kept whose stream is open and says nothing: over a night. Its client is told before.
+    pub max_silence: Duration,
+    /// How long before that: time to come back to the desk.
+    pub silence_notice: Duration,
     /// Memory of all sessions together, in bytes. `None` takes three quarters of the machine's or container's.
     pub server_memory_bytes: Option<u64>,
     /// Memory of one session, in bytes.
@@ -123,6 +133,8 @@ impl Default for Sessions {
         Self {
             max_sessions: 1024,
             time_to_live: Duration::from_mins(10),
+            max_silence: Duration::from_hours(24),
+            silence_notice: Duration::from_mins(15),
             server_memory_bytes: None,
             session_memory_bytes: 1 << 30,
         }
@@ -236,11 +248,28 @@ pub struct Durability {
     pub interval: Duration,
     /// Bytes of a session that are not written before it pauses: with a disk that takes 5 ms a write, 200 MB/s.
     pub max_unwritten_bytes: usize,
+    /// Bytes of a log behind its snapshot from which on it begins anew with another: a second of reading. A log whose snapshot
+    /// is larger grows by as much again, so that what is written stays below twice what is done.
+    pub max_log_bytes: u64,
+    /// How long what a log holds behind its snapshot may have taken before it begins anew with another: about as long as the
+    /// session then takes to come back. At least ten times as long as the last snapshot took, so that taking them stays
+    /// below a tenth of the work.
+    pub max_replay: Duration,
+    /// How long nothing is asked of a session until it leaves memory, or `None` for never: longer than somebody looks at a
+    /// plot, and shorter than sessions without a stream are kept.
+    pub hibernate_after: Option<Duration>,
 }
 
 impl Default for Durability {
     fn default() -> Self {
-        Self { store: None, interval: Duration::from_millis(20), max_unwritten_bytes: MIB }
+        Self {
+            store: None,
+            interval: Duration::from_millis(20),
+            max_unwritten_bytes: MIB,
+            max_log_bytes: 64 * MIB as u64,
+            max_replay: Duration::from_secs(10),
+            hibernate_after: Some(Duration::from_mins(5)),
+        }
     }
 }
 

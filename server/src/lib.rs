@@ -8,7 +8,8 @@
 //! - [`session`]: who owns state, how commands reach it in order and take effect exactly once.
 //!
 //! Around them: [`config`] holds every limit, [`server`] puts the parts together and drains them, [`oversight`] has the
-//! [`quota`] of each principal, the [`audit`] log and the [`metrics`], [`clock`] and [`ids`] are what their names say,
+//! [`quota`] of each principal, the [`audit`] log and the [`metrics`], [`clock`] and [`ids`] are what their names say, [`hands`] are who
+//! computes and writes,
 //! [`telemetry`] is the log.
 //!
 //! What is not here: tensors, ops, tapes and gradients, which are the engine's; the engine knows nothing of this crate.
@@ -30,6 +31,7 @@ pub mod checkpoints;
 pub mod clock;
 pub mod config;
 pub mod durable;
+pub mod hands;
 pub mod ids;
 pub mod layers;
 pub mod metrics;

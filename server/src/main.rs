@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{
+    Args, CommandFactory, Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use etcetera::BaseStrategy;
 use gradtape_server::{
     config::{self, Config},
@@ -113,14 +116,27 @@ struct Serve {
     /// Seconds that a session without a connection is kept.
     #[arg(long, value_name = "SECONDS", default_value_t = config::Sessions::default().time_to_live.as_secs())]
     session_ttl: u64,
+    /// Seconds that a session is kept whose connection is open and sends nothing; its client is told before.
+    #[arg(long, value_name = "SECONDS", default_value_t = config::Sessions::default().max_silence.as_secs())]
+    max_silence: u64,
     /// Where checkpoints are: a folder, or the URL of a store, as in `s3://bucket/folder` if the build has the feature
     /// aws [default: gradtape/checkpoints in the user's data folder].
     #[arg(long, env = "GRADTAPE_CHECKPOINT_STORE", value_name = "URL")]
     checkpoint_store: Option<String>,
-    /// Folder of the logs by which sessions survive the death of the server; on a local disk. Without it they are in memory
-    /// only.
-    #[arg(long, env = "GRADTAPE_SESSION_STORE", value_name = "FOLDER")]
+    /// Folder of the logs by which sessions survive the death of the server; on a local disk. Without it, or
+    /// if it is empty, they are in memory only.
+    #[arg(long, env = "GRADTAPE_SESSION_STORE", value_name = "FOLDER", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     session_store: Option<PathBuf>,
+    /// How long a session's log may become before it is shortened with a snapshot, for example 64MiB; if the snapshot is
+    /// larger, as long as that.
+    #[arg(long, value_parser = parse_bytes, value_name = "BYTES", default_value = "64MiB")]
+    max_session_log: u64,
+    /// Seconds of computing that may have to be done again for a session to come back, before its log is shortened.
+    #[arg(long, value_name = "SECONDS", default_value_t = config::Durability::default().max_replay.as_secs())]
+    max_session_replay: u64,
+    /// Seconds without a command after which a session leaves memory for its log; 0 for never.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    hibernate_after: u64,
     /// Threads that compute; 0 takes one for each core.
     #[arg(long, value_name = "COUNT", default_value_t = config::Compute::default().threads)]
     threads: usize,
@@ -150,15 +166,21 @@ impl Serve {
             sessions: config::Sessions {
                 max_sessions: self.max_sessions,
                 time_to_live: Duration::from_secs(self.session_ttl),
+                max_silence: Duration::from_secs(self.max_silence),
                 server_memory_bytes: self.server_memory,
                 session_memory_bytes: self.session_memory,
+                ..Default::default()
             },
             checkpoints: config::Checkpoints {
                 store: self.checkpoint_store.clone().or_else(default_store),
                 ..Default::default()
             },
             durability: config::Durability {
-                store: self.session_store.clone(),
+                store: self.session_store.clone().filter(|folder| !folder.as_os_str().is_empty()),
+                max_log_bytes: self.max_session_log,
+                max_replay: Duration::from_secs(self.max_session_replay),
+                hibernate_after: Some(Duration::from_secs(self.hibernate_after))
+                    .filter(|after| !after.is_zero()),
                 ..Default::default()
             },
             compute: config::Compute { threads: self.threads, ..Default::default() },

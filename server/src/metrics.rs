@@ -42,8 +42,10 @@ pub struct Metrics {
     pub audit_dropped: Gauge,
     pub sessions_recovered: Counter,
     pub sessions_lost: Counter,
+    pub sessions_hibernated: Counter,
     pub commit_seconds: Histogram,
     pub log_bytes: Counter,
+    pub snapshot_seconds: Histogram,
     pub store_full: Counter,
 }
 
@@ -88,8 +90,10 @@ impl Default for Metrics {
             audit_dropped: Gauge::default(),
             sessions_recovered: Counter::default(),
             sessions_lost: Counter::default(),
+            sessions_hibernated: Counter::default(),
             commit_seconds: seconds(),
             log_bytes: Counter::default(),
+            snapshot_seconds: seconds(),
             store_full: Counter::default(),
         }
     }
@@ -152,10 +156,14 @@ impl Metrics {
         r.register("sessions_recovered", help, self.sessions_recovered.clone());
         let help = "Sessions that cannot come back; their logs stay";
         r.register("sessions_lost", help, self.sessions_lost.clone());
+        let help = "Idle sessions that left memory; their logs bring them back";
+        r.register("sessions_hibernated", help, self.sessions_hibernated.clone());
         let help = "Time that writes to the logs of sessions took";
         r.register_with_unit("log_commit", help, Unit::Seconds, self.commit_seconds.clone());
         let help = "Bytes written to the logs of sessions";
         r.register_with_unit("log_written", help, Unit::Bytes, self.log_bytes.clone());
+        let help = "Time that it took to let a log begin anew with a snapshot";
+        r.register_with_unit("log_snapshot", help, Unit::Seconds, self.snapshot_seconds.clone());
         let help = "Writes that found the disk full";
         r.register("log_full", help, self.store_full.clone());
     }

@@ -15,13 +15,14 @@ use tonic::{service::Routes, transport};
 use tonic_health::server::{HealthReporter, health_reporter};
 
 use crate::{
-    accept,
+    accept::{self, Listener},
     access::{self, Access},
     audit::{Audit, Event, Outcome},
     checkpoints::store::{Store, StoreError},
     clock::{Clock, SystemClock},
     config::{Config, Transport, access::Reflection},
-    durable::{journal::Journals, store::Folder},
+    durable::{self, journal::Journals, store::Folder},
+    hands::Hands,
     ids,
     layers::{
         self, codes::CodesLayer, deadline::DeadlineLayer, metrics::MetricsLayer,
@@ -46,15 +47,30 @@ const INSECURE_WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
 /// A server that has its address and is not running yet.
 #[derive(Debug)]
-pub struct Server {
-    listener: TcpListener,
+pub struct Server<L = TcpListener> {
+    listener: L,
     address: SocketAddr,
     config: Arc<Config>,
     checkpoints: Option<Arc<Store>>,
-    sessions: Option<Arc<Folder>>,
     access: Arc<Access>,
     oversight: Arc<Oversight>,
+    hands: Hands,
+    pool: Pool,
+    registry: Arc<Registry>,
     metrics: Option<TcpListener>,
+}
+
+/// What a server stands on: this machine, or a simulation of one.
+#[derive(Debug)]
+pub struct Ground<L> {
+    /// Where connections come from.
+    pub listener: L,
+    /// The address of that.
+    pub address: SocketAddr,
+    /// Where the logs of sessions are, if they have any.
+    pub sessions: Option<Arc<dyn durable::store::Store>>,
+    /// Who computes and writes logs.
+    pub hands: Hands,
 }
 
 /// Why a server cannot start or go on.
@@ -103,9 +119,6 @@ impl Server {
         if !fit && !config.listen.insecure {
             return Err(Error::InsecureAddress(wanted));
         }
-        let audit = Audit::open(config.access.audit.as_ref()).map_err(Error::Audit)?;
-        let access = Access::open(&config.access, audit.clone())?;
-        let oversight = Oversight::new(config.access.quota, audit);
         let bind_error = |source| Error::Bind(wanted, source);
         let listener = TcpListener::bind(wanted).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
@@ -116,22 +129,61 @@ impl Server {
                 Some(bound.map_err(|source| Error::Bind(wanted, source))?)
             }
         };
-        let checkpoints = Store::open(&config.checkpoints)?.map(Arc::new);
         let sessions = match &config.durability.store {
             None => None,
             Some(path) => {
                 let opened = Folder::open(path);
                 let failed = |source| Error::Sessions(path.display().to_string(), source);
-                Some(Arc::new(opened.map_err(failed)?))
+                Some(Arc::new(opened.map_err(failed)?) as Arc<dyn durable::store::Store>)
             }
         };
-        let config = Arc::new(config);
-        Ok(Self { listener, address, config, checkpoints, sessions, access, oversight, metrics })
+        let hands = Hands::Threads(config.compute.thread_count());
+        let server = Self::on(Ground { listener, address, sessions, hands }, config)?;
+        Ok(Self { metrics, ..server })
     }
 
     /// The address of the metrics, if they are served.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
         self.metrics.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+}
+
+impl<L: Listener> Server<L> {
+    /// A server on ground of the caller's choice. What the configuration says of the address and of the store of sessions is
+    /// not looked at.
+    pub fn on(ground: Ground<L>, config: Config) -> Result<Self, Error> {
+        let Ground { listener, address, sessions, hands } = ground;
+        let audit = Audit::open(config.access.audit.as_ref()).map_err(Error::Audit)?;
+        let access = Access::open(&config.access, audit.clone())?;
+        let oversight = Oversight::new(config.access.quota, audit);
+        let checkpoints = Store::open(&config.checkpoints)?.map(Arc::new);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let ready = Arc::new(ReadyQueue::default());
+        let (queue, time) = (Arc::clone(&ready), Arc::clone(&clock));
+        let metrics = Arc::clone(&oversight.metrics);
+        let allowances = Allowances::new(config.access.quota.compute_per_minute);
+        let pool =
+            Pool::start(&hands, &config.compute, queue, time, Arc::clone(&metrics), allowances)
+                .map_err(Error::Threads)?;
+        metrics.compute_threads.set(i64::try_from(hands.count()).unwrap_or(i64::MAX));
+        let registry = registry(&config, sessions, clock, ready, &oversight, &hands)?;
+        Ok(Self {
+            listener,
+            address,
+            config: Arc::new(config),
+            checkpoints,
+            access,
+            oversight,
+            hands,
+            pool,
+            registry,
+            metrics: None,
+        })
+    }
+
+    /// All its sessions.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     /// The address, with the port that was taken.
@@ -147,21 +199,14 @@ impl Server {
             address,
             config,
             checkpoints,
-            sessions,
             access,
             oversight,
+            hands,
+            pool: _pool,
+            registry,
             metrics: page,
         } = self;
         let metrics = Arc::clone(&oversight.metrics);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let ready = Arc::new(ReadyQueue::default());
-        let threads = config.compute.thread_count();
-        let (queue, time) = (Arc::clone(&ready), Arc::clone(&clock));
-        let allowances = Allowances::new(config.access.quota.compute_per_minute);
-        let _pool = Pool::start(&config.compute, queue, time, Arc::clone(&metrics), allowances)
-            .map_err(Error::Threads)?;
-        metrics.compute_threads.set(i64::try_from(threads).unwrap_or(i64::MAX));
-        let registry = registry(&config, sessions, clock, ready, &oversight)?;
         let _sweeper = Background(tokio::spawn(Arc::clone(&registry).sweep_forever()));
         let open = !address.ip().is_loopback() && !config.access.is_fit_for_the_network();
         let _warning = open.then(|| Background(tokio::spawn(warn_insecure(address))));
@@ -204,8 +249,9 @@ impl Server {
             tokio::time::sleep(config.drain.timeout).await;
             tracing::warn!("abort what is left after draining");
         };
-        tracing::info!(%address, threads, "serve");
+        tracing::info!(%address, threads = hands.count(), "serve");
         tokio::select! {
+            biased;
             served = serve => served?,
             () = drain => {}
             () = registry.store_failed() => return Err(Error::SessionStoreFailed),
@@ -220,14 +266,15 @@ impl Server {
 /// All sessions, those that have a log included.
 fn registry(
     config: &Config,
-    store: Option<Arc<Folder>>,
+    store: Option<Arc<dyn durable::store::Store>>,
     clock: Arc<dyn Clock>,
     ready: Arc<ReadyQueue>,
     oversight: &Arc<Oversight>,
+    hands: &Hands,
 ) -> Result<Arc<Registry>, Error> {
     let metrics = &oversight.metrics;
     let journals = store
-        .map(|store| Journals::start(store, &config.durability, metrics))
+        .map(|store| Journals::start(store, &config.durability, metrics, hands))
         .transpose()
         .map_err(Error::Threads)?;
     let memory = config.sessions.server_memory();
@@ -309,6 +356,7 @@ fn transport_server(config: &Transport) -> transport::Server {
         .max_concurrent_streams(config.max_concurrent_streams)
         .initial_stream_window_size(config.stream_window_bytes)
         .initial_connection_window_size(config.connection_window_bytes)
+        .max_frame_size(config.frame_bytes)
         .http2_adaptive_window(Some(false))
         .http2_max_header_list_size(config.max_header_list_bytes)
         .http2_max_local_error_reset_streams(Some(config.max_local_error_resets))

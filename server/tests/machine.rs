@@ -126,7 +126,7 @@ async fn work(
     first_sequence: u64,
 ) -> Result<u64, Status> {
     let command = v1::Command { kind: Some(Kind::Sync(v1::Sync::default())), ..Default::default() };
-    let batch = v1::Batch { first_sequence, commands: vec![command], acknowledged_sequence: 0 };
+    let batch = v1::Batch::new(first_sequence, vec![command]);
     let request = v1::ExecuteRequest { credentials: Some(credentials.clone()), batch: Some(batch) };
     let reply = TapeServiceClient::new(channel.clone()).execute(request).await?;
     Ok(reply.into_inner().batch.unwrap().applied_sequence)

@@ -37,7 +37,7 @@ async fn credentials(channel: &Channel) -> Option<v1::SessionCredentials> {
 
 fn sync(first_sequence: u64) -> v1::Batch {
     let command = v1::Command { kind: Some(Kind::Sync(v1::Sync::default())), ..Default::default() };
-    v1::Batch { first_sequence, commands: vec![command], acknowledged_sequence: 0 }
+    v1::Batch::new(first_sequence, vec![command])
 }
 
 fn request(kind: stream_request::Kind) -> v1::StreamRequest {
@@ -68,7 +68,7 @@ async fn a_stream_says_hello_and_executes_batches() {
     with_server(|channel| async move {
         let credentials = credentials(&channel).await;
         let mut tapes = TapeServiceClient::new(channel);
-        let hello = request(stream_request::Kind::Hello(v1::Hello { credentials }));
+        let hello = request(stream_request::Kind::Hello(v1::Hello { credentials, notices: true }));
         let batches = (1..=3).map(|i| request(stream_request::Kind::Batch(sync(i))));
         let requests = stream::iter(std::iter::once(hello).chain(batches));
         let mut responses = tapes.stream(requests).await.unwrap().into_inner();
@@ -79,7 +79,9 @@ async fn a_stream_says_hello_and_executes_batches() {
                     assert_eq!((welcome.next_sequence, welcome.handle_base), (1, 1 << 32));
                 }
                 stream_response::Kind::Batch(reply) => applied.push(reply.applied_sequence),
-                stream_response::Kind::Progress(progress) => panic!("no loop runs: {progress:?}"),
+                other @ (stream_response::Kind::Progress(_) | stream_response::Kind::Notice(_)) => {
+                    panic!("nothing else happens: {other:?}")
+                }
             }
         }
         assert_eq!(applied, [1, 2, 3]);
@@ -126,8 +128,7 @@ async fn a_tensor_goes_up_and_down_in_chunks() {
         let source = Some(v1::constant::Source::Upload(5));
         let constant = Kind::Constant(v1::Constant { output: 1, source });
         let command = v1::Command { kind: Some(constant), ..Default::default() };
-        let batch =
-            v1::Batch { first_sequence: 1, commands: vec![command], acknowledged_sequence: 0 };
+        let batch = v1::Batch::new(1, vec![command]);
         let request = v1::ExecuteRequest { credentials: credentials.clone(), batch: Some(batch) };
         for _ in 0..2 {
             let reply = tapes.execute(request.clone()).await.unwrap().into_inner().batch.unwrap();
@@ -160,7 +161,7 @@ async fn draining_ends_open_streams_and_then_the_server() {
     let credentials = credentials(&channel).await;
     let mut tapes = TapeServiceClient::new(channel);
     let first = [
-        request(stream_request::Kind::Hello(v1::Hello { credentials })),
+        request(stream_request::Kind::Hello(v1::Hello { credentials, notices: true })),
         request(stream_request::Kind::Batch(sync(1))),
     ];
     let requests = stream::iter(first).chain(stream::pending());
@@ -236,8 +237,7 @@ async fn a_gradient_comes_back() {
             Kind::Fetch(v1::Fetch { value: 4 }),
         ];
         let commands = commands.map(|kind| v1::Command { kind: Some(kind), ..Default::default() });
-        let batch =
-            v1::Batch { first_sequence: 1, commands: commands.into(), acknowledged_sequence: 0 };
+        let batch = v1::Batch::new(1, commands);
         let request = v1::ExecuteRequest { credentials, batch: Some(batch) };
         let reply = TapeServiceClient::new(channel).execute(request).await.unwrap().into_inner();
         let last = reply.batch.unwrap().replies.pop().unwrap();

@@ -47,9 +47,11 @@ async fn the_settings_frame_limits_streams_windows_and_headers() {
         .chunks_exact(6)
         .map(|s| (u16::from_be_bytes([s[0], s[1]]), u32::from_be_bytes([s[2], s[3], s[4], s[5]])))
         .collect();
-    // RFC 9113, section 6.5.2: 3 is MAX_CONCURRENT_STREAMS, 4 INITIAL_WINDOW_SIZE, 6 MAX_HEADER_LIST_SIZE.
+    // RFC 9113, section 6.5.2: 3 is MAX_CONCURRENT_STREAMS, 4 INITIAL_WINDOW_SIZE, 5 MAX_FRAME_SIZE, 6
+    // MAX_HEADER_LIST_SIZE.
     assert_eq!(settings.get(&3), Some(&16));
-    assert_eq!(settings.get(&4), Some(&(64 << 10)));
+    assert_eq!(settings.get(&4), Some(&(256 << 10)));
+    assert_eq!(settings.get(&5), Some(&(64 << 10)));
     assert_eq!(settings.get(&6), Some(&(16 << 10)));
     // The connection's window comes as an increment of the protocol's 65,535.
     let increment = payload_of(&mut stream, 8).await;

@@ -1,6 +1,7 @@
 //! The real program in a process of its own, which can be killed.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -8,11 +9,17 @@ use std::{
     sync::OnceLock,
 };
 
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
 /// A running server that is killed when it is dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
     address: SocketAddr,
+    metrics: Option<SocketAddr>,
 }
 
 impl Process {
@@ -25,18 +32,48 @@ impl Process {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("its output is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("it says where it listens");
-        let address = line.trim().strip_prefix("listening on ");
-        let address = address.and_then(|address| address.parse().ok());
-        let address = address.unwrap_or_else(|| panic!("the server does not listen: {line:?}"));
-        Self { child, address }
+        let mut stdout = BufReader::new(child.stdout.take().expect("its output is piped"));
+        let mut address = |before: &str, behind: &str| -> SocketAddr {
+            let mut line = String::new();
+            stdout.read_line(&mut line).expect("it says where it listens");
+            let address =
+                line.trim().strip_prefix(before).and_then(|rest| rest.strip_suffix(behind));
+            let address = address.and_then(|address| address.parse().ok());
+            address.unwrap_or_else(|| panic!("the server does not listen: {line:?}"))
+        };
+        let listens = address("listening on ", "");
+        let metrics = options.contains(&"--metrics-address");
+        let metrics = metrics.then(|| address("metrics on http://", "/metrics"));
+        Self { child, address: listens, metrics }
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its metrics: names with labels, and values. It was started with an address for them.
+    pub async fn metrics(&self) -> BTreeMap<String, f64> {
+        let address = self.metrics.expect("an address of metrics");
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        let request = "GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.expect("a request");
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await.expect("a page");
+        let number = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        page.lines().filter(|line| line.starts_with("gradtape_")).filter_map(number).collect()
+    }
+
+    /// Bytes that the process has in memory.
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the system tells of processes");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.and_then(|line| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok());
+        kib.expect("a number of KiB") << 10
     }
 
     /// Kills it, as `kill -9` does.

@@ -100,7 +100,7 @@ impl Raw {
 
     /// Attaches a stream.
     pub async fn stream(&self) -> Result<Stream, Status> {
-        let hello = Hello { credentials: Some(self.credentials.clone()) };
+        let hello = Hello { credentials: Some(self.credentials.clone()), notices: true };
         let (requests, mut responses) = self.open(stream_request::Kind::Hello(hello)).await?;
         let first = responses.message().await?.and_then(|response| response.kind);
         let Some(stream_response::Kind::Welcome(welcome)) = first else {
@@ -129,7 +129,7 @@ impl Raw {
     ) -> Result<BatchReply, Status> {
         let request = proto::ExecuteRequest {
             credentials: Some(self.credentials.clone()),
-            batch: Some(Batch { first_sequence, commands, acknowledged_sequence: 0 }),
+            batch: Some(Batch::new(first_sequence, commands)),
         };
         let response = self.tapes.clone().execute(request).await?.into_inner();
         Ok(response.batch.expect("an answer to the batch"))
@@ -145,7 +145,7 @@ impl Raw {
 impl Stream {
     /// Sends a batch.
     pub fn send(&self, first_sequence: u64, commands: Vec<Command>) {
-        let batch = Batch { first_sequence, commands, acknowledged_sequence: 0 };
+        let batch = Batch::new(first_sequence, commands);
         self.send_kind(stream_request::Kind::Batch(batch));
     }
 
@@ -160,8 +160,21 @@ impl Stream {
         loop {
             match self.responses.message().await?.and_then(|response| response.kind) {
                 Some(stream_response::Kind::Batch(reply)) => return Ok(Some(reply)),
-                Some(stream_response::Kind::Progress(_)) => {}
+                Some(stream_response::Kind::Progress(_) | stream_response::Kind::Notice(_)) => {}
                 Some(stream_response::Kind::Welcome(_)) => panic!("a second welcome"),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// What it is about, when the next notice comes; None when the stream ended well. Answers are passed over.
+    pub async fn notice(&mut self) -> Result<Option<proto::Notice>, Status> {
+        loop {
+            match self.responses.message().await? {
+                Some(StreamResponse { kind: Some(stream_response::Kind::Notice(notice)) }) => {
+                    return Ok(Some(notice));
+                }
+                Some(_) => {}
                 None => return Ok(None),
             }
         }

@@ -9,7 +9,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{bench::BenchArgs, context::Context, test::Selection};
+use crate::{
+    bench::BenchArgs,
+    context::Context,
+    parts::fuzz::{self, FuzzArgs, SoakArgs},
+    test::Selection,
+};
 
 mod bench;
 mod context;
@@ -45,6 +50,14 @@ enum Task {
                             cargo xtask bench ops --quick\n  cargo xtask bench && cargo xtask bench --record"
     )]
     Bench(BenchArgs),
+    /// Runs the fuzz targets, on stable Rust and by chance; CONTRIBUTING.md says how coverage guides them.
+    #[command(
+        after_help = "Examples:\n  cargo xtask fuzz --seconds 600\n  cargo xtask fuzz checkpoint_files\n  \
+                      cargo xtask fuzz sequences --seed 68042836125622376145158323599280806187"
+    )]
+    Fuzz(FuzzArgs),
+    /// Lets sessions come and go, and says what the server holds afterwards.
+    Soak(SoakArgs),
     /// Accepts something as it is as what later versions are compared with.
     Baseline {
         /// What to accept.
@@ -87,6 +100,14 @@ fn main() -> Result<ExitCode> {
             } else {
                 generate::write(&context)?;
             }
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Fuzz(args) => {
+            fuzz::fuzz(&Context::new(ci_variable)?, &args)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Soak(args) => {
+            fuzz::soak(&Context::new(ci_variable)?, &args)?;
             Ok(ExitCode::SUCCESS)
         }
         Task::Bench(args) => bench::run(&Context::new(ci_variable)?, &args),

@@ -48,8 +48,11 @@ impl Raw {
     }
 }
 
-/// Of our server and of our client.
+/// These are our server's and our client's.
 const CONNECTION_WINDOW: u32 = 32 << 20;
+const SERVER_WINDOW: u32 = 256 << 10;
+const CLIENT_WINDOW: u32 = 1 << 20;
+const FRAME_BYTES: u32 = 64 << 10;
 
 /// Answers with a payload of this size, as often as the kind of call wants it.
 #[derive(Clone, Copy, Debug)]
@@ -86,23 +89,25 @@ impl Bare for Answers {
     }
 }
 
-/// Starts the service on a free port, with our server's window sizes and, as there, without Nagle's delay.
+/// Starts the service on a free port, with our server's sizes of windows and frames and, as there, without Nagle's delay.
 pub(super) async fn start(answers: Answers) -> Result<Endpoint> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
     let server = Server::builder()
-        .initial_stream_window_size(64 << 10)
+        .initial_stream_window_size(SERVER_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_BYTES)
         .add_service(BareServer::new(answers))
         .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
     tokio::spawn(server);
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
     Ok(endpoint
-        .initial_stream_window_size(256 << 10)
-        .initial_connection_window_size(CONNECTION_WINDOW))
+        .initial_stream_window_size(CLIENT_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_BYTES))
 }
 
-/// A connection to it of its own, with the window sizes of our client.
+/// A connection to it of its own, with our client's sizes.
 pub(super) async fn connect(endpoint: &Endpoint) -> Result<BareClient<Channel>> {
     Ok(BareClient::new(endpoint.connect().await?))
 }

@@ -138,7 +138,7 @@ async fn attach(address: &str) -> Result<Pipe<v1::StreamResponse>> {
         .create_session(v1::CreateSessionRequest::default())
         .await?
         .into_inner();
-    let hello = v1::Hello { credentials: created.credentials };
+    let hello = v1::Hello { credentials: created.credentials, notices: false };
     let (requests, receiver) = mpsc::channel(IN_FLIGHT);
     let first = Raw { first: hello.encode_to_vec().into(), payload: Bytes::new() };
     requests.send(first).await?;
@@ -148,9 +148,9 @@ async fn attach(address: &str) -> Result<Pipe<v1::StreamResponse>> {
         anyhow::bail!("the server does not welcome a stream");
     };
     let x = welcome.handle_base;
-    let constant = v1::Batch {
-        first_sequence: 1,
-        commands: vec![command(Kind::Constant(v1::Constant {
+    let constant = v1::Batch::new(
+        1,
+        [command(Kind::Constant(v1::Constant {
             output: x,
             source: Some(v1::constant::Source::Tensor(v1::Tensor {
                 dtype: v1::DataType::Float32.into(),
@@ -158,8 +158,7 @@ async fn attach(address: &str) -> Result<Pipe<v1::StreamResponse>> {
                 data: [1.0f32.to_le_bytes(), (-1.0f32).to_le_bytes()].concat().into(),
             })),
         }))],
-        acknowledged_sequence: 0,
-    };
+    );
     requests.send(Raw::of(constant.encode_to_vec())).await?;
     answers.message().await?.context("the stream ended")?;
     Ok(Pipe { requests, answers, next_sequence: 2, commands: multiplications(x, x + 1) })
@@ -190,8 +189,7 @@ fn multiplications(x: u64, first_output: u64) -> Bytes {
         }))
     };
     let release = command(Kind::Release(v1::Release { handles: outputs.clone().collect() }));
-    let commands = outputs.map(multiply).chain([release]).collect();
-    v1::Batch { commands, ..v1::Batch::default() }.encode_to_vec().into()
+    v1::Batch::new(0, outputs.map(multiply).chain([release])).encode_to_vec().into()
 }
 
 fn command(kind: Kind) -> Command {

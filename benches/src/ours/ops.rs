@@ -168,7 +168,7 @@ impl Engine {
 
     fn apply(&mut self, kind: Kind) -> Result<()> {
         self.sequence += 1;
-        let command = Command { kind, tag: "".into(), scope: 0 };
+        let command = Command { kind, tag: "".into(), scope: 0, source: None };
         let Self { session, sequence, context, .. } = self;
         let outcome = context.enter(|| session.apply(*sequence, command));
         outcome.result.map_err(|failure| failure.error)?;

@@ -79,8 +79,7 @@ async fn create(channel: &Channel) -> Result<()> {
     let release = v1::Release { handles: vec![1] };
     let kinds = [Kind::Constant(constant), Kind::CreateVariable(variable), Kind::Release(release)];
     let commands = kinds.into_iter().map(|kind| Command { kind: Some(kind), ..Command::default() });
-    let batch =
-        v1::Batch { first_sequence: 1, commands: commands.collect(), acknowledged_sequence: 0 };
+    let batch = v1::Batch::new(1, commands);
     let request = v1::ExecuteRequest { credentials: created.credentials, batch: Some(batch) };
     TapeServiceClient::new(channel.clone()).execute(request).await?;
     Ok(())

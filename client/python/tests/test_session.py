@@ -17,6 +17,8 @@ from proxy import CuttingProxy
 
 import gradtape as tf
 from gradtape import _context, _server, _session
+from gradtape._notices import report
+from gradtape._proto import tape_service_pb2
 from gradtape._session import Session
 
 
@@ -34,6 +36,19 @@ def train(steps: int) -> tuple[float, float]:
         if i % 3 == 0:
             assert loss.numpy().shape == (10,)
     return float(w.numpy()), float(b.numpy())
+
+
+# === Notices ===
+
+
+def test_what_the_server_says_of_the_session_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    kinds = tape_service_pb2.Notice
+    with caplog.at_level("DEBUG", "gradtape"):
+        report(kinds(kind=kinds.KIND_EXPIRES, remaining_ms=90_000))
+        report(kinds(kind=kinds.KIND_PARKED))
+    levels = [record.levelname for record in caplog.records]
+    assert levels == ["WARNING", "DEBUG"]
+    assert "in 90 s" in caplog.text
 
 
 # === Lost connections ===

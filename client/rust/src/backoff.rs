@@ -1,6 +1,8 @@
 //! How long to wait before trying again.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// The first pause is at most this long; a connection cut by accident is back at once.
 const FIRST: Duration = Duration::from_millis(10);

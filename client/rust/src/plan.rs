@@ -37,7 +37,7 @@ impl Function {
     pub async fn explain(&self) -> Result<Plan> {
         let kind = Kind::ExplainFunction(proto::ExplainFunction { function: self.id() });
         let command = proto::Command { kind: Some(kind), ..Default::default() };
-        let reply = self.session().command(command).await?;
+        let reply = self.session().command(&command).await?;
         match reply.result {
             Some(reply::Result::Plan(plan)) => plan.try_into(),
             _ => Err(unexpected(&reply)),

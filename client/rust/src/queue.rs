@@ -8,6 +8,7 @@
 //! a log of the session, until a reply says it is durable. So whatever happens to a connection or to the server, sending the
 //! log again loses nothing, and the server's stored replies double nothing.
 
+mod entry;
 mod recorder;
 
 use std::{
@@ -18,12 +19,14 @@ use std::{
 
 use bytes::Bytes;
 use gradtape_proto::v1::{self as proto, Command, Reply, command::Kind};
-use prost::Message;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use self::entry::{Entry, Upload};
 use crate::{
     DType, Error, Result, TensorData, failures::Failures, handles::Handles, limits::Limits,
 };
+
+pub(crate) use self::recorder::Recorder;
 
 /// A burst of this many commands goes out at once; fewer wait a moment for more.
 const EAGER_COMMANDS: usize = 64;
@@ -40,8 +43,6 @@ const BATCH_OVERHEAD: u64 = 32;
 
 /// The reason with which a command fails that the program cancelled.
 const CANCELLED: &str = "CANCELLED";
-
-pub(crate) use self::recorder::Recorder;
 
 /// Where an answer will arrive.
 pub(crate) type AnswerReceiver = oneshot::Receiver<Result<Reply>>;
@@ -111,32 +112,6 @@ struct State {
     next_upload: u64,
 }
 
-#[derive(Debug)]
-struct Entry {
-    command: Command,
-    size: u64,
-    answer: Option<oneshot::Sender<Result<Reply>>>,
-    upload: Option<Upload>,
-    /// Whether it failed, once the server has said what came of it. If the server has to go back it is executed again, and that
-    /// is told only if it differs.
-    outcome: Option<Failed>,
-}
-
-/// Whether a command failed.
-type Failed = bool;
-
-/// What must happen before a Constant that names an upload may be sent.
-#[derive(Debug)]
-enum Upload {
-    Waiting {
-        upload: u64,
-        data: TensorData,
-    },
-    Done,
-    /// The server refused it. The Constant is sent nevertheless and fails in its place in the order; this is why.
-    Refused(Error),
-}
-
 /// What a link should do next.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -201,7 +176,7 @@ impl Queue {
     }
 
     /// Enqueues a finished command.
-    pub(crate) fn raw(&self, command: Command) -> AnswerReceiver {
+    pub(crate) fn raw(&self, command: &Command) -> AnswerReceiver {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.lock();
         state.append(command, Some(sender), None);
@@ -264,6 +239,12 @@ impl Queue {
         (state.applied, state.sent) = (0, 0);
         state.reports.clear();
         state.wake.notify_one();
+    }
+
+    /// Sequence number of the next command to be enqueued.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        let state = self.lock();
+        state.first + state.log.len() as u64
     }
 
     /// Commands that the server has not applied yet, as far as is known.
@@ -405,7 +386,7 @@ impl State {
         let mut bytes = BATCH_OVERHEAD;
         let mut count = 0;
         for entry in self.log.range(self.sent..).take(most) {
-            let more = bytes + entry.size;
+            let more = bytes + entry.size();
             let full = count > 0 && more > self.limits.batch_bytes;
             // With nothing on its way, a command goes out whatever its size: the server judges it.
             let broke = self.sent_bytes + more > self.limits.unapplied_bytes
@@ -417,7 +398,7 @@ impl State {
             count += 1;
             // The stored replies to commands that went out in many batches must not have to fit into one.
             let again = self.first + (self.sent + count) as u64 <= self.resent_below;
-            if again && matches!(entry.command.kind, Some(Kind::Fetch(_))) {
+            if again && entry.fetches {
                 break;
             }
         }
@@ -446,13 +427,13 @@ impl State {
             let handles = std::mem::replace(&mut self.dropped, rest);
             self.handles.recycle(&handles);
             let kind = Kind::Release(proto::Release { handles });
-            self.append(Command { kind: Some(kind), ..Command::default() }, None, None);
+            self.append(&Command { kind: Some(kind), ..Command::default() }, None, None);
         }
     }
 
     fn append(
         &mut self,
-        command: Command,
+        command: &Command,
         answer: Option<oneshot::Sender<Result<Reply>>>,
         upload: Option<Upload>,
     ) {
@@ -462,9 +443,7 @@ impl State {
             }
             return;
         }
-        // The tag and length in front of a command in a batch take at most six bytes.
-        let size = command.encoded_len() as u64 + 6;
-        self.log.push_back(Entry { command, size, answer, upload, outcome: None });
+        self.log.push_back(Entry::new(command, answer, upload));
     }
 
     fn applied(&mut self, reply: proto::BatchReply) -> Result<()> {
@@ -517,11 +496,9 @@ impl State {
             return;
         }
         for warning in &reply.warnings {
-            tracing::warn!(tag = entry.command.tag, "{warning}");
+            tracing::warn!(tag = entry.tag(), "{warning}");
         }
-        if matches!(entry.command.kind, Some(Kind::RunLoop(_))) {
-            self.reports.remove(&sequence);
-        }
+        self.reports.remove(&sequence);
         let (answer, upload) = (entry.answer.take(), entry.upload.take());
         let outcome = match reply.result.take() {
             Some(proto::reply::Result::Error(error)) => {

@@ -1,6 +1,6 @@
 //! The calls to the server that are not the stream: sessions and large tensors.
 
-use std::time::Duration;
+use std::{fmt, io, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::stream;
@@ -11,8 +11,15 @@ use gradtape_proto::v1::{
     session_service_client::SessionServiceClient, tape_service_client::TapeServiceClient,
     upload_tensor_request,
 };
-use tokio::time::sleep;
-use tonic::{Status, transport::Endpoint};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::sleep,
+};
+use tonic::{
+    Status,
+    transport::{Endpoint, Uri},
+};
 
 use crate::{
     Error, Result, Spec, TensorData,
@@ -28,14 +35,38 @@ const PROTOCOL_VERSION: u32 = 1;
 /// unread, and counts half of this window as their budget; replies are many and small.
 const CONNECTION_WINDOW: u32 = 32 << 20;
 
-/// One stream's receive window: a download keeps moving while the network acknowledges.
-const STREAM_WINDOW: u32 = 256 << 10;
+/// One stream's receive window: a download keeps moving while the network acknowledges. What the server's credit lets be unread
+/// of small replies stays within the budget of frames.
+const STREAM_WINDOW: u32 = 1 << 20;
+
+/// Largest frame that is taken. Each costs both sides a call of the operating system.
+const FRAME_BYTES: u32 = 64 << 10;
 
 /// Largest message taken from the server, which never sends more than its 4 MiB by default.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
-/// A network that fell silent is found out within half a minute and this.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How connections are opened and watched.
+#[derive(Clone)]
+pub(crate) struct Transport {
+    /// How long one may take to open.
+    pub(crate) connect_timeout: Duration,
+    /// After so much silence the server is asked whether it is there.
+    pub(crate) keep_alive_interval: Duration,
+    /// How long its answer may take.
+    pub(crate) keep_alive_timeout: Duration,
+    /// Opens them instead of TCP.
+    pub(crate) dial: Option<Dial>,
+}
+
+/// Opens a connection to a host and port.
+pub(crate) type Dial = Arc<dyn Fn(String) -> Pin<Box<Dialing>> + Send + Sync>;
+
+type Dialing = dyn Future<Output = io::Result<Box<dyn Bytestream>>> + Send;
+
+/// What goes both ways.
+pub(crate) trait Bytestream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Bytestream for S {}
 
 /// A server and one session on it.
 #[derive(Debug, Clone)]
@@ -48,28 +79,61 @@ pub(crate) struct Remote {
     pub(crate) patience: Duration,
 }
 
+impl Default for Transport {
+    /// A network that fell silent is found out within a minute.
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            keep_alive_interval: Duration::from_secs(30),
+            keep_alive_timeout: Duration::from_secs(20),
+            dial: None,
+        }
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { connect_timeout, keep_alive_interval, keep_alive_timeout, dial } = self;
+        f.debug_struct("Transport")
+            .field("connect_timeout", connect_timeout)
+            .field("keep_alive_interval", keep_alive_interval)
+            .field("keep_alive_timeout", keep_alive_timeout)
+            .field("dial", &dial.is_some())
+            .finish()
+    }
+}
+
 // === impl Remote ===
 
 impl Remote {
     /// Opens a connection to a server; it reopens by itself whenever a call needs it.
-    pub(crate) async fn channel(target: Target, connect_timeout: Duration) -> Result<Connection> {
-        let transport = |error: tonic::transport::Error| Error::Transport(chain(&error));
+    pub(crate) async fn channel(target: Target, transport: Transport) -> Result<Connection> {
+        let failed = |error: tonic::transport::Error| Error::Transport(chain(&error));
         let Target { uri, tls, bearer } = target;
         let mut endpoint = Endpoint::from(uri);
         if let Some(tls) = tls {
-            endpoint = endpoint.tls_config(tls).map_err(transport)?;
+            endpoint = endpoint.tls_config(tls).map_err(failed)?;
         }
-        let channel = endpoint
-            .connect_timeout(connect_timeout)
+        let endpoint = endpoint
+            .connect_timeout(transport.connect_timeout)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .initial_stream_window_size(STREAM_WINDOW)
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .tcp_nodelay(true)
-            .connect()
-            .await
-            .map_err(transport)?;
-        Ok(Connection::new(channel, bearer))
+            .max_frame_size(FRAME_BYTES)
+            .http2_keep_alive_interval(transport.keep_alive_interval)
+            .keep_alive_timeout(transport.keep_alive_timeout)
+            .tcp_nodelay(true);
+        let channel = match transport.dial {
+            None => endpoint.connect().await,
+            Some(dial) => {
+                let dialed = tower::service_fn(move |uri: Uri| {
+                    let place = uri.authority().map(ToString::to_string).unwrap_or_default();
+                    let dialing = dial(place);
+                    async move { dialing.await.map(TokioIo::new) }
+                });
+                endpoint.connect_with_connector(dialed).await
+            }
+        };
+        Ok(Connection::new(channel.map_err(failed)?, bearer))
     }
 
     /// Speaks to the session with these credentials.

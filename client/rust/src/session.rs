@@ -3,7 +3,10 @@
 use std::{panic::Location, sync::Arc, time::Duration};
 
 use gradtape_proto::v1::{self as proto, command::Kind};
-use tokio::sync::watch;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
 
 use crate::{
     Accumulator, Attribute, Checkpoints, DType, Error, Generator, Result, Tape, TapeOptions,
@@ -13,7 +16,7 @@ use crate::{
     level::{Level, Reached},
     limits::Limits,
     queue::{Queue, Recorder},
-    remote::Remote,
+    remote::{Remote, Transport},
     security::Security,
     worker::{self, Afterwards, Worker},
 };
@@ -38,7 +41,7 @@ impl std::fmt::Debug for Credentials {
 #[must_use]
 pub struct SessionBuilder {
     client: String,
-    connect_timeout: Duration,
+    transport: Transport,
     patience: Duration,
     security: Security,
 }
@@ -69,7 +72,30 @@ impl SessionBuilder {
 
     /// Sets how long a connection may take to open. Default 10 seconds.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.transport.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets after how much silence the server is asked whether it is there, and how long its answer may take before the
+    /// connection counts as broken. Default 30 and 20 seconds.
+    pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.transport.keep_alive_interval = interval;
+        self.transport.keep_alive_timeout = timeout;
+        self
+    }
+
+    /// Opens connections by a function of the program's own instead of over TCP: through a proxy, say, or over a Unix socket.
+    /// It gets the host and port of the address.
+    pub fn connect_by<F, D, S>(mut self, dial: F) -> Self
+    where
+        F: Fn(String) -> D + Send + Sync + 'static,
+        D: Future<Output = std::io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.transport.dial = Some(Arc::new(move |place| {
+            let dialing = dial(place);
+            Box::pin(async move { dialing.await.map(|stream| Box::new(stream) as Box<_>) })
+        }));
         self
     }
 
@@ -109,7 +135,7 @@ impl SessionBuilder {
     /// The address is a URL such as `http://127.0.0.1:50051` or `https://tape.example:50051`, or a host and port.
     pub async fn connect(self, address: impl Into<String>) -> Result<Session> {
         let target = self.security.target(&address.into())?;
-        let channel = Remote::channel(target, self.connect_timeout).await?;
+        let channel = Remote::channel(target, self.transport).await?;
         let credentials = Remote::create(channel.clone(), self.client).await?;
         let remote = Remote::new(channel, credentials, self.patience);
         Box::pin(Session::start(remote, Afterwards::Delete)).await
@@ -122,7 +148,7 @@ impl SessionBuilder {
         credentials: Credentials,
     ) -> Result<Session> {
         let target = self.security.target(&address.into())?;
-        let channel = Remote::channel(target, self.connect_timeout).await?;
+        let channel = Remote::channel(target, self.transport).await?;
         let Credentials { session_id, session_token } = credentials;
         let credentials = proto::SessionCredentials { session_id, session_token };
         let remote = Remote::new(channel, credentials, self.patience);
@@ -144,7 +170,7 @@ impl Session {
     pub fn builder() -> SessionBuilder {
         SessionBuilder {
             client: concat!("gradtape-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
-            connect_timeout: Duration::from_secs(10),
+            transport: Transport::default(),
             patience: Duration::from_mins(2),
             security: Security::default(),
         }
@@ -305,7 +331,7 @@ impl Session {
     /// the server says about it, if anything; nobody has to wait for it.
     pub fn command(
         &self,
-        command: proto::Command,
+        command: &proto::Command,
     ) -> impl Future<Output = Result<proto::Reply>> + Send + use<> {
         let answer = self.core.queue.raw(command);
         let core = Arc::clone(&self.core);
@@ -383,6 +409,12 @@ impl Session {
     /// How many commands are on their way: enqueued and, as far as is known, not applied.
     pub fn backlog(&self) -> usize {
         self.core.queue.backlog()
+    }
+
+    /// Sequence number of the next command: one more than how many commands the session has, enqueued or executed. Whoever
+    /// [attaches](SessionBuilder::attach) to a session learns from it how far the one before came.
+    pub fn next_sequence(&self) -> u64 {
+        self.core.queue.next_sequence()
     }
 
     /// Sends what is left, deletes the session on the server, and fails as [`sync`](Self::sync) does.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use gradtape_proto::v1::{Hello, StreamResponse, Welcome, stream_response::Kind};
+use gradtape_proto::v1::{Hello, Notice, StreamResponse, Welcome, notice, stream_response::Kind};
 use tokio::{
     sync::{oneshot, watch},
     time::{sleep, timeout},
@@ -57,14 +57,14 @@ pub(crate) struct Worker {
 /// Says hello and waits for the welcome.
 pub(crate) async fn attach(remote: &Remote) -> Result<Attached, Status> {
     let (open, opened) = oneshot::channel();
-    let hello = Hello { credentials: Some(remote.credentials.clone()) };
+    let hello = Hello { credentials: Some(remote.credentials.clone()), notices: true };
     let mut tapes = remote.tapes.clone();
     let welcome = async {
         let mut replies = tapes.stream(link::requests(hello, opened)).await?.into_inner();
         match replies.message().await?.and_then(|reply| reply.kind) {
             Some(Kind::Welcome(welcome)) => Ok(Attached { welcome, open, replies }),
             // Ending right after the hello is what a server does that shuts down.
-            Some(Kind::Batch(_) | Kind::Progress(_)) | None => {
+            Some(Kind::Batch(_) | Kind::Progress(_) | Kind::Notice(_)) | None => {
                 Err(Status::unavailable("no welcome"))
             }
         }
@@ -72,6 +72,18 @@ pub(crate) async fn attach(remote: &Remote) -> Result<Attached, Status> {
     timeout(WELCOME_TIMEOUT, welcome)
         .await
         .unwrap_or_else(|_| Err(Status::unavailable("the server does not answer a hello")))
+}
+
+/// Tells whoever reads the log what the server says of the session.
+fn report(notice: Notice) {
+    let remaining = Duration::from_millis(notice.remaining_ms);
+    match notice.kind() {
+        notice::Kind::Expires => {
+            tracing::warn!(?remaining, "the server will end the session unless it is used");
+        }
+        notice::Kind::Parked => tracing::debug!("the server keeps the session on its disk"),
+        notice::Kind::Unspecified => {}
+    }
 }
 
 // === impl Worker ===
@@ -133,6 +145,7 @@ impl Worker {
                     backoff.succeeded();
                     self.queue.progress(progress);
                 }
+                Ok(Some(StreamResponse { kind: Some(Kind::Notice(notice)) })) => report(notice),
                 Ok(Some(StreamResponse { kind: Some(Kind::Welcome(_)) | None })) => {
                     return End::Fatal(Error::Protocol("a second welcome".to_owned()));
                 }

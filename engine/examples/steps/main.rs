@@ -1,7 +1,8 @@
 //! Training steps of four models without a network: what the engine itself costs, with a session's commands and as one plan.
 //!
-//! `cargo run --release -p gradtape-engine --example steps [MODEL [STEPS [eager | plan | explain]]]` prints the median and the
-//! best time of a step, on all cores or as many as `CORES` says. With a model it runs that one only, which is what a profiler wants to see; `explain` prints its plan.
+//! `cargo run --release -p gradtape-engine --example steps [MODEL [STEPS [eager | plan | explain | profile]]]` prints the median and the
+//! best time of a step, on all cores or as many as `CORES` says. With a model it runs that one only, which is what a profiler wants to see; `explain` prints its plan,
+//! and `profile` that with the median time of each step.
 
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 #![allow(missing_docs, reason = "nothing uses it")]
@@ -100,7 +101,7 @@ impl Eager {
 
     fn apply(&mut self, kind: Kind) -> Answer {
         self.sequence += 1;
-        let command = Command { kind, tag: Arc::from(""), scope: 0 };
+        let command = Command { kind, tag: Arc::from(""), scope: 0, source: None };
         match self.session.apply(self.sequence, command).result {
             Ok(answer) => answer,
             Err(failure) => panic!("{}: {}", failure.op, failure.error),
@@ -197,23 +198,36 @@ fn main() {
         }
         if argument(2) != Some("eager") {
             let mut planned = planned::Planned::new(model.build);
-            if argument(2) == Some("explain") {
-                println!("{}", planned.plan());
-            } else {
-                time(model.name, "plan", steps, || planned.run());
+            match argument(2) {
+                Some("explain") => println!("{}", planned.plan()),
+                Some("profile") => profile(&mut planned, steps),
+                _ => time(model.name, "plan", steps, || planned.run()),
             }
         }
     }
 }
 
-fn time(model: &str, how: &str, steps: usize, mut step: impl FnMut()) {
+fn context() -> Context {
     let cores = std::env::var("CORES").ok().and_then(|cores| cores.parse().ok());
     let cores = cores.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
-    let context = Context {
-        crew: Crew::new(cores).expect("threads"),
-        cancel: Cancel::default(),
-        turns: None,
-    };
+    Context { crew: Crew::new(cores).expect("threads"), cancel: Cancel::default(), turns: None }
+}
+
+fn profile(planned: &mut planned::Planned, steps: usize) {
+    let mut times: Vec<Vec<Duration>> = vec![Vec::new(); planned.plan().len()];
+    let context = context();
+    for _ in 0..steps {
+        context.enter(|| planned.run_watched(&mut times));
+    }
+    let plan = planned.plan().to_string();
+    for (line, times) in plan.lines().skip(1).zip(&mut times) {
+        times.sort_unstable();
+        println!("{:>9.1?} {line}", times[steps / 2]);
+    }
+}
+
+fn time(model: &str, how: &str, steps: usize, mut step: impl FnMut()) {
+    let context = context();
     let mut times: Vec<Duration> = (0..steps)
         .map(|_| {
             let start = Instant::now();

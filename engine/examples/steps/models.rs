@@ -97,18 +97,18 @@ fn convolve(client: &mut dyn Client, x: Handle, filter: Handle, bias: Handle) ->
     )
 }
 
-/// Two 3x3 convolutions of 16 and 32 channels, each with a pool, and a dense layer; batch 64, 28x28.
+/// Two 3x3 convolutions of 32 and 64 channels, each with a pool, and a dense layer; batch 64, 28x28.
 fn cnn(client: &mut dyn Client) -> Step {
     let (x, labels) = (client.floats(&[64, 28, 28, 1], 1.0), client.classes(&[64], 10));
-    let (f1, b1) = (client.variable(&[3, 3, 1, 16], 0.3), client.variable(&[16], 0.0));
-    let (f2, b2) = (client.variable(&[3, 3, 16, 32], 0.1), client.variable(&[32], 0.0));
-    let (w, b) = (client.variable(&[7 * 7 * 32, 10], 0.02), client.variable(&[10], 0.0));
+    let (f1, b1) = (client.variable(&[3, 3, 1, 32], 0.3), client.variable(&[32], 0.0));
+    let (f2, b2) = (client.variable(&[3, 3, 32, 64], 0.05), client.variable(&[64], 0.0));
+    let (w, b) = (client.variable(&[7 * 7 * 64, 10], 0.02), client.variable(&[10], 0.0));
     client.optimizer("adam");
     Box::new(move |client| {
         let tape = client.open();
         let y = convolve(client, x, f1, b1);
         let y = convolve(client, y, f2, b2);
-        let flat = client.op("reshape", &[y], vec![("shape", ints(&[64, 7 * 7 * 32]))]);
+        let flat = client.op("reshape", &[y], vec![("shape", ints(&[64, 7 * 7 * 64]))]);
         let logits = dense(client, flat, w, b);
         let loss = mean_cross_entropy(client, labels, logits);
         client.train(tape, loss);

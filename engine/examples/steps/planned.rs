@@ -1,6 +1,10 @@
 //! A training step as one plan: forward, gradient and optimizer, written down once and run again and again.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use gradtape_engine::{
     array::{Array, Tensor},
@@ -42,6 +46,18 @@ impl Planned {
     pub(crate) fn run(&mut self) {
         let given = self.slots.iter().copied().zip(self.values.drain(..)).collect::<Vec<_>>();
         self.values = self.plan.run(&self.ledger, given).expect("a step");
+    }
+
+    /// The same, and adds what each step of the plan took to the times of that step.
+    pub(crate) fn run_watched(&mut self, times: &mut [Vec<Duration>]) {
+        let given = self.slots.iter().copied().zip(self.values.drain(..)).collect::<Vec<_>>();
+        let mut start = Instant::now();
+        let done = |i: usize| {
+            let now = Instant::now();
+            times[i].push(now - start);
+            start = now;
+        };
+        self.values = self.plan.run_watched(&self.ledger, given, done).expect("a step");
     }
 }
 

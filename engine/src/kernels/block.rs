@@ -7,7 +7,7 @@
 use smallvec::SmallVec;
 
 use crate::{
-    array::{Array, Element, buffer},
+    array::{Array, Element, buffer, offered},
     attrs::Attrs,
     aval::{Aval, Shape},
     compute,
@@ -193,13 +193,21 @@ impl Chain {
             return self.run_in_parts(inputs, block, count.div_ceil(parts).next_multiple_of(block));
         }
         feeds.iter_mut().try_for_each(|feed| feed.begin(block, 0))?;
-        let mut registers = self.registers(block, |output| output.then_some(count))?;
+        let mut registers = self.registers(block)?;
+        for &output in &self.outputs {
+            // What is not offered grows with the blocks: what is cleared then lies in the cache when it is written.
+            registers[output] = Register::Whole(Elements::room(self.registers[output], count)?);
+        }
         for start in (0..count).step_by(block) {
             self.block_through(&mut feeds, &mut registers, start, block.min(count - start))?;
         }
         let taken = self.outputs.iter().map(|&register| {
-            let register = &mut registers[register].elements;
-            std::mem::replace(register, Elements::NONE).into_array(&self.shape)
+            match std::mem::replace(&mut registers[register], Register::Taken) {
+                Register::Whole(elements) => elements.into_array(&self.shape),
+                Register::Block(_) | Register::Place(_) | Register::Taken => {
+                    Err(Error::bug("a result of a chain is not whole"))
+                }
+            }
         });
         taken.collect()
     }
@@ -214,7 +222,7 @@ impl Chain {
         let count = self.shape.elements();
         let dtypes = self.outputs.iter().map(|&register| self.registers[register]);
         let mut outputs: SmallVec<[Elements; 2]> =
-            dtypes.map(|dtype| Elements::zeros(dtype, count)).collect::<Result<_, _>>()?;
+            dtypes.map(|dtype| Elements::overwritten(dtype, count)).collect::<Result<_, _>>()?;
         let parts = {
             let mut rest: SmallVec<[LanesMut; 2]> =
                 outputs.iter_mut().map(|output| output.lanes_mut(0, count)).collect();
@@ -229,13 +237,13 @@ impl Chain {
         compute::each(parts, |(first, length, mut places)| {
             let mut feeds = self.feeds(inputs)?;
             feeds.iter_mut().try_for_each(|feed| feed.begin(block, first))?;
-            let mut registers = self.registers(block, |_| None)?;
+            let mut registers = self.registers(block)?;
             for start in (first..first + length).step_by(block) {
                 let here = block.min(first + length - start);
-                self.block_through(&mut feeds, &mut registers, start, here)?;
-                for (place, &register) in places.iter_mut().zip(&self.outputs) {
-                    copy(registers[register].elements.lanes(0, here), split_off(place, here))?;
+                for (place, &output) in places.iter_mut().zip(&self.outputs) {
+                    registers[output] = Register::Place(split_off(place, here));
                 }
+                self.block_through(&mut feeds, &mut registers, start, here)?;
             }
             Ok(())
         })?;
@@ -246,19 +254,13 @@ impl Chain {
         inputs.iter().map(|array| Feed::new(array, &self.shape)).collect()
     }
 
-    /// Registers of a block each, but for those that hold all blocks: as many elements as `stored` says of outputs and others.
-    fn registers(
-        &self,
-        block: usize,
-        stored: impl Fn(bool) -> Option<usize>,
-    ) -> Result<SmallVec<[Register; 8]>, Error> {
+    /// Registers of a block each, but for those that are written to memory.
+    fn registers<'a>(&self, block: usize) -> Result<SmallVec<[Register<'a>; 8]>, Error> {
         let register = |(i, &dtype): (usize, &DType)| {
-            let stored = stored(self.outputs.contains(&i));
-            let elements = match stored {
-                Some(count) => Elements::empty(dtype, count)?,
-                None => Elements::zeros(dtype, block)?,
-            };
-            Ok(Register { elements, stored: stored.is_some() })
+            if self.outputs.contains(&i) {
+                return Ok(Register::Taken);
+            }
+            Ok(Register::Block(Elements::zeros(dtype, block)?))
         };
         self.registers.iter().enumerate().map(register).collect()
     }
@@ -272,14 +274,14 @@ impl Chain {
         length: usize,
     ) -> Result<(), Error> {
         feeds.iter_mut().try_for_each(|feed| feed.advance(length))?;
-        for register in registers.iter_mut().filter(|register| register.stored) {
-            register.elements.grow(start + length);
+        for register in registers.iter_mut() {
+            if let Register::Whole(elements) = register {
+                elements.grow(start + length);
+            }
         }
         for instruction in &self.instructions {
             // The register is taken out while its neighbours are read.
-            let target = &mut registers[instruction.output];
-            let stored = target.stored;
-            let mut out = std::mem::replace(&mut target.elements, Elements::NONE);
+            let mut out = std::mem::replace(&mut registers[instruction.output], Register::Taken);
             {
                 let mut inputs = [Lanes::Bool(&[]); MAX_INPUTS];
                 for (lanes, source) in inputs.iter_mut().zip(&instruction.inputs) {
@@ -289,10 +291,9 @@ impl Chain {
                     };
                 }
                 let inputs = &inputs[..instruction.inputs.len()];
-                let out = out.lanes_mut(if stored { start } else { 0 }, length);
-                (instruction.kernel)(&instruction.attrs, inputs, out)?;
+                (instruction.kernel)(&instruction.attrs, inputs, out.lanes_mut(start, length))?;
             }
-            registers[instruction.output].elements = out;
+            registers[instruction.output] = out;
         }
         Ok(())
     }
@@ -326,16 +327,36 @@ fn block_for(count: usize, periods: impl Iterator<Item = usize>) -> usize {
     count.min(BLOCK - BLOCK % longest)
 }
 
-/// What an instruction leaves: the current block, or all blocks so far of what is written to memory.
+/// What an instruction leaves.
 #[derive(Debug)]
-struct Register {
-    elements: Elements,
-    stored: bool,
+enum Register<'a> {
+    /// The current block.
+    Block(Elements),
+    /// All blocks so far, of what is written to memory.
+    Whole(Elements),
+    /// The current block, in memory.
+    Place(LanesMut<'a>),
+    /// It is being written.
+    Taken,
 }
 
-impl Register {
+impl Register<'_> {
     fn lanes(&self, start: usize, length: usize) -> Lanes<'_> {
-        self.elements.lanes(if self.stored { start } else { 0 }, length)
+        match self {
+            Self::Block(elements) => elements.lanes(0, length),
+            Self::Whole(elements) => elements.lanes(start, length),
+            Self::Place(place) => by_type!(LanesMut, place, place => Lane::lanes(place)),
+            Self::Taken => Lanes::Bool(&[]),
+        }
+    }
+
+    fn lanes_mut(&mut self, start: usize, length: usize) -> LanesMut<'_> {
+        match self {
+            Self::Block(elements) => elements.lanes_mut(0, length),
+            Self::Whole(elements) => elements.lanes_mut(start, length),
+            Self::Place(place) => by_type!(LanesMut, place, place => Lane::lanes_mut(place)),
+            Self::Taken => LanesMut::Bool(&mut []),
+        }
     }
 }
 
@@ -494,9 +515,33 @@ impl Elements {
         by_type!(Self, self, elements => Array::new(shape, elements))
     }
 
-    /// Makes room for more elements, for which memory was reserved.
+    /// So many elements that are all overwritten.
+    fn overwritten(dtype: DType, count: usize) -> Result<Self, Error> {
+        let mut elements = Self::room(dtype, count)?;
+        elements.grow(count);
+        Ok(elements)
+    }
+
+    /// As many elements, all of which are overwritten, in memory that is offered; or room for them.
+    fn room(dtype: DType, count: usize) -> Result<Self, Error> {
+        let offered = match dtype {
+            DType::F32 => offered::<f32>(count).map(Lane::own),
+            DType::F64 => offered::<f64>(count).map(Lane::own),
+            DType::I32 => offered::<i32>(count).map(Lane::own),
+            DType::I64 => offered::<i64>(count).map(Lane::own),
+            DType::Bool => offered::<bool>(count).map(Lane::own),
+            DType::F16 | DType::BF16 => None,
+        };
+        offered.map_or_else(|| Self::empty(dtype, count), Ok)
+    }
+
+    /// Makes sure that there are so many elements, for which memory was reserved.
     fn grow(&mut self, count: usize) {
-        by_type!(Self, self, elements => elements.resize(count, Default::default()));
+        by_type!(Self, self, elements => {
+            if elements.len() < count {
+                elements.resize(count, Default::default());
+            }
+        });
     }
 
     /// Some of the elements.

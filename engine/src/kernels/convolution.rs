@@ -1,4 +1,5 @@
-//! Convolutions as matrix products: the windows of a block of outputs are copied into the rows of a matrix.
+//! Convolutions. Those of `float32` are computed [directly](Direct) where that is possible, and all others as products of
+//! matrices, into whose rows the windows of a block of outputs are copied.
 //!
 //! All three products of an input, a filter and an output are the same loop over blocks. Images have nothing to do with each
 //! other, but for the filter's gradient, to which they add in their order: there the rows of the product are split.
@@ -15,16 +16,20 @@ use crate::{
     compute::{self, MAX_WIDTH},
     error::Error,
     kernels::{
+        direct::Direct,
         lanes,
         matmul::{ALIGNED, Entry},
         panel,
         real::Number,
-        window::Windows,
+        window::{self, Windows},
     },
 };
 
 /// Most bytes of copied windows at a time, if one window is not more.
 const BLOCK_BYTES: usize = 1 << 20;
+
+/// Most arithmetic operations of a product, so that the flag that stops it is looked at every few milliseconds.
+const BLOCK_WORK: usize = 1 << 27;
 
 /// A convolution, checked by `infer`. The filter has shape `[cells of the window..., inputs, groups * outputs]`.
 #[derive(Clone, Copy, Debug)]
@@ -47,9 +52,72 @@ struct Block {
     rows: usize,
 }
 
+/// Which of input, filter and output is computed from the other two.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Product {
+    /// Outputs, from inputs and filter.
+    Output,
+    /// The inputs' cotangent, from the filter and the outputs' cotangent.
+    Input,
+    /// The filter's cotangent, from inputs and the outputs' cotangent.
+    Filter,
+}
+
+/// An element of images. How a convolution is computed depends on it and on shapes.
+pub(crate) trait Pixel: Entry + LinalgScalar {
+    /// The direct way to compute a product, if it is the best.
+    fn direct(_: &Convolution, _: Product) -> Option<Direct> {
+        None
+    }
+
+    /// Computes one of the three products.
+    fn compute(
+        convolution: &Convolution,
+        product: Product,
+        a: &[Self],
+        b: &[Self],
+    ) -> Result<Vec<Self>, Error> {
+        convolution.as_matrices(product, a, b)
+    }
+
+    /// Bytes that this needs besides its operands and its result.
+    fn workspace(convolution: &Convolution, product: Product) -> u64 {
+        match (Self::direct(convolution, product), product) {
+            (Some(direct), Product::Filter) => direct.filter_workspace(),
+            (Some(direct), _) => direct.workspace(),
+            (None, _) => convolution.workspace::<Self>(),
+        }
+    }
+}
+
+impl Pixel for f64 {}
+
+impl Pixel for f32 {
+    fn direct(convolution: &Convolution, product: Product) -> Option<Direct> {
+        match product {
+            Product::Input => Direct::of(convolution.transposed()?),
+            Product::Output | Product::Filter => Direct::of(*convolution),
+        }
+    }
+
+    fn compute(
+        convolution: &Convolution,
+        product: Product,
+        a: &[Self],
+        b: &[Self],
+    ) -> Result<Vec<Self>, Error> {
+        match (Self::direct(convolution, product), product) {
+            (Some(direct), Product::Output) => direct.forward(a, b),
+            (Some(direct), Product::Input) => direct.transposed(a, b),
+            (Some(direct), Product::Filter) => direct.filter_gradient(a, b),
+            (None, _) => convolution.as_matrices(product, a, b),
+        }
+    }
+}
+
 impl Convolution {
     /// Elements of a window in one group.
-    fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         self.windows.cells() * self.inputs
     }
 
@@ -58,18 +126,21 @@ impl Convolution {
         self.windows.batch * self.windows.count()
     }
 
-    fn filter_size(&self) -> usize {
+    /// Elements of the filter.
+    pub(crate) fn filter_size(&self) -> usize {
         self.columns() * self.groups * self.outputs
     }
 
     /// Windows in a block: within an image if its outputs do not follow on the next image's at one distance.
     fn block_rows<T>(&self) -> usize {
         let run = if self.windows.channels_first { self.windows.count() } else { self.rows() };
-        run.min((BLOCK_BYTES / size_of::<T>() / self.columns().max(1)).max(1))
+        let row = self.columns().max(1);
+        let work = BLOCK_WORK / row.saturating_mul(2 * self.outputs.max(1));
+        run.min((BLOCK_BYTES / size_of::<T>() / row).min(work).max(1))
     }
 
     /// Bytes of the copied windows, for each thread that may work on them.
-    pub(crate) fn workspace<T>(&self) -> u64 {
+    fn workspace<T>(&self) -> u64 {
         (self.block_rows::<T>() as u64)
             .saturating_mul(self.columns() as u64)
             .saturating_mul(size_of::<T>() as u64)
@@ -78,7 +149,7 @@ impl Convolution {
     }
 
     /// Splits the batch, and tensors of it, into the images of each part.
-    fn images<'a, T>(&self, tensor: &'a mut [T]) -> Vec<(Range<usize>, &'a mut [T])> {
+    pub(crate) fn images<'a, T>(&self, tensor: &'a mut [T]) -> Vec<(Range<usize>, &'a mut [T])> {
         let batch = self.windows.batch;
         let copies = self.rows() * self.columns() * self.groups;
         let work = compute::products(self.flops()) + compute::elements(copies);
@@ -101,12 +172,29 @@ impl Convolution {
         copies.saturating_mul(2 * self.outputs as u64 + 1)
     }
 
+    /// The convolution that computes this one's cotangent of the inputs, if windows are at every position and the padding is
+    /// no more than a window reaches.
+    fn transposed(&self) -> Option<Self> {
+        let mut windows = self.windows;
+        for axis in &mut windows.axes {
+            let reach = (axis.size - 1).checked_mul(axis.dilation)?;
+            let before = reach.checked_sub(axis.before).filter(|_| axis.stride == 1)?;
+            *axis = window::Axis { extent: axis.count, count: axis.extent, before, ..*axis };
+        }
+        Some(Self { windows, inputs: self.outputs, outputs: self.inputs, ..*self })
+    }
+
+    /// Computes one of the three products by products of matrices.
+    fn as_matrices<T: Pixel>(&self, product: Product, a: &[T], b: &[T]) -> Result<Vec<T>, Error> {
+        match product {
+            Product::Output => self.forward(a, b),
+            Product::Input => self.input_gradient(a, b),
+            Product::Filter => self.filter_gradient(a, b),
+        }
+    }
+
     /// Outputs from inputs and filter.
-    pub(crate) fn forward<T: Entry + LinalgScalar>(
-        &self,
-        x: &[T],
-        filter: &[T],
-    ) -> Result<Vec<T>, Error> {
+    fn forward<T: Entry + LinalgScalar>(&self, x: &[T], filter: &[T]) -> Result<Vec<T>, Error> {
         let mut y = zeros(self.rows() * self.groups * self.outputs)?;
         if y.is_empty() || filter.is_empty() {
             return Ok(y);
@@ -131,11 +219,7 @@ impl Convolution {
     }
 
     /// The filter's cotangent from inputs and the outputs' cotangent.
-    pub(crate) fn filter_gradient<T: Entry + LinalgScalar>(
-        &self,
-        x: &[T],
-        y: &[T],
-    ) -> Result<Vec<T>, Error> {
+    fn filter_gradient<T: Entry + LinalgScalar>(&self, x: &[T], y: &[T]) -> Result<Vec<T>, Error> {
         let mut filter = zeros(self.filter_size())?;
         if y.is_empty() || filter.is_empty() {
             return Ok(filter);
@@ -164,7 +248,7 @@ impl Convolution {
     }
 
     /// The inputs' cotangent from the filter and the outputs' cotangent.
-    pub(crate) fn input_gradient<T: Entry + LinalgScalar>(
+    fn input_gradient<T: Entry + LinalgScalar>(
         &self,
         filter: &[T],
         y: &[T],
@@ -340,3 +424,6 @@ fn zeros<T: Number>(count: usize) -> Result<Vec<T>, Error> {
     zeros.resize(count, T::ZERO);
     Ok(zeros)
 }
+
+#[cfg(test)]
+mod tests;

@@ -252,23 +252,6 @@ each_level! {
 }
 
 each_level! {
-    /// Takes over what wins against the best so far, and where it is: element i of `x` is at `at + i`.
-    pub(crate) fn take_better<T: Copy>(
-        x: &[T],
-        at: usize,
-        best: &mut [T],
-        places: &mut [usize],
-        wins: impl Fn(T, T) -> bool,
-    ) {
-        for (i, ((best, place), &x)) in best.iter_mut().zip(places).zip(x).enumerate() {
-            let better = wins(x, *best);
-            *best = if better { x } else { *best };
-            *place = if better { at + i } else { *place };
-        }
-    }
-}
-
-each_level! {
     /// Combines each element with the one at its place.
     pub(crate) fn update<T: Copy>(out: &mut [T], x: &[T], f: impl Fn(T, T) -> T) {
         for (out, &x) in out.iter_mut().zip(x) {

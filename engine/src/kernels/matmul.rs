@@ -5,7 +5,7 @@
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, Slice, linalg::general_mat_mul};
 
 use crate::{
-    array::filled,
+    array::{Element, overwritten},
     aval::Shape,
     compute,
     error::Error,
@@ -22,8 +22,11 @@ pub(crate) type Operand<'a, T> = (&'a [T], &'a Shape, bool);
 /// A multiple of the rows that kernels compute at a time, so that only the last part of a product has a rest.
 pub(crate) const ALIGNED: usize = 48;
 
+/// Rows that parts of a product are a multiple of: so few that two cores get the same of a batch of 128.
+const STRIPE: usize = 16;
+
 /// An element that matrices may have.
-pub(crate) trait Entry: Number + Send + Sync {
+pub(crate) trait Entry: Number + Element {
     /// Writes the product of two matrices.
     fn product(
         a: &ArrayView2<Self>,
@@ -78,6 +81,7 @@ macro_rules! integer_entry {
                 c: &mut ArrayViewMut2<Self>,
             ) -> Result<(), Error> {
                 for (row, mut sums) in a.outer_iter().zip(c.outer_iter_mut()) {
+                    sums.fill(0);
                     for (&factor, terms) in row.iter().zip(b.outer_iter()) {
                         sums.zip_mut_with(&terms, |sum, &term| *sum = sum.add(factor.mul(term)));
                     }
@@ -97,12 +101,13 @@ pub(crate) fn matmul<T: Entry>(
     out: &Shape,
 ) -> Result<Vec<T>, Error> {
     let count = out.elements();
-    let mut result = filled(count, T::ZERO)?;
+    let mut result = overwritten(count)?;
     let (a_batch, a_dims) = matrices(a_shape);
     let (b_batch, b_dims) = matrices(b_shape);
     let (batch, out_dims) = matrices(out);
     let size = out_dims.0 * out_dims.1;
     if size == 0 || a_dims.0 * a_dims.1 == 0 {
+        result.fill(T::ZERO);
         return Ok(result);
     }
     let mut a_at = Vec::new();
@@ -132,8 +137,8 @@ pub(crate) fn matmul<T: Entry>(
 /// In panels of how many rows a product is computed: whole matrices of `most` rows, unless these are too few or too large for
 /// the parts that the work is best split in.
 fn rows_of_a_part(flops: u64, rows: usize, most: usize) -> usize {
-    let parts = compute::parts(compute::products(flops), rows.div_ceil(ALIGNED));
-    rows.div_ceil(parts).next_multiple_of(ALIGNED).min(most)
+    let parts = compute::parts(compute::products(flops), rows.div_ceil(STRIPE));
+    rows.div_ceil(parts).next_multiple_of(STRIPE).min(most)
 }
 
 fn matrices(shape: &Shape) -> (Shape, (usize, usize)) {

@@ -5,11 +5,13 @@
 pub(crate) mod block;
 pub(crate) mod convolution;
 pub(crate) mod cursor;
+pub(crate) mod direct;
 pub(crate) mod elementwise;
 pub(crate) mod gamma;
 pub(crate) mod lanes;
 pub(crate) mod matmul;
 pub(crate) mod matrix;
+pub(crate) mod max_pool;
 pub(crate) mod normalize;
 pub(crate) mod order;
 pub(crate) mod panel;

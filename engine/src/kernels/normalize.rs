@@ -4,7 +4,7 @@
 //! precision and rounded once, but for scale and offset, which are applied as the elements are.
 
 use crate::{
-    array::{buffer, filled},
+    array::{buffer, filled, overwritten},
     compute,
     error::Error,
     kernels::{
@@ -47,7 +47,7 @@ pub(crate) fn rows<T: Real>(
     epsilon: f64,
 ) -> Result<Vec<T>, Error> {
     let width = scale.len().max(1);
-    let mut out = filled(x.len(), T::default())?;
+    let mut out = overwritten(x.len())?;
     let size = rows::in_part(x.len() / width, 4 * compute::elements(x.len())) * width;
     compute::each(x.chunks(size).zip(out.chunks_mut(size)).collect(), |(x, out)| {
         for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
@@ -92,7 +92,7 @@ pub(crate) fn gradients<T: Real>(
     let Layout { batches, rows, width } = layout;
     let (block, of_batch) = (layout.block(), rows.saturating_mul(width));
     let blocks = rows.div_ceil(block);
-    let mut result: Vec<T> = filled(x.len(), T::default())?;
+    let mut result: Vec<T> = overwritten(x.len())?;
     let mut sums: Vec<f64> = filled(2 * width * blocks * batches, 0.0)?;
     if !x.is_empty() {
         let results = result.chunks_mut(of_batch).flat_map(|batch| batch.chunks_mut(block * width));

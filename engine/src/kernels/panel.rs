@@ -1,19 +1,28 @@
-//! Matrix products of `float32` with few columns, where `matrixmultiply` spends its time on packing the first factor.
+//! Products of `float32` whose first factor is read where it lies: of matrices with few columns, where `matrixmultiply` spends
+//! its time on packing it, and of the windows of a convolution, which are no matrix in memory at all.
 //!
-//! The second factor is copied into panels of sixteen columns, and the first is read where it lies. Each element of the
+//! The second factor is in panels of sixteen columns. Each element of the
 //! product is one chain of fused multiplications and additions from the first term to the last. So does `matrixmultiply` where
 //! the sum is no longer than a block of its own, so that both give the same bits, and which is taken is a matter of speed.
 
-use crate::{array::buffer, error::Error};
+use std::ops::Range;
+
+use crate::{array::buffer, compute, error::Error};
 
 /// Columns of a panel: a register of AVX-512.
-const WIDTH: usize = 16;
+pub(crate) const WIDTH: usize = 16;
 
-/// Rows that are computed at a time. Six by sixteen sums fill twelve registers of AVX2 and leave four for factors.
-const ROWS: usize = 6;
+/// Rows and panels that are computed at a time. Seven by two panels of sums fill fourteen of the 32 registers of AVX-512, so
+/// that no sum waits for its last addition, and each number that is loaded is used twice or more; images often have a multiple
+/// of seven columns. Six by one fill twelve of the sixteen of AVX2 and leave four for factors.
+const WIDE: (usize, usize) = (7, 2);
+const NARROW: (usize, usize) = (6, 1);
 
-/// Longest sum. `matrixmultiply` adds up longer ones in blocks of as many terms.
-const MAX_TERMS: usize = 256;
+/// Rows whose sums are best computed panel by panel: what is read for them stays in the cache of the first level.
+pub(crate) const BLOCK: usize = 84;
+
+/// Longest sum in registers. `matrixmultiply` adds up longer ones in blocks of as many terms.
+pub(crate) const MAX_TERMS: usize = 256;
 
 /// Most columns; beyond them the panels of the first factor are used often enough to be worth packing.
 const MAX_COLUMNS: usize = 160;
@@ -33,7 +42,7 @@ pub(crate) type Extents = (usize, usize, usize);
 pub(crate) fn pays((rows, terms, columns): Extents, a: Matrix, b: Matrix) -> bool {
     let in_order = a.column == 1 || columns <= WIDTH;
     // Copying columns of the second factor goes element by element.
-    let enough_rows = if b.column == 1 { rows >= ROWS } else { rows >= 256 };
+    let enough_rows = if b.column == 1 { rows >= NARROW.0 } else { rows >= 256 };
     has_fused() && terms <= MAX_TERMS && columns <= MAX_COLUMNS && in_order && enough_rows
 }
 
@@ -46,7 +55,7 @@ pub(crate) fn workspace((_, terms, columns): Extents) -> u64 {
 }
 
 /// Whether the processor multiplies and adds in one step. Without it the same bits would take a function call each.
-fn has_fused() -> bool {
+pub(crate) fn has_fused() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("fma");
     #[cfg(not(target_arch = "x86_64"))]
@@ -60,68 +69,196 @@ pub(crate) fn product(
     extents: Extents,
     out: &mut [f32],
 ) -> Result<(), Error> {
-    let (_, terms, columns) = extents;
+    let (rows, terms, columns) = extents;
     let mut panels = buffer(terms * columns.next_multiple_of(WIDTH))?;
+    pack(b.elements, &(0..terms).map(|term| term * b.row), b.column, columns, &mut panels);
+    let b = Second::packed(&panels, terms);
+    let term_starts: [usize; MAX_TERMS] = std::array::from_fn(|term| term * a.column);
+    for (i, out) in out.chunks_mut(BLOCK * columns).enumerate() {
+        let row_starts: [usize; BLOCK] = std::array::from_fn(|row| (i * BLOCK + row) * a.row);
+        let rows = BLOCK.min(rows - i * BLOCK);
+        let a =
+            First { elements: a.elements, rows: &row_starts[..rows], terms: &term_starts[..terms] };
+        multiply(a, b, Place { out, row: columns, column: 1, columns })?;
+    }
+    Ok(())
+}
+
+/// Appends panels of a matrix, whose rows begin where it is said, and whose columns are at one distance. The last is filled
+/// up with zeros.
+pub(crate) fn pack(
+    elements: &[f32],
+    terms: &(impl Iterator<Item = usize> + Clone),
+    column: usize,
+    columns: usize,
+    panels: &mut Vec<f32>,
+) {
     for first in (0..columns).step_by(WIDTH) {
         let width = WIDTH.min(columns - first);
-        for term in 0..terms {
-            let from = &b.elements[term * b.row + first * b.column..];
-            if b.column == 1 {
+        for term in terms.clone() {
+            let from = &elements[term + first * column..];
+            if column == 1 {
                 panels.extend_from_slice(&from[..width]);
             } else {
-                panels.extend(from.iter().step_by(b.column).take(width));
+                panels.extend(from.iter().step_by(column).take(width));
             }
             panels.resize(panels.len() + WIDTH - width, 0.0);
         }
     }
-    multiply(a, &panels, extents, out);
+}
+
+/// The first factor: element `(i, j)` is at `rows[i] + terms[j]`. So is each of a matrix, and so are the cells of windows,
+/// which need not be copied.
+#[derive(Clone, Copy)]
+pub(crate) struct First<'a> {
+    pub(crate) elements: &'a [f32],
+    pub(crate) rows: &'a [usize],
+    pub(crate) terms: &'a [usize],
+}
+
+/// The second factor: panels of sixteen columns, and the distances between terms and between panels.
+#[derive(Clone, Copy)]
+pub(crate) struct Second<'a> {
+    pub(crate) elements: &'a [f32],
+    pub(crate) term: usize,
+    pub(crate) panel: usize,
+}
+
+impl<'a> Second<'a> {
+    /// What [`pack`] made of so many terms.
+    pub(crate) fn packed(elements: &'a [f32], terms: usize) -> Self {
+        Self { elements, term: WIDTH, panel: WIDTH * terms }
+    }
+}
+
+/// Where the product goes: distances between its rows and columns, and how many columns there are.
+pub(crate) struct Place<'a> {
+    pub(crate) out: &'a mut [f32],
+    pub(crate) row: usize,
+    pub(crate) column: usize,
+    pub(crate) columns: usize,
+}
+
+/// Writes a product, if it is not stopped.
+pub(crate) fn multiply(a: First, b: Second, mut place: Place) -> Result<(), Error> {
+    for (i, terms) in a.terms.chunks(MAX_TERMS).enumerate() {
+        compute::check()?;
+        let b = Second { elements: &b.elements[i * MAX_TERMS * b.term..], ..b };
+        sum_up(First { terms, ..a }, b, &mut place, i > 0);
+    }
     Ok(())
 }
 
+/// Adds a product of [`MAX_TERMS`] terms at most to what is there, if it is not stopped.
+pub(crate) fn add(a: First, b: Second, mut place: Place) -> Result<(), Error> {
+    compute::check()?;
+    sum_up(a, b, &mut place, true);
+    Ok(())
+}
+
+fn sum_up(a: First, b: Second, place: &mut Place, adds: bool) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        return wide(a, b, place, adds);
+    }
+    narrow(a, b, place, adds);
+}
+
 #[multiversion::multiversion(
-    targets("x86_64+avx512f+avx512bw+avx512cd+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma",),
+    targets("x86_64+avx512f+avx512bw+avx512cd+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"),
     dispatcher = "direct"
 )]
-fn multiply(a: Matrix, panels: &[f32], (rows, terms, columns): Extents, out: &mut [f32]) {
-    for row in (0..rows).step_by(ROWS) {
-        let a = Matrix { elements: &a.elements[row * a.row..], ..a };
-        for (j, panel) in panels.chunks_exact(terms * WIDTH).enumerate() {
-            let width = WIDTH.min(columns - j * WIDTH);
-            let place = Place { out: &mut out[row * columns + j * WIDTH..], columns, width };
-            match rows - row {
-                1 => tile::<1>(a, panel, place),
-                2 => tile::<2>(a, panel, place),
-                3 => tile::<3>(a, panel, place),
-                4 => tile::<4>(a, panel, place),
-                5 => tile::<5>(a, panel, place),
-                _ => tile::<ROWS>(a, panel, place),
+fn wide(a: First, b: Second, place: &mut Place, adds: bool) {
+    tiles::<{ WIDE.0 }, { WIDE.1 }>(a, b, place, adds);
+}
+
+#[multiversion::multiversion(targets("x86_64+avx2+fma"), dispatcher = "direct")]
+fn narrow(a: First, b: Second, place: &mut Place, adds: bool) {
+    tiles::<{ NARROW.0 }, { NARROW.1 }>(a, b, place, adds);
+}
+
+/// Goes through a product in tiles of so many rows and panels.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
+fn tiles<const R: usize, const P: usize>(a: First, b: Second, place: &mut Place, adds: bool) {
+    let panels = place.columns.div_ceil(WIDTH);
+    for first in (0..panels).step_by(P) {
+        let b = Second { elements: &b.elements[first * b.panel..], ..b };
+        for row in (0..a.rows.len()).step_by(R) {
+            // The last row once more where there are no more; it is not written again.
+            let starts = std::array::from_fn(|r| a.rows[(row + r).min(a.rows.len() - 1)]);
+            let rows = R.min(a.rows.len() - row);
+            if panels - first < P {
+                let sums = tile::<R, 1>(a.elements, &starts, a.terms, b);
+                place.put(&sums, row..row + rows, first, adds);
+            } else {
+                let sums = tile::<R, P>(a.elements, &starts, a.terms, b);
+                place.put(&sums, row..row + rows, first, adds);
             }
         }
     }
 }
 
-/// Where a tile goes: from where, how far to its next row, and how many columns it has.
-struct Place<'a> {
-    out: &'a mut [f32],
-    columns: usize,
-    width: usize,
-}
-
-/// Some rows of a panel's columns.
+/// The sums of some rows and panels.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "a call would keep the sums from staying in registers")]
-fn tile<const R: usize>(a: Matrix, panel: &[f32], Place { out, columns, width }: Place) {
-    let mut sums = [[0.0_f32; WIDTH]; R];
-    for (term, factors) in panel.chunks_exact(WIDTH).enumerate() {
-        for (row, sums) in sums.iter_mut().enumerate() {
-            let x = a.elements[row * a.row + term * a.column];
-            for (sum, &factor) in sums.iter_mut().zip(factors) {
-                *sum = x.mul_add(factor, *sum);
+fn tile<const R: usize, const P: usize>(
+    x: &[f32],
+    rows: &[usize; R],
+    terms: &[usize],
+    b: Second,
+) -> [[[f32; WIDTH]; P]; R] {
+    let mut sums = [[[0.0_f32; WIDTH]; P]; R];
+    for (i, &term) in terms.iter().enumerate() {
+        let x = &x[term..];
+        let factors: [[f32; WIDTH]; P] = std::array::from_fn(|panel| {
+            let at = i * b.term + panel * b.panel;
+            std::array::from_fn(|column| b.elements[at..at + WIDTH][column])
+        });
+        for (sums, &row) in sums.iter_mut().zip(rows) {
+            let x = x[row];
+            for (sums, factors) in sums.iter_mut().zip(&factors) {
+                for (sum, &factor) in sums.iter_mut().zip(factors) {
+                    *sum = x.mul_add(factor, *sum);
+                }
             }
         }
     }
-    for (row, sums) in sums.iter().enumerate() {
-        out[row * columns..row * columns + width].copy_from_slice(&sums[..width]);
+    sums
+}
+
+impl Place<'_> {
+    /// Writes or adds the sums of some rows and panels.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
+    fn put<const R: usize, const P: usize>(
+        &mut self,
+        sums: &[[[f32; WIDTH]; P]; R],
+        rows: Range<usize>,
+        panel: usize,
+        adds: bool,
+    ) {
+        for (row, sums) in rows.zip(sums) {
+            for (panel, sums) in (panel..).zip(sums) {
+                let first = panel * WIDTH;
+                let (at, width) =
+                    (row * self.row + first * self.column, WIDTH.min(self.columns - first));
+                let update = |(out, &sum): (&mut f32, &f32)| {
+                    *out = if adds { *out + sum } else { sum };
+                };
+                let out = &mut self.out[at..];
+                match out.first_chunk_mut::<WIDTH>() {
+                    // So long that it is one register.
+                    Some(out) if self.column == 1 && width == WIDTH => {
+                        out.iter_mut().zip(sums).for_each(update);
+                    }
+                    _ => {
+                        let out = out.iter_mut().step_by(self.column).take(width);
+                        out.zip(sums).for_each(update);
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -1,72 +1,14 @@
-//! Folding the windows of a pool. Every window has a cell inside the input: `infer` sees to that.
+//! Average pools, and how the images of pools are shared among cores. Every window has a cell inside the input: `infer` sees to that.
 
 use crate::{
     array::filled,
     compute,
     error::Error,
     kernels::{
-        lanes,
         real::{Number, Real},
         window::Windows,
     },
 };
-
-/// Whether an element takes the place of the largest so far: the first of equals stays, and NaN is above all.
-fn wins<T: Number>(x: T, best: T) -> bool {
-    x > best || (x.is_nan() && !best.is_nan())
-}
-
-/// For each output element the place in the input of the window's largest element, and that element.
-pub(crate) fn argmax<T: Number + Send + Sync>(
-    x: &[T],
-    windows: &Windows,
-    channels: usize,
-) -> Result<(Vec<usize>, Vec<T>), Error> {
-    let count = windows.batch * windows.count() * channels;
-    let (mut places, mut best) = (zeros(count)?, zeros::<T>(count)?);
-    let parts = Parts::new(windows, channels);
-    let outputs = parts.cut(&mut places).zip(parts.cut(&mut best));
-    compute::each(
-        parts.each(x).zip(outputs).collect(),
-        |((windows, first, x), (places, best))| {
-            largest(x, &windows, channels, places, best)?;
-            lanes::replace(places, |place| place + first);
-            Ok(())
-        },
-    )?;
-    Ok((places, best))
-}
-
-fn largest<T: Number>(
-    x: &[T],
-    windows: &Windows,
-    channels: usize,
-    places: &mut [usize],
-    best: &mut [T],
-) -> Result<(), Error> {
-    if windows.channels_first {
-        return each(windows, channels, |out, cells| {
-            let better = |best, next| if wins::<T>(x[next], x[best]) { next } else { best };
-            places[out] = cells.reduce(better).unwrap_or_default();
-            best[out] = x[places[out]];
-        });
-    }
-    let image_size = windows.positions() * channels;
-    let mut outputs = places.chunks_exact_mut(channels).zip(best.chunks_exact_mut(channels));
-    windows.each(|image, _, positions| {
-        let Some((places, best)) = outputs.next() else { return };
-        for (i, position) in positions.iter().enumerate() {
-            let at = image * image_size + position * channels;
-            let cell = &x[at..at + channels];
-            if i == 0 {
-                best.copy_from_slice(cell);
-                places.iter_mut().enumerate().for_each(|(channel, place)| *place = at + channel);
-            } else {
-                lanes::take_better(cell, at, best, places, wins::<T>);
-            }
-        }
-    })
-}
 
 /// The mean of each window.
 pub(crate) fn average<T: Real + Number + Send + Sync>(
@@ -106,27 +48,35 @@ pub(crate) fn spread<T: Real + Number + Send + Sync>(
 }
 
 /// A batch cut into smaller ones: the images of a pool have nothing to do with each other.
-struct Parts {
+pub(crate) struct Parts {
     windows: Windows,
     /// Images of a part.
     images: usize,
 }
 
 impl Parts {
-    fn new(windows: &Windows, channels: usize) -> Self {
+    pub(crate) fn new(windows: &Windows, channels: usize) -> Self {
         let cells = windows.count() * windows.cells() * channels * windows.batch;
         // Windows are folded cell by cell.
         let parts = compute::parts(2 * compute::elements(cells), windows.batch);
         Self { windows: *windows, images: windows.batch.div_ceil(parts).max(1) }
     }
 
+    /// Elements of a part of a tensor with so many.
+    pub(crate) fn size(&self, elements: usize) -> usize {
+        (elements / self.windows.batch.max(1) * self.images).max(1)
+    }
+
     /// The elements of each part. None, if there are none.
-    fn cut<'a, T>(&self, tensor: &'a mut [T]) -> std::slice::ChunksMut<'a, T> {
-        tensor.chunks_mut((tensor.len() / self.windows.batch.max(1) * self.images).max(1))
+    pub(crate) fn cut<'a, T>(&self, tensor: &'a mut [T]) -> std::slice::ChunksMut<'a, T> {
+        tensor.chunks_mut(self.size(tensor.len()))
     }
 
     /// The windows of each part, its first element, and its elements.
-    fn each<'a, T>(&self, tensor: &'a [T]) -> impl Iterator<Item = (Windows, usize, &'a [T])> {
+    pub(crate) fn each<'a, T>(
+        &self,
+        tensor: &'a [T],
+    ) -> impl Iterator<Item = (Windows, usize, &'a [T])> {
         let Self { windows, images } = *self;
         let size = tensor.len() / windows.batch.max(1);
         tensor.chunks((size * images).max(1)).enumerate().map(move |(i, part)| {
@@ -157,6 +107,7 @@ fn wide(count: usize) -> f64 {
     count as f64
 }
 
-fn zeros<T: Default + Clone>(count: usize) -> Result<Vec<T>, Error> {
+/// So many zeros.
+pub(crate) fn zeros<T: Default + Clone>(count: usize) -> Result<Vec<T>, Error> {
     filled(count, T::default())
 }

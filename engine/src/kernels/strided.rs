@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::{
-    array::filled,
+    array::{Element, overwritten},
     compute::{self, Looks},
     error::Error,
 };
@@ -116,12 +116,9 @@ pub(crate) fn signed(n: usize) -> isize {
 }
 
 /// Copies what a walk visits.
-pub(crate) fn copy<T: Copy + Default + Send + Sync>(
-    from: &[T],
-    walk: &Walk,
-) -> Result<Vec<T>, Error> {
+pub(crate) fn copy<T: Element>(from: &[T], walk: &Walk) -> Result<Vec<T>, Error> {
     let count = walk.shape.iter().product();
-    let mut out = filled(count, T::default())?;
+    let mut out = overwritten(count)?;
     let rows = walk.shape.first().copied().unwrap_or(1).max(1);
     let size = rows.div_ceil(compute::parts(compute::elements(count), rows));
     let chunks = out.chunks_mut((count / rows * size).max(1)).zip((0..rows).step_by(size));
@@ -205,12 +202,13 @@ mod tests {
     #[test]
     fn matrices_are_transposed() {
         let (stack, rows, columns) = (3, 37, 50);
-        let x: Vec<usize> = (0..stack * rows * columns).collect();
+        let x: Vec<i64> = (0..).take(stack * rows * columns).collect();
         let strides = [rows * columns, 1, columns].map(super::signed);
         let y = copy(&x, &Walk::new(&[stack, columns, rows], strides, 0)).unwrap();
         for (at, &found) in y.iter().enumerate() {
             let (matrix, column, row) = (at / (columns * rows), at / rows % columns, at % rows);
-            assert_eq!(found, (matrix * rows + row) * columns + column, "at {at}");
+            let expected = x[(matrix * rows + row) * columns + column];
+            assert_eq!(found, expected, "at {at}");
         }
     }
 }

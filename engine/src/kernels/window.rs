@@ -31,7 +31,7 @@ impl Axis {
         Self { extent: 1, count: 1, size: 1, stride: 1, dilation: 1, before: 0 };
 
     /// Where in the input a cell of a window is, unless it is padding.
-    fn position(&self, window: usize, cell: usize) -> Option<usize> {
+    pub(crate) fn position(&self, window: usize, cell: usize) -> Option<usize> {
         let at = (window * self.stride + cell * self.dilation).checked_sub(self.before)?;
         (at < self.extent).then_some(at)
     }
@@ -44,8 +44,16 @@ impl Axis {
         first..end.min(self.size)
     }
 
+    /// The windows in which a cell is not padding.
+    pub(crate) fn windows(&self, cell: usize) -> Range<usize> {
+        let at = cell * self.dilation;
+        let first = self.before.saturating_sub(at).div_ceil(self.stride);
+        let end = (self.before + self.extent).saturating_sub(at).div_ceil(self.stride);
+        first..end.min(self.count)
+    }
+
     /// Where in the input the cells of a window are that are not padding.
-    fn positions(self, window: usize) -> impl Iterator<Item = usize> {
+    pub(crate) fn positions(self, window: usize) -> impl Iterator<Item = usize> {
         self.cells(window).filter_map(move |cell| self.position(window, cell))
     }
 }

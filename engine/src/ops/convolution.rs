@@ -1,6 +1,5 @@
 //! Convolutions over one to three spatial axes: one product of an input, a filter and an output, solved for each of them.
 
-use ndarray::LinalgScalar;
 use smallvec::smallvec;
 
 use crate::{
@@ -9,7 +8,7 @@ use crate::{
     aval::{Aval, Avals, Shape},
     error::Error,
     graph::Var,
-    kernels::{convolution::Convolution, matmul::Entry},
+    kernels::convolution::{Convolution, Pixel, Product},
     op::{Call, Cost, Cotangents, Derivative, Kernel, OpDef, Rule, Vjp},
     ops::{
         InputShape, Sliding,
@@ -95,26 +94,26 @@ fn infer_gradient(call: &Call, shapes: Shapes) -> Result<Avals, Error> {
     Ok(smallvec![Aval { dtype, shape: result_shape(call)? }])
 }
 
-fn cost(call: &Call, shapes: Shapes) -> Cost {
+fn cost(call: &Call, shapes: Shapes, product: Product) -> Cost {
     let Ok(convolution) = convolution(call, shapes) else { return Cost::default() };
     let workspace = match call.inputs[0].dtype.size() {
-        8 => convolution.workspace::<f64>(),
-        _ => convolution.workspace::<f32>(),
+        8 => f64::workspace(&convolution, product),
+        _ => f32::workspace(&convolution, product),
     };
     Cost { flops: convolution.flops(), workspace }
 }
 
 /// Runs one of the three products.
 macro_rules! product {
-    ($shapes:ident, $product:ident) => {
+    ($shapes:ident, $product:expr) => {
         Kernel::Run(|call, out, inputs| {
-            fn typed<T: Entry + LinalgScalar>(
+            fn typed<T: Pixel>(
                 convolution: &Convolution,
                 inputs: &[&Array],
                 out: &Aval,
             ) -> Result<Array, Error> {
                 let (a, b) = (inputs[0].elements::<T>()?, inputs[1].elements::<T>()?);
-                Array::new(&out.shape, convolution.$product(a, b)?)
+                Array::new(&out.shape, T::compute(convolution, $product, a, b)?)
             }
             let convolution = convolution(call, $shapes)?;
             Ok(smallvec![
@@ -161,7 +160,7 @@ pub static CONVOLUTION: OpDef = OpDef {
         let dtype = common_dtype(&call.inputs[0], &call.inputs[1])?;
         Ok(smallvec![Aval { dtype, shape: output(&convolution(call, both_given)?) }])
     },
-    cost: |call, _| cost(call, both_given),
+    cost: |call, _| cost(call, both_given, Product::Output),
     samples: &[
         sample(&[uniform(&[2, 4, 2], -1.0, 1.0), uniform(&[3, 2, 3], -1.0, 1.0)]),
         sample_with(
@@ -182,7 +181,7 @@ pub static CONVOLUTION: OpDef = OpDef {
         "Correlation with a filter of shape [window, inputs, outputs] over one to three spatial axes; with as many groups as \
          the filter's inputs go into the channels.",
         "y[n, i, k] = sum_{j, c} x[n, i strides + j dilations, c] filter[j, c, k]",
-        product!(both_given, forward),
+        product!(both_given, Product::Output),
         |r, ct| {
             let (x, filter) = (r.x[0], r.x[1]);
             needed(
@@ -200,7 +199,7 @@ pub static CONVOLUTION_INPUT_GRADIENT: OpDef = OpDef {
     outputs: &["x"],
     attrs: GRADIENT_SPECS,
     infer: |call| infer_gradient(call, input_asked),
-    cost: |call, _| cost(call, input_asked),
+    cost: |call, _| cost(call, input_asked, Product::Input),
     samples: &[
         sample_with(&[uniform(&[3, 2, 2], -1.0, 1.0), uniform(&[2, 2, 2], -1.0, 1.0)], || {
             vec![ints("shape", &[2, 4, 2])]
@@ -218,7 +217,7 @@ pub static CONVOLUTION_INPUT_GRADIENT: OpDef = OpDef {
         "convolution_input_gradient",
         "Transposed convolution: the transpose of `convolution` with respect to its input, whose shape is given.",
         "x[n, i strides + j dilations, c] += y[n, i, k] filter[j, c, k]",
-        product!(input_asked, input_gradient),
+        product!(input_asked, Product::Input),
         |r, ct| {
             let (filter, y, attrs) = (r.x[0], r.x[1], r.attrs.until(Sliding::SPECS));
             needed(
@@ -236,7 +235,7 @@ pub static CONVOLUTION_FILTER_GRADIENT: OpDef = OpDef {
     outputs: &["filter"],
     attrs: GRADIENT_SPECS,
     infer: |call| infer_gradient(call, filter_asked),
-    cost: |call, _| cost(call, filter_asked),
+    cost: |call, _| cost(call, filter_asked, Product::Filter),
     samples: &[
         sample_with(&[uniform(&[2, 4, 2], -1.0, 1.0), uniform(&[2, 2, 2], -1.0, 1.0)], || {
             vec![ints("shape", &[3, 2, 2])]
@@ -254,7 +253,7 @@ pub static CONVOLUTION_FILTER_GRADIENT: OpDef = OpDef {
         "convolution_filter_gradient",
         "The transpose of `convolution` with respect to its filter, whose shape is given.",
         "filter[j, c, k] = sum_{n, i} x[n, i strides + j dilations, c] y[n, i, k]",
-        product!(filter_asked, filter_gradient),
+        product!(filter_asked, Product::Filter),
         |r, ct| {
             let (x, y, attrs) = (r.x[0], r.x[1], r.attrs.until(Sliding::SPECS));
             needed(

@@ -5,7 +5,7 @@ use std::ops::Range;
 use smallvec::smallvec;
 
 use crate::{
-    array::{Array, filled},
+    array::{Array, filled, overwritten},
     attrs::Attrs,
     aval::{Aval, Avals},
     batching::{Batch, Batching},
@@ -100,7 +100,7 @@ fn by_rows<T: Element>(
     let logits = &call.inputs[1].shape;
     let width = logits.last().copied().unwrap_or(0);
     let count = out.shape.elements();
-    let mut results: Vec<T> = filled(count, T::ZERO)?;
+    let mut results: Vec<T> = overwritten(count)?;
     if let Some(rows) = logits.elements().checked_div(width) {
         let part = rows::in_part(rows, 4 * compute::elements(logits.elements()));
         let size = part.saturating_mul(count.checked_div(rows).unwrap_or(0)).max(1);
@@ -108,6 +108,8 @@ fn by_rows<T: Element>(
         compute::each(parts.collect(), |(results, first)| {
             f(first..rows.min(first + part), results, width)
         })?;
+    } else {
+        results.fill(T::ZERO);
     }
     Array::new(&out.shape, results)
 }

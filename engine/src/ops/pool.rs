@@ -3,18 +3,14 @@
 use smallvec::smallvec;
 
 use crate::{
-    array::{Array, Element, buffer, filled},
+    array::Array,
     attrs,
     attrs::{Attr, AttrSpec, Ints, joined},
     aval::{Aval, Avals, Shape},
     dtype::DType,
     error::Error,
     graph::Var,
-    kernels::{
-        pool,
-        real::{Number, Real},
-        window::Windows,
-    },
+    kernels::{max_pool::MaxPool, pool, window::Windows},
     op::{
         Call, Cost, Cotangents, Derivative, Kernel, OpDef, Reads, ResultType, Rule, Sample, Vars,
         cotangents,
@@ -69,9 +65,8 @@ fn cost(x: &Shape, attrs: &attrs::Attrs) -> Cost {
     let Ok((windows, channels)) = geometry(x, attrs) else { return Cost::default() };
     let (elements, cells) =
         (windows.shape(channels).elements() as u64, windows.cells_inside() as u64);
-    // The place of each result, its element, and the positions of one window.
-    let numbers = elements.saturating_mul(2).saturating_add(cells);
-    Cost { flops: elements.saturating_mul(cells), workspace: numbers.saturating_mul(8) }
+    let workspace = MaxPool::new(windows, channels).workspace();
+    Cost { flops: elements.saturating_mul(cells), workspace }
 }
 
 const fn pool(
@@ -110,17 +105,9 @@ fn samples(ksize: &[i64], padding: &str) -> Vec<(&'static str, Attr)> {
 
 // --- maximum ---
 
-/// Where each window's largest element lies.
-fn winners(call: &Call, x: &Array) -> Result<Vec<usize>, Error> {
+fn max_pool(call: &Call) -> Result<MaxPool, Error> {
     let (windows, channels) = geometry(&call.inputs[0].shape, call.attrs)?;
-    by_dtype!(float: x.dtype(), T => Ok(pool::argmax(x.elements::<T>()?, &windows, channels)?.0))
-}
-
-fn pick<T: Element>(x: &Array, places: &[usize], out: &Shape) -> Result<Array, Error> {
-    let x = x.elements::<T>()?;
-    let mut result = buffer(places.len())?;
-    result.extend(places.iter().map(|&at| x[at]));
-    Array::new(out, result)
+    Ok(MaxPool::new(windows, channels))
 }
 
 /// Maximum pool.
@@ -129,10 +116,9 @@ pub static MAX_POOL: OpDef = pool(
     "Largest element of each window; of equals the first gets the gradient.",
     "y[n, i, c] = max of x[n, j, c] in the window at i strides",
     Kernel::Run(|call, out, inputs| {
-        let (windows, channels) = geometry(&call.inputs[0].shape, call.attrs)?;
+        let pool = max_pool(call)?;
         Ok(smallvec![by_dtype!(float: out[0].dtype, T => {
-            let (_, largest) = pool::argmax(inputs[0].elements::<T>()?, &windows, channels)?;
-            Array::new(&out[0].shape, largest)
+            Array::new(&out[0].shape, pool.largest(inputs[0].elements::<T>()?)?)
         })?])
     }),
     Derivative::Custom {
@@ -157,10 +143,11 @@ pub static MAX_POOL_ARGMAX: OpDef = OpDef {
         "Where `max_pool` takes its windows' largest elements, as positions in the flattened input.",
         "y[w] = argmax of x in window w",
         Kernel::Run(|call, out, inputs| {
-            let places = winners(call, inputs[0])?;
-            let mut result = buffer(places.len())?;
-            result.extend(places.iter().map(|&place| i64::try_from(place).unwrap_or(i64::MAX)));
-            Ok(smallvec![Array::new(&out[0].shape, result)?])
+            let pool = max_pool(call)?;
+            let places = by_dtype!(float: inputs[0].dtype(), T => {
+                pool.places(inputs[0].elements::<T>()?)
+            })?;
+            Ok(smallvec![Array::new(&out[0].shape, places)?])
         }),
         Derivative::None,
     )
@@ -195,21 +182,11 @@ pub static MAX_POOL_SCATTER: OpDef = OpDef {
         "Adds each value to where `max_pool` takes its window's largest element: the transpose of that pool.",
         "y[argmax of x in window w] += values[w]",
         Kernel::Run(|call, out, inputs| {
-            fn typed<T: Real + Number>(
-                places: &[usize],
-                values: &Array,
-                out: &Aval,
-            ) -> Result<Array, Error> {
-                let mut result = filled(out.shape.elements(), T::ZERO)?;
-                for (&at, &value) in places.iter().zip(values.elements::<T>()?) {
-                    result[at] = result[at] + value;
-                }
-                Array::new(&out.shape, result)
-            }
-            let places = winners(call, inputs[0])?;
-            Ok(smallvec![
-                by_dtype!(float: out[0].dtype, T => typed::<T>(&places, inputs[1], &out[0]))?
-            ])
+            let pool = max_pool(call)?;
+            Ok(smallvec![by_dtype!(float: out[0].dtype, T => {
+                let (x, values) = (inputs[0].elements::<T>()?, inputs[1].elements::<T>()?);
+                Array::new(&out[0].shape, pool.scatter(x, values)?)
+            })?])
         }),
         // Piecewise constant in x, linear in the values.
         Derivative::Custom {
@@ -237,10 +214,11 @@ pub static MAX_POOL_GATHER: OpDef = OpDef {
         "Picks the values at which `max_pool` takes its windows' largest elements.",
         "y[w] = values[argmax of x in window w]",
         Kernel::Run(|call, out, inputs| {
-            let places = winners(call, inputs[0])?;
-            Ok(smallvec![
-                by_dtype!(float: out[0].dtype, T => pick::<T>(inputs[1], &places, &out[0].shape))?
-            ])
+            let pool = max_pool(call)?;
+            Ok(smallvec![by_dtype!(float: out[0].dtype, T => {
+                let (x, values) = (inputs[0].elements::<T>()?, inputs[1].elements::<T>()?);
+                Array::new(&out[0].shape, pool.gather(x, values)?)
+            })?])
         }),
         Derivative::Custom {
             reads: Reads::X0,

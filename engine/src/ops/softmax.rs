@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
-    array::{Array, filled},
+    array::{Array, filled, overwritten},
     attrs,
     attrs::Attr,
     aval::{Aval, Avals},
@@ -128,7 +128,7 @@ fn by_rows<T: Element>(
     let inputs = inputs.iter().map(|x| gathered(x.elements::<T>()?, shape, &axis));
     let inputs: SmallVec<[Cow<[T]>; 2]> = inputs.collect::<Result<_, _>>()?;
     let (count, width) = (shape.elements(), shape[axis[0]].max(1));
-    let mut results = filled(count, T::ZERO)?;
+    let mut results = overwritten(count)?;
     let size = rows::in_part(count / width, 4 * compute::elements(count)) * width;
     compute::each(results.chunks_mut(size).enumerate().collect(), |(i, results)| {
         let here = i * size..i * size + results.len();

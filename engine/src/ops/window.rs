@@ -176,5 +176,5 @@ pub(super) fn sliding(
 
 /// The attributes of an op that undoes the reduction of one with these.
 pub(super) fn with_shape(attrs: &Attrs, shape: &Shape) -> Attrs {
-    attrs.clone().and(InputShape { shape: shape.to_i64() }.write())
+    attrs.and(&InputShape { shape: shape.to_i64() }.write())
 }

@@ -46,7 +46,7 @@ impl Trial {
 
     fn apply(&mut self, kind: Kind) -> Result<Answer, Error> {
         self.sequence += 1;
-        let command = Command { kind, tag: "".into(), scope: 0 };
+        let command = Command { kind, tag: "".into(), scope: 0, source: None };
         self.session.apply(self.sequence, command).result.map_err(|failure| failure.error)
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Plan, Step, Work, missing};
+use super::{Plan, Step, Work, missing, spares::Spares};
 use crate::{
     array::{Array, Tensor},
     aval::Aval,
@@ -406,7 +406,7 @@ fn general(
         })
         .collect::<Result<_, Error>>()?;
     let inputs: SmallVec<[&Tensor; 4]> = inputs.iter().collect();
-    let outputs = step.run(ledger, &plan.avals, &inputs)?;
+    let outputs = step.run(ledger, &plan.avals, &inputs, &mut Spares::default())?;
     for (&slot, tensor) in step.outputs.iter().zip(outputs) {
         cells[slot] = Cell::Tensor(tensor);
     }

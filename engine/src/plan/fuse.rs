@@ -189,6 +189,7 @@ impl Writer<'_> {
             inputs: application.inputs.iter().copied().collect(),
             outputs: application.outputs.iter().copied().collect(),
             dead: SmallVec::new(),
+            room: 0,
             work: Work::Op(Box::new((application.clone(), inputs, outputs))),
         }
     }
@@ -238,6 +239,7 @@ impl Writer<'_> {
             inputs,
             outputs: stored.iter().map(|&(slot, _)| slot).collect(),
             dead: SmallVec::new(),
+            room: 0,
             work: Work::Chain(chain, names),
         })
     }

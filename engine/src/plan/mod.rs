@@ -11,15 +11,17 @@ pub mod explain;
 pub mod frame;
 mod fuse;
 mod rewrite;
+mod spares;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
+use spares::Spares;
 
 use crate::{
-    array::{Array, Tensor},
+    array::{self, Array, Tensor},
     aval::{Aval, Avals},
     compute,
     error::Error,
@@ -77,6 +79,8 @@ struct Step {
     outputs: SmallVec<[usize; 2]>,
     dead: SmallVec<[usize; 4]>,
     cost: Cost,
+    /// Bytes that may be held beside all values while it runs, without more being held than at the peak.
+    room: u64,
 }
 
 /// What a step does.
@@ -157,6 +161,20 @@ impl Plan {
         ledger: &Arc<Ledger>,
         given: impl IntoIterator<Item = (usize, Tensor)>,
     ) -> Result<Vec<Tensor>, Error> {
+        self.run_watched(ledger, given, |_| {})
+    }
+
+    /// The same, and tells of each step when it is done: what profilers take times with.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::run`].
+    pub fn run_watched(
+        &self,
+        ledger: &Arc<Ledger>,
+        given: impl IntoIterator<Item = (usize, Tensor)>,
+        done: impl FnMut(usize),
+    ) -> Result<Vec<Tensor>, Error> {
         let mut values: Vec<Option<Tensor>> = vec![None; self.avals.len()];
         for (slot, tensor) in given {
             if self.avals.get(slot).is_none_or(|aval| tensor.aval() != *aval) {
@@ -167,7 +185,7 @@ impl Plan {
         for (slot, tensor) in &self.constants {
             values[*slot] = Some(tensor.clone());
         }
-        self.run_from(ledger, values)
+        self.run_from(ledger, values, done)
     }
 
     /// Runs a plan without inputs for the only time: constants are given back after their last use.
@@ -176,29 +194,32 @@ impl Plan {
         for (slot, tensor) in std::mem::take(&mut self.constants) {
             values[slot] = Some(tensor);
         }
-        self.run_from(ledger, values)
+        self.run_from(ledger, values, |_| {})
     }
 
     fn run_from(
         &self,
         ledger: &Arc<Ledger>,
         mut values: Vec<Option<Tensor>>,
+        mut done: impl FnMut(usize),
     ) -> Result<Vec<Tensor>, Error> {
         ledger.admit(self.peak)?;
-        for step in &self.steps {
+        let mut spares = Spares::default();
+        for (i, step) in self.steps.iter().enumerate() {
             compute::check()?;
             let outputs = {
                 let read = |&slot: &usize| values[slot].as_ref().ok_or_else(missing);
                 let inputs: SmallVec<[&Tensor; 4]> =
                     step.inputs.iter().map(read).collect::<Result<_, _>>()?;
-                step.run(ledger, &self.avals, &inputs)?
+                step.run(ledger, &self.avals, &inputs, &mut spares)?
             };
             for (&slot, tensor) in step.outputs.iter().zip(outputs) {
                 values[slot] = Some(tensor);
             }
             for &slot in &step.dead {
-                values[slot] = None;
+                values[slot].take().into_iter().for_each(|tensor| spares.keep(tensor));
             }
+            done(i);
         }
         let result = |&slot: &usize| values[slot].clone().ok_or_else(missing);
         self.wanted.iter().map(result).collect()
@@ -215,6 +236,7 @@ impl Step {
         ledger: &Arc<Ledger>,
         avals: &[Aval],
         inputs: &[&Tensor],
+        spares: &mut Spares,
     ) -> Result<SmallVec<[Tensor; 2]>, Error> {
         if let Work::Op(one) = &self.work
             && let Kernel::Alias = one.0.op.kernel
@@ -225,23 +247,30 @@ impl Step {
             && let Kernel::Control(run) = one.0.op.kernel
         {
             let (Application { op, attrs, .. }, avals, _) = &**one;
+            // What a body holds is not known here.
+            *spares = Spares::default();
             let results = run(&Call { op, attrs, inputs: avals }, inputs, ledger)?;
             return Ok(results.into_iter().collect());
         }
+        let (mut charges, offered) = spares.take(self, avals);
         let workspace = ledger.reserve(self.cost.workspace)?;
         let charges: SmallVec<[Charge; 2]> = self
             .outputs
             .iter()
-            .map(|&slot| ledger.reserve(avals[slot].bytes()))
+            .zip(&mut charges)
+            .map(|(&slot, charge)| {
+                charge.take().map_or_else(|| ledger.reserve(avals[slot].bytes()), Ok)
+            })
             .collect::<Result<_, _>>()?;
         let arrays: SmallVec<[&Array; 4]> = inputs.iter().map(|tensor| tensor.array()).collect();
-        let results: SmallVec<[Array; 2]> = match &self.work {
+        let results: SmallVec<[Array; 2]> = array::offering(offered, || match &self.work {
             Work::Op(one) => {
                 let (Application { op, attrs, .. }, inputs, outputs) = &**one;
-                exec::compute(&Call { op, attrs, inputs }, outputs, &arrays)?.into_iter().collect()
+                let results = exec::compute(&Call { op, attrs, inputs }, outputs, &arrays)?;
+                Ok(results.into_iter().collect())
             }
-            Work::Chain(chain, _) => chain.run(&arrays)?,
-        };
+            Work::Chain(chain, _) => chain.run(&arrays),
+        })?;
         drop(workspace);
         let paid = results.into_iter().zip(charges);
         Ok(paid.map(|(array, charge)| Tensor::paid(array, charge)).collect())
@@ -262,15 +291,19 @@ fn lifetimes(avals: &[Aval], steps: &mut [Step], wanted: &[usize]) -> u64 {
         }
     }
     let (mut now, mut peak) = (0_u64, 0_u64);
-    for step in steps {
+    for step in steps.iter_mut() {
         for &slot in &step.outputs {
             own[slot] = true;
             now = now.saturating_add(avals[slot].bytes());
         }
-        peak = peak.max(now.saturating_add(step.cost.workspace));
+        step.room = now.saturating_add(step.cost.workspace);
+        peak = peak.max(step.room);
         for &slot in step.dead.iter().filter(|&&slot| own[slot]) {
             now = now.saturating_sub(avals[slot].bytes());
         }
+    }
+    for step in steps {
+        step.room = peak - step.room;
     }
     peak
 }

@@ -7,7 +7,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{Passes, Plan, frame::Frame};
 use crate::{
-    array::{Array, Tensor},
+    array::{Array, Tensor, left, offering},
     attrs::Attrs,
     aval::{Aval, Shape},
     dtype::DType,
@@ -15,7 +15,7 @@ use crate::{
     exec::{self, Recorder},
     graph::{Application, Graph, Operand, Program, Value, ValueId, Var},
     ledger::Ledger,
-    op::{OpDef, Sample},
+    op::{Kernel, OpDef, Sample},
     ops::{self, Reduce},
     table_tests::{Values, attrs, dtype_of, fill, tensor},
 };
@@ -81,7 +81,8 @@ fn check(name: &str, program: &Program, wanted: &[usize]) {
     let expected = exec::run_program(&ledger, copied(program), wanted, &mut OpByOp);
     for passes in each_passes() {
         let plan = Plan::compile(&ledger, program, wanted, passes).unwrap();
-        let results = plan.run(&ledger, []);
+        // In no more memory than is said: what is kept for later values must not take that of others.
+        let results = plan.run(&Ledger::new("peak", plan.peak()), []);
         let again = in_a_frame(&ledger, &plan);
         assert_eq!(again.is_ok(), results.is_ok(), "{name}, {passes:?}: {again:?}\n{plan}");
         for (again, result) in again.iter().flatten().zip(results.iter().flatten()) {
@@ -225,6 +226,41 @@ fn every_sample_gives_the_same_bits() {
             }
         }
     }
+}
+
+/// What kernels leave alone of the memory that they are offered would be another result from run to run.
+#[test]
+fn kernels_overwrite_what_they_are_offered() {
+    let ledger = ledger();
+    let mut taken = 0;
+    for op in ops::ALL.iter().copied() {
+        if !matches!(op.kernel, Kernel::Run(_) | Kernel::Elementwise(_)) {
+            continue;
+        }
+        for (sample, dtype) in op.samples.iter().flat_map(|s| op.dtypes.iter().map(move |d| (s, d)))
+        {
+            let values = fill(sample, 1);
+            let input =
+                |i: usize| tensor(dtype_of(sample, i, dtype), sample.inputs[i].shape, &values[i]);
+            let inputs: Vec<Tensor> = (0..sample.inputs.len()).map(input).collect();
+            let inputs: Vec<&Tensor> = inputs.iter().collect();
+            let run = || exec::run(&ledger, op, &attrs(op, sample), &inputs);
+            let Ok(expected) = run() else { continue };
+            let other = |y: &Tensor| {
+                let Aval { dtype, shape } = y.aval();
+                let dtype = if dtype.is_half() { DType::F32 } else { dtype };
+                tensor(dtype, &shape, &vec![1e6; shape.elements()]).array().clone()
+            };
+            let offered: Vec<Array> = expected.iter().map(other).collect();
+            let count = offered.len();
+            let (results, left) = offering(offered, || (run().unwrap(), left()));
+            taken += count - left;
+            for (expected, result) in expected.iter().zip(&results) {
+                assert!(bits(expected) == bits(result), "{} leaves elements alone", op.name);
+            }
+        }
+    }
+    assert!(taken > 20, "only {taken} results are in memory that was offered");
 }
 
 #[test]

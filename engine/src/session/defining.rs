@@ -6,6 +6,8 @@
 //!
 //! The commands are kept, since the body is traced again when an optimizer writes another kind of step.
 
+mod images;
+
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -17,6 +19,8 @@ use super::{
     steps::Steps,
     tracing::{Source, Tracer},
 };
+pub(super) use images::{Bodies, bodies};
+
 use crate::{
     aval::Aval,
     command::{
@@ -127,7 +131,7 @@ impl Session {
         }
         if let Ok(session) = self.apart(&Body::default()) {
             let (sequence, tag) = (failure.root_sequence, failure.root_tag.clone());
-            let poison = Poison { sequence, tag, reason: failure.error.classify().1 };
+            let poison = Poison { sequence, tag, reason: failure.error.classify().1.into() };
             let (body, failed) = (Body::default(), Some(Arc::new(poison)));
             self.definitions.insert(scope, Box::new(Definition { session, body, failed }));
         }
@@ -211,7 +215,7 @@ impl Session {
         self.check_free(&[function])?;
         let Definition { mut session, mut body, failed } = *definition;
         if let Some(poison) = failed {
-            let (root, why) = (poison.sequence, poison.reason.into());
+            let (root, why) = (poison.sequence, poison.reason.clone());
             self.slots.insert(function, Slot::Poisoned(poison));
             return Err(Error::Poisoned { handle: function, root, why });
         }
@@ -375,7 +379,7 @@ impl Definition {
         {
             return Outcome { result: Ok(Answer::Tensor(tensor)), warnings: Vec::new() };
         }
-        let captures = match self.accept(outside, &command.kind) {
+        let captures = match self.accept(outside, command) {
             Ok(captures) => captures,
             Err(error) => return self.refuse(sequence, command, error),
         };
@@ -393,7 +397,12 @@ impl Definition {
     }
 
     /// Checks that a command can be part of a body, and captures what it names.
-    fn accept(&mut self, outside: &Session, kind: &Kind) -> Result<Vec<(Handle, Capture)>, Error> {
+    fn accept(
+        &mut self,
+        outside: &Session,
+        command: &Command,
+    ) -> Result<Vec<(Handle, Capture)>, Error> {
+        let kind = &command.kind;
         if let Some(what) = excluded(kind) {
             return Err(Error::NotInFunction { what });
         }
@@ -407,9 +416,7 @@ impl Definition {
         if let Some(&handle) = outputs.iter().find(|out| outside.slots.contains_key(*out)) {
             return Err(Error::HandleInUse { handle });
         }
-        let handles = (outputs.len() + mentions.len()) as u64;
-        let bytes = COMMAND_BYTES + handles * HANDLE_BYTES;
-        self.body.charges.push(outside.ledger.reserve(bytes)?);
+        self.body.charges.push(outside.ledger.reserve(price(command))?);
         let references = &mut self.body.references;
         let captures = outside.take_in(&mut self.session, references, &mentions)?;
         let called = match kind {
@@ -441,7 +448,7 @@ impl Definition {
 
     /// The first failure is that of the function.
     fn fail(&mut self, sequence: u64, tag: &str, failure: &Failure) {
-        let reason = failure.error.classify().1;
+        let reason = failure.error.classify().1.into();
         self.failed.get_or_insert_with(|| Arc::new(Poison { sequence, tag: tag.into(), reason }));
     }
 
@@ -460,11 +467,18 @@ impl Definition {
             return;
         }
         let kind = Kind::Release { handles };
-        let command = Arc::new(Command { kind, tag: "".into(), scope: 0 });
+        let command = Arc::new(Command { kind, tag: "".into(), scope: 0, source: None });
         if self.session.within(0, &command).result.is_ok() {
             self.body.steps.push(Step { captures: SmallVec::new(), command });
         }
     }
+}
+
+/// What a command of a body costs, in bytes.
+fn price(Command { kind, source, .. }: &Command) -> u64 {
+    let handles = kind.outputs().len() + kind.mentions().len();
+    let source = source.as_ref().map_or(0, |source| source.len());
+    COMMAND_BYTES + handles as u64 * HANDLE_BYTES + source as u64
 }
 
 /// Whether a command changes nothing.

@@ -3,6 +3,8 @@
 //! Tapes and accumulators nest in the order in which they started. What an accumulator computes is heard by those that
 //! started before it and by no others, so a derivative of a derivative never mixes the two, whichever modes they are of.
 
+use std::collections::BTreeMap;
+
 use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
@@ -23,10 +25,10 @@ const MAX_NESTED: usize = 6;
 /// Tangents of values, and of what is computed from them while it records.
 #[derive(Debug)]
 pub(super) struct Accumulator {
-    scope: u32,
-    recording: bool,
-    since: u64,
-    tangents: HashMap<ValueId, Value>,
+    pub(super) scope: u32,
+    pub(super) recording: bool,
+    pub(super) since: u64,
+    pub(super) tangents: HashMap<ValueId, Value>,
 }
 
 /// What accumulators computed for one command, kept until the command has succeeded.
@@ -35,7 +37,7 @@ pub(super) struct Pushed {
     /// What ran, each with the start of the accumulator that it ran for.
     ran: Vec<(Ran, u64)>,
     /// Tangents by accumulator and primal.
-    tangents: HashMap<(Handle, ValueId), Value>,
+    tangents: BTreeMap<(Handle, ValueId), Value>,
     next_id: u64,
 }
 
@@ -230,6 +232,9 @@ impl Session {
         scope: u32,
     ) {
         self.next_id = self.next_id.max(pushed.next_id);
+        if pushed.ran.is_empty() && pushed.tangents.is_empty() {
+            return;
+        }
         for (ran, before) in &pushed.ran {
             let inputs: SmallVec<[_; 4]> = ran.inputs.iter().map(pair).collect();
             let outputs: SmallVec<[_; 2]> = ran.outputs.iter().map(pair).collect();

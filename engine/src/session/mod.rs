@@ -16,6 +16,7 @@ mod calling;
 mod defining;
 mod forward;
 mod functions;
+mod images;
 mod jacobian;
 mod looping;
 mod optimizing;
@@ -130,7 +131,7 @@ type NamedTensors = SmallVec<[(&'static str, Tensor); 4]>;
 struct Poison {
     sequence: u64,
     tag: Box<str>,
-    reason: &'static str,
+    reason: Box<str>,
 }
 
 /// A command that could not be decoded.
@@ -197,11 +198,12 @@ impl Session {
 
     /// Executes a command that belongs to no body.
     fn perform(&mut self, sequence: u64, command: &Command) -> Outcome {
-        let Command { kind, tag, scope } = command;
+        let Command { kind, tag, scope, .. } = command;
         let mut warnings = Vec::new();
         self.tag = Arc::clone(tag);
         let result = self.execute(kind, *scope, &mut warnings).map_err(|error| {
             let inputs = self.known(kind);
+            self.tapes.values_mut().for_each(|tape| tape.trace_mut().give_back());
             let failure =
                 self.fail(sequence, tag, error, kind.verb().into(), &kind.outputs(), inputs);
             if let Kind::DefineFunction(_) = kind {
@@ -224,6 +226,11 @@ impl Session {
     pub fn take_back(&mut self, sequence: u64) {
         self.slots
             .retain(|_, slot| !matches!(slot, Slot::Poisoned(root) if root.sequence == sequence));
+    }
+
+    /// Whether there are functions whose bodies are being shown.
+    pub fn defines(&self) -> bool {
+        !self.definitions.is_empty()
     }
 
     /// Whether the commands of a scope belong to the body of a function.
@@ -377,15 +384,19 @@ impl Session {
         op: Box<str>,
         outputs: &[Handle],
         inputs: Vec<Aval>,
-    ) -> Failure {
+    ) -> Box<Failure> {
         let root = match &error {
             Error::Poisoned { handle, .. } => match self.slots.get(handle) {
                 Some(Slot::Poisoned(poison)) => Arc::clone(poison),
-                Some(_) | None => {
-                    Arc::new(Poison { sequence, tag: tag.into(), reason: error.classify().1 })
-                }
+                Some(_) | None => Arc::new(Poison {
+                    sequence,
+                    tag: tag.into(),
+                    reason: error.classify().1.into(),
+                }),
             },
-            error => Arc::new(Poison { sequence, tag: tag.into(), reason: error.classify().1 }),
+            error => {
+                Arc::new(Poison { sequence, tag: tag.into(), reason: error.classify().1.into() })
+            }
         };
         for &handle in outputs.iter().filter(|&&handle| handle != 0) {
             if self.slots.len() < MAX_HANDLES
@@ -394,7 +405,8 @@ impl Session {
                 slot.insert(Slot::Poisoned(Arc::clone(&root)));
             }
         }
-        Failure { error, op, inputs, root_sequence: root.sequence, root_tag: root.tag.clone() }
+        let (root_sequence, root_tag) = (root.sequence, root.tag.clone());
+        Box::new(Failure { error, op, inputs, root_sequence, root_tag })
     }
 
     /// The dtypes and shapes of a command's inputs, as far as they exist.
@@ -424,7 +436,7 @@ impl Slot {
         match self {
             Self::Absent(reason) => Error::GradientAbsent { handle, reason: *reason },
             Self::Poisoned(poison) => {
-                Error::Poisoned { handle, root: poison.sequence, why: poison.reason.into() }
+                Error::Poisoned { handle, root: poison.sequence, why: poison.reason.clone() }
             }
             other => Error::WrongKind { handle, expected, found: other.kind() },
         }

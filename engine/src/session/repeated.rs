@@ -58,7 +58,7 @@ pub(super) enum Sight {
 impl Repeated {
     /// Looks up what is asked, and remembers it.
     pub(super) fn look(&mut self, asked: &Asked) -> Sight {
-        if !asked.is_short() {
+        if !asked.is_repeatable() {
             return Sight::New;
         }
         let fingerprint = asked.fingerprint(&self.hasher);

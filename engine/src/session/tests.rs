@@ -36,7 +36,7 @@ impl Driver {
     fn apply(&mut self, kind: Kind) -> Result<Answer, Error> {
         self.sequence += 1;
         self.session
-            .apply(self.sequence, Command { kind, tag: "".into(), scope: 0 })
+            .apply(self.sequence, Command { kind, tag: "".into(), scope: 0, source: None })
             .result
             .map_err(|failure| failure.error)
     }
@@ -144,4 +144,16 @@ fn a_gradient_that_lacks_memory_leaves_the_tape_as_it_was() {
     };
     assert!(matches!(infos[..], [GradientInfo::Dense(_)]));
     assert_eq!(driver.values(21)[..1], [32.0]);
+}
+
+#[test]
+fn a_command_that_fails_leaves_no_room_reserved_on_tapes() {
+    let mut driver = Driver::new(1 << 20);
+    driver.constant(10, &[1.0]);
+    driver.constant(11, &[1.0, 2.0, 3.0]);
+    driver.constant(12, &[1.0, 2.0]);
+    driver.open(TAPE, false);
+    let used = driver.ledger.used();
+    assert!(driver.multiply(11, 12, 13).is_err());
+    assert_eq!(driver.ledger.used(), used);
 }

@@ -82,30 +82,43 @@ impl Session {
         } else {
             let tensors: SmallVec<[&Tensor; 4]> =
                 inputs.iter().map(|input| &input.value.tensor).collect();
-            let applied = Applied::Op(op, attrs.clone());
-            let weight = attrs.weight();
-            self.reserve_nodes(weight.saturating_add(1 + inputs.len()), scope)?;
+            let heard = self.is_heard(scope);
+            if heard {
+                self.reserve_nodes(attrs.weight().saturating_add(1 + inputs.len()), scope)?;
+            }
             let tensors = self.run_op(op, attrs, &tensors)?;
             let values: SmallVec<[Value; 1]> =
                 tensors.into_iter().map(|tensor| Value { id: self.new_id(), tensor }).collect();
-            let pushed = if self.accumulates(scope) {
-                let read = inputs.iter().map(|input| input.value.clone());
-                let ran = [Ran::new(applied.clone(), read, values.iter().cloned())];
-                self.push(inputs, &ran, self.next_id, scope)?
-            } else {
-                Pushed::default()
-            };
-            self.reserve_nodes(weight.saturating_add(1 + inputs.len() + pushed.len()), scope)?;
-            self.record_reads(inputs, scope);
-            {
-                let read: SmallVec<[_; 4]> =
-                    inputs.iter().map(|input| pair(&input.value)).collect();
-                let made: SmallVec<[_; 2]> = values.iter().map(pair).collect();
-                self.record(&applied, &read, &made, true, scope);
+            if heard {
+                self.tell_applied(&Applied::Op(op, attrs.clone()), inputs, &values, scope)?;
             }
-            self.settle(pushed, values.iter().map(|value| value.id), scope);
             values
         })
+    }
+
+    /// Tells tapes and accumulators of one application. Nothing changes if it fails.
+    fn tell_applied(
+        &mut self,
+        applied: &Applied,
+        inputs: &[Input],
+        values: &[Value],
+        scope: u32,
+    ) -> Result<(), Error> {
+        let pushed = if self.accumulates(scope) {
+            let read = inputs.iter().map(|input| input.value.clone());
+            let ran = [Ran::new(applied.clone(), read, values.iter().cloned())];
+            self.push(inputs, &ran, self.next_id, scope)?
+        } else {
+            Pushed::default()
+        };
+        let nodes = 1 + inputs.len() + pushed.len();
+        self.reserve_nodes(applied.weight().saturating_add(nodes), scope)?;
+        self.record_reads(inputs, scope);
+        let read: SmallVec<[_; 4]> = inputs.iter().map(|input| pair(&input.value)).collect();
+        let made: SmallVec<[_; 2]> = values.iter().map(pair).collect();
+        self.record(applied, &read, &made, true, scope);
+        self.settle(pushed, values.iter().map(|value| value.id), scope);
+        Ok(())
     }
 
     fn composite(

@@ -209,6 +209,18 @@ impl Contents {
     }
 }
 
+/// Kind, hyperparameters and schedule of an optimizer as text, without counters and slots.
+pub fn describe_optimizer(optimizer: &Optimizer) -> Result<String, ProtocolError> {
+    json(&describe(optimizer))
+}
+
+/// The optimizer that such a text describes, before its first step.
+pub fn read_optimizer(text: &str) -> Result<Optimizer, ProtocolError> {
+    let json: OptimizerJson =
+        serde_json::from_str(text).map_err(|error| invalid(error.to_string()))?;
+    json.build().map_err(invalid)
+}
+
 // === impl OptimizerJson ===
 
 impl OptimizerJson {

@@ -32,9 +32,6 @@ pub const MAX_HEADER: usize = 3 << 20;
 /// What the checksum is called among the metadata.
 const CHECKSUM: &str = "gradtape.checksum";
 
-/// Below this size elements are decoded where they arrive; above, on a thread that may block.
-const DECODE_INLINE_BYTES: u64 = 256 << 10;
-
 /// What a file says of itself.
 #[derive(Clone, Debug)]
 pub struct Header {
@@ -226,16 +223,16 @@ impl Encoded {
 
 impl<'h> Reader<'h> {
     /// Begins to read what follows a header. `ledger` pays for the tensors.
-    pub async fn new(header: &'h Header, ledger: &Arc<Ledger>) -> Result<Self, ProtocolError> {
+    pub fn new(header: &'h Header, ledger: &Arc<Ledger>) -> Result<Self, ProtocolError> {
         let ledger = Arc::clone(ledger);
         let (hash, tensors) = (header.hash()?, Vec::with_capacity(header.tensors.len()));
         let mut reader = Self { header, ledger, hash, tensors, current: None };
-        reader.advance().await?;
+        reader.advance()?;
         Ok(reader)
     }
 
     /// Takes the next bytes of the file.
-    pub async fn take(&mut self, mut bytes: &[u8]) -> Result<(), ProtocolError> {
+    pub fn take(&mut self, mut bytes: &[u8]) -> Result<(), ProtocolError> {
         self.hash.update(bytes);
         while !bytes.is_empty() {
             let current =
@@ -244,7 +241,7 @@ impl<'h> Reader<'h> {
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             current.append(now)?;
             bytes = later;
-            self.advance().await?;
+            self.advance()?;
         }
         Ok(())
     }
@@ -258,19 +255,12 @@ impl<'h> Reader<'h> {
         Ok(self.tensors)
     }
 
-    /// Decodes tensors that are complete, and makes room for the first that is not.
-    async fn advance(&mut self) -> Result<(), ProtocolError> {
+    /// Takes tensors that are complete, and makes room for the first that is not.
+    fn advance(&mut self) -> Result<(), ProtocolError> {
         loop {
             if let Some(staging) = self.current.take_if(|staging| staging.is_complete()) {
-                let (key, aval) = &self.header.tensors[self.tensors.len()];
-                let ledger = Arc::clone(&self.ledger);
-                let tensor = if aval.bytes() < DECODE_INLINE_BYTES {
-                    staging.decode(&ledger)
-                } else {
-                    let decoded = tokio::task::spawn_blocking(move || staging.decode(&ledger));
-                    decoded.await.map_err(|_| ProtocolError::Draining)?
-                };
-                self.tensors.push((key.clone(), tensor?));
+                let (key, _) = &self.header.tensors[self.tensors.len()];
+                self.tensors.push((key.clone(), staging.finish()?));
             }
             if self.current.is_some() {
                 return Ok(());

@@ -1,5 +1,6 @@
 //! What the records of a log hold, as messages that only the server reads.
 
+use bytes::Bytes;
 use gradtape_engine::error::Error;
 use gradtape_proto::v1;
 use prost::Message;
@@ -25,6 +26,9 @@ pub struct Opened {
     /// What computed it: [`numerics`].
     #[prost(string, tag = "6")]
     pub numerics: String,
+    /// The next command after the snapshot that follows; without one, the log begins with the session.
+    #[prost(uint64, optional, tag = "7")]
+    pub snapshot: Option<u64>,
 }
 
 /// Commands in their order.
@@ -41,9 +45,9 @@ pub struct Group {
 /// A command and what came of it.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Entry {
-    /// The command, as a message.
-    #[prost(bytes = "vec", tag = "1")]
-    pub command: Vec<u8>,
+    /// The command, as it came.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub command: Bytes,
     /// Hash of what it said, and of what it left where that is hashed.
     #[prost(fixed64, tag = "2")]
     pub digest: u64,

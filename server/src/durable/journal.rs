@@ -1,103 +1,101 @@
-//! What a session has done and its log does not hold yet, and the thread that writes it.
+//! What a session has done and its log does not hold yet, and who writes it.
 //!
-//! A session's [`Journal`] takes entries and never waits. The thread of [`Journals`] takes what has gathered in all of them,
-//! writes one record to each log, waits for the disk once, and tells who waits. When nobody waits it lets entries gather for a
-//! while, since each such round costs the disk the same whatever it holds.
+//! A session's [`Journal`] takes entries and never waits. The thread (or task) of [`Journals`], in `writer`, takes what has
+//! gathered in all of them, writes one record to each log, waits for the disk once, and tells who waits. When nobody waits
+//! it lets entries gather for a while, since each such round costs the disk the same whatever it holds.
 
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicBool, mpsc},
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use prost::{Message, encoding};
 use tokio::sync::{oneshot, watch};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     entry::{Entry, Opened, Staged},
     record::{Kind, Tail},
-    store::{Fault, Store, Write},
+    snapshots::Growth,
+    state::Captured,
+    store::{Store, Write},
+    writer::{Shared, Shortener},
 };
 use crate::{
     config::Durability,
+    hands::Hands,
     ids,
     metrics::Metrics,
     session::{error::ProtocolError, inbox::Session, registry::SessionId},
 };
 
-/// How long a full store is left alone before it is tried again.
-const FULL_PAUSE: Duration = Duration::from_secs(1);
-
-/// The journals of a server, and the thread that writes them. Dropping it writes what is left.
+/// The journals of a server, and who writes them: a thread that appends to logs, and one that begins long ones anew, which
+/// takes longer; or a task. Dropping it writes what is left.
 #[derive(Debug)]
 pub struct Journals {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    store: Arc<dyn Store>,
-    config: Durability,
-    metrics: Arc<Metrics>,
-    state: Mutex<State>,
-    changed: Condvar,
-    broken: CancellationToken,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Journals that have something to write, each once.
-    waiting: Vec<Arc<Journal>>,
-    /// Somebody waits for it.
-    urgent: bool,
-    stopped: bool,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What a session tells its log.
 #[derive(Debug)]
 pub struct Journal {
-    id: SessionId,
-    shared: Arc<Shared>,
+    pub(super) id: SessionId,
+    pub(super) opened: Opened,
+    pub(super) shared: Arc<Shared>,
     log: Mutex<Log>,
-    progress: watch::Sender<Progress>,
+    pub(super) progress: watch::Sender<Progress>,
+    /// Whether its log is so long that it should begin anew.
+    pub(super) due: AtomicBool,
     /// Pauses while too much is not written.
     session: OnceLock<Weak<Session>>,
 }
 
 #[derive(Debug, Default)]
-struct Log {
+pub(super) struct Log {
     /// Unknown until the log was read.
-    tail: Option<Tail>,
-    records: VecDeque<Pending>,
+    pub(super) tail: Option<Tail>,
+    pub(super) growth: Growth,
+    pub(super) records: VecDeque<Pending>,
     /// Bytes of the records.
-    bytes: usize,
+    pub(super) bytes: usize,
     acknowledged: u64,
     /// Whether it is among those that wait for the thread.
-    queued: bool,
-    removed: bool,
+    pub(super) queued: bool,
+    pub(super) removed: bool,
 }
 
 /// A record that is not written yet.
 #[derive(Debug)]
-struct Pending {
-    kind: Kind,
+pub(super) struct Pending {
+    pub(super) kind: Kind,
     /// Next sequence number before and after it.
-    sequence: u64,
-    next: u64,
-    content: Content,
-    done: Option<oneshot::Sender<()>>,
+    pub(super) sequence: u64,
+    pub(super) next: u64,
+    pub(super) content: Content,
+    pub(super) done: Option<oneshot::Sender<()>>,
+}
+
+/// What comes next for a log.
+pub(super) enum Next {
+    /// Its oldest record is to be written, if it has any.
+    Record,
+    /// Another is to take its place.
+    Anew,
+    /// It is to be removed.
+    Removed,
 }
 
 #[derive(Debug)]
-enum Content {
+pub(super) enum Content {
     /// More commands may be added.
     Open(Vec<u8>),
     Closed(Vec<Bytes>),
+    /// What a new log begins with.
+    Snapshot(Arc<Captured>),
 }
 
 /// How far a log is.
@@ -124,24 +122,30 @@ pub enum Health {
 // === impl Journals ===
 
 impl Journals {
-    /// Starts the thread.
+    /// Starts the threads or the task.
     pub fn start(
         store: Arc<dyn Store>,
         config: &Durability,
         metrics: &Arc<Metrics>,
+        hands: &Hands,
     ) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
-            store,
-            config: config.clone(),
-            metrics: Arc::clone(metrics),
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            broken: CancellationToken::new(),
-        });
-        let writer = Arc::clone(&shared);
-        let thread =
-            thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run())?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+        let shared = Arc::new(Shared::new(store, config, metrics));
+        let threads = match hands {
+            Hands::Threads(_) => {
+                let (sender, receiver) = mpsc::channel();
+                let (writer, shortener) = (Arc::clone(&shared), Arc::clone(&shared));
+                let named = |name: &str| thread::Builder::new().name(name.to_owned());
+                vec![
+                    named("journal").spawn(move || writer.run(&Shortener::Thread(sender)))?,
+                    named("snapshots").spawn(move || shortener.shorten_all(&receiver))?,
+                ]
+            }
+            Hands::Task(pace) => {
+                tokio::spawn(Arc::clone(&shared).run_as_task(Arc::clone(pace)));
+                Vec::new()
+            }
+        };
+        Ok(Self { shared, threads: Mutex::new(threads) })
     }
 
     /// Where the logs are.
@@ -149,18 +153,23 @@ impl Journals {
         &self.shared.store
     }
 
+    /// How long nothing is asked of a session until it leaves memory.
+    pub fn hibernate_after(&self) -> Option<Duration> {
+        self.shared.config.hibernate_after
+    }
+
     /// The journal of a new session, and a way to learn that its log is there.
     pub fn create(&self, id: SessionId, opened: &Opened) -> (Arc<Journal>, oneshot::Receiver<()>) {
         let mark = u64::from_le_bytes(ids::random());
-        let journal = self.journal(id, Some(Tail::new(mark)), 0);
+        let journal = self.journal(id, opened.clone(), Some(Tail::new(mark)));
         let written = journal.push(Kind::Opened, vec![opened.encode_to_vec().into()]);
         journal.hurry();
         (journal, written)
     }
 
     /// The journal of a session whose log has to be read first.
-    pub fn reopen(&self, id: SessionId) -> Arc<Journal> {
-        self.journal(id, None, 0)
+    pub fn reopen(&self, id: SessionId, opened: Opened) -> Arc<Journal> {
+        self.journal(id, opened, None)
     }
 
     /// Completes when the store has failed.
@@ -171,18 +180,28 @@ impl Journals {
     /// Writes what is left and ends. Blocks.
     pub fn finish(&self) {
         self.shared.lock().stopped = true;
-        self.shared.changed.notify_all();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that writes logs panicked");
+        self.shared.wake();
+        let threads = mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        if threads.is_empty() {
+            return self.shared.run(&Shortener::Writer);
+        }
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread that writes logs panicked");
+            }
         }
     }
 
-    fn journal(&self, id: SessionId, tail: Option<Tail>, durable: u64) -> Arc<Journal> {
-        let (progress, _) = watch::channel(Progress { durable, health: Health::Well });
-        let log = Mutex::new(Log { tail, ..Log::default() });
-        let shared = Arc::clone(&self.shared);
-        Arc::new(Journal { id, shared, log, progress, session: OnceLock::new() })
+    fn journal(&self, id: SessionId, opened: Opened, tail: Option<Tail>) -> Arc<Journal> {
+        Arc::new(Journal {
+            id,
+            opened,
+            shared: Arc::clone(&self.shared),
+            log: Mutex::new(Log { tail, ..Log::default() }),
+            progress: watch::channel(Progress::default()).0,
+            due: AtomicBool::new(false),
+            session: OnceLock::new(),
+        })
     }
 }
 
@@ -201,9 +220,13 @@ impl Journal {
         let _ = self.session.set(Arc::downgrade(session));
     }
 
-    /// Goes on at the end of a log that was read.
-    pub fn resume(&self, tail: Tail, durable: u64) {
-        self.lock().tail = Some(tail);
+    /// Goes on at the end of a log that was read, of which so many bytes are its snapshot.
+    pub fn resume(&self, tail: Tail, snapshot: u64, durable: u64) {
+        let mut log = self.lock();
+        log.tail = Some(tail);
+        log.growth.begin(snapshot);
+        self.note_growth(&log);
+        drop(log);
         self.progress.send_modify(|progress| progress.durable = durable);
     }
 
@@ -277,6 +300,32 @@ impl Journal {
         self.progress()
     }
 
+    /// Whether the end of its log is known, because it was read or begun.
+    pub fn is_open(&self) -> bool {
+        self.lock().tail.is_some()
+    }
+
+    /// Whether all that it was told is durable.
+    pub fn is_settled(&self) -> bool {
+        let log = self.lock();
+        log.tail.is_some() && log.records.is_empty() && !log.queued
+    }
+
+    /// Bytes of the log that are durable.
+    pub fn durable_bytes(&self) -> u64 {
+        self.lock().tail.as_ref().map_or(0, |tail| tail.length)
+    }
+
+    /// Where the log is.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.shared.store
+    }
+
+    /// Whose session it is.
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
     /// How far it is.
     pub fn progress(&self) -> Progress {
         *self.progress.borrow()
@@ -317,17 +366,43 @@ impl Journal {
         receiver
     }
 
-    fn queue(self: &Arc<Self>, mut log: MutexGuard<'_, Log>) {
+    pub(super) fn queue(self: &Arc<Self>, mut log: MutexGuard<'_, Log>) {
         if !mem::replace(&mut log.queued, true) {
             drop(log);
             self.shared.lock().waiting.push(Arc::clone(self));
-            self.shared.changed.notify_one();
+            self.shared.wake();
         }
+    }
+
+    /// Whose it is.
+    pub(super) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Tells how the store is.
+    pub(super) fn say(self: &Arc<Self>, health: Health) {
+        self.progress.send_modify(|progress| progress.health = health);
+    }
+
+    /// There was no room for its record, which is to be written again.
+    pub(super) fn waits_for_room(self: &Arc<Self>) {
+        self.say(Health::Full);
+        self.queue(self.lock());
+    }
+
+    /// What comes next. A log that begins anew stays queued, so that nobody else writes to it until that is done.
+    pub(super) fn next(&self) -> Next {
+        let mut log = self.lock();
+        if log.begins_anew() {
+            return Next::Anew;
+        }
+        log.queued = false;
+        if log.removed { Next::Removed } else { Next::Record }
     }
 
     fn hurry(&self) {
         self.shared.lock().urgent = true;
-        self.shared.changed.notify_one();
+        self.shared.wake();
     }
 
     fn most(&self) -> usize {
@@ -335,7 +410,7 @@ impl Journal {
     }
 
     /// The bytes of the oldest record, and the tail after it.
-    fn oldest(&self) -> Option<(Write, Tail)> {
+    pub(super) fn oldest(&self) -> Option<(Write, Tail)> {
         let epoch = self.shared.store.epoch();
         let mut log = self.lock();
         let acknowledged = log.acknowledged;
@@ -352,9 +427,9 @@ impl Journal {
     }
 
     /// The oldest record is durable.
-    fn wrote(self: &Arc<Self>, tail: Tail) {
-        let mut log = self.lock();
+    pub(super) fn wrote(self: &Arc<Self>, mut log: MutexGuard<'_, Log>, tail: Tail) {
         log.tail = Some(tail);
+        self.note_growth(&log);
         let was_behind = log.bytes > self.most();
         let Some(Pending { next, content, done, .. }) = log.records.pop_front() else {
             return;
@@ -386,114 +461,7 @@ impl Journal {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Log> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// === impl Shared ===
-
-impl Shared {
-    /// Body of the thread.
-    fn run(&self) {
-        let mut last = Instant::now();
-        while let Some(journals) = self.gathered(last) {
-            last = Instant::now();
-            match self.commit(&journals) {
-                Ok(()) => {}
-                Err(Fault::Full(error)) => {
-                    tracing::warn!(%error, "the store of sessions is full");
-                    self.metrics.store_full.inc();
-                    if !self.again(journals) {
-                        return;
-                    }
-                }
-                Err(Fault::Broken(error)) => {
-                    // What the disk holds is not known any more; whoever reads it anew finds out.
-                    tracing::error!(%error, "the store of sessions failed");
-                    for journal in &journals {
-                        journal.progress.send_modify(|progress| progress.health = Health::Broken);
-                    }
-                    self.broken.cancel();
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Waits for something to write, and a while for more if nobody is in a hurry; `None` at the end.
-    fn gathered(&self, last: Instant) -> Option<Vec<Arc<Journal>>> {
-        let mut state = self.lock();
-        while state.waiting.is_empty() {
-            if state.stopped {
-                return None;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        while !state.urgent && !state.stopped {
-            let left = self.config.interval.saturating_sub(last.elapsed());
-            if left.is_zero() {
-                break;
-            }
-            let waited = self.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.urgent = false;
-        Some(mem::take(&mut state.waiting))
-    }
-
-    fn commit(&self, journals: &[Arc<Journal>]) -> Result<(), Fault> {
-        let (mut writes, mut tails) = (Vec::new(), Vec::new());
-        for journal in journals {
-            let mut log = journal.lock();
-            log.queued = false;
-            let removed = log.removed;
-            drop(log);
-            if removed {
-                // It has nothing that anybody needs; a log that stays is removed when its time is over.
-                if let Err(error) = self.store.remove(journal.id) {
-                    tracing::warn!(session = %journal.id, %error, "cannot remove the log");
-                }
-            } else if let Some((write, tail)) = journal.oldest() {
-                writes.push(write);
-                tails.push((journal, tail));
-            }
-        }
-        if writes.is_empty() {
-            return Ok(());
-        }
-        let started = Instant::now();
-        self.store.commit(&writes)?;
-        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
-        let bytes: usize = writes.iter().flat_map(|write| &write.parts).map(Bytes::len).sum();
-        self.metrics.log_bytes.inc_by(bytes as u64);
-        drop(writes);
-        for (journal, tail) in tails {
-            journal.wrote(tail);
-        }
-        Ok(())
-    }
-
-    /// After a commit that found no room: tells who waits, and waits. Says whether to go on.
-    fn again(&self, journals: Vec<Arc<Journal>>) -> bool {
-        for journal in journals {
-            journal.progress.send_modify(|progress| progress.health = Health::Full);
-            let log = journal.lock();
-            journal.queue(log);
-        }
-        let (mut state, until) = (self.lock(), Instant::now() + FULL_PAUSE);
-        while !state.stopped {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return true;
-            }
-            let waited = self.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        false
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -38,6 +38,10 @@ pub enum Kind {
     Group = 2,
     /// An upload, or a checkpoint that waits to be restored.
     Staged = 3,
+    /// What a snapshot holds beside elements of tensors: the second record, if there is one.
+    Snapshot = 4,
+    /// The next elements of it.
+    Part = 5,
 }
 
 /// The end of a log: what the next record needs to know.
@@ -198,6 +202,8 @@ impl Reader {
             1 => Kind::Opened,
             2 => Kind::Group,
             3 => Kind::Staged,
+            4 => Kind::Snapshot,
+            5 => Kind::Part,
             _ => return Err(Bad::Damaged("a record is of an unknown kind")),
         };
         if previous != tail.previous {

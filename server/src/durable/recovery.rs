@@ -10,7 +10,9 @@ use prost::Message;
 
 use super::{
     entry::{Cause, Entry, Group, Opened, Staged, numerics},
+    journal::Journal,
     record::{Bad, Kind, Reader, Record, Tail},
+    state::{Loading, State},
     store::Store,
 };
 use crate::{
@@ -33,13 +35,32 @@ const MOST_DEATHS: u64 = 2;
 pub struct Recovery {
     store: Arc<dyn Store>,
     id: SessionId,
+    /// Of a session that left memory.
+    journal: Option<Arc<Journal>>,
     reader: Option<Reader>,
     epoch: u64,
     /// Where it was when the process died while doing this, and how often.
     died: (u64, u64),
+    /// The note that said so.
+    note: Option<Vec<u8>>,
+    /// The next command after the snapshot that has to come, or has come.
+    expected: Option<u64>,
+    snapshot: Snapshot,
     entries: std::vec::IntoIter<Entry>,
     /// The command that is being executed.
     run: Option<Run>,
+}
+
+/// How far the snapshot is that a log begins with.
+#[derive(Debug, Default)]
+enum Snapshot {
+    /// Nothing was read of it, if there is one.
+    #[default]
+    NotRead,
+    /// Some of it was.
+    Loading(Box<Loading>),
+    /// The session is as it tells. So many bytes of the log are it.
+    Loaded(u64),
 }
 
 /// A session that has come back.
@@ -47,6 +68,8 @@ pub struct Recovery {
 pub struct Recovered {
     /// The end of its log.
     pub tail: Tail,
+    /// Bytes of the log up to the end of its snapshot; 0 without one.
+    pub snapshot: u64,
     /// Its last command.
     pub sequence: u64,
 }
@@ -71,16 +94,42 @@ impl Recovery {
         Self {
             store,
             id,
+            journal: None,
             reader: None,
             epoch: 0,
             died: (0, 0),
+            note: None,
+            expected: None,
+            snapshot: Snapshot::NotRead,
             entries: Vec::new().into_iter(),
             run: None,
         }
     }
 
+    /// Of a session whose journal is open: it left memory, and its log is as long as its journal says.
+    pub fn of_open(store: Arc<dyn Store>, id: SessionId, journal: Arc<Journal>) -> Self {
+        Self { journal: Some(journal), ..Self::new(store, id) }
+    }
+
     /// Repeats commands for as long as there is time. Gives the session when it is complete.
     pub fn proceed(
+        &mut self,
+        core: &mut SessionCore,
+        uploads: &Uploads,
+        is_time_over: impl FnMut() -> bool,
+    ) -> Result<Option<Recovered>, ProtocolError> {
+        let outcome = self.repeat(core, uploads, is_time_over);
+        if outcome
+            .as_ref()
+            .is_err_and(|why| !matches!(why, ProtocolError::SessionQuarantined { .. }))
+        {
+            // This was not the death of the process. If the note cannot be taken back, it counts as one.
+            let _ = self.store.set_note(self.id, self.note.as_deref());
+        }
+        outcome
+    }
+
+    fn repeat(
         &mut self,
         core: &mut SessionCore,
         uploads: &Uploads,
@@ -114,9 +163,7 @@ impl Recovery {
                 }
             }
             if let Some(entry) = self.entries.next() {
-                let why = "a command cannot be read";
-                let run = core.repeat(entry);
-                self.run = Some(run.map_err(|_| damaged(self.id, core.next_sequence() - 1, why))?);
+                self.run = Some(core.repeat(entry));
             } else if !self.next(core, uploads)? {
                 return self.finish(core).map(Some);
             }
@@ -124,25 +171,36 @@ impl Recovery {
     }
 
     fn open(&mut self) -> Result<(), ProtocolError> {
-        let note = self.store.note(self.id).map_err(|error| self.unreadable(0, error))?;
-        if let Some((sequence, deaths)) = note.as_deref().and_then(read_note) {
+        self.note = self.store.note(self.id).map_err(|error| self.unreadable(0, error))?;
+        if let Some((sequence, deaths)) = self.note.as_deref().and_then(read_note) {
             self.died = (sequence, deaths);
         }
         let opened = opened(self.store.as_ref(), self.id)?;
         if opened.numerics != numerics() {
             return Err(ProtocolError::SessionOfAnother { build: opened.numerics });
         }
+        self.expected = opened.snapshot;
+        // What is being written at this moment is not there yet.
+        let durable = self.journal.as_ref().map(|journal| journal.durable_bytes());
         let (bytes, size) = self.store.read(self.id).map_err(|error| self.unreadable(0, error))?;
+        if durable.is_some_and(|durable| size < durable) {
+            return Err(damaged(self.id, 0, "it is shorter than what was written"));
+        }
+        let size = durable.unwrap_or(size);
         self.reader = Some(Reader::new(bytes, size));
         Ok(())
     }
 
     /// Goes to the next record, if there is one.
     fn next(&mut self, core: &mut SessionCore, uploads: &Uploads) -> Result<bool, ProtocolError> {
-        let (id, last) = (self.id, core.next_sequence() - 1);
+        let (id, last, is_loaded) = (self.id, core.next_sequence() - 1, self.is_loaded());
         let Some(reader) = &mut self.reader else { return Ok(false) };
         let record = match reader.read() {
             Ok(record) => record,
+            // It was whole when it took the place of the log before it.
+            Err(Bad::Torn) if !is_loaded => {
+                return Err(damaged(id, last, "its snapshot is torn"));
+            }
             Err(Bad::Torn) => {
                 let length = reader.tail().map_or(0, |tail| tail.length);
                 tracing::warn!(session = %id, last, "cut off a record that was not completed");
@@ -152,13 +210,23 @@ impl Recovery {
             }
             Err(bad) => return Err(unreadable(id, last, &bad)),
         };
-        let Some(Record { kind, epoch, sequence, content }) = record else { return Ok(false) };
+        let Some(Record { kind, epoch, sequence, content }) = record else {
+            return if is_loaded {
+                Ok(false)
+            } else {
+                Err(damaged(id, last, "its snapshot is not complete"))
+            };
+        };
         if epoch < self.epoch {
             return Err(damaged(id, last, "a record is of an older owner than the one before it"));
         }
         self.epoch = epoch;
         match kind {
             Kind::Opened => {}
+            Kind::Snapshot | Kind::Part => self.load(core, kind, sequence, &content)?,
+            Kind::Staged | Kind::Group if !is_loaded => {
+                return Err(damaged(id, last, "its snapshot is not complete"));
+            }
             Kind::Staged => stage(core, uploads, &content).map_err(|error| {
                 if let ProtocolError::Command(error) = &error
                     && Cause::of(error).is_some()
@@ -181,6 +249,57 @@ impl Recovery {
         Ok(true)
     }
 
+    /// Whether there is no snapshot, or all of it was read.
+    fn is_loaded(&self) -> bool {
+        self.expected.is_none() || matches!(self.snapshot, Snapshot::Loaded(_))
+    }
+
+    /// Takes the next record of the snapshot.
+    fn load(
+        &mut self,
+        core: &mut SessionCore,
+        kind: Kind,
+        sequence: u64,
+        content: &[u8],
+    ) -> Result<(), ProtocolError> {
+        let (id, last) = (self.id, sequence.saturating_sub(1));
+        if self.expected != Some(sequence) || self.is_loaded() {
+            return Err(damaged(id, last, "there is a snapshot where none belongs"));
+        }
+        let unreadable = |error: ProtocolError| {
+            if let ProtocolError::Command(error) = &error
+                && Cause::of(error).is_some()
+            {
+                return ProtocolError::RecoveryPostponed;
+            }
+            damaged(id, last, &format!("its snapshot cannot be read: {error}"))
+        };
+        let loading = match (kind, std::mem::take(&mut self.snapshot)) {
+            (Kind::Snapshot, Snapshot::NotRead) => {
+                self.enter(sequence)?;
+                let state = State::decode(content);
+                let state = state.map_err(|_| damaged(id, last, "its snapshot cannot be read"))?;
+                Box::new(Loading::new(state, core.engine().ledger()).map_err(unreadable)?)
+            }
+            (Kind::Part, Snapshot::Loading(mut loading)) => {
+                loading.take(content).map_err(unreadable)?;
+                loading
+            }
+            _ => return Err(damaged(id, last, "a part of its snapshot is missing or doubled")),
+        };
+        self.snapshot = if loading.is_complete() {
+            core.become_as(*loading).map_err(unreadable)?;
+            if core.next_sequence() != sequence {
+                return Err(damaged(id, last, "its snapshot is of another command"));
+            }
+            let tail = self.reader.as_ref().and_then(Reader::tail);
+            Snapshot::Loaded(tail.map_or(0, |tail| tail.length))
+        } else {
+            Snapshot::Loading(loading)
+        };
+        Ok(())
+    }
+
     /// Notes where it is, before anything that might be the death of the process is done.
     fn enter(&mut self, sequence: u64) -> Result<(), ProtocolError> {
         let deaths = if self.died.0 == sequence { self.died.1 } else { 0 };
@@ -198,7 +317,8 @@ impl Recovery {
         let tail = tail.ok_or_else(|| damaged(self.id, 0, "it is empty"))?;
         let forgotten = self.store.set_note(self.id, None);
         forgotten.map_err(|error| self.unreadable(sequence, error))?;
-        Ok(Recovered { tail, sequence })
+        let snapshot = if let Snapshot::Loaded(length) = self.snapshot { length } else { 0 };
+        Ok(Recovered { tail, snapshot, sequence })
     }
 
     fn unreadable(&self, last: u64, error: io::Error) -> ProtocolError {

@@ -1,7 +1,7 @@
 //! Where logs are: one a session, appended to and read from the beginning.
 //!
 //! [`Folder`] keeps each in a file. A log to itself means that damage to one is damage to one session, that ending a session
-//! is removing a file, and that nothing has to be compacted.
+//! is removing a file, and that a log is shortened by putting another in its place.
 
 use std::{
     fmt,
@@ -20,6 +20,7 @@ const OPEN_AT_ONCE: usize = 64;
 
 /// What follows the id in the name of a log, and of the note beside it.
 const LOG: &str = "log";
+const NEW: &str = "new";
 const NOTE: &str = "note";
 
 /// Holds the lock, and the number of times that the folder was opened.
@@ -55,6 +56,10 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Appends to several logs and waits until all of it is on stable storage: all, or nothing that counts.
     fn commit(&self, writes: &[Write]) -> Result<(), Fault>;
+
+    /// Puts other bytes in the place of a log, in one step: whenever the process or the machine stops, either the old log is
+    /// there or the new one, whole.
+    fn replace(&self, id: SessionId, parts: &[Bytes]) -> Result<(), Fault>;
 
     /// Reads a log from its beginning; its length is told too.
     fn read(&self, id: SessionId) -> io::Result<(Box<dyn Read + Send>, u64)>;
@@ -104,7 +109,20 @@ impl Folder {
         std::os::unix::fs::FileExt::write_all_at(&lock, &epoch.to_le_bytes(), 0)?;
         lock.sync_all()?;
         File::open(path)?.sync_all()?;
-        Ok(Self { path: path.to_owned(), epoch, _lock: lock })
+        let folder = Self { path: path.to_owned(), epoch, _lock: lock };
+        folder.sweep()?;
+        Ok(folder)
+    }
+
+    /// Removes what was to take the place of a log and did not get there.
+    fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.path)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|suffix| suffix == NEW) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 
     fn file(&self, id: SessionId, suffix: &str) -> PathBuf {
@@ -174,6 +192,25 @@ impl Store for Folder {
         Ok(())
     }
 
+    fn replace(&self, id: SessionId, parts: &[Bytes]) -> Result<(), Fault> {
+        let path = self.file(id, NEW);
+        let write = || {
+            let mut file = options().write(true).create(true).truncate(true).open(&path)?;
+            parts.iter().try_for_each(|part| file.write_all(part))?;
+            Ok(file)
+        };
+        let file = match write() {
+            Ok(file) => file,
+            Err(error) => {
+                fs::remove_file(&path).map_err(Fault::Broken)?;
+                return Err(fault(error));
+            }
+        };
+        file.sync_all().map_err(Fault::Broken)?;
+        fs::rename(&path, self.file(id, LOG)).map_err(Fault::Broken)?;
+        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(Fault::Broken)
+    }
+
     fn read(&self, id: SessionId) -> io::Result<(Box<dyn Read + Send>, u64)> {
         let file = File::open(self.file(id, LOG))?;
         let length = file.metadata()?.len();
@@ -187,7 +224,7 @@ impl Store for Folder {
     }
 
     fn remove(&self, id: SessionId) -> io::Result<()> {
-        for suffix in [LOG, NOTE] {
+        for suffix in [LOG, NEW, NOTE] {
             match fs::remove_file(self.file(id, suffix)) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}

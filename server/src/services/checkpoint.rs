@@ -191,9 +191,9 @@ impl Checkpoints {
         let ticket = session.uploads().begin(upload)?;
         let mut source = store.read(owner, &Name::parse(&name)?).await?;
         let header = source.header().await?;
-        let mut reader = Reader::new(&header, session.ledger()).await?;
+        let mut reader = Reader::new(&header, session.ledger())?;
         while let Some(bytes) = source.next().await? {
-            source.stored.as_written(reader.take(&bytes).await)?;
+            source.stored.as_written(reader.take(&bytes))?;
         }
         let tensors = source.stored.as_written(reader.finish())?;
         // Only now is it known that the header is as it was written.

@@ -124,11 +124,14 @@ async fn attach(
     let first = tokio::time::timeout(timeout, next_kind(&mut requests))
         .await
         .map_err(|_| ProtocolError::HelloTimeout)??;
-    let Some(stream_request::Kind::Hello(v1::Hello { credentials })) = first else {
+    let Some(stream_request::Kind::Hello(v1::Hello { credentials, notices })) = first else {
         return Err(ProtocolError::HelloExpected);
     };
     let session = context.session(&caller.principal, credentials.as_ref()).await?;
     let (attachment, deliveries) = session.attach()?;
+    if notices {
+        attachment.take_notices();
+    }
     tracing::debug!(session = %session.id(), epoch = attachment.epoch, "attach stream");
     // Beyond the first, a stream resumes the session and takes it from the one before.
     let event = if attachment.epoch == 1 { "attach_session" } else { "resume_session" };
@@ -212,6 +215,7 @@ fn respond(
                     Kind::Batch(session.complete((reply, barrier)).await?)
                 }
                 Delivery::Progress(progress) => Kind::Progress(progress),
+                Delivery::Notice(notice) => Kind::Notice(notice),
             };
             Ok(v1::StreamResponse { kind: Some(kind) })
         }

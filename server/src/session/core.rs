@@ -11,13 +11,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use gradtape_engine::{
     command::{Answer, LoopReport, Outcome},
     error::Code,
     session::{Progress, Session as Engine, Working},
 };
 use gradtape_proto::v1;
-use prost::Message;
+use prost::{DecodeError, Message};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
@@ -32,11 +33,8 @@ use crate::{
         entry::{Cause, Entry},
         journal::Journal,
     },
-    wire::{decode, encode},
+    wire::{decode, encode, inlet, inlet::Inlet},
 };
-
-/// A buffer for commands that grew beyond this for a large constant is given back.
-const SCRATCH_KEPT_BYTES: usize = 64 << 10;
 
 /// The state of a session.
 #[derive(Debug)]
@@ -50,14 +48,14 @@ pub struct SessionCore {
     max_batch_commands: usize,
     max_inline_bytes: usize,
     max_batch_reply_bytes: usize,
-    /// Reused for the encoding of each command, of which its digest is taken and which the journal gets.
-    scratch: Vec<u8>,
+    /// The command that is being executed.
+    inlet: Inlet,
 }
 
 /// A batch on its way through a session.
 #[derive(Debug)]
 pub struct Run {
-    commands: std::vec::IntoIter<v1::Command>,
+    commands: std::vec::IntoIter<Bytes>,
     /// Sequence number of the next of them.
     sequence: u64,
     replies: Vec<v1::Reply>,
@@ -112,8 +110,10 @@ struct Loop {
 /// A command that is being executed, beside its content.
 #[derive(Debug)]
 struct Told {
+    /// As it came.
+    command: Bytes,
     digest: u64,
-    tag: Box<str>,
+    tag: Arc<str>,
     /// It did not get to the engine.
     undecoded: bool,
     /// It promises that what it leaves is durable, so what it leaves is hashed.
@@ -134,7 +134,7 @@ impl SessionCore {
             max_batch_commands: limits.max_batch_commands,
             max_inline_bytes: limits.max_inline_tensor_bytes,
             max_batch_reply_bytes: limits.max_batch_reply_bytes,
-            scratch: Vec::new(),
+            inlet: Inlet::default(),
         }
     }
 
@@ -192,8 +192,9 @@ impl SessionCore {
     /// Whether the next command of a batch can be executed again if it is stopped. A loop cannot, whose first steps have taken
     /// effect, nor what belongs to the body of a function, which remembers its failures.
     pub fn is_repeatable(&self, run: &Run) -> bool {
-        let defines = |command: &v1::Command| self.engine.is_defining(command.scope);
-        run.working.is_none() && !run.commands.as_slice().first().is_some_and(defines)
+        let defines = |command| self.engine.is_defining(inlet::scope(command));
+        run.working.is_none()
+            && !(self.engine.defines() && run.commands.as_slice().first().is_some_and(defines))
     }
 
     /// Executes or recalls the next command of a batch, or does the next step of a loop.
@@ -211,11 +212,12 @@ impl SessionCore {
         }
         let repeatable = self.is_repeatable(run);
         let Some(command) = run.commands.next() else { return Ok(Step::Done) };
-        let digest = self.digest(&command);
-        run.wait_for(&command);
+        let digest = xxh3_64(&command);
+        let read = self.inlet.read(&command);
+        run.wait_for(self.inlet.command());
         if run.sequence < self.next_sequence {
             self.recall(run, digest)?;
-        } else if let Some((outcome, told)) = self.execute(run, command, digest) {
+        } else if let Some((outcome, told)) = self.execute(run, command, digest, read) {
             let anew = repeatable && run.before.is_none();
             if anew && is_cancelled(&outcome) && !stops.is_cancelled(run.sequence) {
                 self.engine.take_back(run.sequence);
@@ -256,8 +258,9 @@ impl SessionCore {
     fn execute(
         &mut self,
         run: &mut Run,
-        mut command: v1::Command,
+        command: Bytes,
         digest: u64,
+        read: Result<(), DecodeError>,
     ) -> Option<(Outcome, Told)> {
         let sequence = run.sequence;
         // The number is used up before the engine runs, so that not even a panic could lead to a second execution.
@@ -268,10 +271,23 @@ impl SessionCore {
             max_inline_bytes: self.max_inline_bytes,
             has_log: self.journal.is_some() || run.before.is_some(),
         };
-        let decoded = decode::command(&context, &mut command);
+        let tag = self.inlet.tag();
+        let message = self.inlet.command();
+        let mut decoded = match read {
+            Ok(()) => decode::command(&context, message, &tag),
+            Err(error) => Err(decode::unreadable(&error)),
+        };
+        if let Ok(decoded) = &mut decoded
+            && context.has_log
+            && self.engine.is_showing()
+            && decode::keeps_source(decoded)
+        {
+            decoded.source = Some((&*command).into());
+        }
         let mut told = Told {
+            command,
             digest,
-            tag: decode::tag(&command).into(),
+            tag,
             undecoded: decoded.is_err(),
             is_barrier: run.waits_for(sequence),
             steps: None,
@@ -280,7 +296,7 @@ impl SessionCore {
         let outcome = match (decoded, lacked) {
             (_, Some((error, true))) => {
                 told.undecoded = true;
-                self.engine.reject(sequence, decode::rejected(&command, error))
+                self.engine.reject(sequence, decode::rejected(message, error))
             }
             (Err(rejected), _) => self.engine.reject(sequence, rejected),
             (Ok(decoded), Some((error, false))) if steps.is_none() => {
@@ -325,10 +341,6 @@ impl SessionCore {
             let steps = told.steps.filter(|_| stopped || cause.is_some());
             let entry = self.entry(reply.as_ref(), cause, steps, told);
             journal.append(run.sequence, &entry);
-            self.scratch = entry.command;
-        }
-        if self.scratch.capacity() > SCRATCH_KEPT_BYTES {
-            self.scratch = Vec::new();
         }
         self.replies.record(told.digest, reply.as_ref());
         if let Some(reply) = reply {
@@ -336,18 +348,12 @@ impl SessionCore {
             run.replies.push(reply);
         }
     }
-
-    fn digest(&mut self, command: &v1::Command) -> u64 {
-        self.scratch.clear();
-        command.encode_raw(&mut self.scratch);
-        xxh3_64(&self.scratch)
-    }
 }
 
 // === impl Run ===
 
 impl Run {
-    fn new(commands: Vec<v1::Command>, sequence: u64) -> Self {
+    fn new(commands: Vec<Bytes>, sequence: u64) -> Self {
         Self {
             commands: commands.into_iter(),
             sequence,

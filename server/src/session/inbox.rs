@@ -20,8 +20,7 @@ use gradtape_engine::{
     snapshot::{KeyedHandle, Snapshot},
 };
 use gradtape_proto::v1;
-use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     core::{Barrier, Run, SessionCore},
@@ -49,14 +48,14 @@ pub struct Session {
     pub(super) clock: Arc<dyn Clock>,
     ready: Arc<ReadyQueue>,
     pub(super) oversight: Arc<Oversight>,
-    limits: Limits,
+    pub(super) limits: Limits,
     pub(super) ledger: Arc<Ledger>,
     /// The ledger's limit, which does not hold while the session comes back.
     pub(super) memory_bytes: u64,
     uploads: Arc<Uploads>,
     pub(super) journal: Option<Arc<Journal>>,
-    /// Cancelled when the session's state is there, or it is known that it cannot be.
-    pub(super) ready_for_use: CancellationToken,
+    /// Whether the session's state is there, or it is known that it cannot be.
+    pub(super) ready_for_use: watch::Sender<bool>,
     pub(super) failed_to_come_back: AtomicBool,
     /// The last command of the log that it came back from.
     pub(super) rewound_to: OnceLock<u64>,
@@ -72,7 +71,7 @@ pub struct Session {
     /// Loops up to this sequence number shall stop.
     stopped_loops: AtomicU64,
     /// It is in a loop that no call waits for: without a stream, its time runs all the same.
-    unattended: AtomicBool,
+    pub(super) unattended: AtomicBool,
     /// The credit of unary calls, which together count as one more stream.
     calls: Arc<Attachment>,
 }
@@ -80,17 +79,19 @@ pub struct Session {
 /// What waits for the worker.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    jobs: VecDeque<Job>,
+    pub(super) jobs: VecDeque<Job>,
     /// Commands of the batches among the jobs.
-    backlog: usize,
+    pub(super) backlog: usize,
     /// Whether the session is in the ready queue or on a thread.
-    scheduled: bool,
+    pub(super) scheduled: bool,
     pub(super) ended: Option<ProtocolError>,
-    attachment: Option<Arc<Attachment>>,
+    pub(super) attachment: Option<Arc<Attachment>>,
     /// Number of attachments so far.
-    epoch: u64,
-    /// When the session was last used, while nothing is attached.
+    pub(super) epoch: u64,
+    /// When the session was last used.
     pub(super) last_used: Duration,
+    /// When it was last used as its stream was told that it will end.
+    pub(super) warned: Option<Duration>,
 }
 
 /// What the worker is in the middle of.
@@ -132,6 +133,10 @@ pub(super) enum Job {
     Close { attachment: Arc<Attachment>, end: Result<(), ProtocolError> },
     /// Read a value.
     Read(Read),
+    /// Leave memory, if nothing else is to be done.
+    Hibernate,
+    /// Nothing, but for that the session has to be there.
+    Wake,
 }
 
 /// Who sent a batch and gets the answer.
@@ -216,10 +221,7 @@ impl Session {
             }
             Kept::Again(journal, recovery, epoch) => (Some(journal), Some(recovery), epoch),
         };
-        let ready_for_use = CancellationToken::new();
-        if recovery.is_none() {
-            ready_for_use.cancel();
-        }
+        let (ready_for_use, _) = watch::channel(recovery.is_none());
         let stops = Arc::<Stops>::default();
         let inbox = Inbox { last_used: clock.now(), epoch, ..Inbox::default() };
         let work = Work { core: Some(core), recovery, current: None, waiting: Vec::new() };
@@ -320,6 +322,11 @@ impl Session {
 
     /// Ends a stream after everything that it sent.
     pub fn close(self: &Arc<Self>, attachment: &Arc<Attachment>, end: Result<(), ProtocolError>) {
+        if self.lock().jobs.is_empty() && !*self.ready_for_use.borrow() {
+            // It does not come back only to see a stream off, which sent nothing since it left memory.
+            attachment.end(end);
+            return self.detach(attachment);
+        }
         let job = Job::Close { attachment: Arc::clone(attachment), end };
         if let Err(ended) = self.push(&mut self.lock(), job) {
             attachment.end(Err(ended));
@@ -416,28 +423,6 @@ impl Session {
         let mut inbox = self.lock();
         if !inbox.jobs.is_empty() {
             self.schedule(&mut inbox);
-        }
-    }
-
-    /// How long nothing has been attached or asked.
-    pub fn idle(&self, now: Duration) -> Duration {
-        let inbox = self.lock();
-        let busy = inbox.scheduled && !self.unattended.load(Ordering::Relaxed);
-        if inbox.attachment.is_some() || busy {
-            return Duration::ZERO;
-        }
-        now.saturating_sub(inbox.last_used)
-    }
-
-    /// Ends the stream if it has not read for too long.
-    pub fn drop_slow_consumer(self: &Arc<Self>, now: Duration) {
-        let attachment = self.lock().attachment.clone();
-        let Some(attachment) = attachment else { return };
-        let stalled = attachment.stalled_since().map(|since| now.saturating_sub(since));
-        if stalled.is_some_and(|stalled| stalled > self.limits.slow_consumer_timeout) {
-            attachment.abort(ProtocolError::SlowConsumer);
-            self.detach(&attachment);
-            self.wake();
         }
     }
 

@@ -7,7 +7,7 @@ use gradtape_proto::v1;
 use super::{
     core::SessionCore,
     error::ProtocolError,
-    inbox::{Answered, Session},
+    inbox::{Answered, Job, Session},
 };
 use crate::{
     durable::{
@@ -33,13 +33,24 @@ pub enum Kept {
 impl Session {
     /// Waits until the session's state is there, which it is at once unless it has to come back from a log.
     pub async fn ready(self: &Arc<Self>) -> Result<(), ProtocolError> {
-        if !self.ready_for_use.is_cancelled() {
+        let mut ready = self.ready_for_use.subscribe();
+        let is_away = {
+            let mut inbox = self.lock();
+            // It does not leave memory between this and what is asked next.
+            inbox.last_used = self.clock.now();
+            let is_away = !*ready.borrow_and_update();
+            if inbox.ended.is_none()
+                && is_away
+                && !inbox.jobs.iter().any(|job| matches!(job, Job::Wake))
             {
-                let mut inbox = self.lock();
-                inbox.last_used = self.clock.now();
+                inbox.jobs.push_back(Job::Wake);
                 self.schedule(&mut inbox);
             }
-            self.ready_for_use.cancelled().await;
+            is_away
+        };
+        if is_away {
+            // It has been there then, even if it has left again. The other end is this session.
+            let _ = ready.changed().await;
         }
         self.lock().ended.clone().map_or(Ok(()), Err)
     }
@@ -105,17 +116,19 @@ impl Session {
     /// The session has come back.
     pub(super) fn came_back(&self, core: &mut SessionCore, recovered: Recovered) {
         self.ledger.set_limit(self.memory_bytes);
-        let Recovered { tail, sequence } = recovered;
+        let Recovered { tail, snapshot, sequence } = recovered;
         if let Some(journal) = &self.journal {
-            journal.resume(tail, sequence);
+            if !journal.is_open() {
+                journal.resume(tail, snapshot, sequence);
+                // What this server has applied since is not undone.
+                let _ = self.rewound_to.set(sequence);
+            }
             core.tell(Arc::clone(journal));
             self.uploads().tell(Arc::clone(journal));
         }
-        // It comes back once.
-        let _ = self.rewound_to.set(sequence);
         self.publish(core.next_sequence(), core.engine().handles());
         self.oversight.metrics.sessions_recovered.inc();
-        self.ready_for_use.cancel();
+        self.ready_for_use.send_replace(true);
     }
 
     /// The session cannot come back, at least not now. Its log stays.
@@ -129,6 +142,6 @@ impl Session {
 
     /// Whoever waits for the session's state learns that it has ended.
     pub(super) fn wait_no_longer(&self) {
-        self.ready_for_use.cancel();
+        self.ready_for_use.send_replace(true);
     }
 }

@@ -8,8 +8,9 @@
 //! - [`outbox`]: one attached stream: its credit, and the answers that it has not read.
 //! - [`inbox`]: a session as the rest of the server holds it: jobs go in, answers come out of each job.
 //! - [`fair`], [`allowance`]: whose turn it is, and who has had enough.
-//! - [`turns`]: the threads that compute, and who waits for one.
-//! - [`worker`]: what a thread does with a session. Nothing else touches a core.
+//! - [`kept`], [`idle`]: what a session has beyond the process, and when it leaves memory for that.
+//! - [`turns`]: the threads, or the task, that compute, and who waits for one.
+//! - [`worker`]: what is done with a session in a slice. Nothing else touches a core.
 //! - [`registry`]: all sessions, by id and secret.
 //! - [`error`]: what ends a call or a stream.
 //!
@@ -20,6 +21,7 @@ pub mod allowance;
 pub mod core;
 pub mod error;
 pub mod fair;
+pub mod idle;
 pub mod inbox;
 pub mod kept;
 pub mod outbox;

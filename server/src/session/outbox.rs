@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -42,6 +42,8 @@ pub enum Delivery {
     Batch(v1::BatchReply, Option<Barrier>),
     /// A loop reports.
     Progress(v1::LoopProgress),
+    /// Something about the session.
+    Notice(v1::Notice),
 }
 
 /// A stream that is or was attached to a session.
@@ -52,6 +54,8 @@ pub struct Attachment {
     unapplied_commands: AtomicUsize,
     unapplied_bytes: AtomicUsize,
     max_unread_bytes: usize,
+    /// Whether its client takes notices.
+    notices: AtomicBool,
     outbox: Mutex<Outbox>,
     /// Ended when the stream ends with an error or is dropped.
     presence: Presence,
@@ -79,6 +83,7 @@ impl Attachment {
             unapplied_commands: AtomicUsize::new(0),
             unapplied_bytes: AtomicUsize::new(0),
             max_unread_bytes,
+            notices: AtomicBool::new(false),
             outbox: Mutex::default(),
             presence: Presence::new(stops),
             over: CancellationToken::new(),
@@ -143,6 +148,18 @@ impl Attachment {
         self.presence.end();
         outbox.wake();
         self.over.cancel();
+    }
+
+    /// Lets it get notices.
+    pub fn take_notices(&self) {
+        self.notices.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells its client something, if it wants to hear it.
+    pub fn notify(&self, notice: v1::Notice) {
+        if self.notices.load(Ordering::Relaxed) {
+            self.deliver(Delivery::Notice(notice), 0);
+        }
     }
 
     /// Completes when the stream has ended or was dropped.

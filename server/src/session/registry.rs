@@ -63,6 +63,7 @@ pub struct Registry {
     draining: AtomicBool,
     oversight: Arc<Oversight>,
     journals: Option<Journals>,
+    hibernate_after: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -109,6 +110,7 @@ impl Registry {
             ready,
             draining: AtomicBool::new(false),
             oversight,
+            hibernate_after: journals.as_ref().and_then(Journals::hibernate_after),
             journals,
         })
     }
@@ -138,19 +140,26 @@ impl Registry {
         let place = self.oversight.quotas.keep_session(&owner);
         let entry = Entry {
             token: TokenDigest(token),
-            session: self.away(journals, id, owner),
+            session: self.away(journals, (id, owner), opened.clone(), 0),
             created: self.clock.now(),
             _place: place,
         };
         self.lock().insert(id, entry);
     }
 
-    /// A session that is in its log alone.
-    fn away(&self, journals: &Journals, id: SessionId, owner: Principal) -> Arc<Session> {
+    /// A session that is in its log alone. In this run it had streams up to the given number.
+    fn away(
+        &self,
+        journals: &Journals,
+        (id, owner): (SessionId, Principal),
+        opened: Opened,
+        attachments: u64,
+    ) -> Arc<Session> {
         let store = Arc::clone(journals.store());
         let runs = store.epoch() % (1 << (31 - ATTACHMENTS_OF_A_RUN));
         let recovery = Box::new(Recovery::new(store, id));
-        let kept = Kept::Again(journals.reopen(id), recovery, runs << ATTACHMENTS_OF_A_RUN);
+        let attachments = attachments.max(runs << ATTACHMENTS_OF_A_RUN);
+        let kept = Kept::Again(journals.reopen(id, opened), recovery, attachments);
         self.session(id, owner, kept)
     }
 
@@ -321,24 +330,36 @@ impl Registry {
             session.drop_slow_consumer(now);
             if session.is_lost() {
                 self.put_away(&session);
-            } else if session.has_ended() || session.idle(now) > self.config.time_to_live {
+            } else if session.has_ended() || self.is_over(&session, now) {
                 tracing::info!(session = %session.id(), "end expired session");
                 let event = Event::new("expire_session", Outcome::Done).session(session.id());
                 self.oversight.audit.record(&event);
                 self.delete(&session);
+            } else if let Some(after) = self.hibernate_after {
+                session.hibernate_if_quiet(now, after);
             }
         }
+    }
+
+    /// Whether nobody has a use for a session any more. Whoever still holds a stream of it is told before.
+    fn is_over(&self, session: &Arc<Session>, now: Duration) -> bool {
+        let Sessions { time_to_live, max_silence, silence_notice, .. } = self.config;
+        let remaining = max_silence.saturating_sub(session.silent(now));
+        if remaining < silence_notice {
+            session.warn_of_end(remaining);
+        }
+        remaining.is_zero() || session.idle(now) > time_to_live
     }
 
     /// A session that could not come back for want of memory may try again when somebody asks; any other stays as it is, for
     /// its owner to hear of.
     fn put_away(&self, session: &Arc<Session>) {
         let Some(journals) = &self.journals else { return };
-        if !session.may_come_back() {
-            return;
-        }
+        let Some(journal) = session.journal().filter(|_| session.may_come_back()) else { return };
         if let Some(entry) = self.lock().get_mut(&session.id()) {
-            entry.session = self.away(journals, session.id(), session.owner().clone());
+            let (opened, owner) = (journal.opened().clone(), session.owner().clone());
+            let attachments = session.attachments();
+            entry.session = self.away(journals, (session.id(), owner), opened, attachments);
         }
     }
 
@@ -360,7 +381,8 @@ impl Registry {
     /// Sweeps for as long as the registry is there.
     pub async fn sweep_forever(self: Arc<Self>) {
         let [shortest, longest] = SWEEP_INTERVAL;
-        let interval = (self.config.time_to_live / 10).clamp(shortest, longest);
+        let often = (self.config.time_to_live / 10).min(self.hibernate_after.unwrap_or(longest));
+        let interval = often.clamp(shortest, longest);
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -423,6 +445,7 @@ impl Token {
             role: role.map(|role| role.get_name().to_owned()).unwrap_or_default(),
             class: owner.class().map(str::to_owned),
             numerics: numerics(),
+            snapshot: None,
         }
     }
 }

@@ -60,6 +60,23 @@ impl Replies {
         }
     }
 
+    /// Sequence number of the first that is kept, and of each command from there on its digest and what was said.
+    pub fn kept(&self) -> (u64, impl Iterator<Item = (u64, Option<&v1::Reply>)>) {
+        (self.first, self.kept.iter().map(|kept| (kept.digest, kept.reply.as_deref())))
+    }
+
+    /// Keeps what was kept elsewhere.
+    pub fn restore(
+        &mut self,
+        first: u64,
+        kept: impl IntoIterator<Item = (u64, Option<v1::Reply>)>,
+    ) {
+        *self = Self { first, ..Self::new(self.max_commands, self.max_bytes) };
+        for (digest, reply) in kept {
+            self.record(digest, reply.as_ref());
+        }
+    }
+
     /// Looks up a command that was executed.
     pub fn recall(&self, sequence: u64, digest: u64) -> Recall<'_> {
         let kept = sequence

@@ -5,6 +5,9 @@
 //! on its stack, until [`FairQueue`] comes to it again, and another thread computes meanwhile. So there are more threads
 //! than turns; all but a few of them wait.
 //!
+//! In a simulation a task of the runtime computes ([`Hands::Task`]), so that each run is like the one before; it interrupts
+//! nothing.
+//!
 //! Invariants: a session is with at most one thread, from its first turn to the end of its slice. There are always as many
 //! threads that are not interrupted as there are turns, so whoever gets a turn has a thread.
 
@@ -19,6 +22,7 @@ use std::{
 };
 
 use gradtape_engine::compute::{Crew, Turns};
+use tokio::sync::Notify;
 
 use super::{
     allowance::Allowances,
@@ -27,7 +31,13 @@ use super::{
     registry::SessionId,
     worker::{After, nanoseconds, run_slice},
 };
-use crate::{clock::Clock, config::Compute, metrics::Metrics, principal::Principal};
+use crate::{
+    clock::Clock,
+    config::Compute,
+    hands::{Hands, Pace},
+    metrics::Metrics,
+    principal::Principal,
+};
 
 /// Slices after which a command is interrupted for the sake of others that have been computing, too. What they find in
 /// the caches is worth waiting a little.
@@ -40,7 +50,10 @@ const SOON: u32 = 4;
 #[derive(Debug, Default)]
 pub struct ReadyQueue {
     pub(super) state: Mutex<State>,
+    /// Wakes threads.
     changed: Condvar,
+    /// Wakes a task.
+    notify: Notify,
     /// A [`Waiting`], for those who compute to look at.
     waiting: AtomicU8,
 }
@@ -103,10 +116,12 @@ struct Machine {
     crew: Arc<Crew>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    /// How many compute at a time.
+    cores: usize,
     config: Compute,
 }
 
-/// The threads. Dropping it lets each stop after its command.
+/// Those who compute. Dropping it lets each stop after its command.
 #[derive(Debug)]
 pub struct Pool {
     machine: Arc<Machine>,
@@ -115,22 +130,33 @@ pub struct Pool {
 // === impl Pool, Machine ===
 
 impl Pool {
-    /// Starts the threads that serve a queue.
+    /// Starts threads, or a task, that serve a queue.
     pub fn start(
+        hands: &Hands,
         config: &Compute,
         ready: Arc<ReadyQueue>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         allowances: Allowances,
     ) -> std::io::Result<Self> {
-        let cores = config.thread_count();
-        let config = Compute { threads: cores, ..config.clone() };
+        let (cores, mut config) = (hands.count(), config.clone());
         let crew = Crew::new(cores).map_err(std::io::Error::other)?;
-        let machine = Arc::new(Machine { ready, crew, clock, metrics, config });
-        let pool = Self { machine };
-        for _ in 0..cores {
-            pool.machine.ready.lock().threads += 1;
-            pool.machine.start_thread()?;
+        if let Hands::Task(_) = hands {
+            // It has the only thread that there is.
+            config.max_interrupted = 0;
+        }
+        let pool =
+            Self { machine: Arc::new(Machine { ready, crew, clock, metrics, cores, config }) };
+        match hands {
+            Hands::Threads(count) => {
+                for _ in 0..*count {
+                    pool.machine.ready.lock().threads += 1;
+                    pool.machine.start_thread()?;
+                }
+            }
+            Hands::Task(pace) => {
+                drop(tokio::spawn(Arc::clone(&pool.machine).run_as_task(Arc::clone(pace))));
+            }
         }
         let mut state = pool.machine.ready.lock();
         (state.slice, state.free) = (pool.machine.config.slice, cores);
@@ -153,12 +179,28 @@ impl Machine {
         let machine = Arc::clone(self);
         let run = move || {
             while let Some((session, turn)) =
-                machine.ready.next(machine.config.threads, machine.clock.as_ref())
+                machine.ready.next(machine.cores, machine.clock.as_ref())
             {
                 machine.serve(session, turn);
             }
         };
         thread::Builder::new().name("compute".to_owned()).spawn(run).map(drop)
+    }
+
+    /// The same as a task.
+    async fn run_as_task(self: Arc<Self>, pace: Pace) {
+        while let Some((session, turn)) = self.ready.next_without_a_thread(&*self.clock).await {
+            self.serve(session, turn);
+            tokio::time::sleep(pace()).await;
+        }
+    }
+
+    /// Notes that a session has computed.
+    fn note(&self, session: &Session, took: Duration) {
+        self.metrics.compute_seconds.inc_by(took.as_secs_f64());
+        if let Some(journal) = session.journal() {
+            journal.worked(took);
+        }
     }
 
     /// Lets others compute, and returns when it is the turn of this thread again.
@@ -168,7 +210,7 @@ impl Machine {
             return;
         }
         state.interrupted += 1;
-        if state.threads - state.interrupted < self.config.threads {
+        if state.threads - state.interrupted < self.cores {
             state.threads += 1;
             drop(state);
             let started = self.start_thread();
@@ -181,7 +223,7 @@ impl Machine {
             }
         }
         let took = seat.took();
-        self.metrics.compute_seconds.inc_by(took.as_secs_f64());
+        self.note(&seat.session, took);
         let next = if state.stopped { Place::Stopped } else { Place::Waits };
         if let Some(turn) = seat.leave(next) {
             let (owner, id) = (seat.session.owner().clone(), seat.session.id());
@@ -212,7 +254,7 @@ impl Machine {
         let after = context.enter(|| run_slice(session, clock, self.config.slice));
         drop(context);
         let took = seat.took();
-        self.metrics.compute_seconds.inc_by(took.as_secs_f64());
+        self.note(session, took);
         let back = (after == After::Requeue).then(|| Arc::clone(session));
         if let Some(turn) = seat.leave(Place::Stopped) {
             self.ready.settle(turn, took, self.clock.now(), back);
@@ -262,6 +304,29 @@ impl ReadyQueue {
         }
     }
 
+    /// Waits for the next session without keeping a thread.
+    async fn next_without_a_thread(&self, clock: &dyn Clock) -> Option<Given> {
+        loop {
+            let wait = {
+                let mut state = self.lock();
+                self.give(&mut state, clock.now());
+                if state.stopped {
+                    return None;
+                }
+                if let Some(given) = state.given.pop_front() {
+                    return Some(given);
+                }
+                state.shortest_wait(clock.now())
+            };
+            let notified = self.notify.notified();
+            match wait {
+                None => notified.await,
+                // Whether something comes or the time is over, it looks again.
+                Some(wait) => drop(tokio::time::timeout(wait, notified).await),
+            }
+        }
+    }
+
     /// Notes how long a turn took, and takes its session back if there is more to do.
     pub(super) fn settle(
         &self,
@@ -290,7 +355,7 @@ impl ReadyQueue {
             match next {
                 Next::Session(session) => {
                     given.push_back((session, turn));
-                    self.changed.notify_one();
+                    self.wake_one();
                 }
                 Next::Thread(seat) => {
                     *interrupted -= 1;
@@ -304,8 +369,13 @@ impl ReadyQueue {
     /// Lets a thread that has nothing to do look after those who are delayed, if there are such.
     fn remind(&self, state: &State) {
         if state.free > 0 && state.queue.principals().next().is_some() {
-            self.changed.notify_one();
+            self.wake_one();
         }
+    }
+
+    fn wake_one(&self) {
+        self.changed.notify_one();
+        self.notify.notify_one();
     }
 
     fn stop(&self) {
@@ -320,6 +390,7 @@ impl ReadyQueue {
         }
         drop(dropped);
         self.changed.notify_all();
+        self.notify.notify_one();
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

@@ -14,13 +14,9 @@ use std::{
 
 use bytes::Bytes;
 
-use gradtape_engine::{
-    array::Tensor,
-    aval::Aval,
-    error::Error,
-    ledger::{Charge, Ledger},
-    snapshot::Snapshot,
-};
+use gradtape_engine::{array::Tensor, error::Error, snapshot::Snapshot};
+
+pub use gradtape_engine::staging::Staging;
 
 use super::error::ProtocolError;
 use crate::{
@@ -49,16 +45,8 @@ struct Slot {
 /// What waits to be used.
 #[derive(Debug)]
 enum Staged {
-    Tensor(Staging),
+    Tensor(Tensor),
     Checkpoint(Box<Snapshot>),
-}
-
-/// A tensor on its way, with its memory reserved and allocated.
-#[derive(Debug)]
-pub struct Staging {
-    aval: Aval,
-    bytes: Vec<u8>,
-    charge: Charge,
 }
 
 /// The right to fill a slot. Dropped unfinished, it gives the slot back.
@@ -84,8 +72,7 @@ impl Uploads {
 
     /// Stages a tensor that a log holds.
     pub fn restore(&self, upload: u64, staging: Staging) -> Result<(), ProtocolError> {
-        staging.check_complete()?;
-        self.put(upload, Staged::Tensor(staging));
+        self.put(upload, Staged::Tensor(staging.finish()?));
         Ok(())
     }
 
@@ -113,10 +100,10 @@ impl Uploads {
         Ok(Ticket { uploads: Arc::clone(self), upload, attempt })
     }
 
-    /// Takes a finished upload out and makes a tensor of it.
-    pub fn consume(&self, upload: u64, ledger: &Arc<Ledger>) -> Result<Tensor, Error> {
+    /// Takes a finished upload out.
+    pub fn consume(&self, upload: u64) -> Result<Tensor, Error> {
         match self.take(upload, |staged| matches!(staged, Staged::Tensor(_))) {
-            Some(Staged::Tensor(staging)) => staging.decode(ledger),
+            Some(Staged::Tensor(tensor)) => Ok(tensor),
             Some(Staged::Checkpoint(_)) | None => Err(Error::UnknownUpload { upload }),
         }
     }
@@ -127,6 +114,16 @@ impl Uploads {
             Some(Staged::Checkpoint(snapshot)) => Ok(*snapshot),
             Some(Staged::Tensor(_)) | None => Err(Error::UnknownUpload { upload }),
         }
+    }
+
+    /// Does something while nothing waits here or is on its way, and says whether it did.
+    pub fn while_empty(&self, act: impl FnOnce()) -> bool {
+        let slots = self.lock();
+        let empty = slots.is_empty();
+        if empty {
+            act();
+        }
+        empty
     }
 
     fn take(&self, upload: u64, wanted: impl Fn(&Staged) -> bool) -> Option<Staged> {
@@ -142,76 +139,22 @@ impl Uploads {
     }
 }
 
-// === impl Staging ===
-
-impl Staging {
-    /// Reserves and allocates the memory of a tensor.
-    pub fn new(ledger: &Arc<Ledger>, aval: Aval) -> Result<Self, Error> {
-        let charge = ledger.reserve(aval.bytes())?;
-        let mut bytes = Vec::new();
-        usize::try_from(aval.bytes())
-            .ok()
-            .and_then(|size| bytes.try_reserve_exact(size).ok())
-            .ok_or(Error::OutOfMemory { bytes: aval.bytes() })?;
-        Ok(Self { aval, bytes, charge })
-    }
-
-    /// Appends a chunk, unless there would be more than the tensor has.
-    pub fn append(&mut self, chunk: &[u8]) -> Result<(), Error> {
-        let given = (self.bytes.len() as u64).saturating_add(chunk.len() as u64);
-        if given > self.aval.bytes() {
-            return Err(self.wrong_length(given));
-        }
-        self.bytes.extend_from_slice(chunk);
-        Ok(())
-    }
-
-    fn check_complete(&self) -> Result<(), Error> {
-        if self.is_complete() { Ok(()) } else { Err(self.wrong_length(self.bytes.len() as u64)) }
-    }
-
-    /// Whether all bytes are there.
-    pub fn is_complete(&self) -> bool {
-        self.missing() == 0
-    }
-
-    /// How many bytes are not there yet.
-    pub fn missing(&self) -> u64 {
-        self.aval.bytes().saturating_sub(self.bytes.len() as u64)
-    }
-
-    /// Makes a tensor of the bytes.
-    pub fn decode(self, ledger: &Arc<Ledger>) -> Result<Tensor, Error> {
-        let Self { aval, bytes, charge } = self;
-        // The reservation moves to the tensor; both are there only while the bytes are decoded.
-        drop(charge);
-        Tensor::from_bytes(ledger, &aval, &bytes)
-    }
-
-    fn wrong_length(&self, given: u64) -> Error {
-        Error::DataLength { aval: self.aval.clone(), expected: self.aval.bytes(), given }
-    }
-}
-
 // === impl Ticket ===
 
 impl Ticket {
     /// Puts a complete tensor where a command finds it, and says how many bytes it has.
     pub async fn finish(self, staging: Staging) -> Result<u64, ProtocolError> {
-        staging.check_complete()?;
-        let received = staging.bytes.len() as u64;
+        let received = staging.received();
+        let tensor = staging.finish()?;
         let Some(journal) = self.uploads.journal.get().cloned() else {
-            self.stage(Staged::Tensor(staging))?;
+            self.stage(Staged::Tensor(tensor))?;
             return Ok(received);
         };
         // What the log holds is staged, even if the caller no longer waits.
         let staged = tokio::spawn(async move {
-            let Staging { aval, bytes, charge } = staging;
-            let spec = Some(encode::spec(&aval));
-            let bytes = Bytes::from(bytes);
-            self.write(&journal, spec, vec![bytes.clone()]).await?;
-            let bytes = Vec::from(bytes);
-            self.stage(Staged::Tensor(Staging { aval, bytes, charge }))
+            let spec = Some(encode::spec(&tensor.aval()));
+            self.write(&journal, spec, vec![encode::elements(tensor.clone())]).await?;
+            self.stage(Staged::Tensor(tensor))
         });
         staged.await.unwrap_or(Err(ProtocolError::Draining))?;
         Ok(received)
@@ -273,7 +216,7 @@ impl Drop for Ticket {
 
 #[cfg(test)]
 mod tests {
-    use gradtape_engine::dtype::DType;
+    use gradtape_engine::{aval::Aval, dtype::DType, ledger::Ledger};
 
     use super::*;
 
@@ -285,15 +228,15 @@ mod tests {
     async fn a_finished_upload_is_used_once() {
         let (uploads, ledger) = (Uploads::new(1), Ledger::new("session", 100));
         let ticket = uploads.begin(5).unwrap();
-        assert!(matches!(uploads.consume(5, &ledger), Err(Error::UnknownUpload { upload: 5 })));
+        assert!(matches!(uploads.consume(5), Err(Error::UnknownUpload { upload: 5 })));
         let mut staging = two_floats(&ledger);
         staging.append(&1_f32.to_le_bytes()).unwrap();
         staging.append(&2_f32.to_le_bytes()).unwrap();
         assert_eq!(ticket.finish(staging).await, Ok(8));
-        let tensor = uploads.consume(5, &ledger).unwrap();
+        let tensor = uploads.consume(5).unwrap();
         assert_eq!(tensor.array().elements::<f32>().unwrap(), [1.0, 2.0]);
         assert_eq!(ledger.used(), 8);
-        assert!(uploads.consume(5, &ledger).is_err());
+        assert!(uploads.consume(5).is_err());
     }
 
     #[tokio::test]
@@ -322,12 +265,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lengths_must_be_exact() {
+    async fn what_is_not_complete_is_not_staged() {
         let (uploads, ledger) = (Uploads::new(1), Ledger::new("session", 100));
         let mut staging = two_floats(&ledger);
-        assert!(matches!(staging.append(&[0; 9]), Err(Error::DataLength { given: 9, .. })));
         staging.append(&[0; 7]).unwrap();
         assert!(uploads.begin(5).unwrap().finish(staging).await.is_err());
+        assert!(uploads.consume(5).is_err());
         assert_eq!(ledger.used(), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! What a thread does with a session for a slice.
 //!
-//! It is a thread of the operating system, never tokio's, so that a long kernel delays no network traffic; see
-//! [`turns`](super::turns). A panic ends its session and nothing more.
+//! It is a thread of the operating system, never tokio's, so that a long kernel delays no network traffic, but for the task
+//! that computes in a simulation; see [`turns`](super::turns). A panic ends its session and nothing more.
 
 use std::{
     any::Any,
@@ -75,6 +75,10 @@ fn work_until(
     loop {
         if work.current.is_none() || session.has_ended() {
             match session.next() {
+                Next::Job(job) if work.recovery.is_some() => {
+                    session.put_back(job);
+                    return After::Requeue;
+                }
                 Next::Job(job) => start(session, work, clock, job),
                 Next::Nothing => return After::Rest,
                 Next::Ended(why) => {
@@ -109,6 +113,8 @@ fn come_back(session: &Arc<Session>, work: &mut Work, clock: &dyn Clock, until: 
 fn start(session: &Session, work: &mut Work, clock: &dyn Clock, job: Job) {
     let Some(core) = &mut work.core else { return };
     match job {
+        Job::Hibernate => session.hibernate(work),
+        Job::Wake => {}
         // Its client sends it again.
         Job::Batch { meta, .. } if meta.sender.is_lost() => session.return_credit(&meta),
         Job::Batch { batch, meta } => match core.begin(batch) {
@@ -162,6 +168,9 @@ fn proceed(session: &Session, work: &mut Work, clock: &dyn Clock, until: Duratio
             Ok(Step::More) => {
                 // Not after the whole batch: a snapshot shows the state right after a command.
                 answer_due(waiting, core);
+                if current.run.looping().is_none() {
+                    core.shorten_log();
+                }
                 if clock.now() >= until {
                     return Progress::TimeIsOver;
                 }
@@ -339,6 +348,7 @@ fn refuse(job: Job, why: &ProtocolError) -> Option<BatchMeta> {
             attachment.end(Err(why.clone()));
         }
         Job::Read(read) => read.refuse(why.clone()),
+        Job::Hibernate | Job::Wake => {}
     }
     None
 }

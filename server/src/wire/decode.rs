@@ -18,6 +18,7 @@ use gradtape_engine::{
     snapshot::{KeyedHandle, RestoreRequest},
 };
 use gradtape_proto::v1::{self, command::Kind as Wire};
+use prost::DecodeError;
 
 use self::{
     fields::{
@@ -47,22 +48,39 @@ pub struct Context<'a> {
     pub has_log: bool,
 }
 
-/// Decodes a command. Its attributes are moved out; handles, names and tag stay for error messages.
+/// Decodes a command with this tag. Its attributes are moved out; handles and names stay for error messages.
 #[expect(clippy::result_large_err, reason = "a command is as large, and both are consumed at once")]
-pub fn command(context: &Context, message: &mut v1::Command) -> Result<Command, Rejected> {
-    let tag: Box<str> = tag(message).into();
+pub fn command(
+    context: &Context,
+    message: &mut v1::Command,
+    tag: &Arc<str>,
+) -> Result<Command, Rejected> {
     let Some(wire) = &mut message.kind else {
         return Err(Rejected {
             error: Error::UnknownCommand,
             op: "".into(),
             outputs: Vec::new(),
-            tag,
+            tag: (&**tag).into(),
         });
     };
     match kind(context, wire) {
-        Ok(kind) => Ok(Command { kind, tag: tag.into(), scope: message.scope }),
-        Err(error) => Err(Rejected { error, op: name(wire).into(), outputs: outputs(wire), tag }),
+        Ok(kind) => Ok(Command { kind, tag: Arc::clone(tag), scope: message.scope, source: None }),
+        Err(error) => {
+            let (op, outputs) = (name(wire).into(), outputs(wire));
+            Err(Rejected { error, op, outputs, tag: (&**tag).into() })
+        }
     }
+}
+
+/// A command whose message cannot be read, so that it is not known what it would have bound.
+pub fn unreadable(error: &DecodeError) -> Rejected {
+    let error = malformed("command", error.to_string());
+    Rejected { error, op: "".into(), outputs: Vec::new(), tag: "".into() }
+}
+
+/// Whether a command can be made from its message a second time: uploads and staged checkpoints are used up by the first.
+pub fn keeps_source(command: &Command) -> bool {
+    !matches!(command.kind, Kind::Constant { .. } | Kind::Restore(_))
 }
 
 /// A command as if it could not be decoded.
@@ -206,7 +224,7 @@ fn constant(context: &Context, message: &v1::Constant) -> Result<Tensor, Error> 
     use v1::constant::Source;
     match &message.source {
         Some(Source::Tensor(tensor)) => inline_tensor(context, tensor),
-        Some(Source::Upload(upload)) => context.uploads.consume(*upload, context.ledger),
+        Some(Source::Upload(upload)) => context.uploads.consume(*upload),
         None => Err(malformed("constant.source", "must be given")),
     }
 }

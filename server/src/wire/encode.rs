@@ -49,7 +49,7 @@ pub fn reply(
             Some(Wire::Error(error_message(sequence, failure, tag)))
         }
         Ok(answer) => encode_answer(answer),
-        Err(failure) => Some(Wire::Error(error_message(sequence, failure, tag))),
+        Err(failure) => Some(Wire::Error(error_message(sequence, *failure, tag))),
     };
     Some(v1::Reply { sequence, result, warnings })
 }
@@ -217,7 +217,8 @@ fn gradient(info: GradientInfo) -> v1::GradientInfo {
     }
 }
 
-fn absent_reason(reason: AbsentReason) -> v1::AbsentReason {
+/// Why a gradient is absent.
+pub fn absent_reason(reason: AbsentReason) -> v1::AbsentReason {
     match reason {
         AbsentReason::NotWatched => v1::AbsentReason::NotWatched,
         AbsentReason::DType => v1::AbsentReason::Dtype,

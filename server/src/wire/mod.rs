@@ -7,6 +7,7 @@
 pub mod catalog;
 pub mod decode;
 pub mod encode;
+pub mod inlet;
 pub mod server_info;
 pub mod status;
 

@@ -195,15 +195,14 @@ async fn c6_a_client_that_never_reads() {
     let server = Server::start().await;
     let mut canary = Canary::start(&server).await;
     let raw = Raw::connect(&server).await;
-    let hello = Hello { credentials: Some(raw.credentials.clone()) };
+    let hello = Hello { credentials: Some(raw.credentials.clone()), notices: true };
     let (requests, _unread) = raw.open(stream_request::Kind::Hello(hello)).await.expect("a stream");
     // Each batch is answered by 40 KB, and nobody reads: 40 MB if the server went on.
     let numbers = vec![1.0; 10_000];
     let first = vec![constant(1, &numbers), op("negative", &[1], 2)];
     let batches = (0..1_000).map(|i| (3 + i, vec![fetch(2)]));
     for (first_sequence, commands) in std::iter::once((1, first)).chain(batches) {
-        let batch =
-            gradtape_client::proto::Batch { first_sequence, commands, ..Default::default() };
+        let batch = gradtape_client::proto::Batch::new(first_sequence, commands);
         let kind = Some(stream_request::Kind::Batch(batch));
         // The stream may have ended for its overrun; then there is nothing more to do.
         if requests.send(gradtape_client::proto::StreamRequest { kind }).is_err() {

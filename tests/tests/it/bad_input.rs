@@ -223,7 +223,7 @@ async fn a_second_hello() {
     let server = Server::start().await;
     let raw = Raw::connect(&server).await;
     let mut stream: Stream = raw.stream().await.unwrap();
-    let hello = proto::Hello { credentials: Some(raw.credentials.clone()) };
+    let hello = proto::Hello { credentials: Some(raw.credentials.clone()), notices: true };
     stream.send_kind(stream_request::Kind::Hello(hello));
     let status: Status = stream.failure().await;
     assert_eq!(reason(&status), "HELLO_REPEATED");

@@ -112,7 +112,7 @@ pub(crate) async fn replay_case(server: &Server, name: &str, case: &Value, one_b
     let mut names = Names::new(|| session.reserve());
     let mut outcomes = Vec::new();
     for step in &steps {
-        let answer = session.command(names.command(step));
+        let answer = session.command(&names.command(step));
         let answer = if one_by_one {
             let outcome = answer.await;
             Box::pin(std::future::ready(outcome)) as futures::future::BoxFuture<'_, Outcome>
@@ -141,7 +141,7 @@ async fn finish(session: &Session) {
 }
 
 /// Writes repetitions out.
-fn unroll<'a>(steps: &'a [Value], into: &mut Vec<&'a Value>) {
+pub(crate) fn unroll<'a>(steps: &'a [Value], into: &mut Vec<&'a Value>) {
     for step in steps {
         if let Some(repeat) = step.get("repeat") {
             for _ in 0..repeat["times"].as_u64().expect("a number of rounds") {

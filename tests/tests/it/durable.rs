@@ -8,6 +8,7 @@ use gradtape_client::{
     Code, DType, Level, Optimizer, Session, Spec,
     proto::{self, command::Kind},
 };
+use gradtape_server::durable::record::{self, Reader};
 use gradtape_tests::{Server, process::Process, proxy::Proxy};
 
 /// Steps of the run.
@@ -32,6 +33,13 @@ fn kills() -> usize {
 fn start(store: &Path) -> Process {
     let store = store.to_str().expect("a path in UTF-8");
     Process::start(&["--session-store", store, "--log", "warn"])
+}
+
+/// A server that shortens logs all the time.
+fn start_short(store: &Path) -> Process {
+    let store = store.to_str().expect("a path in UTF-8");
+    let short = ["--max-session-log", "1KiB", "--max-session-replay", "0"];
+    Process::start(&[&["--session-store", store, "--log", "warn"][..], &short].concat())
 }
 
 /// A small model's training with something of everything: random numbers, tapes, an optimizer, a function, a loop, an upload,
@@ -79,6 +87,31 @@ async fn train(session: &Session) -> Vec<u32> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_at_any_point_loses_nothing_and_does_nothing_twice() {
+    kill_again_and_again(start).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_killed_while_it_shortens_logs_loses_nothing_and_does_nothing_twice() {
+    let short = kill_again_and_again(start_short).await;
+    assert!(short > kills() / 2, "only {short} of {} logs were shortened", kills());
+}
+
+/// Whether the log in a store begins with a snapshot.
+fn begins_with_a_snapshot(store: &Path) -> bool {
+    let logs = std::fs::read_dir(store).expect("a folder").filter_map(|file| {
+        let path = file.expect("a file").path();
+        path.extension().is_some_and(|suffix| suffix == "log").then_some(path)
+    });
+    logs.map(|path| std::fs::read(path).expect("a log")).any(|log| {
+        let size = log.len() as u64;
+        let mut reader = Reader::new(Box::new(std::io::Cursor::new(log)), size);
+        let second = reader.read().and_then(|_| reader.read()).expect("two records");
+        second.is_some_and(|record| record.kind == record::Kind::Snapshot)
+    })
+}
+
+/// Kills a server at any point of a run, which has to end with the same bits. Says how often its log was shortened.
+async fn kill_again_and_again(start: fn(&Path) -> Process) -> usize {
     let store = tempfile::tempdir().expect("a folder");
     let mut server = start(store.path());
     let proxy = Proxy::start(server.address()).await.expect("a proxy");
@@ -89,7 +122,7 @@ async fn a_server_killed_at_any_point_loses_nothing_and_does_nothing_twice() {
     session.close().await.expect("an orderly end");
 
     let mut random = fastrand::Rng::with_seed(SEED);
-    let mut hit = 0;
+    let (mut hit, mut short) = (0, 0);
     for kill in 0..kills() {
         // Twice in a run, so that the second may meet a session that is coming back.
         // One run in four is hit while it uploads.
@@ -113,17 +146,19 @@ async fn a_server_killed_at_any_point_loses_nothing_and_does_nothing_twice() {
             proxy.lead_to(server.address());
         }
         let left = training.await.expect("the run ends");
+        short += usize::from(begins_with_a_snapshot(store.path()));
         assert_eq!(left, undisturbed, "kill {kill} after {points:?} of {length} bytes");
         session.close().await.expect("an orderly end");
     }
     // Two for each run; one that comes with the last bytes may find it done.
     assert!(hit > kills() * 3 / 2, "only {hit} of {} kills hit a run", 2 * kills());
+    short
 }
 
 /// The elements behind a handle of another client.
 async fn fetch(session: &Session, value: u64) -> Vec<u8> {
     let kind = Some(Kind::Fetch(proto::Fetch { value }));
-    let reply = session.command(proto::Command { kind, ..proto::Command::default() }).await;
+    let reply = session.command(&proto::Command { kind, ..proto::Command::default() }).await;
     match reply.expect("a reply").result {
         Some(proto::reply::Result::Tensor(tensor)) => tensor.data.to_vec(),
         other => panic!("no tensor but {other:?}"),

@@ -212,11 +212,11 @@ async fn b13_a_function_that_is_named_again_and_again() {
 async fn c08_half_closed_with_work_pending() {
     let (server, mut canary) = start().await;
     let raw = Raw::connect(&server).await;
-    let hello = proto::Hello { credentials: Some(raw.credentials.clone()) };
+    let hello = proto::Hello { credentials: Some(raw.credentials.clone()), notices: true };
     let (requests, mut responses) =
         raw.open(stream_request::Kind::Hello(hello)).await.expect("a stream");
     let commands = vec![constant(1, &[1.0]), command(Kind::Sync(proto::Sync::default()))];
-    let batch = proto::Batch { first_sequence: 1, commands, acknowledged_sequence: 0 };
+    let batch = proto::Batch::new(1, commands);
     let kind = Some(stream_request::Kind::Batch(batch));
     requests.send(proto::StreamRequest { kind }).expect("the stream is open");
     drop(requests);

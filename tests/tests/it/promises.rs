@@ -189,7 +189,7 @@ async fn another_client_goes_on_where_the_first_left() {
     let handle = v.handle();
     first.detach().await.unwrap();
     let second = Session::builder().attach(server.url(), credentials).await.unwrap();
-    let fetch = second.command(command(Kind::Fetch(proto::Fetch { value: handle })));
+    let fetch = second.command(&command(Kind::Fetch(proto::Fetch { value: handle })));
     assert_eq!(elements(&fetch.await.unwrap()), [1.0, 2.0]);
     // Its own handles do not collide with those that are there.
     let sum = second.constant(1.0f32) + 1.0;

@@ -113,7 +113,7 @@ async fn the_sessions_of_a_principal_share_its_memory() {
     let hold = async |raw: &Raw, sequence: u64| {
         let reply = raw.execute(sequence, vec![constant(sequence, &numbers)]).await;
         let replies = reply.expect("an answer").replies;
-        replies.iter().map(error).cloned().next()
+        replies.iter().map(error).next().cloned()
     };
     assert_eq!(hold(&first, 1).await, None);
     let refused = hold(&second, 1).await.expect("no room for both");

@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "gradtape-tests",
         &["gradtape-client", "gradtape-engine", "gradtape-proto", "gradtape-server"],
     ),
+    ("gradtape-fuzz", &["gradtape-engine", "gradtape-proto", "gradtape-server", "gradtape-tests"]),
     ("gradtape-bench", &["gradtape-client", "gradtape-engine", "gradtape-proto"]),
     ("gradtape-instructions", &["gradtape-engine"]),
     ("xtask", &["gradtape-engine"]),

@@ -18,6 +18,8 @@ Pem = bytes | str | os.PathLike[str]
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
+    # Downloads come in frames, each of which costs both sides a call of the operating system.
+    ("grpc.http2.max_frame_size", 64 << 10),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     # The session attaches again by itself, with its own pauses.

@@ -28,6 +28,7 @@ import grpc
 from gradtape import _wire, errors
 from gradtape._call import Batch, Call
 from gradtape._channel import LOST, Target, attempts, from_status
+from gradtape._notices import report
 from gradtape._proto import (
     command_pb2,
     function_pb2,
@@ -376,9 +377,8 @@ class Session:
         self.inline_bytes = min(limits.max_inline_tensor_bytes or INLINE_BYTES, INLINE_BYTES)
         ready = threading.Event()
         # Daemons: a program may end without closing the session; `close` runs at exit.
-        threading.Thread(
-            target=self._read, args=(ready,), name="gradtape-reader", daemon=True
-        ).start()
+        name = "gradtape-reader"
+        threading.Thread(target=self._read, args=(ready,), name=name, daemon=True).start()
         ready.wait()
         self._raise_if_closed()
 
@@ -428,6 +428,8 @@ class Session:
                     pauses = attempts(_ATTACH_ATTEMPTS)
                     if response.HasField("progress"):
                         self._take_progress(response.progress)
+                    elif response.HasField("notice"):
+                        report(response.notice)
                     else:
                         self._take_reply(response.batch)
                 raise errors.UnavailableError("the server ended the stream")
@@ -458,7 +460,7 @@ class Session:
     # === The writer ===
 
     def _requests(self, wake: SimpleQueue[int], welcomed: threading.Event) -> Iterator[bytes]:
-        hello = tape_service_pb2.Hello(credentials=self._credentials)
+        hello = tape_service_pb2.Hello(credentials=self._credentials, notices=True)
         yield tape_service_pb2.StreamRequest(hello=hello).SerializeToString()
         welcomed.wait()
         if self._wake is not wake:

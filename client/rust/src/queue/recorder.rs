@@ -40,7 +40,7 @@ impl Recorder<'_> {
     /// Enqueues a command that needs no answer.
     pub(crate) fn push(&mut self, kind: Kind) {
         let command = self.command(kind);
-        self.state.append(command, None, None);
+        self.state.append(&command, None, None);
         self.state.enqueued();
     }
 
@@ -56,7 +56,7 @@ impl Recorder<'_> {
     pub(crate) fn listen(&mut self, kind: Kind) -> AnswerReceiver {
         let (sender, receiver) = oneshot::channel();
         let command = self.command(kind);
-        self.state.append(command, Some(sender), None);
+        self.state.append(&command, Some(sender), None);
         self.state.enqueued();
         receiver
     }
@@ -75,7 +75,7 @@ impl Recorder<'_> {
         };
         let kind = Kind::Constant(proto::Constant { output, source: Some(source) });
         let command = self.command(kind);
-        self.state.append(command, None, upload);
+        self.state.append(&command, None, upload);
         self.state.enqueued();
         output
     }

@@ -17,8 +17,8 @@ use crate::{
     ops::IDENTITY,
 };
 
-/// What each iteration costs beside its arithmetic, in operations: so a loop whose body does nothing ends, too.
-const ITERATION: u64 = 500_000;
+/// What an iteration costs at least, in operations: so a loop whose body does nothing ends, too, however often it may run.
+pub(super) const ITERATION: u64 = 500_000;
 
 /// A loop: the second body on what is carried, for as long as the first says so, or as often as it may.
 pub(crate) static WHILE: OpDef = OpDef {
@@ -45,7 +45,7 @@ pub(crate) static WHILE: OpDef = OpDef {
     kernel: Kernel::Control(|call, inputs, ledger| {
         let Control { bodies, carries, length, .. } = Control::read(call.attrs)?;
         let mut operands: Vec<Tensor> = inputs.iter().map(|&tensor| tensor.clone()).collect();
-        let each = bodies.iter().map(Body::flops).fold(ITERATION, u64::saturating_add);
+        let each = bodies.iter().map(Body::flops).fold(0, u64::saturating_add).max(ITERATION);
         let mut spent = 0_u64;
         let mut done = 0;
         while length.is_none_or(|length| done < length) {
@@ -58,7 +58,7 @@ pub(crate) static WHILE: OpDef = OpDef {
             operands[..carries].clone_from_slice(&carried);
             done += 1;
             spent = spent.saturating_add(each);
-            if length.is_none() && spent > MAX_FLOPS {
+            if spent > MAX_FLOPS {
                 return Err(Error::CostTooHigh { flops: spent, limit: MAX_FLOPS });
             }
         }

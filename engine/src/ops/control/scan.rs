@@ -6,7 +6,7 @@ use smallvec::smallvec;
 
 use super::{
     Control, apply, avals_of, beside, control, differentiable, fits, misfit, or_fail, pick,
-    tangents::Moved,
+    repeat::ITERATION, tangents::Moved,
 };
 use crate::{
     array::{Tensor, buffer},
@@ -59,7 +59,7 @@ pub(crate) static SCAN: OpDef = OpDef {
         };
         let stacks: u64 = out.iter().map(Aval::bytes).fold(0, u64::saturating_add);
         Cost {
-            flops: bodies[0].flops().saturating_mul(length.unwrap_or(0) as u64),
+            flops: bodies[0].flops().max(ITERATION).saturating_mul(length.unwrap_or(0) as u64),
             // Slices of the results, and their bytes, until they are one tensor.
             workspace: bodies[0].peak().saturating_add(stacks.saturating_mul(2)),
         }

@@ -168,7 +168,7 @@ fn a_loop_carries_results_on_and_stops_when_it_is_told() {
         let (carried, report_every, outputs) = (1, 6, vec![output]);
         let kind = Kind::RunLoop(LoopRequest { carried, outputs, report_every, ..request(100) });
         driver.sequence += 1;
-        let command = Command { kind, tag: "".into(), scope: 0 };
+        let command = Command { kind, tag: "".into(), scope: 0, source: None };
         match driver.session.begin(driver.sequence, command) {
             Progress::Working(working) => working,
             Progress::Done(outcome) => panic!("{outcome:?}"),

@@ -23,6 +23,17 @@ pub(super) enum Flaw {
     Doubles,
     /// It loses one record in seven.
     Drops,
+    /// It puts a new log in the place of the old one before all of it is written.
+    Hastens,
+}
+
+/// Where in the replacement of a log the power goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// Before the new one is in its place.
+    Before,
+    /// After that.
+    After,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +50,10 @@ pub(super) struct State {
     safe: HashMap<SessionId, usize>,
     /// The power goes during the next commit, after so many bytes of it.
     pub(super) tear: Option<usize>,
+    /// The power goes during the next replacement.
+    pub(super) cut: Option<Moment>,
+    /// How often logs were replaced.
+    pub(super) replaced: usize,
     pub(super) full: bool,
     /// `fsync` fails.
     pub(super) fails: bool,
@@ -55,7 +70,7 @@ impl Disk {
     pub(super) fn lose_power(&self) {
         let mut state = self.lock();
         state.epoch += 1;
-        (state.tear, state.fails, state.full) = (None, false, false);
+        (state.tear, state.cut, state.fails, state.full) = (None, None, false, false);
         let State { logs, safe, .. } = &mut *state;
         for (id, log) in logs.iter_mut() {
             log.truncate(safe.get(id).copied().unwrap_or(0));
@@ -120,6 +135,26 @@ impl Store for Disk {
             }
         }
         Ok(())
+    }
+
+    fn replace(&self, id: SessionId, parts: &[bytes::Bytes]) -> Result<(), Fault> {
+        let mut state = self.lock();
+        if state.full {
+            return Err(Fault::Full(io::ErrorKind::StorageFull.into()));
+        }
+        let cut = state.cut;
+        if state.fails || cut == Some(Moment::Before) {
+            return Err(Fault::Broken(io::Error::other("the power is gone")));
+        }
+        let log = parts.concat();
+        let hastens = matches!(state.flaw, Flaw::Hastens | Flaw::SkipsSync);
+        state.safe.insert(id, if hastens { log.len() / 2 } else { log.len() });
+        state.logs.insert(id, log);
+        state.replaced += 1;
+        match cut {
+            Some(_) => Err(Fault::Broken(io::Error::other("the power is gone"))),
+            None => Ok(()),
+        }
     }
 
     fn read(&self, id: SessionId) -> io::Result<(Box<dyn Read + Send>, u64)> {

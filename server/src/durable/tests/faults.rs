@@ -25,10 +25,11 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let ready = Arc::new(ReadyQueue::default());
         let oversight = Oversight::new(Quota::default(), Audit::default());
-        let compute = Compute { threads: 1, ..Compute::default() };
-        let (queue, time) = (Arc::clone(&ready), Arc::clone(&clock));
         let metrics = Arc::clone(&oversight.metrics);
-        let pool = Pool::start(&compute, queue, time, metrics, Allowances::default()).unwrap();
+        let (queue, time) = (Arc::clone(&ready), Arc::clone(&clock));
+        let (hands, compute) = (Hands::Threads(1), Compute::default());
+        let allowances = Allowances::default();
+        let pool = Pool::start(&hands, &compute, queue, time, metrics, allowances).unwrap();
         let sessions = Sessions { server_memory_bytes: Some(1 << 30), ..Sessions::default() };
         let journals = Some(journals(disk));
         let limits = Limits::default();
@@ -46,7 +47,7 @@ impl Server {
         let nobody = Principal::anonymous();
         let session = self.registry.authenticate(&id.to_string(), &token.reveal(), &nobody)?;
         session.ready().await?;
-        session.execute(v1::Batch { first_sequence, commands, acknowledged_sequence: 0 }).await
+        session.execute(v1::Batch::new(first_sequence, commands)).await
     }
 
     async fn create(&self) -> (SessionId, Token) {

@@ -5,8 +5,9 @@ mod faults;
 mod records;
 mod replays;
 mod simulation;
+mod snapshots;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use gradtape_engine::{ledger::Ledger, session::Session as Engine};
 use gradtape_proto::v1::{self, command::Kind};
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::{
     config::{Durability, Limits},
+    hands::Hands,
     session::{core::SessionCore, error::ProtocolError, registry::SessionId, uploads::Uploads},
 };
 
@@ -36,6 +38,7 @@ fn opened_by(owner: &str) -> Opened {
         role: "user".to_owned(),
         class: None,
         numerics: numerics(),
+        snapshot: None,
     }
 }
 
@@ -48,7 +51,9 @@ struct Life {
 
 fn journals(disk: &Arc<Disk>) -> Journals {
     let store = Arc::clone(disk) as Arc<dyn Store>;
-    Journals::start(store, &Durability::default(), &Arc::default()).unwrap()
+    // Whatever took a moment is reason enough for a log to begin anew.
+    let config = Durability { max_replay: Duration::ZERO, ..Durability::default() };
+    Journals::start(store, &config, &Arc::default(), &Hands::Threads(1)).unwrap()
 }
 
 fn core(memory: u64) -> (SessionCore, Arc<Uploads>) {
@@ -79,16 +84,22 @@ impl Life {
                 break recovered;
             }
         };
-        let journal = journals.reopen(id());
-        journal.resume(recovered.tail, recovered.sequence);
+        let journal = journals.reopen(id(), opened_by("somebody"));
+        journal.resume(recovered.tail, recovered.snapshot, recovered.sequence);
         core.tell(Arc::clone(&journal));
         Ok(Self { core, journal, journals })
     }
 
     fn apply(&mut self, commands: Vec<v1::Command>) -> v1::BatchReply {
         let first_sequence = self.core.next_sequence();
-        let batch = v1::Batch { first_sequence, commands, acknowledged_sequence: 0 };
+        let batch = v1::Batch::new(first_sequence, commands);
         self.core.apply(batch).unwrap()
+    }
+
+    /// Lets the log begin anew, if it can.
+    fn shorten(&self) {
+        self.journal.worked(Duration::from_mins(1));
+        self.core.shorten_log();
     }
 
     /// Everything is written, and the process ends.

@@ -12,7 +12,7 @@ const MEMORY: u64 = 1 << 20;
 
 /// Everything that the same batch would get again.
 fn resend(life: &mut Life, first_sequence: u64, commands: Vec<v1::Command>) -> v1::BatchReply {
-    life.core.apply(v1::Batch { first_sequence, commands, acknowledged_sequence: 0 }).unwrap()
+    life.core.apply(v1::Batch::new(first_sequence, commands)).unwrap()
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_loop_that_was_stopped_stops_after_the_same_step() {
     ]);
     let run = v1::RunLoop { function: 10, steps: 1 << 30, ..Default::default() };
     let commands = vec![command(Kind::RunLoop(run))];
-    let batch = v1::Batch { first_sequence: 6, commands, acknowledged_sequence: 0 };
+    let batch = v1::Batch::new(6, commands);
     let mut run = life.core.begin(batch).unwrap();
     let stops = Stops::default();
     for _ in 0..3 {
@@ -175,7 +175,9 @@ fn another_result_than_before_is_never_passed_on() {
     with_changed(&disk, |entry| {
         // The constant is 2 now. What is said of it, and what the durable sync vouches for, is another.
         if let Some(at) = entry.command.windows(4).position(|bytes| bytes == 1_f32.to_le_bytes()) {
-            entry.command[at..at + 4].copy_from_slice(&2_f32.to_le_bytes());
+            let mut command = entry.command.to_vec();
+            command[at..at + 4].copy_from_slice(&2_f32.to_le_bytes());
+            entry.command = command.into();
         }
     });
     let outcome = Life::again(&disk, MEMORY).map(|_| ()).unwrap_err();

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{disk::Flaw, *};
+use super::{
+    disk::{Flaw, Moment},
+    *,
+};
 use crate::durable::journal::Health;
 
 /// Commands of a run.
@@ -34,32 +37,37 @@ fn expected() -> Vec<f32> {
 }
 
 /// One run. An error says which promise was broken.
-async fn run(seed: u64, flaw: Flaw) -> Result<usize, String> {
+async fn run(seed: u64, flaw: Flaw) -> Result<(usize, usize), String> {
     let mut random = Random(seed);
     let disk = Arc::new(Disk::default());
     let mut life = Life::begin(&disk, 1 << 20);
     // The session was there before the disk went wrong.
     life.journal.reach(0, PATIENCE).await;
-    let _ = life.core.apply(v1::Batch {
-        first_sequence: 1,
-        commands: vec![nth(1)],
-        ..Default::default()
-    });
+    let _ = life.core.apply(v1::Batch::new(1, vec![nth(1)]));
     let mut promised = life.journal.reach(1, PATIENCE).await.durable;
     disk.lock().flaw = flaw;
     let (mut next, mut deaths) = (2, 0);
     while next <= COMMANDS {
         let until = (next + random.below(8)).min(COMMANDS);
-        let commands = (next..=until).map(nth).collect();
-        let batch = v1::Batch { first_sequence: next, commands, acknowledged_sequence: 0 };
+        let commands = (next..=until).map(nth);
+        let batch = v1::Batch::new(next, commands);
         life.core.apply(batch).map_err(|error| error.to_string())?;
         next = until + 1;
+        if random.below(3) == 0 {
+            // As if that had taken so long that the log should begin anew.
+            life.shorten();
+        }
         if random.below(3) == 0 {
             promised = life.journal.reach(until, PATIENCE).await.durable.max(promised);
         }
         if random.below(4) == 0 {
             deaths += 1;
-            if random.below(2) == 0 {
+            if random.below(3) == 0 {
+                let moment = if random.below(2) == 0 { Moment::Before } else { Moment::After };
+                disk.lock().cut = Some(moment);
+                life.shorten();
+                life.journal.reach(until, PATIENCE).await;
+            } else if random.below(2) == 0 {
                 // In the middle of a write, if there is one.
                 let torn = usize::try_from(random.below(200)).unwrap_or(0);
                 disk.lock().tear = Some(torn);
@@ -86,7 +94,8 @@ async fn run(seed: u64, flaw: Flaw) -> Result<usize, String> {
     }
     let left = elements(&life.apply(vec![fetch(2)]));
     let same = left.iter().zip(&expected()).all(|(a, b)| a.to_bits() == b.to_bits());
-    if same { Ok(deaths) } else { Err(format!("other bits are left: {left:?}")) }
+    let replaced = disk.lock().replaced;
+    if same { Ok((deaths, replaced)) } else { Err(format!("other bits are left: {left:?}")) }
 }
 
 /// How many runs there are: more in the long run.
@@ -97,17 +106,19 @@ fn seeds() -> std::ops::Range<u64> {
 
 #[tokio::test]
 async fn whenever_the_power_goes_nothing_durable_is_lost_and_nothing_is_done_twice() {
-    let mut deaths = 0;
+    let (mut deaths, mut snapshots) = (0, 0);
     for seed in seeds() {
-        deaths += run(seed, Flaw::None).await.unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        let ran = run(seed, Flaw::None).await.unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        (deaths, snapshots) = (deaths + ran.0, snapshots + ran.1);
     }
     assert!(deaths > 100, "only {deaths} deaths");
+    assert!(snapshots > 100, "only {snapshots} snapshots");
 }
 
 /// The test above can fail: it finds out what a disk, or what we do with it, has of flaws.
 #[tokio::test]
 async fn flaws_are_found_out() {
-    for flaw in [Flaw::SkipsSync, Flaw::Doubles, Flaw::Drops] {
+    for flaw in [Flaw::SkipsSync, Flaw::Doubles, Flaw::Drops, Flaw::Hastens] {
         let mut found = 0;
         for seed in 0..10 {
             found += usize::from(run(seed, flaw).await.is_err());

@@ -25,7 +25,7 @@ fn generator(handle: u64) -> v1::Command {
 }
 
 fn batch(first_sequence: u64, commands: impl Into<Vec<v1::Command>>) -> v1::Batch {
-    v1::Batch { first_sequence, commands: commands.into(), acknowledged_sequence: 0 }
+    v1::Batch::new(first_sequence, commands.into())
 }
 
 fn sequences(reply: &v1::BatchReply) -> Vec<u64> {

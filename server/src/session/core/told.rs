@@ -1,16 +1,20 @@
 //! What a session tells its journal of a command, and how it does again what a journal tells of.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use gradtape_engine::error::Error;
+use gradtape_engine::{error::Error, session::Session as Engine};
 use gradtape_proto::v1::{self, command::Kind, reply};
 use prost::Message;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::{Barrier, Deviation, Run, SessionCore, Told};
-use crate::durable::{
-    entry::{Cause, Entry, Lacked},
-    journal::Journal,
+use crate::{
+    durable::{
+        entry::{Cause, Entry, Lacked},
+        journal::Journal,
+        state,
+    },
+    session::error::ProtocolError,
 };
 
 /// How long a level is waited for if the client does not say, and at most.
@@ -19,21 +23,60 @@ const MAX_LEVEL_TIMEOUT: Duration = Duration::from_mins(10);
 
 impl SessionCore {
     /// Lets a journal hear of what takes effect from now on.
-    pub fn tell(&mut self, journal: std::sync::Arc<Journal>) {
+    pub fn tell(&mut self, journal: Arc<Journal>) {
         self.journal = Some(journal);
     }
 
     /// Begins to do again what was done before.
-    pub fn repeat(&mut self, entry: Entry) -> Result<Run, prost::DecodeError> {
-        let command = v1::Command::decode(&*entry.command)?;
-        let mut run = Run::new(vec![command], self.next_sequence);
+    pub fn repeat(&mut self, entry: Entry) -> Run {
+        let mut run = Run::new(vec![entry.command.clone()], self.next_sequence);
         run.before = Some(Box::new(entry));
-        Ok(run)
+        run
     }
 
-    /// What the journal gets to hear. The command is taken out of the buffer, to be put back.
+    /// Lets the log begin anew with the session's state, if it is so long that it should and the state can be written now.
+    /// If not, another command brings it to where it can.
+    pub fn shorten_log(&self) {
+        let Some(journal) = self.journal.as_ref().filter(|journal| journal.is_due()) else {
+            return;
+        };
+        if !self.engine.is_plain() {
+            return;
+        }
+        if !self.begin_anew(journal) {
+            journal.let_grow();
+        }
+    }
+
+    /// Lets the log begin anew with the session's state, and says whether that can be written now. What waits in uploads cannot;
+    /// what is staged later is in the log behind it.
+    pub fn begin_anew(&self, journal: &Arc<Journal>) -> bool {
+        let Some(captured) = self.state() else { return false };
+        self.uploads.while_empty(|| journal.begin_anew(captured))
+    }
+
+    /// What waits for commands that name it.
+    pub fn uploads(&self) -> &Arc<crate::session::uploads::Uploads> {
+        &self.uploads
+    }
+
+    /// All of the session's state beside what waits in uploads, if it can be written now.
+    pub fn state(&self) -> Option<state::Captured> {
+        state::capture(self.engine.image()?, &self.replies, self.next_sequence)
+    }
+
+    /// Becomes what a state tells of. Nothing was executed before.
+    pub fn become_as(&mut self, loading: state::Loading) -> Result<(), ProtocolError> {
+        let (image, state) = loading.finish()?;
+        self.engine = Engine::from_image(Arc::clone(self.engine.ledger()), image)?;
+        self.next_sequence = state.next_sequence;
+        state::replies(state, &mut self.replies);
+        Ok(())
+    }
+
+    /// What the journal gets to hear.
     pub(super) fn entry(
-        &mut self,
+        &self,
         reply: Option<&v1::Reply>,
         cause: Option<Cause>,
         steps: Option<i64>,
@@ -45,7 +88,7 @@ impl SessionCore {
             reply: reply.map(Message::encode_to_vec).unwrap_or_default(),
         });
         let digest = if lacked.is_some() { 0 } else { self.hash(reply, told.is_barrier) };
-        Entry { command: std::mem::take(&mut self.scratch), digest, steps, lacked }
+        Entry { command: told.command.clone(), digest, steps, lacked }
     }
 
     /// How what came of a command differs from what came of it before. What was lacking then is said in the same words.

@@ -67,7 +67,7 @@ impl Fixture {
 
 fn sync_batch(first_sequence: u64, commands: usize) -> v1::Batch {
     let sync = v1::Command { kind: Some(Kind::Sync(v1::Sync::default())), ..Default::default() };
-    v1::Batch { first_sequence, commands: vec![sync; commands], acknowledged_sequence: 0 }
+    v1::Batch::new(first_sequence, vec![sync; commands])
 }
 
 fn next(deliveries: &mut Deliveries) -> Option<Result<Delivery, ProtocolError>> {
@@ -361,8 +361,8 @@ fn loop_batch(steps: i64) -> v1::Batch {
         Kind::Sync(v1::Sync::default()),
     ];
     let command = |kind| v1::Command { kind: Some(kind), ..Default::default() };
-    let commands = kinds.into_iter().map(command).collect();
-    v1::Batch { first_sequence: 1, commands, acknowledged_sequence: 0 }
+    let commands = kinds.into_iter().map(command);
+    v1::Batch::new(1, commands)
 }
 
 /// What became of the loop, from the answer to its batch.

@@ -14,7 +14,8 @@ fn decode_message(mut message: v1::Command) -> Result<Command, Rejected> {
     let (ledger, uploads) = (Ledger::new("session", 1 << 20), Uploads::new(1));
     let context =
         Context { ledger: &ledger, uploads: &uploads, max_inline_bytes: 16, has_log: false };
-    command(&context, &mut message)
+    let tag = tag(&message).into();
+    command(&context, &mut message, &tag)
 }
 
 /// The reason and the poisoned handles of a command that must be rejected.

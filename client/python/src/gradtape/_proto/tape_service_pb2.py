@@ -28,7 +28,7 @@ from . import session_service_pb2 as gradtape_dot_v1_dot_session__service__pb2
 from . import tensor_pb2 as gradtape_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egradtape/v1/tape_service.proto\x12\x0bgradtape.v1\x1a\x19gradtape/v1/command.proto\x1a\x1agradtape/v1/function.proto\x1a!gradtape/v1/session_service.proto\x1a\x18gradtape/v1/tensor.proto\"=\n\x05Hello\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\"\xba\x01\n\x07Welcome\x12\x15\n\rnext_sequence\x18\x01 \x01(\x04\x12\x13\n\x0bhandle_base\x18\x02 \x01(\x04\x12\'\n\x06server\x18\x03 \x01(\x0b\x32\x17.gradtape.v1.ServerInfo\x12\x1d\n\x10\x64urable_sequence\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x17\n\nrewound_to\x18\x05 \x01(\x04H\x01\x88\x01\x01\x42\x13\n\x11_durable_sequenceB\r\n\x0b_rewound_to\"a\n\rStreamRequest\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.gradtape.v1.HelloH\x00\x12#\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x12.gradtape.v1.BatchH\x00\x42\x06\n\x04kind\"\x9a\x01\n\x0eStreamResponse\x12\'\n\x07welcome\x18\x01 \x01(\x0b\x32\x14.gradtape.v1.WelcomeH\x00\x12(\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x17.gradtape.v1.BatchReplyH\x00\x12-\n\x08progress\x18\x03 \x01(\x0b\x32\x19.gradtape.v1.LoopProgressH\x00\x42\x06\n\x04kind\"i\n\x0e\x45xecuteRequest\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\x12!\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x12.gradtape.v1.Batch\"9\n\x0f\x45xecuteResponse\x12&\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x17.gradtape.v1.BatchReply\"{\n\x0cUploadHeader\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\x12\x0e\n\x06upload\x18\x02 \x01(\x04\x12%\n\x04spec\x18\x03 \x01(\x0b\x32\x17.gradtape.v1.TensorSpec\"[\n\x13UploadTensorRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.gradtape.v1.UploadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\".\n\x14UploadTensorResponse\x12\x16\n\x0ereceived_bytes\x18\x01 \x01(\x04\"t\n\x15\x44ownloadTensorRequest\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\x12\r\n\x05value\x18\x02 \x01(\x04\x12\x16\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\x04\"Z\n\x16\x44ownloadTensorResponse\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x17.gradtape.v1.TensorSpecH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"Y\n\x0fStopLoopRequest\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"\x12\n\x10StopLoopResponse\"_\n\x15\x43\x61ncelCommandsRequest\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"\x18\n\x16\x43\x61ncelCommandsResponse2\xf2\x03\n\x0bTapeService\x12\x45\n\x06Stream\x12\x1a.gradtape.v1.StreamRequest\x1a\x1b.gradtape.v1.StreamResponse(\x01\x30\x01\x12\x44\n\x07\x45xecute\x12\x1b.gradtape.v1.ExecuteRequest\x1a\x1c.gradtape.v1.ExecuteResponse\x12U\n\x0cUploadTensor\x12 .gradtape.v1.UploadTensorRequest\x1a!.gradtape.v1.UploadTensorResponse(\x01\x12[\n\x0e\x44ownloadTensor\x12\".gradtape.v1.DownloadTensorRequest\x1a#.gradtape.v1.DownloadTensorResponse0\x01\x12G\n\x08StopLoop\x12\x1c.gradtape.v1.StopLoopRequest\x1a\x1d.gradtape.v1.StopLoopResponse\x12Y\n\x0e\x43\x61ncelCommands\x12\".gradtape.v1.CancelCommandsRequest\x1a#.gradtape.v1.CancelCommandsResponseB8\n\x0f\x64\x65v.gradtape.v1P\x01Z#gradtape.dev/gradtape/v1;gradtapev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egradtape/v1/tape_service.proto\x12\x0bgradtape.v1\x1a\x19gradtape/v1/command.proto\x1a\x1agradtape/v1/function.proto\x1a!gradtape/v1/session_service.proto\x1a\x18gradtape/v1/tensor.proto\"N\n\x05Hello\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\x12\x0f\n\x07notices\x18\x02 \x01(\x08\"\xba\x01\n\x07Welcome\x12\x15\n\rnext_sequence\x18\x01 \x01(\x04\x12\x13\n\x0bhandle_base\x18\x02 \x01(\x04\x12\'\n\x06server\x18\x03 \x01(\x0b\x32\x17.gradtape.v1.ServerInfo\x12\x1d\n\x10\x64urable_sequence\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x17\n\nrewound_to\x18\x05 \x01(\x04H\x01\x88\x01\x01\x42\x13\n\x11_durable_sequenceB\r\n\x0b_rewound_to\"a\n\rStreamRequest\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.gradtape.v1.HelloH\x00\x12#\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x12.gradtape.v1.BatchH\x00\x42\x06\n\x04kind\"\xc1\x01\n\x0eStreamResponse\x12\'\n\x07welcome\x18\x01 \x01(\x0b\x32\x14.gradtape.v1.WelcomeH\x00\x12(\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x17.gradtape.v1.BatchReplyH\x00\x12-\n\x08progress\x18\x03 \x01(\x0b\x32\x19.gradtape.v1.LoopProgressH\x00\x12%\n\x06notice\x18\x04 \x01(\x0b\x32\x13.gradtape.v1.NoticeH\x00\x42\x06\n\x04kind\"\x87\x01\n\x06Notice\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.gradtape.v1.Notice.Kind\x12\x14\n\x0cremaining_ms\x18\x02 \x01(\x04\"?\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_PARKED\x10\x01\x12\x10\n\x0cKIND_EXPIRES\x10\x02\"i\n\x0e\x45xecuteRequest\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\x12!\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x12.gradtape.v1.Batch\"9\n\x0f\x45xecuteResponse\x12&\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x17.gradtape.v1.BatchReply\"{\n\x0cUploadHeader\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\x12\x0e\n\x06upload\x18\x02 \x01(\x04\x12%\n\x04spec\x18\x03 \x01(\x0b\x32\x17.gradtape.v1.TensorSpec\"[\n\x13UploadTensorRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.gradtape.v1.UploadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\".\n\x14UploadTensorResponse\x12\x16\n\x0ereceived_bytes\x18\x01 \x01(\x04\"t\n\x15\x44ownloadTensorRequest\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\x12\r\n\x05value\x18\x02 \x01(\x04\x12\x16\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\x04\"Z\n\x16\x44ownloadTensorResponse\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x17.gradtape.v1.TensorSpecH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"Y\n\x0fStopLoopRequest\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"\x12\n\x10StopLoopResponse\"_\n\x15\x43\x61ncelCommandsRequest\x12\x34\n\x0b\x63redentials\x18\x01 \x01(\x0b\x32\x1f.gradtape.v1.SessionCredentials\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"\x18\n\x16\x43\x61ncelCommandsResponse2\xf2\x03\n\x0bTapeService\x12\x45\n\x06Stream\x12\x1a.gradtape.v1.StreamRequest\x1a\x1b.gradtape.v1.StreamResponse(\x01\x30\x01\x12\x44\n\x07\x45xecute\x12\x1b.gradtape.v1.ExecuteRequest\x1a\x1c.gradtape.v1.ExecuteResponse\x12U\n\x0cUploadTensor\x12 .gradtape.v1.UploadTensorRequest\x1a!.gradtape.v1.UploadTensorResponse(\x01\x12[\n\x0e\x44ownloadTensor\x12\".gradtape.v1.DownloadTensorRequest\x1a#.gradtape.v1.DownloadTensorResponse0\x01\x12G\n\x08StopLoop\x12\x1c.gradtape.v1.StopLoopRequest\x1a\x1d.gradtape.v1.StopLoopResponse\x12Y\n\x0e\x43\x61ncelCommands\x12\".gradtape.v1.CancelCommandsRequest\x1a#.gradtape.v1.CancelCommandsResponseB8\n\x0f\x64\x65v.gradtape.v1P\x01Z#gradtape.dev/gradtape/v1;gradtapev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,35 +37,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.gradtape.v1P\001Z#gradtape.dev/gradtape/v1;gradtapev1'
   _globals['_HELLO']._serialized_start=163
-  _globals['_HELLO']._serialized_end=224
-  _globals['_WELCOME']._serialized_start=227
-  _globals['_WELCOME']._serialized_end=413
-  _globals['_STREAMREQUEST']._serialized_start=415
-  _globals['_STREAMREQUEST']._serialized_end=512
-  _globals['_STREAMRESPONSE']._serialized_start=515
-  _globals['_STREAMRESPONSE']._serialized_end=669
-  _globals['_EXECUTEREQUEST']._serialized_start=671
-  _globals['_EXECUTEREQUEST']._serialized_end=776
-  _globals['_EXECUTERESPONSE']._serialized_start=778
-  _globals['_EXECUTERESPONSE']._serialized_end=835
-  _globals['_UPLOADHEADER']._serialized_start=837
-  _globals['_UPLOADHEADER']._serialized_end=960
-  _globals['_UPLOADTENSORREQUEST']._serialized_start=962
-  _globals['_UPLOADTENSORREQUEST']._serialized_end=1053
-  _globals['_UPLOADTENSORRESPONSE']._serialized_start=1055
-  _globals['_UPLOADTENSORRESPONSE']._serialized_end=1101
-  _globals['_DOWNLOADTENSORREQUEST']._serialized_start=1103
-  _globals['_DOWNLOADTENSORREQUEST']._serialized_end=1219
-  _globals['_DOWNLOADTENSORRESPONSE']._serialized_start=1221
-  _globals['_DOWNLOADTENSORRESPONSE']._serialized_end=1311
-  _globals['_STOPLOOPREQUEST']._serialized_start=1313
-  _globals['_STOPLOOPREQUEST']._serialized_end=1402
-  _globals['_STOPLOOPRESPONSE']._serialized_start=1404
-  _globals['_STOPLOOPRESPONSE']._serialized_end=1422
-  _globals['_CANCELCOMMANDSREQUEST']._serialized_start=1424
-  _globals['_CANCELCOMMANDSREQUEST']._serialized_end=1519
-  _globals['_CANCELCOMMANDSRESPONSE']._serialized_start=1521
-  _globals['_CANCELCOMMANDSRESPONSE']._serialized_end=1545
-  _globals['_TAPESERVICE']._serialized_start=1548
-  _globals['_TAPESERVICE']._serialized_end=2046
+  _globals['_HELLO']._serialized_end=241
+  _globals['_WELCOME']._serialized_start=244
+  _globals['_WELCOME']._serialized_end=430
+  _globals['_STREAMREQUEST']._serialized_start=432
+  _globals['_STREAMREQUEST']._serialized_end=529
+  _globals['_STREAMRESPONSE']._serialized_start=532
+  _globals['_STREAMRESPONSE']._serialized_end=725
+  _globals['_NOTICE']._serialized_start=728
+  _globals['_NOTICE']._serialized_end=863
+  _globals['_NOTICE_KIND']._serialized_start=800
+  _globals['_NOTICE_KIND']._serialized_end=863
+  _globals['_EXECUTEREQUEST']._serialized_start=865
+  _globals['_EXECUTEREQUEST']._serialized_end=970
+  _globals['_EXECUTERESPONSE']._serialized_start=972
+  _globals['_EXECUTERESPONSE']._serialized_end=1029
+  _globals['_UPLOADHEADER']._serialized_start=1031
+  _globals['_UPLOADHEADER']._serialized_end=1154
+  _globals['_UPLOADTENSORREQUEST']._serialized_start=1156
+  _globals['_UPLOADTENSORREQUEST']._serialized_end=1247
+  _globals['_UPLOADTENSORRESPONSE']._serialized_start=1249
+  _globals['_UPLOADTENSORRESPONSE']._serialized_end=1295
+  _globals['_DOWNLOADTENSORREQUEST']._serialized_start=1297
+  _globals['_DOWNLOADTENSORREQUEST']._serialized_end=1413
+  _globals['_DOWNLOADTENSORRESPONSE']._serialized_start=1415
+  _globals['_DOWNLOADTENSORRESPONSE']._serialized_end=1505
+  _globals['_STOPLOOPREQUEST']._serialized_start=1507
+  _globals['_STOPLOOPREQUEST']._serialized_end=1596
+  _globals['_STOPLOOPRESPONSE']._serialized_start=1598
+  _globals['_STOPLOOPRESPONSE']._serialized_end=1616
+  _globals['_CANCELCOMMANDSREQUEST']._serialized_start=1618
+  _globals['_CANCELCOMMANDSREQUEST']._serialized_end=1713
+  _globals['_CANCELCOMMANDSRESPONSE']._serialized_start=1715
+  _globals['_CANCELCOMMANDSRESPONSE']._serialized_end=1739
+  _globals['_TAPESERVICE']._serialized_start=1742
+  _globals['_TAPESERVICE']._serialized_end=2240
 # @@protoc_insertion_point(module_scope)

@@ -2,6 +2,7 @@ from . import command_pb2 as _command_pb2
 from . import function_pb2 as _function_pb2
 from . import session_service_pb2 as _session_service_pb2
 from . import tensor_pb2 as _tensor_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Mapping as _Mapping
@@ -10,10 +11,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Hello(_message.Message):
-    __slots__ = ("credentials",)
+    __slots__ = ("credentials", "notices")
     CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    NOTICES_FIELD_NUMBER: _ClassVar[int]
     credentials: _session_service_pb2.SessionCredentials
-    def __init__(self, credentials: _Optional[_Union[_session_service_pb2.SessionCredentials, _Mapping]] = ...) -> None: ...
+    notices: bool
+    def __init__(self, credentials: _Optional[_Union[_session_service_pb2.SessionCredentials, _Mapping]] = ..., notices: bool = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("next_sequence", "handle_base", "server", "durable_sequence", "rewound_to")
@@ -38,14 +41,32 @@ class StreamRequest(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[_command_pb2.Batch, _Mapping]] = ...) -> None: ...
 
 class StreamResponse(_message.Message):
-    __slots__ = ("welcome", "batch", "progress")
+    __slots__ = ("welcome", "batch", "progress", "notice")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     batch: _command_pb2.BatchReply
     progress: _function_pb2.LoopProgress
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., batch: _Optional[_Union[_command_pb2.BatchReply, _Mapping]] = ..., progress: _Optional[_Union[_function_pb2.LoopProgress, _Mapping]] = ...) -> None: ...
+    notice: Notice
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., batch: _Optional[_Union[_command_pb2.BatchReply, _Mapping]] = ..., progress: _Optional[_Union[_function_pb2.LoopProgress, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ...) -> None: ...
+
+class Notice(_message.Message):
+    __slots__ = ("kind", "remaining_ms")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Notice.Kind]
+        KIND_PARKED: _ClassVar[Notice.Kind]
+        KIND_EXPIRES: _ClassVar[Notice.Kind]
+    KIND_UNSPECIFIED: Notice.Kind
+    KIND_PARKED: Notice.Kind
+    KIND_EXPIRES: Notice.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_MS_FIELD_NUMBER: _ClassVar[int]
+    kind: Notice.Kind
+    remaining_ms: int
+    def __init__(self, kind: _Optional[_Union[Notice.Kind, str]] = ..., remaining_ms: _Optional[int] = ...) -> None: ...
 
 class ExecuteRequest(_message.Message):
     __slots__ = ("credentials", "batch")
