@@ -284,21 +284,23 @@ impl ReadyQueue {
             if state.stopped {
                 return None;
             }
+            // Somebody who was delayed may compute by now.
+            self.give(&mut state, clock.now());
             if let Some(given) = state.given.pop_front() {
+                self.remind(&state);
                 return Some(given);
             }
             // Some are kept: whoever interrupts a command once does it again and again.
             if state.threads - state.interrupted > 2 * cores {
                 state.threads -= 1;
+                self.remind(&state);
                 return None;
             }
             state = match state.shortest_wait(clock.now()) {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(wait) => {
                     let waited = self.changed.wait_timeout(state, wait);
-                    let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
-                    self.give(&mut state, clock.now());
-                    state
+                    waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
@@ -407,10 +409,10 @@ impl State {
         self.free += 1;
     }
 
-    /// How long nobody may compute who waits now, if there are such. They wait for time to pass, and for nobody else.
+    /// How long those are delayed still who wait only for time to pass, and not for a turn.
     fn shortest_wait(&self, now: Duration) -> Option<Duration> {
-        let waits = self.queue.principals().filter_map(|one| self.allowances.wait(one, now));
-        waits.min()
+        let waiting = self.queue.principals().filter(|_| self.free > 0);
+        waiting.map(|one| self.allowances.wait(one, now).unwrap_or_default()).min()
     }
 }
 

@@ -1,6 +1,6 @@
 //! How much one principal may ask for, compute and hold, and what does not count as using a session.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gradtape_client::{Code, RestoreOptions, SaveOptions, proto::attribute::Value};
 use gradtape_tests::{
@@ -60,6 +60,7 @@ async fn whoever_computes_too_much_in_a_minute_is_delayed_and_nobody_else() {
     let server = Server::start_with(|config| {
         folder.protect(config);
         config.access.quota.compute_per_minute = Duration::from_secs(1);
+        config.access.metrics_address = Some(([127, 0, 0, 1], 0).into());
     })
     .await;
     let hers = Raw::connect_as(&server, &ada).await.expect("a session");
@@ -75,21 +76,20 @@ async fn whoever_computes_too_much_in_a_minute_is_delayed_and_nobody_else() {
             .into();
     }
     hers.execute(1, vec![matrix]).await.expect("a matrix");
-    // A second is computed sooner or later; and then what is a tenth too much takes six seconds to leak.
-    let mut sequence = 2;
-    let delayed = loop {
-        let products = (0..10).map(|i| op("matmul", &[1, 1], sequence + i)).collect();
-        let answer = hers.execute(sequence, products);
-        let mut answer = Box::pin(answer);
-        let within = tokio::time::timeout(Duration::from_secs(3), &mut answer).await;
-        sequence += 10;
-        match within {
-            Ok(answer) => drop(answer.expect("an answer")),
-            Err(_) => break answer.await,
+    let began = Instant::now();
+    let (mut sequence, mut computed) = (2, 0.0);
+    let before_the_last = loop {
+        hers.execute(sequence, vec![op("matmul", &[1, 1], sequence)]).await.expect("an answer");
+        let before = computed;
+        computed = scrape(&server).await.1["gradtape_compute_seconds_total"];
+        sequence += 1;
+        if before > 1.1 {
+            break before;
         }
-        assert!(sequence < 100_000, "nothing was delayed");
     };
-    delayed.expect("it was delayed, and not refused");
+    // The last product began when no more was left than a second, and a sixtieth of a second had leaked in each.
+    let least = (before_the_last - 1.0) * 60.0;
+    assert!(began.elapsed().as_secs_f64() >= least, "{:?} for {computed} s", began.elapsed());
     let his = Raw::connect_as(&server, &ben).await.expect("a session");
     let his = his.execute(1, vec![constant(1, &[7.0]), fetch(1)]);
     let reply = tokio::time::timeout(PATIENCE, his).await.expect("no delay").expect("an answer");
