@@ -137,16 +137,23 @@ pub(crate) fn buffer<T>(n: usize) -> Result<Vec<T>, Error> {
     Ok(elements)
 }
 
-/// A vector of `n` equal elements. The first touch of memory takes long, so it looks at the flag meanwhile.
+/// A vector of `n` equal elements.
 pub(crate) fn filled<T: Clone>(n: usize, value: T) -> Result<Vec<T>, Error> {
+    let mut elements = buffer(n)?;
+    lengthen(&mut elements, n, value)?;
+    Ok(elements)
+}
+
+/// Appends equal elements to a vector that has room for them, up to `n`. The first touch of memory takes long, so it looks
+/// at the flag meanwhile.
+pub(crate) fn lengthen<T: Clone>(elements: &mut Vec<T>, n: usize, value: T) -> Result<(), Error> {
     /// Some milliseconds.
     const AT_ONCE: usize = 1 << 20;
-    let mut elements = buffer(n)?;
     while elements.len() < n {
         compute::check()?;
         elements.resize(n.min(elements.len() + AT_ONCE), value.clone());
     }
-    Ok(elements)
+    Ok(())
 }
 
 /// Appends a copy of a slice to a vector that has room for it, and looks at the flag meanwhile.

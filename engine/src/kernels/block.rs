@@ -7,7 +7,7 @@
 use smallvec::SmallVec;
 
 use crate::{
-    array::{Array, Element, buffer, offered},
+    array::{Array, Element, buffer, lengthen, offered},
     attrs::Attrs,
     aval::{Aval, Shape},
     compute,
@@ -276,7 +276,7 @@ impl Chain {
         feeds.iter_mut().try_for_each(|feed| feed.advance(length))?;
         for register in registers.iter_mut() {
             if let Register::Whole(elements) = register {
-                elements.grow(start + length);
+                elements.grow(start + length)?;
             }
         }
         for instruction in &self.instructions {
@@ -495,7 +495,7 @@ impl Elements {
     /// So many zeros.
     pub(crate) fn zeros(dtype: DType, count: usize) -> Result<Self, Error> {
         let mut elements = Self::empty(dtype, count)?;
-        by_type!(Self, &mut elements, x => x.resize(count, Default::default()));
+        elements.grow(count)?;
         Ok(elements)
     }
 
@@ -518,7 +518,7 @@ impl Elements {
     /// So many elements that are all overwritten.
     fn overwritten(dtype: DType, count: usize) -> Result<Self, Error> {
         let mut elements = Self::room(dtype, count)?;
-        elements.grow(count);
+        elements.grow(count)?;
         Ok(elements)
     }
 
@@ -536,12 +536,8 @@ impl Elements {
     }
 
     /// Makes sure that there are so many elements, for which memory was reserved.
-    fn grow(&mut self, count: usize) {
-        by_type!(Self, self, elements => {
-            if elements.len() < count {
-                elements.resize(count, Default::default());
-            }
-        });
+    fn grow(&mut self, count: usize) -> Result<(), Error> {
+        by_type!(Self, self, elements => lengthen(elements, count, Default::default()))
     }
 
     /// Some of the elements.

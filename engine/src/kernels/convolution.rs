@@ -12,7 +12,7 @@ use ndarray::{
 };
 
 use crate::{
-    array::buffer,
+    array::{buffer, filled},
     compute::{self, MAX_WIDTH},
     error::Error,
     kernels::{
@@ -420,9 +420,7 @@ fn misshapen(error: ShapeError) -> Error {
 }
 
 fn zeros<T: Number>(count: usize) -> Result<Vec<T>, Error> {
-    let mut zeros = buffer(count)?;
-    zeros.resize(count, T::ZERO);
-    Ok(zeros)
+    filled(count, T::ZERO)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use crate::{
-    array::buffer,
+    array::{buffer, filled},
     compute::{self, MAX_WIDTH},
     error::Error,
     kernels::{
@@ -167,8 +167,7 @@ impl Direct {
         let Convolution { windows, groups, inputs, outputs } = self.convolution;
         let layout = windows.layout(windows.count(), groups * outputs);
         let (starts, cells) = (self.starts()?, self.cells()?);
-        let mut y = buffer(windows.batch * layout.image)?;
-        y.resize(windows.batch * layout.image, 0.0);
+        let mut y = filled(windows.batch * layout.image, 0.0)?;
         compute::each(self.convolution.images(&mut y), |(images, y)| {
             let mut copy = buffer(self.copied())?;
             for (image, y) in images.zip(y.chunks_exact_mut(layout.image)) {
@@ -202,8 +201,7 @@ impl Direct {
         let Convolution { windows, groups, outputs, .. } = self.convolution;
         let (starts, cells) = (self.starts()?, self.cells()?);
         let (size, row, lots) = (self.convolution.filter_size(), groups * outputs, self.lots());
-        let mut sums = buffer(lots * size)?;
-        sums.resize(lots * size, 0.0);
+        let mut sums = filled(lots * size, 0.0)?;
         // Lots can be computed apart; if they are fewer than the cores, so can be the rows of the filter.
         let work = compute::products(self.convolution.flops());
         let pieces = compute::parts(work, lots * cells.len()).div_ceil(lots);

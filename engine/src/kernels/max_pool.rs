@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::{
-    array::buffer,
+    array::{buffer, filled},
     compute::{self, MAX_WIDTH},
     error::Error,
     kernels::{
@@ -111,8 +111,7 @@ impl MaxPool {
 
     /// The largest element of each window.
     pub(crate) fn largest<T: Number + Send + Sync>(&self, x: &[T]) -> Result<Vec<T>, Error> {
-        let mut best = buffer(self.outputs())?;
-        best.resize(self.outputs(), T::LOWEST);
+        let mut best = filled(self.outputs(), T::LOWEST)?;
         let parts = Parts::new(&self.windows, self.channels);
         let outputs = parts.cut(&mut best);
         compute::each(parts.each(x).zip(outputs).collect(), |((windows, _, x), best)| {

@@ -9,13 +9,11 @@ pub(crate) mod factor;
 pub(crate) mod qr;
 pub(crate) mod svd;
 
-use crate::{array::buffer, error::Error};
+use crate::{array::filled, error::Error};
 
 /// Zeros to work in.
 pub(crate) fn zeros(n: usize) -> Result<Vec<f64>, Error> {
-    let mut all = buffer(n)?;
-    all.resize(n, 0.0);
-    Ok(all)
+    filled(n, 0.0)
 }
 
 /// How many partial sums a dot product has: enough for the vector units of one core.
