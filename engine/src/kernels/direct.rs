@@ -157,7 +157,7 @@ impl Direct {
         let size = self.convolution.columns() * outputs.next_multiple_of(WIDTH);
         let mut elements = buffer(groups * size)?;
         for first in (0..groups).map(|i| i * group) {
-            panel::pack(&filter[first..], terms, column, outputs, &mut elements);
+            panel::pack(&filter[first..], terms, column, outputs, &mut elements)?;
         }
         Ok(Panels { elements, group: size })
     }
@@ -293,7 +293,7 @@ impl Direct {
         }
         turned.clear();
         let terms = (0..windows).map(|window| window * layout.position);
-        panel::pack(y, &terms, layout.channel, outputs, turned);
+        panel::pack(y, &terms, layout.channel, outputs, turned)?;
         Ok(Second::packed(turned, windows))
     }
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::{
     array::{buffer, filled},
-    compute::{self, MAX_WIDTH},
+    compute::{self, Looks, MAX_WIDTH},
     error::Error,
     kernels::{
         lanes::each_level,
@@ -115,14 +115,16 @@ impl MaxPool {
         let parts = Parts::new(&self.windows, self.channels);
         let outputs = parts.cut(&mut best);
         compute::each(parts.each(x).zip(outputs).collect(), |((windows, _, x), best)| {
-            let part = Self { windows, ..*self };
+            let (part, mut looks) = (Self { windows, ..*self }, Looks::default());
             part.each_row(|x_at, y_at, cells| {
                 for cell in cells {
                     let x = &x[x_at + cell.first * self.channels..];
                     let best = &mut best[self.elements(y_at, &cell.windows)];
                     let (step, width) = self.steps();
                     take_larger(x, step, width, best);
+                    looks.after(best.len())?;
                 }
+                Ok(())
             })
         })?;
         Ok(best)
@@ -152,7 +154,7 @@ impl MaxPool {
         let parts = Parts::new(&self.windows, self.channels);
         let outputs = parts.cut(&mut result);
         compute::each(parts.each(x).zip(outputs).collect(), |((windows, start, x), result)| {
-            let part = Self { windows, ..*self };
+            let (part, mut looks) = (Self { windows, ..*self }, Looks::default());
             part.each_winner(x, |x_at, y_at, cells, winner| {
                 let (step, width) = self.steps();
                 for cell in cells {
@@ -166,7 +168,9 @@ impl MaxPool {
                             *result = of(start + at);
                         }
                     }
+                    looks.after(winners.len())?;
                 }
+                Ok(())
             })
         })?;
         Ok(result)
@@ -185,14 +189,16 @@ impl MaxPool {
         compute::each(
             parts.each(x).zip(values).zip(outputs).collect(),
             |(((windows, _, x), values), result)| {
-                let part = Self { windows, ..*self };
+                let (part, mut looks) = (Self { windows, ..*self }, Looks::default());
                 part.each_winner(x, |x_at, y_at, cells, winner| {
                     for cell in cells {
                         let values = &values[self.elements(y_at, &cell.windows)];
                         let winner = &winner[self.elements(0, &cell.windows)];
                         let result = &mut result[x_at + cell.first * self.channels..];
                         give(values, winner, cell.number, self.steps(), result);
+                        looks.after(values.len())?;
                     }
+                    Ok(())
                 })
             },
         )?;
@@ -219,10 +225,11 @@ impl MaxPool {
     fn each_winner<T: Number>(
         &self,
         x: &[T],
-        mut visit: impl FnMut(usize, usize, &[Cell], &[u32]),
+        mut visit: impl FnMut(usize, usize, &[Cell], &[u32]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let row = self.windows.axes[2].count * self.channels;
         let (mut best, mut winner): (Vec<T>, Vec<u32>) = (buffer(row)?, buffer(row)?);
+        let mut looks = Looks::default();
         self.each_row(|x_at, y_at, cells| {
             best.clear();
             best.resize(row, T::LOWEST);
@@ -233,13 +240,17 @@ impl MaxPool {
                 let x = &x[x_at + cell.first * self.channels..];
                 let (best, winner) = (&mut best[elements.clone()], &mut winner[elements]);
                 take_winner(x, self.steps(), cell.number, best, winner);
+                looks.after(best.len())?;
             }
-            visit(x_at, y_at, cells, &winner);
+            visit(x_at, y_at, cells, &winner)
         })
     }
 
     /// Calls `visit(first element of the image, first element of the row of windows, cells)` for each row.
-    fn each_row(&self, mut visit: impl FnMut(usize, usize, &[Cell])) -> Result<(), Error> {
+    fn each_row(
+        &self,
+        mut visit: impl FnMut(usize, usize, &[Cell]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let [depths, rows, columns] = &self.windows.axes;
         let mut cells = buffer(self.windows.cells_inside())?;
         let image_size = self.windows.positions() * self.channels;
@@ -262,7 +273,7 @@ impl MaxPool {
                         }
                     }
                 }
-                visit(image * image_size, y_at, &cells);
+                visit(image * image_size, y_at, &cells)?;
                 y_at += columns.count * self.channels;
             }
         }
@@ -321,6 +332,7 @@ mod tests {
                     let y = image * output.image + window * output.position;
                     places[y + channel * output.channel] = best;
                 }
+                Ok(())
             });
             all.unwrap();
             let values: Vec<f32> = (0_u16..).map(f32::from).take(places.len()).collect();

@@ -7,7 +7,11 @@
 
 use std::ops::Range;
 
-use crate::{array::buffer, compute, error::Error};
+use crate::{
+    array::buffer,
+    compute::{self, Looks},
+    error::Error,
+};
 
 /// Columns of a panel: a register of AVX-512.
 pub(crate) const WIDTH: usize = 16;
@@ -71,7 +75,7 @@ pub(crate) fn product(
 ) -> Result<(), Error> {
     let (rows, terms, columns) = extents;
     let mut panels = buffer(terms * columns.next_multiple_of(WIDTH))?;
-    pack(b.elements, &(0..terms).map(|term| term * b.row), b.column, columns, &mut panels);
+    pack(b.elements, &(0..terms).map(|term| term * b.row), b.column, columns, &mut panels)?;
     let b = Second::packed(&panels, terms);
     let term_starts: [usize; MAX_TERMS] = std::array::from_fn(|term| term * a.column);
     for (i, out) in out.chunks_mut(BLOCK * columns).enumerate() {
@@ -85,16 +89,18 @@ pub(crate) fn product(
 }
 
 /// Appends panels of a matrix, whose rows begin where it is said, and whose columns are at one distance. The last is filled
-/// up with zeros.
+/// up with zeros. It looks at the flag between panels.
 pub(crate) fn pack(
     elements: &[f32],
     terms: &(impl Iterator<Item = usize> + Clone),
     column: usize,
     columns: usize,
     panels: &mut Vec<f32>,
-) {
+) -> Result<(), Error> {
+    let mut looks = Looks::default();
     for first in (0..columns).step_by(WIDTH) {
         let width = WIDTH.min(columns - first);
+        let start = panels.len();
         for term in terms.clone() {
             let from = &elements[term + first * column..];
             if column == 1 {
@@ -104,7 +110,9 @@ pub(crate) fn pack(
             }
             panels.resize(panels.len() + WIDTH - width, 0.0);
         }
+        looks.after(panels.len() - start)?;
     }
+    Ok(())
 }
 
 /// The first factor: element `(i, j)` is at `rows[i] + terms[j]`. So is each of a matrix, and so are the cells of windows,

@@ -2,7 +2,7 @@
 
 use crate::{
     array::filled,
-    compute,
+    compute::{self, Looks},
     error::Error,
     kernels::{
         real::{Number, Real},
@@ -93,12 +93,15 @@ fn each(
 ) -> Result<(), Error> {
     let x = windows.layout(windows.positions(), channels);
     let y = windows.layout(windows.count(), channels);
+    let mut looks = Looks::default();
     windows.each(|image, window, positions| {
         for channel in 0..channels {
             let start = image * x.image + channel * x.channel;
             let out = image * y.image + channel * y.channel + window * y.position;
             visit(out, &mut positions.iter().map(|position| start + position * x.position));
+            looks.after(positions.len())?;
         }
+        Ok(())
     })
 }
 

@@ -198,7 +198,10 @@ impl Windows {
 
     /// Calls `visit(image, window, positions)` for each window, with the positions of the cells that are not padding, all
     /// in row-major order.
-    pub(crate) fn each(&self, mut visit: impl FnMut(usize, usize, &[usize])) -> Result<(), Error> {
+    pub(crate) fn each(
+        &self,
+        mut visit: impl FnMut(usize, usize, &[usize]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let [depths, rows, columns] = self.axes;
         let mut cells = buffer(self.cells_inside())?;
         for image in 0..self.batch {
@@ -211,7 +214,7 @@ impl Windows {
                         cells.extend(columns.positions(place[2]).map(|column| start + column));
                     }
                 }
-                visit(image, window, &cells);
+                visit(image, window, &cells)?;
             }
         }
         Ok(())
