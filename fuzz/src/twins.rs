@@ -25,9 +25,6 @@ use prost::Message;
 
 use crate::writer::Writer;
 
-/// More levels of functions than may be shown at a time.
-const MOST_LEVELS: usize = 64;
-
 /// Memory of a session: small, so that sequences come to this limit too.
 const SESSION_BYTES: u64 = 1 << 20;
 
@@ -103,8 +100,12 @@ fn step(one: &mut Twin, other: &mut Twin, sequence: u64, message: &v1::Command) 
             message.kind,
             Some(Wire::RunLoop(_) | Wire::DefineFunction(_) | Wire::FinishFunction(_))
         );
-    let failed = error.clone().filter(|_| apart);
-    if let Some(error) = &failed
+    let lacks = |error: &Error| matches!(error, Error::MemoryLimit { .. });
+    let looped = matches!(message.kind, Some(Wire::RunLoop(_)));
+    // Whatever lacked memory is repeated like that, so it must not matter where it was refused.
+    let failed = error.clone().filter(|error| apart || (lacks(error) && !looped));
+    if let Some(error) = &error
+        && apart
         && !one.keeps_programs
     {
         let after = one.ledger.used();
@@ -196,25 +197,17 @@ impl Twin {
     /// When everything is released, nothing is paid for; and when the session is gone, not by the server either.
     fn end(mut self, writer: &Writer) {
         for scope in [0, 1] {
-            for _ in 0..MOST_LEVELS {
-                if !self.session.is_defining(scope) {
-                    break;
-                }
-                self.told(
-                    Kind::FinishFunction { function: 0, results: vec![], abandon: true },
-                    scope,
-                );
+            let end = || Kind::FinishFunction { function: 0, results: vec![], abandon: true };
+            while self.session.is_defining(scope) {
+                self.told(end(), scope);
             }
         }
         for tape in writer.handles() {
             self.told(Kind::CloseTape { tape }, 0);
         }
         self.told(Kind::Release { handles: writer.handles().collect() }, 0);
-        // What is still being shown could not be given up; it holds what it names.
-        if ![0, 1].iter().any(|&scope| self.session.is_defining(scope)) {
-            assert_eq!(self.session.handles(), 0, "handles are left");
-            assert_eq!(self.ledger.used(), 0, "bytes are held, and nothing holds them");
-        }
+        assert_eq!(self.session.handles(), 0, "handles are left");
+        assert_eq!(self.ledger.used(), 0, "bytes are held, and nothing holds them");
         drop(self.session);
         assert_eq!(self.server.used(), 0, "a session that ended left bytes behind");
     }

@@ -55,6 +55,9 @@ pub(super) struct Definition {
     session: Session,
     body: Body,
     failed: Option<Arc<Poison>>,
+    /// How many functions within this one did not begin and have not been finished. Their commands belong to this body, which
+    /// has failed with the first of them.
+    unbegun: u64,
 }
 
 /// What a function is: parameters, commands, results.
@@ -119,12 +122,12 @@ impl Session {
         let parameters = parameters.iter().copied().zip(specs.iter().cloned()).collect();
         let body = Body { parameters, ..Body::default() };
         let session = self.apart(&body)?;
-        let definition = Definition { session, body, failed: None };
+        let definition = Definition { session, body, failed: None, unbegun: 0 };
         self.definitions.insert(scope, Box::new(definition));
         Ok(Answer::Done)
     }
 
-    /// After a definition that failed: what follows is its body all the same, and fails with it.
+    /// After a definition that failed and is in no body: what follows is its body all the same, and fails with it.
     pub(super) fn begin_failed(&mut self, failure: &Failure, scope: u32) {
         if self.definitions.len() >= MAX_FUNCTIONS {
             return;
@@ -133,7 +136,8 @@ impl Session {
             let (sequence, tag) = (failure.root_sequence, failure.root_tag.clone());
             let poison = Poison { sequence, tag, reason: failure.error.classify().1.into() };
             let (body, failed) = (Body::default(), Some(Arc::new(poison)));
-            self.definitions.insert(scope, Box::new(Definition { session, body, failed }));
+            let definition = Definition { session, body, failed, unbegun: 0 };
+            self.definitions.insert(scope, Box::new(definition));
         }
     }
 
@@ -182,11 +186,9 @@ impl Session {
                 None => self.perform(sequence, command),
             };
         }
-        let nested = self
-            .definitions
-            .get(&command.scope)
-            .is_some_and(|definition| definition.session.definitions.contains_key(&command.scope));
-        let finishes = matches!(command.kind, Kind::FinishFunction { .. }) && !nested;
+        let within = |definition: &Box<Definition>| definition.is_within(command.scope);
+        let finishes = matches!(command.kind, Kind::FinishFunction { .. })
+            && !self.definitions.get(&command.scope).is_some_and(within);
         let Some(mut definition) =
             (!finishes).then(|| self.definitions.remove(&command.scope)).flatten()
         else {
@@ -213,7 +215,7 @@ impl Session {
             return Ok(Answer::Done);
         }
         self.check_free(&[function])?;
-        let Definition { mut session, mut body, failed } = *definition;
+        let Definition { mut session, mut body, failed, .. } = *definition;
         if let Some(poison) = failed {
             let (root, why) = (poison.sequence, poison.reason.clone());
             self.slots.insert(function, Slot::Poisoned(poison));
@@ -371,29 +373,73 @@ impl Session {
 }
 
 impl Definition {
-    /// Executes a command of the body.
+    /// Whether the function that is finished next in a scope is within this one.
+    fn is_within(&self, scope: u32) -> bool {
+        self.unbegun > 0 || self.session.is_defining(scope)
+    }
+
+    /// Executes a command of the body. What is refused here fails where it would have been executed, in the innermost body:
+    /// whoever repeats it by [`fail_as`](Session::fail_as) does not know who refused it.
     fn show(&mut self, outside: &Session, sequence: u64, command: &Arc<Command>) -> Outcome {
-        if let Kind::Fetch { value } = command.kind
-            && let Ok(tensor) = outside.peek(value)
+        let kind = &command.kind;
+        if let Kind::Fetch { value } = kind
+            && self.session.forced.is_none()
+            && let Ok(tensor) = outside.peek(*value)
             && tensor.slot().is_none()
         {
             return Outcome { result: Ok(Answer::Tensor(tensor)), warnings: Vec::new() };
         }
-        let captures = match self.accept(outside, command) {
-            Ok(captures) => captures,
-            Err(error) => return self.refuse(sequence, command, error),
-        };
-        let outcome = self.session.within(sequence, command);
-        if asks(&command.kind) {
-            // What a question is about may be captured by it, and used after it.
-            if captures.is_empty() {
-                return outcome;
-            }
-        } else if let Err(failure) = &outcome.result {
-            self.fail(sequence, &command.tag, failure);
+        let innermost = !self.session.is_defining(command.scope);
+        if let Kind::FinishFunction { function, abandon, .. } = kind
+            && innermost
+        {
+            return self.finish_unbegun(sequence, command, *function, *abandon);
         }
-        self.body.steps.push(Step { captures: captures.into(), command: Arc::clone(command) });
+        let accepted = self.accept(outside, command);
+        let accepted = accepted.map_err(|error| self.session.forced.get_or_insert(error)).ok();
+        let outcome = self.session.within(sequence, command);
+        if let Err(failure) = &outcome.result
+            && !asks(kind)
+        {
+            self.fail(sequence, &command.tag, failure);
+            if innermost && matches!(kind, Kind::DefineFunction(_)) {
+                self.unbegun += 1;
+            }
+        }
+        // What a question is about may be captured by it, and used after it.
+        if let Some(captures) = accepted
+            && !(asks(kind) && captures.is_empty())
+        {
+            self.body.steps.push(Step { captures: captures.into(), command: Arc::clone(command) });
+        }
         outcome
+    }
+
+    /// Ends a function within this one that did not begin.
+    fn finish_unbegun(
+        &mut self,
+        sequence: u64,
+        command: &Command,
+        function: Handle,
+        abandon: bool,
+    ) -> Outcome {
+        self.unbegun = self.unbegun.saturating_sub(1);
+        if abandon {
+            return Outcome { result: Ok(Answer::Done), warnings: Vec::new() };
+        }
+        let free = self.session.check_free(&[function]);
+        let error = match (free, &self.failed) {
+            (Err(error), _) => error,
+            (Ok(()), None) => Error::bug("a function that did not begin fails the one around it"),
+            (Ok(()), Some(poison)) => {
+                let (root, why) = (poison.sequence, poison.reason.clone());
+                self.session.slots.insert(function, Slot::Poisoned(Arc::clone(poison)));
+                Error::Poisoned { handle: function, root, why }
+            }
+        };
+        let (op, outputs) = (command.kind.verb().into(), [function]);
+        let failure = self.session.fail(sequence, &command.tag, error, op, &outputs, Vec::new());
+        Outcome { result: Err(failure), warnings: Vec::new() }
     }
 
     /// Checks that a command can be part of a body, and captures what it names.
@@ -434,16 +480,6 @@ impl Definition {
             }
         }
         Ok(captures)
-    }
-
-    fn refuse(&mut self, sequence: u64, command: &Command, error: Error) -> Outcome {
-        let Command { kind, tag, .. } = command;
-        let (op, outputs) = (kind.verb().into(), kind.outputs());
-        let failure = self.session.fail(sequence, tag, error, op, &outputs, Vec::new());
-        if !asks(kind) {
-            self.fail(sequence, tag, &failure);
-        }
-        Outcome { result: Err(failure), warnings: Vec::new() }
     }
 
     /// The first failure is that of the function.

@@ -169,9 +169,9 @@ impl Session {
         }
     }
 
-    /// Executes one command. Never panics on its content; a command that fails changes nothing but to poison the handles of
-    /// its results.
-    /// All steps of a loop; [`begin`](Self::begin) leaves them to the caller.
+    /// Executes one command, with all steps of a loop; [`begin`](Self::begin) leaves these to the caller. Never panics on its
+    /// content. A command that fails changes nothing but to poison the handles of its results; functions begin and end
+    /// whether or not that fails.
     pub fn apply(&mut self, sequence: u64, command: Command) -> Outcome {
         let loops = matches!(command.kind, Kind::RunLoop(_));
         if loops && !self.definitions.contains_key(&command.scope) {
@@ -206,8 +206,12 @@ impl Session {
             self.tapes.values_mut().for_each(|tape| tape.trace_mut().give_back());
             let failure =
                 self.fail(sequence, tag, error, kind.verb().into(), &kind.outputs(), inputs);
-            if let Kind::DefineFunction(_) = kind {
-                self.begin_failed(&failure, *scope);
+            match kind {
+                // A body around this one counts it.
+                Kind::DefineFunction(_) if self.nesting == 0 => self.begin_failed(&failure, *scope),
+                // However it failed, the body is over.
+                Kind::FinishFunction { .. } => drop(self.definitions.remove(scope)),
+                _ => {}
             }
             failure
         });

@@ -41,6 +41,13 @@ impl Driver {
             .map_err(|failure| failure.error)
     }
 
+    fn fail_as(&mut self, kind: Kind, error: Error) -> Result<Answer, Error> {
+        self.sequence += 1;
+        let command = Command { kind, tag: "".into(), scope: 0, source: None };
+        let outcome = self.session.fail_as(self.sequence, command, error);
+        outcome.result.map_err(|failure| failure.error)
+    }
+
     fn constant(&mut self, output: Handle, values: &[f32]) {
         let array = Array::new(&[values.len()].into(), values.to_vec()).unwrap();
         self.apply(Kind::Constant { output, value: Tensor::unpaid(array) }).unwrap();

@@ -3,7 +3,7 @@
 use super::defined::{B, FIRST, FUNCTION, PARAMETER, W, X, furnished, tensor};
 use crate::{
     aval::Aval,
-    command::{Callee, FunctionCall, FunctionDefinition, Kind},
+    command::{Callee, FunctionCall, FunctionDefinition, Handle, Kind},
     dtype::DType,
     error::Error,
 };
@@ -115,22 +115,86 @@ fn functions_of_functions_are_only_so_deep() {
     assert_eq!(depth, 17);
 }
 
+/// Begins functions within each other, with a parameter each.
+fn begin(level: Handle) -> Kind {
+    let (function, parameters) = (name(level), vec![name(level) + 1]);
+    let specs = Ok(vec![Aval::new(DType::F32, [2, 3])]);
+    Kind::DefineFunction(FunctionDefinition { function, parameters, specs })
+}
+
+fn finish(level: Handle, abandon: bool) -> Kind {
+    Kind::FinishFunction { function: name(level), results: vec![name(level) + 1], abandon }
+}
+
+fn name(level: Handle) -> Handle {
+    FIRST * 20 + 2 * level
+}
+
 #[test]
-fn functions_within_functions_are_only_so_deep() {
+fn each_end_is_that_of_the_innermost_function_however_many_did_not_begin() {
+    const LEVELS: Handle = 30_000;
     let mut driver = furnished(0);
-    let first = FIRST * 20;
-    let begin = |level| {
-        let (function, parameters) = (first + 2 * level, vec![first + 2 * level + 1]);
-        let specs = Ok(vec![Aval::new(DType::F32, [2, 3])]);
-        Kind::DefineFunction(FunctionDefinition { function, parameters, specs })
-    };
-    let depth = (0..100).find(|&level| driver.apply(begin(level)).is_err()).unwrap();
-    assert_eq!(depth, 16);
-    // The one that failed is shown all the same; each end is that of the innermost.
-    for level in (0..=depth).rev() {
-        let end =
-            Kind::FinishFunction { function: first + 2 * level, results: vec![], abandon: true };
-        driver.apply(end).unwrap();
+    for level in 0..LEVELS {
+        assert_eq!(driver.apply(begin(level)).is_err(), level >= 16, "level {level}");
+    }
+    let root = driver.sequence - LEVELS + 17;
+    for level in (0..LEVELS).rev() {
+        let error = driver.apply(finish(level, level % 2 == 0)).err();
+        match error {
+            Some(Error::Poisoned { root: found, .. }) => assert_eq!(found, root, "level {level}"),
+            Some(error) => panic!("{error}"),
+            None => assert_eq!(level % 2, 0, "level {level}"),
+        }
+        assert_eq!(driver.session.is_defining(0), level > 0, "level {level}");
     }
     driver.multiply(W, W, FIRST).unwrap();
+}
+
+#[test]
+fn a_function_ends_even_if_its_end_is_refused() {
+    let mut driver = furnished(0);
+    driver.apply(begin(0)).unwrap();
+    driver.apply(begin(1)).unwrap();
+    // Nothing can be kept of the commands of a body any more.
+    let rest = driver.ledger.limit() - driver.ledger.used();
+    let taken = driver.ledger.reserve(rest).unwrap();
+    let refused = driver.apply(begin(2)).unwrap_err();
+    assert!(matches!(refused, Error::MemoryLimit { .. }), "{refused}");
+    driver.apply(finish(2, true)).unwrap();
+    let refused = driver.apply(finish(1, false)).unwrap_err();
+    assert!(matches!(refused, Error::MemoryLimit { .. }), "{refused}");
+    drop(taken);
+    // The next end is that of the outer function, which has failed.
+    let error = driver.apply(finish(0, false)).unwrap_err();
+    assert!(matches!(error, Error::Poisoned { .. }), "{error}");
+    assert!(!driver.session.is_defining(0));
+}
+
+#[test]
+fn commands_that_failed_for_want_of_memory_leave_the_same_when_repeated() {
+    // Beginnings and ends of functions, of which any one fails.
+    let commands =
+        || [begin(0), begin(1), begin(2), finish(2, false), finish(1, false), finish(0, false)];
+    for failing in 0..commands().len() {
+        let (mut first, mut again) = (furnished(0), furnished(0));
+        for (position, (command, same)) in commands().into_iter().zip(commands()).enumerate() {
+            let rest = first.ledger.limit() - first.ledger.used();
+            let taken = (position == failing).then(|| first.ledger.reserve(rest).unwrap());
+            let error = first.apply(command).err();
+            drop(taken);
+            let repeated = match error.clone() {
+                Some(error @ Error::MemoryLimit { .. }) => again.fail_as(same, error).err(),
+                _ => again.apply(same).err(),
+            };
+            let said = error.map(|error| error.to_string());
+            assert_eq!(said, repeated.map(|error| error.to_string()), "{failing}: {position}");
+            for scope in [0, 1] {
+                let (one, other) =
+                    (first.session.is_defining(scope), again.session.is_defining(scope));
+                assert_eq!(one, other, "{failing}: {position}");
+            }
+        }
+        assert!(!first.session.is_defining(0), "{failing}");
+        assert_eq!(first.session.handles(), again.session.handles(), "{failing}");
+    }
 }
