@@ -294,6 +294,8 @@ enum Standing {
     Shares(Tensor),
     Traced {
         aval: Aval,
+        /// Which of the programs that are being written within each other.
+        level: usize,
         slot: usize,
     },
 }
@@ -313,15 +315,20 @@ impl Tensor {
         Self::new(array, Standing::Unpaid)
     }
 
-    /// What a program that is being written will leave in a slot.
-    pub(crate) fn traced(aval: Aval, slot: usize) -> Result<Self, Error> {
+    /// What a program that is being written will leave in a slot. Programs that are written within each other have levels.
+    pub(crate) fn traced(aval: Aval, level: usize, slot: usize) -> Result<Self, Error> {
         let array = Array::new(&Shape::from([0]), Vec::<bool>::new())?;
-        Ok(Self::new(array, Standing::Traced { aval, slot }))
+        Ok(Self::new(array, Standing::Traced { aval, level, slot }))
     }
 
     /// The slot that this stands for, if it has no elements.
     pub(crate) fn slot(&self) -> Option<usize> {
         if let Standing::Traced { slot, .. } = self.0.standing { Some(slot) } else { None }
+    }
+
+    /// The level of the program that this belongs to, if it has no elements.
+    pub(crate) fn level(&self) -> Option<usize> {
+        if let Standing::Traced { level, .. } = self.0.standing { Some(level) } else { None }
     }
 
     /// Decodes little-endian, row-major elements, after checking their number and reserving their memory.

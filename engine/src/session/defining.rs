@@ -6,6 +6,7 @@
 //!
 //! The commands are kept, since the body is traced again when an optimizer writes another kind of step.
 
+mod definition;
 mod images;
 
 use std::sync::Arc;
@@ -19,14 +20,12 @@ use super::{
     steps::Steps,
     tracing::{Source, Tracer},
 };
+pub(super) use definition::Definition;
 pub(super) use images::{Bodies, bodies};
 
 use crate::{
     aval::Aval,
-    command::{
-        AbsentReason, Answer, Callee, Command, Failure, FunctionCall, FunctionDefinition, Handle,
-        Kind, Outcome,
-    },
+    command::{AbsentReason, Answer, Command, Failure, FunctionDefinition, Handle, Kind, Outcome},
     error::Error,
     graph::{Value, ValueId},
     ledger::Charge,
@@ -41,24 +40,9 @@ pub(super) const MAX_FUNCTIONS: usize = 1024;
 /// Functions that call functions that call functions: most levels.
 pub(super) const MAX_DEPTH: usize = 16;
 
-/// What a command of a body costs besides its tensors, in bytes, and what each handle in it does.
-const COMMAND_BYTES: u64 = 512;
-const HANDLE_BYTES: u64 = 64;
-
 /// Identities of a body's own values, far from those of any session's, and how far those of nested bodies are apart.
 const FIRST_ID: u64 = 1 << 62;
 const NESTED_IDS: u64 = 1 << 48;
-
-/// A function whose body is being shown.
-#[derive(Debug)]
-pub(super) struct Definition {
-    session: Session,
-    body: Body,
-    failed: Option<Arc<Poison>>,
-    /// How many functions within this one did not begin and have not been finished. Their commands belong to this body, which
-    /// has failed with the first of them.
-    unbegun: u64,
-}
 
 /// What a function is: parameters, commands, results.
 #[derive(Debug, Default)]
@@ -144,7 +128,7 @@ impl Session {
     /// A session that writes down what it is told, knowing nothing but parameters.
     fn apart(&self, body: &Body) -> Result<Session, Error> {
         let mut session = Session::new(Arc::clone(&self.ledger));
-        let tracer = Tracer::new(Arc::clone(&self.ledger));
+        let tracer = Tracer::new(Arc::clone(&self.ledger), self.nesting);
         session.nesting = self.nesting + 1;
         session.next_id = self.first_id_within();
         for (position, (handle, aval)) in body.parameters.iter().enumerate() {
@@ -186,9 +170,8 @@ impl Session {
                 None => self.perform(sequence, command),
             };
         }
-        let within = |definition: &Box<Definition>| definition.is_within(command.scope);
-        let finishes = matches!(command.kind, Kind::FinishFunction { .. })
-            && !self.definitions.get(&command.scope).is_some_and(within);
+        let within = self.definitions.get(&command.scope).map(|one| one.is_within(command.scope));
+        let finishes = matches!(command.kind, Kind::FinishFunction { .. }) && within != Some(true);
         let Some(mut definition) =
             (!finishes).then(|| self.definitions.remove(&command.scope)).flatten()
         else {
@@ -225,7 +208,8 @@ impl Session {
         body.results = results.to_vec();
         let (variant, specs) = session.conclude(results)?;
         body.specs.clone_from(&specs);
-        let defined = Defined { body: Arc::new(body), variants: vec![Arc::new(variant)] };
+        let variants = vec![Arc::new(self.bring_out(variant)?)];
+        let defined = Defined { body: Arc::new(body), variants };
         self.slots.insert(function, Slot::Function(Box::new(defined)));
         Ok(Answer::Defined(specs))
     }
@@ -238,7 +222,14 @@ impl Session {
             session.within(0, command).result.map_err(|failure| failure.error)?;
         }
         self.import(&mut session, &body.last)?;
-        Ok(session.conclude(&body.results)?.0)
+        self.bring_out(session.conclude(&body.results)?.0)
+    }
+
+    /// A program that was written within this session. What it captured may be of a body that this one is nested in.
+    fn bring_out(&self, variant: Variant) -> Result<Variant, Error> {
+        let Some(tracer) = &self.tracer else { return Ok(variant) };
+        let captured = variant.captured.into_iter().map(|value| tracer.own(value));
+        Ok(Variant { captured: captured.collect::<Result<_, _>>()?, ..variant })
     }
 
     /// Checks that what a function refers to is still what it was defined with.
@@ -369,175 +360,5 @@ impl Session {
             Slot::Generator { id, .. } => Slot::Generator { id: *id, key: 0, counter: 0 },
             other => return Err(other.refuse(handle, "variable, optimizer or generator")),
         })
-    }
-}
-
-impl Definition {
-    /// Whether the function that is finished next in a scope is within this one.
-    fn is_within(&self, scope: u32) -> bool {
-        self.unbegun > 0 || self.session.is_defining(scope)
-    }
-
-    /// Executes a command of the body. What is refused here fails where it would have been executed, in the innermost body:
-    /// whoever repeats it by [`fail_as`](Session::fail_as) does not know who refused it.
-    fn show(&mut self, outside: &Session, sequence: u64, command: &Arc<Command>) -> Outcome {
-        let kind = &command.kind;
-        if let Kind::Fetch { value } = kind
-            && self.session.forced.is_none()
-            && let Ok(tensor) = outside.peek(*value)
-            && tensor.slot().is_none()
-        {
-            return Outcome { result: Ok(Answer::Tensor(tensor)), warnings: Vec::new() };
-        }
-        let innermost = !self.session.is_defining(command.scope);
-        if let Kind::FinishFunction { function, abandon, .. } = kind
-            && innermost
-        {
-            return self.finish_unbegun(sequence, command, *function, *abandon);
-        }
-        let accepted = self.accept(outside, command);
-        let accepted = accepted.map_err(|error| self.session.forced.get_or_insert(error)).ok();
-        let outcome = self.session.within(sequence, command);
-        if let Err(failure) = &outcome.result
-            && !asks(kind)
-        {
-            self.fail(sequence, &command.tag, failure);
-            if innermost && matches!(kind, Kind::DefineFunction(_)) {
-                self.unbegun += 1;
-            }
-        }
-        // What a question is about may be captured by it, and used after it.
-        if let Some(captures) = accepted
-            && !(asks(kind) && captures.is_empty())
-        {
-            self.body.steps.push(Step { captures: captures.into(), command: Arc::clone(command) });
-        }
-        outcome
-    }
-
-    /// Ends a function within this one that did not begin.
-    fn finish_unbegun(
-        &mut self,
-        sequence: u64,
-        command: &Command,
-        function: Handle,
-        abandon: bool,
-    ) -> Outcome {
-        self.unbegun = self.unbegun.saturating_sub(1);
-        if abandon {
-            return Outcome { result: Ok(Answer::Done), warnings: Vec::new() };
-        }
-        let free = self.session.check_free(&[function]);
-        let error = match (free, &self.failed) {
-            (Err(error), _) => error,
-            (Ok(()), None) => Error::bug("a function that did not begin fails the one around it"),
-            (Ok(()), Some(poison)) => {
-                let (root, why) = (poison.sequence, poison.reason.clone());
-                self.session.slots.insert(function, Slot::Poisoned(Arc::clone(poison)));
-                Error::Poisoned { handle: function, root, why }
-            }
-        };
-        let (op, outputs) = (command.kind.verb().into(), [function]);
-        let failure = self.session.fail(sequence, &command.tag, error, op, &outputs, Vec::new());
-        Outcome { result: Err(failure), warnings: Vec::new() }
-    }
-
-    /// Checks that a command can be part of a body, and captures what it names.
-    fn accept(
-        &mut self,
-        outside: &Session,
-        command: &Command,
-    ) -> Result<Vec<(Handle, Capture)>, Error> {
-        let kind = &command.kind;
-        if let Some(what) = excluded(kind) {
-            return Err(Error::NotInFunction { what });
-        }
-        if let Kind::Fetch { value } = kind {
-            return Err(Error::NoElementsYet { handle: *value });
-        }
-        if self.body.steps.len() >= MAX_BODY {
-            return Err(Error::TooMany { what: "commands in the function", limit: MAX_BODY });
-        }
-        let (outputs, mentions) = (kind.outputs(), kind.mentions());
-        if let Some(&handle) = outputs.iter().find(|out| outside.slots.contains_key(*out)) {
-            return Err(Error::HandleInUse { handle });
-        }
-        self.body.charges.push(outside.ledger.reserve(price(command))?);
-        let references = &mut self.body.references;
-        let captures = outside.take_in(&mut self.session, references, &mentions)?;
-        let called = match kind {
-            Kind::CallFunction(FunctionCall { callee: Callee::Defined(function), .. }) => {
-                vec![*function]
-            }
-            Kind::Control { flow, .. } => flow.functions(),
-            _ => Vec::new(),
-        };
-        for function in called {
-            let Some(Slot::Function(called)) = self.session.slots.get(&function) else { continue };
-            self.body.depth = self.body.depth.max(called.body.depth + 1);
-            if self.body.depth > MAX_DEPTH {
-                return Err(Error::TooMany { what: "levels of functions", limit: MAX_DEPTH });
-            }
-        }
-        Ok(captures)
-    }
-
-    /// The first failure is that of the function.
-    fn fail(&mut self, sequence: u64, tag: &str, failure: &Failure) {
-        let reason = failure.error.classify().1.into();
-        self.failed.get_or_insert_with(|| Arc::new(Poison { sequence, tag: tag.into(), reason }));
-    }
-
-    /// Ends a tape of the body.
-    fn close(&mut self, sequence: u64, command: &Arc<Command>) -> Outcome {
-        let outcome = self.session.within(sequence, command);
-        self.body.steps.push(Step { captures: SmallVec::new(), command: Arc::clone(command) });
-        outcome
-    }
-
-    /// Releases what the body knows of some handles.
-    fn release(&mut self, handles: &[Handle]) {
-        let known = handles.iter().copied().filter(|one| self.session.slots.contains_key(one));
-        let handles: Vec<Handle> = known.collect();
-        if handles.is_empty() || self.body.steps.len() >= MAX_BODY {
-            return;
-        }
-        let kind = Kind::Release { handles };
-        let command = Arc::new(Command { kind, tag: "".into(), scope: 0, source: None });
-        if self.session.within(0, &command).result.is_ok() {
-            self.body.steps.push(Step { captures: SmallVec::new(), command });
-        }
-    }
-}
-
-/// What a command of a body costs, in bytes.
-fn price(Command { kind, source, .. }: &Command) -> u64 {
-    let handles = kind.outputs().len() + kind.mentions().len();
-    let source = source.as_ref().map_or(0, |source| source.len());
-    COMMAND_BYTES + handles as u64 * HANDLE_BYTES + source as u64
-}
-
-/// Whether a command changes nothing.
-fn asks(kind: &Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Fetch { .. }
-            | Kind::Describe { .. }
-            | Kind::Explain { .. }
-            | Kind::ExplainFunction { .. }
-            | Kind::ListWatchedVariables { .. }
-            | Kind::Sync
-    )
-}
-
-/// What a command that no body may have would do there.
-fn excluded(kind: &Kind) -> Option<&'static str> {
-    match kind {
-        Kind::CreateVariable { .. } => Some("the creation of a variable"),
-        Kind::CreateOptimizer { .. } => Some("the creation of an optimizer"),
-        Kind::CreateGenerator { .. } => Some("the creation of a generator"),
-        Kind::SetOptimizer { .. } => Some("the change of an optimizer's hyperparameters"),
-        Kind::RunLoop(_) => Some("a loop that the server runs"),
-        _ => None,
     }
 }

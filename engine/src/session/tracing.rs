@@ -92,6 +92,7 @@ pub(super) enum Moment {
 #[derive(Debug)]
 pub(super) struct Tracer {
     ledger: Arc<Ledger>,
+    level: usize,
     graph: Graph,
     written: RefCell<Written>,
 }
@@ -124,21 +125,21 @@ pub(super) struct Traced {
 }
 
 impl Tracer {
-    /// An empty program, paid for by `ledger`.
-    pub(super) fn new(ledger: Arc<Ledger>) -> Self {
-        Self { ledger, graph: Graph::default(), written: RefCell::default() }
+    /// An empty program within so many others, paid for by `ledger`.
+    pub(super) fn new(ledger: Arc<Ledger>, level: usize) -> Self {
+        Self { ledger, level, graph: Graph::default(), written: RefCell::default() }
     }
 
     /// A slot that a call fills. The same source has one slot.
     pub(super) fn input(&self, aval: Aval, source: Source) -> Result<Tensor, Error> {
         let mut written = self.written.borrow_mut();
         if let Some(&(slot, _)) = written.inputs.iter().find(|(_, known)| *known == source) {
-            return Tensor::traced(aval, slot);
+            return Tensor::traced(aval, self.level, slot);
         }
         let slot = self.graph.parameter(aval.clone()).slot();
         written.inputs.push((slot, source));
         written.sources.insert(slot, source);
-        Tensor::traced(aval, slot)
+        Tensor::traced(aval, self.level, slot)
     }
 
     /// What a slot begins with, if a call fills it.
@@ -146,7 +147,7 @@ impl Tracer {
         self.written.borrow().sources.get(&tensor.slot()?).copied()
     }
 
-    /// A value of the body that this one is nested in, which has no elements either.
+    /// A value of a body that this one is nested in, which has no elements either.
     pub(super) fn captured(&self, value: &Value) -> Result<Tensor, Error> {
         let index = {
             let captured = &mut self.written.borrow_mut().captured;
@@ -159,14 +160,27 @@ impl Tracer {
         self.input(value.tensor.aval(), Source::Captured(index))
     }
 
+    /// What this program knows a value as that has no elements: its own, or that of a body that this one is nested in.
+    pub(super) fn own(&self, value: Value) -> Result<Value, Error> {
+        match value.tensor.level() {
+            Some(level) if level != self.level => {
+                Ok(Value { tensor: self.captured(&value)?, ..value })
+            }
+            _ => Ok(value),
+        }
+    }
+
     /// A value from outside, which belongs to the program as it is.
     pub(super) fn constant(&self, value: &Value) -> Result<Tensor, Error> {
-        if value.tensor.slot().is_some() {
-            return Ok(value.tensor.clone());
+        if let Some(level) = value.tensor.level() {
+            let own = level == self.level;
+            return own
+                .then(|| value.tensor.clone())
+                .ok_or_else(|| Error::bug("a traced tensor of another program"));
         }
         let operand = Operand { id: value.id, tensor: Some(value.tensor.clone()) };
         let aval = value.tensor.aval();
-        Tensor::traced(aval.clone(), self.graph.operand(aval, operand).slot())
+        Tensor::traced(aval.clone(), self.level, self.graph.operand(aval, operand).slot())
     }
 
     /// A reading of a variable, as a value of its own: a tape that hears of the call links it to the variable.
@@ -194,7 +208,7 @@ impl Tracer {
         let vars: SmallVec<[Var<'_>; 4]> =
             inputs.iter().map(|tensor| self.var(tensor)).collect::<Result<_, _>>()?;
         let outputs = self.graph.apply(op, attrs.clone(), &vars)?;
-        outputs.iter().map(|var| Tensor::traced(var.aval(), var.slot())).collect()
+        outputs.iter().map(|var| Tensor::traced(var.aval(), self.level, var.slot())).collect()
     }
 
     /// The same, for what tapes do not hear of.

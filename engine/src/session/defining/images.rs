@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Body, Capture, Step, price};
+use super::{Body, Capture, Step, definition::price};
 use crate::{
     command::Handle,
     error::Error,

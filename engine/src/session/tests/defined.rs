@@ -94,6 +94,23 @@ impl Writer<'_> {
         self.tell(Kind::ApplyOptimizer { optimizer: OPTIMIZER, pairs });
     }
 
+    /// Defines a function here.
+    fn within(&mut self, show: impl FnOnce(&mut Self, Handle) -> Vec<Handle>) -> Handle {
+        let (function, parameter) = (self.fresh(), self.fresh());
+        let (parameters, specs) = (vec![parameter], Ok(vec![Aval::new(DType::F32, [2, 3])]));
+        self.tell(Kind::DefineFunction(FunctionDefinition { function, parameters, specs }));
+        let results = show(self, parameter);
+        self.tell(Kind::FinishFunction { function, results, abandon: false });
+        function
+    }
+
+    fn call(&mut self, function: Handle, argument: Handle) -> Handle {
+        let output = self.fresh();
+        let (callee, arguments) = (Callee::Defined(function), vec![argument]);
+        self.tell(Kind::CallFunction(FunctionCall { callee, arguments, outputs: vec![output] }));
+        output
+    }
+
     /// The mean of the squares of x w + b.
     pub(super) fn loss(&mut self, x: Handle) -> Handle {
         let product = self.op("matmul", &[x, W], &[]);
@@ -418,10 +435,7 @@ fn a_tape_outside_cannot_hear_of_a_custom_gradient() {
 fn a_function_calls_a_function() {
     let inner: Show = |w, x| vec![w.step(x)];
     let outer: Show = |w, x| {
-        let outputs = vec![w.fresh()];
-        let (callee, arguments) = (Callee::Defined(INNER), vec![x]);
-        let result = outputs[0];
-        w.tell(Kind::CallFunction(FunctionCall { callee, arguments, outputs }));
+        let result = w.call(INNER, x);
         let tape = w.tape(false);
         let more = w.op("multiply", &[result, CAPTURED], &[]);
         let loss = w.loss(more);
@@ -438,10 +452,16 @@ fn a_function_calls_a_function() {
         w.minimize(&gradients);
         vec![result, loss]
     };
+    are_alike(&[(INNER, inner), (FUNCTION, outer)], flat);
+}
+
+/// Functions that call each other give what one body without them gives, step by step.
+fn are_alike(functions: &[(Handle, Show)], flat: Show) {
     for optimizer in 0..optimizers().len() {
         let mut nested = furnished(optimizer);
-        nested.define(INNER, inner).unwrap();
-        nested.define(FUNCTION, outer).unwrap();
+        for (function, show) in functions {
+            nested.define(*function, *show).unwrap();
+        }
         let mut plain = furnished(optimizer);
         for i in 0..5_u8 {
             for driver in [&mut nested, &mut plain] {
@@ -459,6 +479,33 @@ fn a_function_calls_a_function() {
             plain.apply(Kind::Release { handles: vec![X] }).unwrap();
         }
     }
+}
+
+#[test]
+fn a_function_within_a_function_calls_another_that_captured_what_is_around_both() {
+    let outer: Show = |w, x| {
+        let around = w.op("multiply", &[x, x], &[]);
+        let capturing = w.within(|w, x| {
+            let more = w.op("multiply", &[x, around], &[]);
+            vec![w.step(more)]
+        });
+        let calling = w.within(|w, x| {
+            // One more in between.
+            let calling = w.within(|w, x| vec![w.call(capturing, x)]);
+            let loss = w.call(calling, x);
+            vec![w.op("multiply", &[around, loss], &[])]
+        });
+        vec![w.call(calling, x), w.call(capturing, x)]
+    };
+    let flat: Show = |w, x| {
+        let around = w.op("multiply", &[x, x], &[]);
+        let more = w.op("multiply", &[x, around], &[]);
+        let loss = w.step(more);
+        let scaled = w.op("multiply", &[around, loss], &[]);
+        let more = w.op("multiply", &[x, around], &[]);
+        vec![scaled, w.step(more)]
+    };
+    are_alike(&[(FUNCTION, outer)], flat);
 }
 
 /// Divides integers after a step: fails where the argument has a zero.
