@@ -6,7 +6,7 @@ use xshell::cmd;
 
 use crate::context::{Context, Outcome};
 
-/// How long each target runs, and how long sessions come and go in the test command.
+/// How long each target runs in the test command, and how long sessions come and go there.
 const FUZZ_SECONDS: u64 = 30;
 const SOAK_SECONDS: u64 = 60;
 
@@ -35,26 +35,47 @@ pub(crate) fn soak_a_minute(context: &Context) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Runs fuzz targets, on inputs that are chosen by chance.
+/// All fuzz targets, on the same inputs each time, so that nobody's change fails for what it has not touched.
+pub(crate) fn run(context: &Context) -> Result<Outcome> {
+    targets(context, None, Inputs::From { seed: Some("1"), seconds: FUZZ_SECONDS })?;
+    Ok(Outcome::Passed)
+}
+
+/// Runs fuzz targets on inputs that are chosen by chance, or one of them on the input of a finding.
 pub(crate) fn fuzz(context: &Context, args: &FuzzArgs) -> Result<()> {
-    let target = args.target.as_slice();
-    let mut test = cmd!(
-        context.sh,
-        "cargo test --locked --package gradtape-fuzz --test targets -- {target...}"
-    );
-    test = match &args.seed {
-        Some(seed) => test
+    let inputs = match &args.seed {
+        Some(seed) => Inputs::One { seed },
+        None => Inputs::From { seed: None, seconds: args.seconds },
+    };
+    targets(context, args.target.as_deref(), inputs).context(
+        "a target failed; to run its input again: cargo xtask fuzz TARGET --seed BOLERO_RANDOM_SEED, as printed above",
+    )
+}
+
+/// What targets run on.
+#[derive(Clone, Copy)]
+enum Inputs<'a> {
+    /// The one that follows from a seed; its commands are printed.
+    One { seed: &'a str },
+    /// As many as there is time for, which follow from a seed or are chosen by chance.
+    From { seed: Option<&'a str>, seconds: u64 },
+}
+
+fn targets(context: &Context, name: Option<&str>, inputs: Inputs<'_>) -> Result<()> {
+    let test =
+        cmd!(context.sh, "cargo test --locked --package gradtape-fuzz --test targets -- {name...}");
+    let test = match inputs {
+        Inputs::One { seed } => test
             .args(["--nocapture"])
             .env("BOLERO_RANDOM_SEED", seed)
             .env("BOLERO_RANDOM_ITERATIONS", "0")
             .env("GRADTAPE_FUZZ_STORY", "1"),
-        None => test
+        Inputs::From { seed, seconds } => test
+            .envs(seed.map(|seed| ("BOLERO_RANDOM_SEED", seed)))
             .env("BOLERO_RANDOM_ITERATIONS", u64::MAX.to_string())
-            .env("BOLERO_RANDOM_TEST_TIME_MS", (1000 * args.seconds).to_string()),
+            .env("BOLERO_RANDOM_TEST_TIME_MS", (1000 * seconds).to_string()),
     };
-    test.run().context(
-        "a target failed; to run its input again: cargo xtask fuzz TARGET --seed BOLERO_RANDOM_SEED, as printed above",
-    )
+    Ok(test.run()?)
 }
 
 /// Lets sessions come and go for some minutes.
