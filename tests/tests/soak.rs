@@ -11,7 +11,7 @@ use std::{
 };
 
 use gradtape_client::Session;
-use gradtape_tests::{process::Process, proxy::Proxy};
+use gradtape_tests::{canary::train, process::Process, proxy::Proxy};
 
 /// Clients at a time.
 const CLIENTS: usize = 64;
@@ -43,14 +43,18 @@ async fn nothing_is_left_of_sessions_that_come_and_go() {
     });
     let server = Process::start(OPTIONS);
     let began = Instant::now();
+    let session =
+        Session::connect(format!("http://{}", server.address())).await.expect("a session");
+    let trained = train(&session).await;
+    session.close().await.expect("an end");
     for number in 0..FIRST {
-        round(&server, number).await;
+        round(&server, number, trained).await;
     }
     is_at_rest(&server).await;
     let warm = server.resident_bytes();
     let mut rounds = FIRST;
     while rounds < 2 * FIRST || began.elapsed() < time {
-        round(&server, rounds).await;
+        round(&server, rounds, trained).await;
         rounds += 1;
     }
     let numbers = is_at_rest(&server).await;
@@ -67,20 +71,20 @@ async fn nothing_is_left_of_sessions_that_come_and_go() {
     assert!(end <= warm + SLACK_BYTES, "{end} bytes are in memory, and {warm} were");
 }
 
-/// Each client has a session of its own, and each does something else from round to round.
-async fn round(server: &Process, round: usize) {
+/// Each client has a session of its own, and each does something else from round to round. All who train come to the same bits.
+async fn round(server: &Process, round: usize, trained: [u32; 2]) {
     let clients = (0..CLIENTS).map(|client| {
         let (address, kind) = (server.address(), (client + round) % 4);
         tokio::spawn(async move {
             let proxy = Proxy::start(address).await.expect("a proxy");
             let session = Session::connect(proxy.url()).await.expect("a session");
             match kind {
-                0 => train(&session).await,
+                0 => assert_eq!(train(&session).await, trained),
                 1 => {
                     // In mid-training, and somewhere else for each client.
                     let bytes = u64::try_from(500 * (1 + client)).expect("a small number");
                     proxy.cut_after(proxy.passed() + bytes);
-                    train(&session).await;
+                    assert_eq!(train(&session).await, trained);
                 }
                 2 => there_and_back(&session).await,
                 _ => stop(&session).await,
@@ -91,23 +95,6 @@ async fn round(server: &Process, round: usize) {
     for client in clients.collect::<Vec<_>>() {
         client.await.expect("a client that got what it should");
     }
-}
-
-/// A straight line by gradient descent.
-async fn train(session: &Session) {
-    let points: Vec<f32> = (0_u8..10).map(f32::from).collect();
-    let line: Vec<f32> = points.iter().map(|x| 2.0 * x - 1.0).collect();
-    let (x, y) = (session.constant(&points[..]), session.constant(&line[..]));
-    let rate = session.constant(0.001_f32);
-    let (w, b) = (session.variable("w", 0.1_f32), session.variable("b", 0.1_f32));
-    for _ in 0..50 {
-        let tape = session.tape();
-        let loss = (&y - (&w * &x + &b)).abs();
-        let gradients = tape.gradient([&loss], [&w, &b]);
-        w.assign_sub(&(&rate * &gradients[0]));
-        b.assign_sub(&(&rate * &gradients[1]));
-    }
-    assert!(w.read().scalar::<f32>().await.expect("a weight").is_finite());
 }
 
 /// A large tensor, there and back.
@@ -137,15 +124,14 @@ async fn stop(session: &Session) {
 
 /// Waits until the server holds no session and no byte. Gives its metrics.
 async fn is_at_rest(server: &Process) -> BTreeMap<String, f64> {
-    let rest = async {
-        loop {
-            let numbers = server.metrics().await;
-            let held = ["gradtape_sessions", "gradtape_memory_used_bytes"];
-            if held.iter().all(|name| numbers[*name] == 0.0) {
-                return numbers;
-            }
-            tokio::task::yield_now().await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let numbers = server.metrics().await;
+        let held = ["gradtape_sessions", "gradtape_memory_used_bytes"].map(|name| numbers[name]);
+        if held == [0.0, 0.0] {
+            return numbers;
         }
-    };
-    tokio::time::timeout(PATIENCE, rest).await.expect("everything is given back")
+        assert!(Instant::now() < deadline, "{held:?} sessions and bytes are not given back");
+        tokio::task::yield_now().await;
+    }
 }

@@ -17,7 +17,7 @@ use tokio::{
     time::sleep,
 };
 use tonic::{
-    Status,
+    Code, Status,
     transport::{Endpoint, Uri},
 };
 
@@ -44,6 +44,9 @@ const FRAME_BYTES: u32 = 64 << 10;
 
 /// Largest message taken from the server, which never sends more than its 4 MiB by default.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// How long a client that ends tries to delete its session, at most: the server forgets it in time.
+const PATIENCE_TO_DELETE: Duration = Duration::from_secs(5);
 
 /// How connections are opened and watched.
 #[derive(Clone)]
@@ -164,10 +167,16 @@ impl Remote {
             .ok_or_else(|| Error::Protocol("a new session came without credentials".to_owned()))
     }
 
-    /// Ends the session on the server.
-    pub(crate) async fn delete(mut self) -> Result<(), Status> {
-        let request = DeleteSessionRequest { credentials: Some(self.credentials) };
-        self.sessions.delete_session(request).await.map(drop)
+    /// Ends the session on the server. It may have ended, if only the answer was lost.
+    pub(crate) async fn delete(&self) -> Result<()> {
+        let deleted = self.insist_for(self.patience.min(PATIENCE_TO_DELETE), || async {
+            let request = DeleteSessionRequest { credentials: Some(self.credentials.clone()) };
+            match self.sessions.clone().delete_session(request).await {
+                Err(status) if status.code() == Code::NotFound => Ok(()),
+                outcome => outcome.map(drop),
+            }
+        });
+        deleted.await
     }
 
     /// Stops the loops up to a sequence number; doing it again changes nothing.
@@ -195,7 +204,15 @@ impl Remote {
         &self,
         call: impl Fn() -> F,
     ) -> Result<T> {
-        let mut backoff = Backoff::new(self.patience);
+        self.insist_for(self.patience, call).await
+    }
+
+    async fn insist_for<T, F: Future<Output = Result<T, Status>>>(
+        &self,
+        patience: Duration,
+        call: impl Fn() -> F,
+    ) -> Result<T> {
+        let mut backoff = Backoff::new(patience);
         loop {
             match call().await {
                 Err(status) if is_transient(&status) => match backoff.failed() {

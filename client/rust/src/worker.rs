@@ -96,9 +96,9 @@ impl Worker {
         // A session that was lost is not this client's to delete: another one may have taken it over.
         if outcome.is_ok()
             && delete
-            && let Err(status) = self.remote.clone().delete().await
+            && let Err(error) = self.remote.delete().await
         {
-            tracing::debug!(%status, "the server may keep the session until its time is over");
+            tracing::debug!(%error, "the server may keep the session until its time is over");
         }
         self.queue.end(&outcome.err().unwrap_or(Error::Closed));
     }

@@ -74,3 +74,19 @@ async fn an_upload_survives_the_loss_of_its_connection() {
         assert!(proxy.has_cut());
     }
 }
+
+#[tokio::test]
+async fn a_session_whose_connection_is_lost_as_it_ends_is_deleted_all_the_same() {
+    let server = Server::start().await;
+    for point in (0..400).step_by(20) {
+        let proxy = Proxy::start(server.address()).await.expect("a proxy");
+        let session = Session::connect(proxy.url()).await.expect("a session");
+        session.sync().await.expect("nothing failed");
+        let credentials = session.credentials();
+        proxy.cut_after(point);
+        session.close().await.expect("an orderly end");
+        let found = Session::builder().attach(server.url(), credentials).await;
+        let why = found.err().unwrap_or_else(|| panic!("it is there, cut at {point}"));
+        assert_eq!(why.reason(), Some("UNKNOWN_SESSION"), "cut at {point}: {why}");
+    }
+}
