@@ -1,8 +1,9 @@
 //! The real server and the real client on a simulated network, with simulated time: whatever befalls them, each command takes
 //! effect exactly once, with the bits that an undisturbed engine gives.
 //!
-//! A run follows from a seed: the programs, when messages arrive, what fails and when. Nearly always it is the same to the
-//! millisecond; once in hundreds of runs an answer came some milliseconds earlier or later than before.
+//! A run follows from a seed: the programs, when messages arrive, what fails and when. Alone in its process it is the same each
+//! time, to the millisecond. After others an answer may come some milliseconds earlier or later: tokio drops the tasks of a
+//! server that dies by their numbers, which count through the process.
 //! `GRADTAPE_SEEDS=20000` runs so many, and `GRADTAPE_SEEDS=17..18` one of them again.
 
 #![allow(
@@ -18,6 +19,7 @@ mod world;
 
 use std::{
     ops::Range,
+    process::Command,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -120,23 +122,34 @@ fn whatever_is_wrong_is_found_out() {
     }
 }
 
-/// Two runs of a seed are the same, to the millisecond.
+/// Says what happens in the seeds that were asked for.
 #[test]
-fn a_seed_is_a_run() {
-    let all: u64 = std::env::var("PAIRS").map_or(30, |text| text.parse().unwrap());
-    let mut bad = 0;
-    for seed in 0..all {
-        let (first, second) = (run(seed, Wrong::default()), run(seed, Wrong::default()));
-        if let Some((at, (a, b))) = first
-            .iter()
-            .flatten()
-            .zip(second.iter().flatten())
-            .enumerate()
-            .find(|(_, (a, b))| a != b)
-        {
-            eprintln!("seed {seed} at {at}: {a:?} | {b:?}");
-            bad += 1;
+#[ignore = "it is there to be looked at"]
+#[expect(clippy::print_stdout, reason = "that is what it is for")]
+fn diary() {
+    for seed in seeds() {
+        match run(seed, Wrong::default()) {
+            Ok(diary) => println!("{}", diary.join("\n")),
+            Err(why) => println!("{why}"),
         }
     }
-    assert_eq!(bad, 0);
+}
+
+/// Two runs of a seed are the same, to the millisecond, each in a process of its own.
+#[test]
+fn a_seed_is_a_run() {
+    let told = |seed: u64| {
+        let mut process = Command::new(std::env::current_exe().expect("a program"));
+        process.args(["--exact", "diary", "--ignored", "--nocapture", "--test-threads", "1"]);
+        let output = process.env("GRADTAPE_SEEDS", format!("{seed}..{}", seed + 1)).output();
+        let told = String::from_utf8(output.expect("it runs").stdout).expect("text");
+        let lines = told.lines().filter(|line| !line.starts_with("test result"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    // The last four were different when they came after others.
+    for seed in (0..8).chain([277, 296, 401, 468]) {
+        let (first, second) = (told(seed), told(seed));
+        assert!(first.len() > 10, "seed {seed} says {first:?}");
+        assert_eq!(first, second, "seed {seed}");
+    }
 }
