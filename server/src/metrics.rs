@@ -36,6 +36,7 @@ pub struct Metrics {
     pub memory_used_bytes: Gauge,
     pub memory_limit_bytes: Gauge,
     pub compute_threads: Gauge,
+    pub interruptions: Counter,
     pub refusals: Family<Refusal, Counter>,
     pub authentication_failures: Counter,
     pub panics: Counter,
@@ -84,6 +85,7 @@ impl Default for Metrics {
             memory_used_bytes: Gauge::default(),
             memory_limit_bytes: Gauge::default(),
             compute_threads: Gauge::default(),
+            interruptions: Counter::default(),
             refusals: Family::default(),
             authentication_failures: Counter::default(),
             panics: Counter::default(),
@@ -139,6 +141,8 @@ impl Metrics {
         r.register_with_unit("memory_limit", help, Unit::Bytes, self.memory_limit_bytes.clone());
         let help = "Threads that compute";
         r.register("compute_threads", help, self.compute_threads.clone());
+        let help = "Times that a command was interrupted because others were next";
+        r.register("interruptions", help, self.interruptions.clone());
         let help = "Limits that somebody ran into, by the error's reason";
         r.register("refusals", help, self.refusals.clone());
         let help = "Calls without a valid credential";

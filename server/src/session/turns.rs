@@ -223,7 +223,7 @@ impl Machine {
             }
         }
         let took = seat.took();
-        self.note(&seat.session, took);
+        self.metrics.interruptions.inc();
         let next = if state.stopped { Place::Stopped } else { Place::Waits };
         if let Some(turn) = seat.leave(next) {
             let (owner, id) = (seat.session.owner().clone(), seat.session.id());
@@ -236,6 +236,7 @@ impl Machine {
             self.ready.remind(&state);
         }
         drop(state);
+        self.note(&seat.session, took);
         seat.wait_for_turn();
     }
 

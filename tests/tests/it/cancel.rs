@@ -15,6 +15,8 @@ use gradtape_tests::{
 };
 use tonic::{Code, Request, Status};
 
+use crate::oversight::scrape;
+
 /// Long enough for a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -312,7 +314,11 @@ fn steps() -> Vec<Command> {
 #[tokio::test]
 async fn a_command_that_takes_long_lets_others_compute() {
     const ROUNDS: u64 = 40;
-    let server = Server::start_with(|config| config.compute.threads = 1).await;
+    let server = Server::start_with(|config| {
+        config.compute.threads = 1;
+        config.access.metrics_address = Some(([127, 0, 0, 1], 0).into());
+    });
+    let server = server.await;
     let raw = prepared(&server).await;
     let stream = raw.stream().await.expect("a stream");
     stream.send(3, products());
@@ -326,4 +332,6 @@ async fn a_command_that_takes_long_lets_others_compute() {
     let done = raw.position().await.expect("a position").next_sequence - before;
     // Each product is two commands. If they were waited for, there would be one for each answer.
     assert!(done < ROUNDS, "{done} commands were done for {ROUNDS} answers");
+    let (_, numbers) = scrape(&server).await;
+    assert!(numbers["gradtape_interruptions_total"] > 0.0, "{numbers:?}");
 }
