@@ -19,8 +19,13 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the program with these options besides the usual ones.
     pub(crate) fn start(program: &Path, options: &[&str]) -> Result<Self> {
+        Self::start_at(program, "127.0.0.1:0", options)
+    }
+
+    /// The same at an address that another one had.
+    pub(crate) fn start_at(program: &Path, address: &str, options: &[&str]) -> Result<Self> {
         let mut process = Command::new(program)
-            .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--exit-with-parent"])
+            .args(["serve", "--listen", address, "--log", "warn", "--exit-with-parent"])
             .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -32,6 +37,11 @@ impl Server {
         let address = line.trim().strip_prefix("listening on ");
         let address = address.context("the server does not listen")?.to_owned();
         Ok(Self { process, address })
+    }
+
+    /// Its address as a URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// Bytes that the process has in memory.

@@ -318,6 +318,22 @@ pub(crate) const BENCHES: &[Bench] = &[
         ..PLAIN
     },
     Bench {
+        name: "durability",
+        about: "what a log costs a step, and what 200 kills under load lose of what was confirmed",
+        units: &[("lost or done twice", Unit::Ratio)],
+        repeats: 1,
+        contenders: &[ours("sessions", Program::Rust)],
+        goals: &[
+            goal("lost or done twice", "sessions", &[], Bound::AtMost(0.0)),
+            goal("step without a log", "sessions", &[], Bound::Shown),
+            goal("step with a log", "sessions", &[], Bound::Shown),
+            goal("durable step", "sessions", &[], Bound::Shown),
+            goal("durable again after a kill, p50", "sessions", &[], Bound::Shown),
+            goal("durable again after a kill, max", "sessions", &[], Bound::Shown),
+        ],
+        ..PLAIN
+    },
+    Bench {
         name: "memory",
         about: "least session memory in which a model trains, against the sum of what must live",
         unit: Unit::Bytes,

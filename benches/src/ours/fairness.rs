@@ -42,7 +42,7 @@ pub(super) fn fairness(setting: &Setting) -> Result<Contender> {
         time.as_secs_f64()
     );
     let server = Server::start(&program, &[])?;
-    let address = format!("http://{}", server.address);
+    let address = server.url();
     let sample = move |setting: &Setting| {
         // It lives as long as the contender.
         let _ = &server;

@@ -17,6 +17,7 @@ use crate::{contender::Ready, results::Values};
 mod bare;
 mod cancel;
 mod commands;
+mod durability;
 mod fairness;
 mod memory;
 mod models;
@@ -51,6 +52,7 @@ pub(crate) const CONTENDERS: &[(&str, &str, WarmUp)] = &[
     ("tensors", "memcpy", tensors::memcpy),
     ("sessions", "sessions", sessions::sessions),
     ("fairness", "sessions", fairness::fairness),
+    ("durability", "sessions", durability::durability),
     ("memory", "session", memory::session),
     ("cancel", "cancel", cancel::cancel),
 ];

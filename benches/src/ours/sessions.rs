@@ -29,7 +29,7 @@ pub(super) fn sessions(setting: &Setting) -> Result<Contender> {
     );
     let sample = move |setting: &Setting| {
         let server = Server::start(&program, &["--max-sessions", "2000"])?;
-        let address = format!("http://{}", server.address);
+        let address = server.url();
         let idle = setting.runtime.block_on(idle(&server, &address))?;
         let mut times = setting.runtime.block_on(active(&address, steps))?;
         times.sort_by(f64::total_cmp);
