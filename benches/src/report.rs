@@ -231,6 +231,7 @@ fn digits(value: f64) -> String {
         1.0.. => 2,
         0.1.. => 3,
         0.01.. => 4,
+        0.0 => 0,
         _ => 5,
     };
     format!("{value:.places$}")
@@ -268,6 +269,7 @@ mod tests {
             (Unit::BytesPerSecond, 2.5e9, "2.50 GB/s"),
             (Unit::Ratio, 0.004_56, "0.00456"),
             (Unit::Ratio, 123.4, "123"),
+            (Unit::Ratio, 0.0, "0"),
         ];
         for (unit, value, text) in cases {
             assert_eq!(show(unit, value), text);
