@@ -46,7 +46,7 @@ impl Canary {
 }
 
 /// Fifty steps of the tutorial. Gives the bits of w and b.
-async fn train(session: &Session) -> [u32; 2] {
+pub async fn train(session: &Session) -> [u32; 2] {
     let points: Vec<f32> = (0_u8..10).map(f32::from).collect();
     let line: Vec<f32> = points.iter().map(|x| 2.0 * x - 1.0).collect();
     let (x, y) = (session.constant(&points[..]), session.constant(&line[..]));

@@ -12,6 +12,7 @@ mod conformance;
 mod derivatives;
 mod durable;
 mod encryption;
+mod failpoints;
 mod functions;
 mod golden;
 mod golden_ops;

@@ -1,0 +1,483 @@
+//! A server that dies, or in which something goes wrong, at each of its failpoints: the real program, over real sockets.
+//!
+//! Both tests go through the list of points (`gradtape_server::failpoints::Point`), and each point must be hit. How often it
+//! is passed before follows from a seed; `GRADTAPE_DEATHS` says how many times the list is gone through.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{StreamExt as _, stream};
+use gradtape_client::{
+    Credentials, Level, Session,
+    proto::{self, attribute::Value, command::Kind},
+};
+use gradtape_server::failpoints::Point;
+use gradtape_tests::{
+    canary,
+    failing::{Failing, Fault},
+    folder,
+    proxy::Proxy,
+    raw::{Raw, channel_to, command, connection, constant, elements, error, fetch, op, reason},
+};
+use tonic::{Code, Status};
+
+/// Steps of a run; each third is waited for until it is durable.
+const STEPS: u16 = 24;
+
+/// Servers that die at one time.
+const AT_ONCE: usize = 4;
+
+/// The seed of how often points are passed.
+const SEED: u64 = 2_026;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Logs begin anew all the time.
+const SHORT: &[&str] = &["--max-session-log", "1KiB", "--max-session-replay", "0"];
+
+// === deaths ===
+
+/// Training that counts its steps, waits for levels, of which it notes what was promised, and cancels what is done already.
+/// The bits of what is left.
+async fn train(session: Session, promised: Arc<AtomicU64>) -> Vec<u32> {
+    let x = session.constant([[0.5f32, -1.0], [1.5, 2.0], [-0.25, 0.75]]);
+    let y = session.constant([[1.0f32, 0.0], [0.0, 1.0], [0.5, 0.5]]);
+    let rate = session.constant(0.05f32);
+    let w = session.variable("w", [[0.1f32, -0.2], [0.3, 0.4]]);
+    let steps = session.variable("steps", 0.0f32);
+    for step in 0..STEPS {
+        let tape = session.tape();
+        let loss = (x.matmul(&w) - &y).square().reduce_mean();
+        let gradients = tape.gradient([&loss], [&w]);
+        w.assign_sub(&(&rate * &gradients[0]));
+        steps.assign_add(session.constant(1.0f32));
+        if step % 3 == 2 {
+            let reached = session.sync_to(Level::Durable, PATIENCE).await.expect("a level");
+            assert_eq!(reached.level, Level::Durable);
+            promised.store(reached.durable_sequence, Ordering::SeqCst);
+            // There is nothing to cancel, and whoever says so may be away.
+            let _ = session.cancel().await;
+        }
+    }
+    let count = steps.scalar::<f32>().await.expect("a number");
+    assert_eq!(count, f32::from(STEPS), "each step took effect once");
+    w.value::<f32>().await.expect("weights").into_iter().map(f32::to_bits).collect()
+}
+
+/// How often a run passes a point at least, until it is over.
+fn passes(point: Point) -> usize {
+    match point {
+        // Each command.
+        Point::Validate
+        | Point::LedgerReserve
+        | Point::Alloc
+        | Point::BeforeExec
+        | Point::AfterExec
+        | Point::MidExecStep
+        | Point::PanicInKernel => 100,
+        // Each time that a level is waited for, and more.
+        Point::InboxFull
+        | Point::OutboxFull
+        | Point::BeforeAck
+        | Point::AfterAck
+        | Point::Cancel
+        | Point::WalAppend
+        | Point::WalBeforeSync
+        | Point::WalAfterSync => 6,
+        // As the connection was cut, as a log begins anew, as the server starts, and as it ends.
+        Point::Accept
+        | Point::Handshake
+        | Point::Auth
+        | Point::Hello
+        | Point::Attach
+        | Point::SnapshotBegin
+        | Point::SnapshotPart
+        | Point::SnapshotBeforeManifest
+        | Point::SnapshotAfterManifest
+        | Point::LogTrim
+        | Point::EpochBump
+        | Point::RecoverOpen
+        | Point::RecoverSnapshot
+        | Point::RecoverRecord
+        | Point::RecoverTorn
+        | Point::Cull
+        | Point::Drain => 1,
+    }
+}
+
+/// What ends the server before it comes to a point, if that is passed only as it starts again.
+fn before(point: Point) -> Option<Fault> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others are passed in a server's life")]
+    match point {
+        Point::EpochBump | Point::RecoverOpen | Point::RecoverRecord => {
+            Some(Fault::death(Point::WalAfterSync, 2))
+        }
+        Point::RecoverSnapshot => Some(Fault::death(Point::LogTrim, 0)),
+        // Behind the head of a record, and before its content.
+        Point::RecoverTorn => Some(Fault::death(Point::WalAppend, 3)),
+        _ => None,
+    }
+}
+
+/// Whether a point is passed only where logs begin anew.
+fn is_of_snapshots(point: Point) -> bool {
+    point == Point::LogTrim
+        || point == Point::RecoverSnapshot
+        || point.name().starts_with("snapshot_")
+}
+
+/// Trains while the server ends by these faults, one after the other: nothing that was promised is lost, nothing is done
+/// twice, and the bits are those that an undisturbed run leaves. The connection is cut after so many bytes, so that another
+/// comes.
+async fn train_through(faults: &[Fault], cut: u64, undisturbed: &[u32]) {
+    let last = faults.last().expect("a fault").point;
+    let options = if faults.iter().any(|fault| is_of_snapshots(fault.point)) { SHORT } else { &[] };
+    let store = tempfile::tempdir().expect("a folder");
+    let mut server = Failing::start(store.path(), options, None).await;
+    let proxy = Proxy::start(server.address().expect("it listens")).await.expect("a proxy");
+    let session = Session::connect(proxy.url()).await.expect("a session");
+    let bystander = newcomer(&server.url()).await.expect("a session");
+    let kept = bystander.execute(1, vec![constant(1, &[7.0]), durable()]).await;
+    assert_eq!(level(&kept.expect("an answer")), Some(proto::Level::Durable));
+    server.arm(faults[0]).await;
+    proxy.cut_after(cut);
+    let promised = Arc::<AtomicU64>::default();
+    let training = tokio::spawn(train(session.clone(), Arc::clone(&promised)));
+    if last == Point::Drain {
+        proxy.reaches(proxy.passed() + cut).await;
+        server.stop();
+    }
+    if last == Point::Cull {
+        let request =
+            proto::DeleteSessionRequest { credentials: Some(bystander.credentials.clone()) };
+        // Its answer may be lost with the server.
+        let _ = bystander.sessions.clone().delete_session(request).await;
+    }
+    for (number, &fault) in faults.iter().enumerate() {
+        if number > 0 {
+            server = Failing::start(store.path(), options, Some(fault)).await;
+            server.address().into_iter().for_each(|address| proxy.lead_to(address));
+        }
+        let ends = tokio::time::timeout(PATIENCE, server.ends_of(fault));
+        ends.await.unwrap_or_else(|_| panic!("nothing comes to {fault:?}"));
+    }
+    let server = Failing::start(store.path(), options, None).await;
+    // Before its client is back, and without it: what it was promised.
+    let again = connection(channel_to(server.url()).await.expect("a server"), None);
+    let bystander = bystander.moved_to(again);
+    let Credentials { session_id, session_token } = session.credentials();
+    let credentials = proto::SessionCredentials { session_id, session_token };
+    let position = Raw { credentials, ..bystander.clone() }.position().await.expect("it is there");
+    let promised = promised.load(Ordering::SeqCst);
+    assert!(position.durable_sequence >= Some(promised), "{faults:?}: {promised} was promised");
+    let reply = bystander.execute(3, vec![fetch(1)]).await.expect("another session is there");
+    assert_eq!(elements(&reply.replies[0]), [7.0], "{faults:?}");
+    proxy.lead_to(server.address().expect("it listens"));
+    assert_eq!(training.await.expect("the run ends"), undisturbed, "{faults:?}");
+    session.close().await.expect("an orderly end");
+}
+
+/// The bits that an undisturbed run leaves, and how many bytes it takes.
+async fn undisturbed() -> (Vec<u32>, u64) {
+    let store = tempfile::tempdir().expect("a folder");
+    let server = Failing::start(store.path(), &[], None).await;
+    let proxy = Proxy::start(server.address().expect("it listens")).await.expect("a proxy");
+    let session = Session::connect(proxy.url()).await.expect("a session");
+    let before = proxy.passed();
+    let left = train(session.clone(), Arc::default()).await;
+    let length = proxy.passed() - before;
+    session.close().await.expect("an orderly end");
+    (left, length)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_at_any_point_loses_nothing_and_does_nothing_twice() {
+    let (left, length) = undisturbed().await;
+    let times = std::env::var("GRADTAPE_DEATHS");
+    let times = times.map_or(1, |times| times.parse().expect("a number"));
+    let mut random = fastrand::Rng::with_seed(SEED);
+    let mut runs = Vec::new();
+    for &point in &Point::ALL.repeat(times) {
+        let death = Fault::death(point, random.usize(..passes(point)));
+        let faults: Vec<_> = before(point).into_iter().chain([death]).collect();
+        runs.push((faults, random.u64(length / 8..length / 2)));
+    }
+    // A disk that fails ends the server, too.
+    let broken = Fault { after: random.usize(..4), ..Fault::once(Point::WalBeforeSync, "fail") };
+    runs.push((vec![broken], length / 2));
+    let runs = runs.iter().map(|(faults, cut)| train_through(faults, *cut, &left));
+    stream::iter(runs).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_cannot_come_back_yet_comes_back_later() {
+    let (left, _) = undisturbed().await;
+    let store = tempfile::tempdir().expect("a folder");
+    let mut server = Failing::start(store.path(), &[], None).await;
+    let proxy = Proxy::start(server.address().expect("it listens")).await.expect("a proxy");
+    let session = Session::connect(proxy.url()).await.expect("a session");
+    let death = Fault::death(Point::WalAfterSync, 3);
+    server.arm(death).await;
+    let training = tokio::spawn(train(session.clone(), Arc::default()));
+    server.ends_of(death).await;
+    let short = Fault { times: 2, ..Fault::once(Point::RecoverOpen, "fail") };
+    let mut server = Failing::start(store.path(), &[], Some(short)).await;
+    proxy.lead_to(server.address().expect("it listens"));
+    server.hits(Point::RecoverOpen).await;
+    assert_eq!(training.await.expect("the run ends"), left);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_the_death_of_the_process_twice_costs_its_session_and_no_other() {
+    let store = tempfile::tempdir().expect("a folder");
+    let server = Failing::start(store.path(), &[], None).await;
+    let [bad, good] = [newcomer(&server.url()).await, newcomer(&server.url()).await];
+    let [mut bad, mut good] = [bad, good].map(|session| session.expect("a session"));
+    for session in [&bad, &good] {
+        session.execute(1, vec![constant(1, &[7.0]), durable()]).await.expect("an answer");
+    }
+    drop(server);
+    let death = Fault::death(Point::RecoverRecord, 0);
+    for _ in 0..2 {
+        let mut server = Failing::start(store.path(), &[], Some(death)).await;
+        bad = bad.moved_to(connection(channel_to(server.url()).await.expect("a server"), None));
+        bad.position().await.expect_err("the server dies of it");
+        server.ends_of(death).await;
+    }
+    let server = Failing::start(store.path(), &[], None).await;
+    let again = connection(channel_to(server.url()).await.expect("a server"), None);
+    (bad, good) = (bad.moved_to(again.clone()), good.moved_to(again));
+    let status = bad.position().await.expect_err("it is left alone");
+    assert_eq!((status.code(), &*reason(&status)), (Code::DataLoss, "SESSION_QUARANTINED"));
+    let reply = good.execute(3, vec![fetch(1)]).await.expect("the other is served");
+    assert_eq!(elements(&reply.replies[0]), [7.0]);
+}
+
+// === what goes wrong otherwise ===
+
+/// What a client sees of it.
+enum Outcome {
+    /// Nothing, but that it may have to come twice.
+    Nothing,
+    /// A call or stream ends so; the session stays, and what it asked for can be asked again.
+    Refused(Code, &'static str),
+    /// A command fails so, in band.
+    Failed(&'static str),
+    /// Its session ends.
+    Broken,
+    /// A level is not reached at first.
+    Full,
+}
+
+/// What must come of it if something goes wrong at a point while the process lives; `None` where it can only die.
+fn outcome(point: Point) -> Option<(&'static str, Outcome)> {
+    match point {
+        Point::Accept
+        | Point::Handshake
+        | Point::OutboxFull
+        | Point::Cancel
+        | Point::SnapshotPart => Some(("fail", Outcome::Nothing)),
+        Point::Auth => Some(("fail", Outcome::Refused(Code::Unauthenticated, "UNAUTHENTICATED"))),
+        Point::Hello => Some(("fail", Outcome::Refused(Code::DeadlineExceeded, "HELLO_TIMEOUT"))),
+        Point::InboxFull => {
+            Some(("fail", Outcome::Refused(Code::ResourceExhausted, "CREDIT_EXCEEDED")))
+        }
+        Point::LedgerReserve => Some(("fail", Outcome::Failed("MEMORY_LIMIT"))),
+        Point::Alloc => Some(("fail", Outcome::Failed("OUT_OF_MEMORY"))),
+        Point::Validate
+        | Point::BeforeExec
+        | Point::MidExecStep
+        | Point::PanicInKernel
+        | Point::AfterExec => Some(("panic", Outcome::Broken)),
+        Point::WalAppend => Some(("fail", Outcome::Full)),
+        // A disk that fails ends the server, and a log that cannot be opened yet makes a client wait: see above.
+        Point::WalBeforeSync
+        | Point::RecoverOpen
+        | Point::Attach
+        | Point::BeforeAck
+        | Point::AfterAck
+        | Point::WalAfterSync
+        | Point::SnapshotBegin
+        | Point::SnapshotBeforeManifest
+        | Point::SnapshotAfterManifest
+        | Point::LogTrim
+        | Point::EpochBump
+        | Point::RecoverSnapshot
+        | Point::RecoverRecord
+        | Point::RecoverTorn
+        | Point::Cull
+        | Point::Drain => None,
+    }
+}
+
+/// A session of a client with no manners, over a connection of its own.
+async fn newcomer(url: &str) -> Result<Raw, Status> {
+    let channel = channel_to(url.to_owned()).await;
+    let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
+    Raw::over(connection(channel, None)).await
+}
+
+/// Waits for a level, without manners.
+fn durable() -> proto::Command {
+    let level = proto::Level::Durable.into();
+    command(Kind::Sync(proto::Sync { level, timeout_ms: 60_000 }))
+}
+
+/// The level that the last command of an answer reached; `None` if it failed.
+fn level(reply: &proto::BatchReply) -> Option<proto::Level> {
+    match &reply.replies.last()?.result {
+        Some(proto::reply::Result::Sync(sync)) => Some(sync.level()),
+        _ => None,
+    }
+}
+
+/// The square of a matrix that is large enough to be interrupted, and the sum of that, as values from `first` on.
+fn square(first: u64) -> Vec<proto::Command> {
+    let shape = proto::IntegerList { values: vec![256, 256] };
+    let attributes = [("shape", Value::IntsValue(shape)), ("value", Value::DoubleValue(0.5))];
+    let attribute =
+        |(name, value): (&str, _)| proto::Attribute { name: name.to_owned(), value: Some(value) };
+    let mut full = op("full", &[], first);
+    let Some(Kind::Op(filled)) = &mut full.kind else { panic!("an op") };
+    filled.attributes = attributes.map(attribute).into();
+    let [matmul, sum] =
+        [op("matmul", &[first, first], first + 1), op("reduce_sum", &[first + 1], first + 2)];
+    vec![full, matmul, sum, fetch(first + 2)]
+}
+
+/// The sum: 256 products of halves in each of 256 x 256 cells.
+const SUM: f32 = 4_194_304.0;
+
+/// Lets something go wrong for a newcomer, looks at what comes of it, and ends its session.
+async fn go_wrong(server: &mut Failing, point: Point, what: &'static str, outcome: Outcome) {
+    let url = server.url();
+    let victim = newcomer(&url).await.expect("a session");
+    let mut stream = victim.stream().await.expect("a stream");
+    let begun = stream.execute(1, vec![constant(1, &[2.0, 3.0]), durable()]).await;
+    assert_eq!(level(&begun.expect("an answer")), Some(proto::Level::Durable));
+    let held = victim.position().await.expect("a position").memory_bytes;
+    server.arm(Fault::once(point, what)).await;
+    let next = match outcome {
+        Outcome::Nothing => {
+            // One that comes in vain comes again.
+            while newcomer(&url).await.is_err() {}
+            stream.send(3, square(10));
+            let request = proto::CancelCommandsRequest {
+                credentials: Some(victim.credentials.clone()),
+                sequence: if point == Point::Cancel { 6 } else { 0 },
+            };
+            victim.tapes.clone().cancel_commands(request).await.expect("an answer");
+            let reply = stream.receive().await.expect("an answer").expect("an answer");
+            assert_eq!(elements(&reply.replies[0]), [SUM], "{point}");
+            7
+        }
+        Outcome::Refused(code, why) => {
+            let refused = match victim.stream().await {
+                Err(status) => status,
+                Ok(mut stream) => stream.execute(3, square(10)).await.expect_err("it is refused"),
+            };
+            assert_eq!((refused.code(), &*reason(&refused)), (code, why), "{point}");
+            stream = victim.stream().await.expect("it may come again");
+            assert_eq!(stream.welcome.next_sequence, 3, "{point}");
+            3
+        }
+        Outcome::Failed(why) => {
+            let reply = stream.execute(3, square(10)).await.expect("an answer");
+            let reasons: Vec<_> = reply.replies.iter().map(|reply| &*error(reply).reason).collect();
+            assert_eq!(reasons, [why, "POISONED", "POISONED", "POISONED"], "{point}");
+            let now = victim.position().await.expect("a position").memory_bytes;
+            assert_eq!(now, held, "{point}: nothing was taken");
+            7
+        }
+        Outcome::Broken => {
+            let panics = server.metric("gradtape_panics_total").await;
+            let status = stream.execute(3, square(10)).await.expect_err("its session ends");
+            let said = (status.code(), &*reason(&status));
+            assert_eq!(said, (Code::Internal, "SESSION_BROKEN"), "{point}");
+            assert_eq!(server.metric("gradtape_panics_total").await, panics + 1.0, "{point}");
+            victim.stream().await.expect_err("it has ended");
+            return server.hits(point).await;
+        }
+        Outcome::Full => {
+            let reply = stream.execute(3, vec![durable()]).await.expect("an answer");
+            assert_eq!(error(&reply.replies[0]).reason, "STORE_FULL", "{point}");
+            4
+        }
+    };
+    // It goes on, with enough for its log to begin anew, and gets to be durable, sooner or later.
+    let large = constant(30, &[1.0; 1_000]);
+    let more = square(20).into_iter().chain([large]).collect();
+    let reply = stream.execute(next, more).await.expect("an answer");
+    assert_eq!(elements(&reply.replies[0]), [SUM], "{point}");
+    let mut next = next + 5;
+    while level(&stream.execute(next, vec![durable()]).await.expect("an answer"))
+        != Some(proto::Level::Durable)
+    {
+        next += 1;
+    }
+    // A log that is long begins anew before the next command.
+    stream.execute(next + 1, vec![durable()]).await.expect("an answer");
+    server.hits(point).await;
+    let request = proto::DeleteSessionRequest { credentials: Some(victim.credentials.clone()) };
+    victim.sessions.clone().delete_session(request).await.expect("it was there");
+}
+
+/// One server, and one session beside all of it, whose bits must not change.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_wrong_at_a_point_has_its_outcome_and_costs_nobody_else_anything() {
+    let store = tempfile::tempdir().expect("a folder");
+    let mut server = Failing::start(store.path(), SHORT, None).await;
+    let session = Session::connect(server.url()).await.expect("a session");
+    let expected = canary::train(&session).await;
+    let kept = session.variable("kept", [1.0f32, 2.0, 3.0]);
+    let sessions = newcomer(&server.url()).await.expect("a session");
+    let Credentials { session_id, session_token } = session.credentials();
+    let credentials = proto::SessionCredentials { session_id, session_token };
+    let canary = Raw { credentials, ..sessions };
+    for &point in Point::ALL {
+        let Some((what, outcome)) = outcome(point) else { continue };
+        // It is silent while something goes wrong, so that it is not what goes wrong.
+        session.sync_to(Level::Durable, PATIENCE).await.expect("a level");
+        go_wrong(&mut server, point, what, outcome).await;
+        assert_eq!(canary::train(&session).await, expected, "{point}");
+        assert_eq!(kept.value::<f32>().await.expect("it is there"), [1.0, 2.0, 3.0], "{point}");
+        session.sync().await.expect("nothing failed");
+        // What the other session held is given back, to the byte.
+        let held = canary.position().await.expect("a position").memory_bytes;
+        let held = f64::from(u32::try_from(held).expect("a small session"));
+        while server.metric("gradtape_memory_used_bytes").await != held {}
+    }
+}
+
+// === the list ===
+
+/// The points that the plan of this project asks for.
+const ASKED_FOR: &str = "accept handshake hello auth attach inbox_full ledger_reserve alloc \
+    validate before_exec mid_exec_step after_exec before_swap after_swap wal_append \
+    wal_before_sync wal_after_sync before_ack after_ack outbox_full snapshot_begin snapshot_part \
+    snapshot_before_manifest snapshot_after_manifest log_trim rotate_segment recover_open \
+    recover_record recover_snapshot epoch_bump cull drain cancel panic_in_kernel";
+
+/// `docs/durability.md` says of each point where it is, and of each that is asked for and is not there, why.
+#[test]
+fn the_table_of_points_is_complete() {
+    let text = fs::read_to_string(folder("../docs/durability.md")).expect("the table");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let (there, missing): (Vec<_>, Vec<_>) =
+        rows.partition(|(_, rest)| !rest.starts_with(" | none: "));
+    let names = |rows: &[(&str, &str)]| -> BTreeSet<String> {
+        rows.iter().map(|(name, _)| (*name).to_owned()).collect()
+    };
+    let points: BTreeSet<String> = Point::ALL.iter().map(ToString::to_string).collect();
+    assert_eq!(names(&there), points);
+    let asked_for: BTreeSet<String> = ASKED_FOR.split_whitespace().map(str::to_owned).collect();
+    assert_eq!(names(&missing), asked_for.difference(&points).cloned().collect());
+}
