@@ -5,7 +5,8 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::{self, OpenOptions},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -134,10 +135,20 @@ fn is_of_snapshots(point: Point) -> bool {
         || point.name().starts_with("snapshot_")
 }
 
-/// Trains while the server ends by these faults, one after the other: nothing that was promised is lost, nothing is done
-/// twice, and the bits are those that an undisturbed run leaves. The connection is cut after so many bytes, so that another
-/// comes.
-async fn train_through(faults: &[Fault], cut: u64, undisturbed: &[u32]) {
+/// A run through faults.
+struct Run {
+    /// What ends the server, in this order.
+    faults: Vec<Fault>,
+    /// The connection is cut after so many bytes, so that another comes.
+    cut: u64,
+    /// What is done to the store before the server starts for the last time.
+    tamper: fn(&Path),
+}
+
+/// Trains while the server ends by faults, one after the other: nothing that was promised is lost, nothing is done
+/// twice, and the bits are those that an undisturbed run leaves.
+async fn train_through(run: Run, undisturbed: Arc<Vec<u32>>) {
+    let Run { faults, cut, tamper } = run;
     let last = faults.last().expect("a fault").point;
     let options = if faults.iter().any(|fault| is_of_snapshots(fault.point)) { SHORT } else { &[] };
     let store = tempfile::tempdir().expect("a folder");
@@ -169,6 +180,7 @@ async fn train_through(faults: &[Fault], cut: u64, undisturbed: &[u32]) {
         let ends = tokio::time::timeout(PATIENCE, server.ends_of(fault));
         ends.await.unwrap_or_else(|_| panic!("nothing comes to {fault:?}"));
     }
+    tamper(store.path());
     let server = Failing::start(store.path(), options, None).await;
     // Before its client is back, and without it: what it was promised.
     let again = connection(channel_to(server.url()).await.expect("a server"), None);
@@ -181,7 +193,7 @@ async fn train_through(faults: &[Fault], cut: u64, undisturbed: &[u32]) {
     let reply = bystander.execute(3, vec![fetch(1)]).await.expect("another session is there");
     assert_eq!(elements(&reply.replies[0]), [7.0], "{faults:?}");
     proxy.lead_to(server.address().expect("it listens"));
-    assert_eq!(training.await.expect("the run ends"), undisturbed, "{faults:?}");
+    assert_eq!(training.await.expect("the run ends"), *undisturbed, "{faults:?}");
     session.close().await.expect("an orderly end");
 }
 
@@ -201,20 +213,45 @@ async fn undisturbed() -> (Vec<u32>, u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_dies_at_any_point_loses_nothing_and_does_nothing_twice() {
     let (left, length) = undisturbed().await;
+    let left = Arc::new(left);
     let times = std::env::var("GRADTAPE_DEATHS");
     let times = times.map_or(1, |times| times.parse().expect("a number"));
     let mut random = fastrand::Rng::with_seed(SEED);
     let mut runs = Vec::new();
+    let mut add = |faults, cut| runs.push(Run { faults, cut, tamper: |_| {} });
     for &point in &Point::ALL.repeat(times) {
         let death = Fault::death(point, random.usize(..passes(point)));
-        let faults: Vec<_> = before(point).into_iter().chain([death]).collect();
-        runs.push((faults, random.u64(length / 8..length / 2)));
+        let faults = before(point).into_iter().chain([death]).collect();
+        add(faults, random.u64(length / 8..length / 2));
     }
     // A disk that fails ends the server, too.
     let broken = Fault { after: random.usize(..4), ..Fault::once(Point::WalBeforeSync, "fail") };
-    runs.push((vec![broken], length / 2));
-    let runs = runs.iter().map(|(faults, cut)| train_through(faults, *cut, &left));
+    add(vec![broken], length / 2);
+    let runs = runs.into_iter().map(|run| train_through(run, Arc::clone(&left)));
     stream::iter(runs).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+}
+
+/// The test above can fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_loses_what_it_confirmed_is_found_out() {
+    let (left, length) = undisturbed().await;
+    let run = Run {
+        faults: vec![Fault::death(Point::WalAfterSync, 6)],
+        cut: length / 2,
+        tamper: |store| {
+            for file in fs::read_dir(store).expect("a folder").map(|file| file.expect("a file")) {
+                if file.path().extension().is_some_and(|suffix| suffix == "log") {
+                    let log = OpenOptions::new().write(true).open(file.path()).expect("a log");
+                    // The bystander's is short, and stays.
+                    let length = file.metadata().expect("a length").len();
+                    log.set_len(length.min(1_500)).expect("a shorter log");
+                }
+            }
+        },
+    };
+    let found = tokio::spawn(train_through(run, Arc::new(left))).await.expect_err("nobody notices");
+    let why = found.into_panic().downcast::<String>().expect("a message");
+    assert!(why.ends_with("was promised"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
