@@ -83,18 +83,18 @@ fn passes(point: Point) -> usize {
         | Point::BeforeExec
         | Point::AfterExec
         | Point::MidExecStep
-        | Point::PanicInKernel => 100,
+        | Point::PanicInKernel => 40,
         // Each time that a level is waited for, and more.
         Point::InboxFull
-        | Point::OutboxFull
         | Point::BeforeAck
         | Point::AfterAck
         | Point::Cancel
         | Point::WalAppend
         | Point::WalBeforeSync
         | Point::WalAfterSync => 6,
-        // As the connection was cut, as a log begins anew, as the server starts, and as it ends.
-        Point::Accept
+        // As an answer is not taken at once, as the connection was cut, as a log begins anew, and as the server starts and ends.
+        Point::OutboxFull
+        | Point::Accept
         | Point::Handshake
         | Point::Auth
         | Point::Hello
@@ -121,7 +121,8 @@ fn before(point: Point) -> Option<Fault> {
         Point::EpochBump | Point::RecoverOpen | Point::RecoverRecord => {
             Some(Fault::death(Point::WalAfterSync, 2))
         }
-        Point::RecoverSnapshot => Some(Fault::death(Point::LogTrim, 0)),
+        // The first may be of the bystander's log.
+        Point::RecoverSnapshot => Some(Fault::death(Point::LogTrim, 1)),
         // Behind the head of a record, and before its content.
         Point::RecoverTorn => Some(Fault::death(Point::WalAppend, 3)),
         _ => None,
