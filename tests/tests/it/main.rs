@@ -13,6 +13,7 @@ mod derivatives;
 mod durable;
 mod encryption;
 mod failpoints;
+mod faults;
 mod functions;
 mod golden;
 mod golden_ops;
