@@ -53,6 +53,7 @@ impl Listener for TcpListener {
 
     async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, peer) = TcpListener::accept(self).await?;
+        failpoint!(Accept, Err(io::Error::other("no descriptors")));
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "set TCP_NODELAY");
         }
@@ -352,6 +353,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
         if let Some((_, missing)) = &mut this.handshake {
             *missing = missing.saturating_sub(count);
             if *missing == 0 {
+                failpoint!(Handshake, Poll::Ready(Err(io::ErrorKind::TimedOut.into())));
                 this.handshake = None;
             }
         }

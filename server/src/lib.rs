@@ -10,7 +10,7 @@
 //! Around them: [`config`] holds every limit, [`server`] puts the parts together and drains them, [`oversight`] has the
 //! [`quota`] of each principal, the [`audit`] log and the [`metrics`], [`clock`] and [`ids`] are what their names say, [`hands`] are who
 //! computes and writes,
-//! [`telemetry`] is the log.
+//! [`telemetry`] is the log, and at [`failpoints`] tests let it all go wrong.
 //!
 //! What is not here: tensors, ops, tapes and gradients, which are the engine's; the engine knows nothing of this crate.
 //!
@@ -23,6 +23,10 @@
 //! server.run(async { drop(tokio::signal::ctrl_c().await) }).await
 //! # }
 //! ```
+
+// First, for its macro.
+#[macro_use]
+pub mod failpoints;
 
 pub mod accept;
 pub mod access;

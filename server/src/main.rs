@@ -220,6 +220,8 @@ async fn serve(options: &Serve) -> anyhow::Result<()> {
     let collector = options.otlp_endpoint.as_deref();
     let traces =
         telemetry::init(options.log_format, &options.log, collector).context("start the log")?;
+    #[cfg(feature = "failpoints")]
+    gradtape_server::failpoints::arm_by_environment()?;
     let server = Server::bind(options.config()?).await?;
     // Before anybody can know that we are here, and send a signal.
     let stop = shutdown(options.exit_with_parent)?;
@@ -244,6 +246,8 @@ fn shutdown(exit_with_parent: bool) -> anyhow::Result<impl Future<Output = ()>> 
     if exit_with_parent {
         // A thread of its own: a blocking read in tokio's pool would keep the runtime from ending.
         std::thread::spawn(move || {
+            #[cfg(feature = "failpoints")]
+            gradtape_server::failpoints::obey(std::io::stdin().lock());
             let mut ignored = [0; 256];
             while std::io::stdin().read(&mut ignored).is_ok_and(|n| n > 0) {}
             let _ = orphaned.send(());

@@ -244,6 +244,7 @@ impl<L: Listener> Server<L> {
             oversight.audit.record(&Event::new("drain", Outcome::Done));
             set_not_serving(&health).await;
             registry.drain();
+            failpoint!(Drain);
             // The receiver is gone only if serving ended by itself.
             let _ = stop.send(());
             tokio::time::sleep(config.drain.timeout).await;

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod canary;
 pub mod case;
+pub mod failing;
 pub mod frames;
 pub mod process;
 pub mod proxy;

@@ -25,13 +25,7 @@ pub struct Process {
 impl Process {
     /// Starts a server with these options besides the usual ones.
     pub fn start(options: &[&str]) -> Self {
-        let mut child = Command::new(program())
-            .args(["serve", "--listen", "127.0.0.1:0", "--exit-with-parent"])
-            .args(options)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let mut child = command(options).spawn().expect("the program starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("its output is piped"));
         let mut address = |before: &str, behind: &str| -> SocketAddr {
             let mut line = String::new();
@@ -54,17 +48,7 @@ impl Process {
 
     /// Its metrics: names with labels, and values. It was started with an address for them.
     pub async fn metrics(&self) -> BTreeMap<String, f64> {
-        let address = self.metrics.expect("an address of metrics");
-        let mut stream = TcpStream::connect(address).await.expect("a connection");
-        let request = "GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
-        stream.write_all(request.as_bytes()).await.expect("a request");
-        let mut page = String::new();
-        stream.read_to_string(&mut page).await.expect("a page");
-        let number = |line: &str| {
-            let (name, value) = line.rsplit_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        };
-        page.lines().filter(|line| line.starts_with("gradtape_")).filter_map(number).collect()
+        metrics(self.metrics.expect("an address of metrics")).await
     }
 
     /// Bytes that the process has in memory.
@@ -98,12 +82,35 @@ impl Drop for Process {
     }
 }
 
+/// The metrics that are served at an address: names with labels, and values.
+pub(crate) async fn metrics(address: SocketAddr) -> BTreeMap<String, f64> {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    let request = "GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.expect("a request");
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await.expect("a page");
+    let number = |line: &str| {
+        let (name, value) = line.rsplit_once(' ')?;
+        Some((name.to_owned(), value.parse().ok()?))
+    };
+    page.lines().filter(|line| line.starts_with("gradtape_")).filter_map(number).collect()
+}
+
+/// A server on any free port, that ends with its standard input.
+pub(crate) fn command(options: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--exit-with-parent"]).args(options);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+}
+
 /// The program, of the profile that the tests have. `cargo test` of this package alone does not build it.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "-p", "gradtape-server", "--bin", "gradtape"]);
+        build.args(["--features", "failpoints"]);
         build.arg("--message-format=json").stderr(Stdio::inherit());
         if !cfg!(debug_assertions) {
             build.arg("--release");

@@ -10,7 +10,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{
     Request, Status, Streaming,
     service::{Interceptor, interceptor::InterceptedService},
-    transport::Channel,
+    transport::{Channel, Error},
 };
 use tonic_types::StatusExt;
 
@@ -57,7 +57,12 @@ pub struct Stream {
 
 /// A connection.
 pub async fn channel(server: &Server) -> Channel {
-    Channel::from_shared(server.url()).expect("a URL").connect().await.expect("a connection")
+    channel_to(server.url()).await.expect("a connection")
+}
+
+/// A connection to wherever a URL leads.
+pub async fn channel_to(url: String) -> Result<Channel, Error> {
+    Channel::from_shared(url).expect("a URL").connect().await
 }
 
 /// A connection whose calls carry a token.

@@ -171,6 +171,7 @@ impl Recovery {
     }
 
     fn open(&mut self) -> Result<(), ProtocolError> {
+        failpoint!(RecoverOpen, Err(ProtocolError::RecoveryPostponed));
         self.note = self.store.note(self.id).map_err(|error| self.unreadable(0, error))?;
         if let Some((sequence, deaths)) = self.note.as_deref().and_then(read_note) {
             self.died = (sequence, deaths);
@@ -204,6 +205,7 @@ impl Recovery {
             Err(Bad::Torn) => {
                 let length = reader.tail().map_or(0, |tail| tail.length);
                 tracing::warn!(session = %id, last, "cut off a record that was not completed");
+                failpoint!(RecoverTorn);
                 let cut = self.store.truncate(id, length);
                 cut.map_err(|error| self.unreadable(last, error))?;
                 None
@@ -240,6 +242,7 @@ impl Recovery {
                     return Err(damaged(id, last, "commands are missing or doubled"));
                 }
                 self.enter(sequence)?;
+                failpoint!(RecoverRecord);
                 let group = Group::decode(&*content);
                 let group = group.map_err(|_| damaged(id, last, "a record cannot be read"))?;
                 core.acknowledge(group.acknowledged.min(last));
@@ -277,6 +280,7 @@ impl Recovery {
         let loading = match (kind, std::mem::take(&mut self.snapshot)) {
             (Kind::Snapshot, Snapshot::NotRead) => {
                 self.enter(sequence)?;
+                failpoint!(RecoverSnapshot);
                 let state = State::decode(content);
                 let state = state.map_err(|_| damaged(id, last, "its snapshot cannot be read"))?;
                 Box::new(Loading::new(state, core.engine().ledger()).map_err(unreadable)?)

@@ -205,8 +205,10 @@ impl Shared {
         let started = Instant::now();
         // Without one its session has ended.
         let Some((parts, tail)) = journal.anew() else { return journal.stays() };
+        failpoint!(SnapshotBegin);
         match self.store.replace(journal.id, &parts) {
             Ok(()) => {
+                failpoint!(LogTrim);
                 let took = started.elapsed();
                 self.metrics.snapshot_seconds.observe(took.as_secs_f64());
                 self.metrics.log_bytes.inc_by(tail.length);

@@ -107,6 +107,7 @@ impl Folder {
             Err(error) => return Err(error),
         };
         std::os::unix::fs::FileExt::write_all_at(&lock, &epoch.to_le_bytes(), 0)?;
+        failpoint!(EpochBump);
         lock.sync_all()?;
         File::open(path)?.sync_all()?;
         let folder = Self { path: path.to_owned(), epoch, _lock: lock };
@@ -140,7 +141,10 @@ impl Folder {
                 let why = format!("log {} has {length} bytes instead of {}", write.id, write.at);
                 return Err(Fault::Broken(io::Error::other(why)));
             }
-            let appended = write.parts.iter().try_for_each(|part| file.write_all(part));
+            let appended = write.parts.iter().try_for_each(|part| {
+                failpoint!(WalAppend, Err(ErrorKind::StorageFull.into()));
+                file.write_all(part)
+            });
             written.push((file, write.at));
             if let Err(error) = appended {
                 for (file, length) in &written {
@@ -149,6 +153,7 @@ impl Folder {
                 return Err(fault(error));
             }
         }
+        failpoint!(WalBeforeSync, Err(Fault::Broken(io::Error::other("fsync"))));
         for (file, _) in &written {
             file.sync_data().map_err(Fault::Broken)?;
         }
@@ -156,6 +161,7 @@ impl Folder {
             // New names have to be durable as well.
             File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(Fault::Broken)?;
         }
+        failpoint!(WalAfterSync);
         Ok(())
     }
 }
@@ -196,7 +202,10 @@ impl Store for Folder {
         let path = self.file(id, NEW);
         let write = || {
             let mut file = options().write(true).create(true).truncate(true).open(&path)?;
-            parts.iter().try_for_each(|part| file.write_all(part))?;
+            parts.iter().try_for_each(|part| {
+                failpoint!(SnapshotPart, Err(ErrorKind::StorageFull.into()));
+                file.write_all(part)
+            })?;
             Ok(file)
         };
         let file = match write() {
@@ -207,7 +216,9 @@ impl Store for Folder {
             }
         };
         file.sync_all().map_err(Fault::Broken)?;
+        failpoint!(SnapshotBeforeManifest);
         fs::rename(&path, self.file(id, LOG)).map_err(Fault::Broken)?;
+        failpoint!(SnapshotAfterManifest);
         File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(Fault::Broken)
     }
 

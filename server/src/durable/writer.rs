@@ -199,6 +199,7 @@ impl Shared {
                 Next::Anew => self.hand_over(journal, shortener),
                 // It has nothing that anybody needs; a log that stays is removed when its time is over.
                 Next::Removed => {
+                    failpoint!(Cull);
                     if let Err(error) = self.store.remove(journal.id()) {
                         tracing::warn!(session = %journal.id(), %error, "cannot remove the log");
                     }

@@ -76,6 +76,7 @@ impl PrincipalLayer {
         let Oversight { quotas, audit, metrics } = self.oversight.as_ref();
         let peer = request.extensions().get::<Peer>();
         let path = request.uri().path();
+        failpoint!(Auth, Err(ProtocolError::Unauthenticated));
         let principal = self
             .access
             .identify(path, request.headers(), peer)

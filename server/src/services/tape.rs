@@ -127,6 +127,7 @@ async fn attach(
     let Some(stream_request::Kind::Hello(v1::Hello { credentials, notices })) = first else {
         return Err(ProtocolError::HelloExpected);
     };
+    failpoint!(Hello, Err(ProtocolError::HelloTimeout));
     let session = context.session(&caller.principal, credentials.as_ref()).await?;
     let (attachment, deliveries) = session.attach()?;
     if notices {

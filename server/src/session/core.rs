@@ -27,6 +27,8 @@ use super::{
     stops::Stops,
     uploads::Uploads,
 };
+#[cfg(feature = "failpoints")]
+use crate::failpoints;
 use crate::{
     config::Limits,
     durable::{
@@ -277,6 +279,7 @@ impl SessionCore {
             Ok(()) => decode::command(&context, message, &tag),
             Err(error) => Err(decode::unreadable(&error)),
         };
+        failpoint!(Validate);
         if let Ok(decoded) = &mut decoded
             && context.has_log
             && self.engine.is_showing()
@@ -293,6 +296,10 @@ impl SessionCore {
             steps: None,
         };
         let (lacked, steps) = run.before.as_ref().map_or((None, None), |entry| entry.lacked());
+        #[cfg(feature = "failpoints")]
+        let (lacked, _no_room) =
+            (lacked.or_else(failpoints::lack), failpoints::NoRoom::of(self.engine.ledger()));
+        failpoint!(BeforeExec);
         let outcome = match (decoded, lacked) {
             (_, Some((error, true))) => {
                 told.undecoded = true;
@@ -313,6 +320,7 @@ impl SessionCore {
                 }
             },
         };
+        failpoint!(AfterExec);
         Some((outcome, told))
     }
 

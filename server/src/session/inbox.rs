@@ -289,6 +289,7 @@ impl Session {
     /// Attaches a stream; an older one ends with SUPERSEDED, and what it sent and is not executed is skipped. The first
     /// delivery is a welcome.
     pub fn attach(self: &Arc<Self>) -> Result<(Arc<Attachment>, Deliveries), ProtocolError> {
+        failpoint!(Attach);
         let (attachment, older) = {
             let mut inbox = self.lock();
             inbox.epoch += 1;
@@ -312,8 +313,9 @@ impl Session {
         attachment: &Arc<Attachment>,
         batch: v1::Batch,
     ) -> Result<(), ProtocolError> {
-        let cost = cost(&batch);
-        attachment.take_credit(cost, self.credit())?;
+        let (cost, credit) = (cost(&batch), self.credit());
+        failpoint!(InboxFull, Err(credit.exceeded()));
+        attachment.take_credit(cost, credit)?;
         let (origin, sender) =
             (Origin::Stream(Arc::clone(attachment)), attachment.sender().clone());
         let meta = BatchMeta { cost, arrived: self.clock.now(), sender, origin };
@@ -389,6 +391,7 @@ impl Session {
 
     /// Cancels the commands up to a sequence number that are not done.
     pub fn cancel(&self, sequence: u64) {
+        failpoint!(Cancel, return);
         self.stops.cancel(sequence);
     }
 

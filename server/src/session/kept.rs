@@ -106,6 +106,7 @@ impl Session {
             }
         }
         reply.durable_sequence = Some(progress.durable);
+        failpoint!(BeforeAck);
         Ok(reply)
     }
 }

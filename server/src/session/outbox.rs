@@ -24,6 +24,8 @@ use super::{
     inbox::Session,
     stops::{Presence, Sender, Stops},
 };
+#[cfg(feature = "failpoints")]
+use crate::failpoints::Point;
 
 /// What an answer costs beside its replies, in bytes.
 const ANSWER_OVERHEAD_BYTES: usize = 128;
@@ -101,7 +103,7 @@ impl Attachment {
             self.unapplied_commands.load(Ordering::Relaxed).saturating_add(cost.commands);
         let bytes = self.unapplied_bytes.load(Ordering::Relaxed).saturating_add(cost.bytes);
         if commands > max.commands || bytes > max.bytes {
-            return Err(ProtocolError::CreditExceeded { commands: max.commands, bytes: max.bytes });
+            return Err(max.exceeded());
         }
         self.unapplied_commands.fetch_add(cost.commands, Ordering::Relaxed);
         self.unapplied_bytes.fetch_add(cost.bytes, Ordering::Relaxed);
@@ -176,6 +178,8 @@ impl Attachment {
     pub fn is_stalled(&self, now: impl FnOnce() -> Duration) -> bool {
         let mut outbox = self.lock();
         let stalled = outbox.bytes > self.max_unread_bytes;
+        #[cfg(feature = "failpoints")]
+        let stalled = stalled || outbox.bytes > 0 && Point::OutboxFull.fails();
         if !stalled {
             outbox.stalled_since = None;
         } else if outbox.stalled_since.is_none() {
@@ -211,6 +215,13 @@ pub struct BatchCost {
     pub bytes: usize,
 }
 
+impl BatchCost {
+    /// What is said of a batch that takes more than this.
+    pub(super) fn exceeded(self) -> ProtocolError {
+        ProtocolError::CreditExceeded { commands: self.commands, bytes: self.bytes }
+    }
+}
+
 /// The transport's end of an attachment. Dropping it detaches the stream.
 #[derive(Debug)]
 pub struct Deliveries {
@@ -234,6 +245,7 @@ impl Stream for Deliveries {
             if let Some(end) = &mut outbox.end {
                 return Poll::Ready(std::mem::replace(end, Ok(())).err().map(Err));
             }
+            failpoint!(AfterAck);
             outbox.waker = Some(cx.waker().clone());
             return Poll::Pending;
         };

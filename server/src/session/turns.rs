@@ -447,6 +447,8 @@ impl Seat {
 
 impl Turns for Seat {
     fn is_over(&self) -> bool {
+        failpoint!(MidExecStep);
+        failpoint!(PanicInKernel);
         let slice = self.machine.config.slice;
         let waiting = self.machine.ready.waiting.load(Ordering::Relaxed);
         if waiting == Waiting::Nobody as u8 {

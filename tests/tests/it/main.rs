@@ -12,6 +12,8 @@ mod conformance;
 mod derivatives;
 mod durable;
 mod encryption;
+mod failpoints;
+mod faults;
 mod functions;
 mod golden;
 mod golden_ops;

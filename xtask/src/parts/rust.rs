@@ -34,7 +34,9 @@ pub(crate) fn doctests(context: &Context) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Builds the server's binary where the tests of other languages look for it.
+/// Builds the server's binary where the tests of other languages look for it: as the black-box tests have it, so that it is
+/// built once.
 pub(crate) fn build_server(context: &Context) -> Result<()> {
-    Ok(cmd!(context.sh, "cargo build --locked --package gradtape-server --bins").run()?)
+    let build = cmd!(context.sh, "cargo build --locked --package gradtape-server --bins");
+    Ok(build.args(["--features", "failpoints"]).run()?)
 }

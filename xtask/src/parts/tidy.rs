@@ -28,6 +28,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const NOT_IN_THE_ENGINE: &[&str] =
     &["tokio", "tonic", "prost", "tower", "futures", "chrono", "time"];
 
+/// The feature with which a server can be let die: no build for users has it.
+const FAILPOINTS: &str = "failpoints";
+
 /// Longest source file, in lines. Half of it is a good length.
 const MAX_LINES: usize = 600;
 
@@ -79,6 +82,10 @@ fn dependencies(context: &Context) -> Vec<String> {
             ));
             continue;
         };
+        if package.features.get("default").is_some_and(|all| all.iter().any(|on| on == FAILPOINTS))
+        {
+            findings.push(format!("{name} must not have {FAILPOINTS} by default"));
+        }
         for dependency in &package.dependencies {
             let used = dependency.name.as_str();
             let internal = members.iter().any(|member| member.name.as_str() == used);
@@ -87,6 +94,10 @@ fn dependencies(context: &Context) -> Vec<String> {
                 && !allowed.contains(&used)
             {
                 findings.push(format!("{name} must not use {used}"));
+            }
+            let fails = dependency.features.iter().any(|feature| feature == FAILPOINTS);
+            if internal && dependency.kind != DependencyKind::Development && fails {
+                findings.push(format!("{name} must not ask for {FAILPOINTS}, which is for tests"));
             }
             if name == "gradtape-engine" && NOT_IN_THE_ENGINE.contains(&used) {
                 findings.push(format!("the engine must not use {used}"));

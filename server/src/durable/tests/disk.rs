@@ -25,6 +25,8 @@ pub(super) enum Flaw {
     Drops,
     /// It puts a new log in the place of the old one before all of it is written.
     Hastens,
+    /// It counts backwards how often it was opened, so that an older owner passes for a newer one.
+    Rewinds,
 }
 
 /// Where in the replacement of a log the power goes.
@@ -90,7 +92,8 @@ impl Disk {
 
 impl Store for Disk {
     fn epoch(&self) -> u64 {
-        self.lock().epoch
+        let state = self.lock();
+        if state.flaw == Flaw::Rewinds { u64::MAX - state.epoch } else { state.epoch }
     }
 
     fn list(&self) -> io::Result<Vec<SessionId>> {

@@ -118,7 +118,7 @@ async fn whenever_the_power_goes_nothing_durable_is_lost_and_nothing_is_done_twi
 /// The test above can fail: it finds out what a disk, or what we do with it, has of flaws.
 #[tokio::test]
 async fn flaws_are_found_out() {
-    for flaw in [Flaw::SkipsSync, Flaw::Doubles, Flaw::Drops, Flaw::Hastens] {
+    for flaw in [Flaw::SkipsSync, Flaw::Doubles, Flaw::Drops, Flaw::Hastens, Flaw::Rewinds] {
         let mut found = 0;
         for seed in 0..10 {
             found += usize::from(run(seed, flaw).await.is_err());
