@@ -18,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     entry::{Entry, Opened, Staged},
+    portable::{Portable, copies::Copies},
     record::{Kind, Tail},
     snapshots::Growth,
     state::Captured,
@@ -38,6 +39,7 @@ use crate::{
 pub struct Journals {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    portable: Option<Arc<Portable>>,
 }
 
 /// What a session tells its log.
@@ -52,6 +54,8 @@ pub struct Journal {
     pub(super) due: AtomicBool,
     /// Pauses while too much is not written.
     session: OnceLock<Weak<Session>>,
+    /// Its copies, if there is a portable store.
+    pub(super) copies: Option<Copies>,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +70,8 @@ pub(super) struct Log {
     /// Whether it is among those that wait for the thread.
     pub(super) queued: bool,
     pub(super) removed: bool,
+    /// Another server has the session: nothing more is taken, and the log stays.
+    pub(super) closed: bool,
 }
 
 /// A record that is not written yet.
@@ -145,7 +151,23 @@ impl Journals {
                 Vec::new()
             }
         };
-        Ok(Self { shared, threads: Mutex::new(threads) })
+        Ok(Self { shared, threads: Mutex::new(threads), portable: None })
+    }
+
+    /// Lets sessions be copied to a portable store.
+    pub fn with_portable(mut self, portable: Option<Arc<Portable>>) -> Self {
+        self.portable = portable;
+        self
+    }
+
+    /// Where the copies of sessions are.
+    pub fn portable(&self) -> Option<&Arc<Portable>> {
+        self.portable.as_ref()
+    }
+
+    /// The store has failed, and with it the server.
+    pub fn fail(&self, error: &std::io::Error) {
+        self.shared.fail(&[], error);
     }
 
     /// Where the logs are.
@@ -193,6 +215,7 @@ impl Journals {
     }
 
     fn journal(&self, id: SessionId, opened: Opened, tail: Option<Tail>) -> Arc<Journal> {
+        let is_new = tail.is_some();
         Arc::new(Journal {
             id,
             opened,
@@ -201,6 +224,7 @@ impl Journals {
             progress: watch::channel(Progress::default()).0,
             due: AtomicBool::new(false),
             session: OnceLock::new(),
+            copies: self.portable.as_ref().map(|portable| Copies::new(portable, is_new)),
         })
     }
 }
@@ -227,13 +251,16 @@ impl Journal {
         log.growth.begin(snapshot);
         self.note_growth(&log);
         drop(log);
+        if let Some(copies) = &self.copies {
+            copies.resume(durable);
+        }
         self.progress.send_modify(|progress| progress.durable = durable);
     }
 
     /// Takes note of a command that was executed.
     pub fn append(self: &Arc<Self>, sequence: u64, entry: &Entry) {
         let mut log = self.lock();
-        if log.removed {
+        if log.takes_no_more() {
             return;
         }
         let before = log.bytes;
@@ -344,12 +371,44 @@ impl Journal {
         log.records.clear();
         log.bytes = 0;
         self.queue(log);
+        self.remove_copies();
+    }
+
+    /// Takes nothing more. What was taken is written, and the log stays.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    /// Whether it takes nothing more.
+    pub(super) fn is_over(&self) -> bool {
+        self.lock().takes_no_more()
+    }
+
+    /// Whether nothing of it is on its way to the log.
+    pub fn is_at_rest(&self) -> bool {
+        let log = self.lock();
+        log.records.is_empty() && !log.queued
+    }
+
+    /// Mark and length of the log, if its end is known.
+    pub(super) fn end(&self) -> Option<(u64, u64)> {
+        self.lock().tail.as_ref().map(|tail| (tail.mark, tail.length))
+    }
+
+    /// The session, for as long as it is there.
+    pub(super) fn session(&self) -> Option<Arc<Session>> {
+        self.session.get().and_then(Weak::upgrade)
+    }
+
+    /// Where its work is counted.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     fn push(self: &Arc<Self>, kind: Kind, parts: Vec<Bytes>) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         let mut log = self.lock();
-        if log.removed {
+        if log.takes_no_more() {
             return receiver;
         }
         // It has its place behind the commands before it.
@@ -455,7 +514,7 @@ impl Journal {
         }
         if was_behind
             && !is_behind
-            && let Some(session) = self.session.get().and_then(Weak::upgrade)
+            && let Some(session) = self.session()
         {
             session.wake();
         }

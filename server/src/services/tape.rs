@@ -128,6 +128,9 @@ async fn attach(
         return Err(ProtocolError::HelloExpected);
     };
     let session = context.session(&caller.principal, credentials.as_ref()).await?;
+    if let Some(journal) = session.journal() {
+        journal.confirm().await?;
+    }
     let (attachment, deliveries) = session.attach()?;
     if notices {
         attachment.take_notices();

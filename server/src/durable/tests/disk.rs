@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     durable::store::{Fault, Store, Write},
+    ids,
     session::registry::SessionId,
 };
 
@@ -36,9 +37,16 @@ pub(super) enum Moment {
     After,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Disk {
     state: Mutex<State>,
+    identity: [u8; 16],
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self { state: Mutex::default(), identity: ids::random() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +99,16 @@ impl Disk {
 impl Store for Disk {
     fn epoch(&self) -> u64 {
         self.lock().epoch
+    }
+
+    fn advance(&self, above: u64) -> io::Result<()> {
+        let mut state = self.lock();
+        state.epoch = state.epoch.max(above + 1);
+        Ok(())
+    }
+
+    fn identity(&self) -> [u8; 16] {
+        self.identity
     }
 
     fn list(&self) -> io::Result<Vec<SessionId>> {
