@@ -37,9 +37,9 @@ use crate::{
 /// takes longer; or a task. Dropping it writes what is left.
 #[derive(Debug)]
 pub struct Journals {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    portable: Option<Arc<Portable>>,
+    pub(super) portable: Option<Arc<Portable>>,
 }
 
 /// What a session tells its log.
@@ -152,22 +152,6 @@ impl Journals {
             }
         };
         Ok(Self { shared, threads: Mutex::new(threads), portable: None })
-    }
-
-    /// Lets sessions be copied to a portable store.
-    pub fn with_portable(mut self, portable: Option<Arc<Portable>>) -> Self {
-        self.portable = portable;
-        self
-    }
-
-    /// Where the copies of sessions are.
-    pub fn portable(&self) -> Option<&Arc<Portable>> {
-        self.portable.as_ref()
-    }
-
-    /// The store has failed, and with it the server.
-    pub fn fail(&self, error: &std::io::Error) {
-        self.shared.fail(&[], error);
     }
 
     /// Where the logs are.
@@ -372,27 +356,6 @@ impl Journal {
         log.bytes = 0;
         self.queue(log);
         self.remove_copies();
-    }
-
-    /// Takes nothing more. What was taken is written, and the log stays.
-    pub(super) fn close(&self) {
-        self.lock().closed = true;
-    }
-
-    /// Whether it takes nothing more.
-    pub(super) fn is_over(&self) -> bool {
-        self.lock().takes_no_more()
-    }
-
-    /// Whether nothing of it is on its way to the log.
-    pub fn is_at_rest(&self) -> bool {
-        let log = self.lock();
-        log.records.is_empty() && !log.queued
-    }
-
-    /// Mark and length of the log, if its end is known.
-    pub(super) fn end(&self) -> Option<(u64, u64)> {
-        self.lock().tail.as_ref().map(|tail| (tail.mark, tail.length))
     }
 
     /// The session, for as long as it is there.

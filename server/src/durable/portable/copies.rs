@@ -19,7 +19,10 @@ use super::{
     Failure, Newest, PATIENCE, Portable,
     manifest::{Manifest, Object, PART_BYTES, Part},
 };
-use crate::{durable::journal::Journal, session::error::ProtocolError};
+use crate::{
+    durable::journal::{Journal, Journals},
+    session::error::ProtocolError,
+};
 
 /// How long a session that comes back waits to hear whether another server has it. If the store does not say, the session comes
 /// back all the same, and hears it when it is copied.
@@ -189,6 +192,26 @@ impl Copies {
     }
 }
 
+// === impl Journals ===
+
+impl Journals {
+    /// Lets sessions be copied to a portable store.
+    pub fn with_portable(mut self, portable: Option<Arc<Portable>>) -> Self {
+        self.portable = portable;
+        self
+    }
+
+    /// Where the copies of sessions are.
+    pub fn portable(&self) -> Option<&Arc<Portable>> {
+        self.portable.as_ref()
+    }
+
+    /// The store of sessions has failed, and with it the server.
+    pub fn fail(&self, error: &io::Error) {
+        self.shared.fail(&[], error);
+    }
+}
+
 // === impl Journal ===
 
 impl Journal {
@@ -270,10 +293,27 @@ impl Journal {
     fn lose(&self) {
         tracing::warn!(session = %self.id(), "another server has taken the session over");
         self.metrics().sessions_fenced.inc();
-        self.close();
+        // What was taken is written, and the log stays.
+        self.lock().closed = true;
         if let Some(session) = self.session() {
             session.end(ProtocolError::SessionFenced);
         }
+    }
+
+    /// Whether it takes nothing more.
+    fn is_over(&self) -> bool {
+        self.lock().takes_no_more()
+    }
+
+    /// Whether nothing of it is on its way to the log.
+    pub fn is_at_rest(&self) -> bool {
+        let log = self.lock();
+        log.records.is_empty() && !log.queued
+    }
+
+    /// Mark and length of the log, if its end is known.
+    fn end(&self) -> Option<(u64, u64)> {
+        self.lock().tail.as_ref().map(|tail| (tail.mark, tail.length))
     }
 
     /// Removes all copies, beside everything else: the session has ended.

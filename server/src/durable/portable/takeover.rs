@@ -69,7 +69,15 @@ impl Portable {
         let length = manifest.length().unwrap_or(u64::MAX);
         let charge = ledger.reserve(length).map_err(|_| Failure::Memory)?;
         let fetches: Vec<_> = manifest.parts.iter().map(|part| self.get_part(id, part)).collect();
-        let parts: Vec<Bytes> = stream::iter(fetches).buffered(FETCHES).try_collect().await?;
+        let parts: Result<Vec<Bytes>, _> =
+            stream::iter(fetches).buffered(FETCHES).try_collect().await;
+        if let Err(Failure::Damaged(_)) = parts
+            && self.generations(id).await?.last() != Some(&manifest.generation)
+        {
+            // Its server lives, and has removed what newer copies do not need.
+            return Err(Failure::Fenced);
+        }
+        let parts = parts?;
         let (opened, read) = (manifest.opened.clone(), parts.clone());
         let verified = tokio::task::spawn_blocking(move || verify(read, length, &opened)).await;
         verified.map_err(|_| Failure::Ended)??;

@@ -35,8 +35,8 @@ pub(super) enum Flaw {
 pub(super) struct Bucket {
     objects: Arc<InMemory>,
     flaw: watch::Sender<Flaw>,
-    /// The names of what was written, in their order.
-    pub(super) written: Mutex<Vec<String>>,
+    /// Where something was written, in this order.
+    pub(super) written: Mutex<Vec<Path>>,
 }
 
 impl Bucket {
@@ -100,7 +100,7 @@ impl ObjectStore for Bucket {
         self.check()?;
         let works = self.flaw.subscribe().wait_for(|flaw| *flaw != Flaw::Hangs).await.is_ok();
         assert!(works, "the bucket outlives who waits for it");
-        self.written.lock().unwrap().push(path.filename().unwrap_or_default().to_owned());
+        self.written.lock().unwrap().push(path.clone());
         let payload = match self.flaw() {
             Flaw::Tears(suffix) if path.as_ref().ends_with(suffix) => {
                 let bytes = payload.iter().flatten().copied().collect::<Vec<u8>>();
@@ -144,7 +144,7 @@ impl ObjectStore for Bucket {
         let all = async move {
             let mut all = all.await;
             let manifests = all.iter().flatten().map(|meta| meta.location.clone());
-            let newest = manifests.filter(|path| path.as_ref().ends_with(".manifest")).max();
+            let newest = manifests.filter(|path| path.extension() == Some("manifest")).max();
             if forgets {
                 all.retain(|meta| meta.as_ref().ok().map(|meta| &meta.location) != newest.as_ref());
             }
