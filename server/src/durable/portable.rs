@@ -194,6 +194,10 @@ impl Portable {
         let generations = self.generations(id).await?;
         let is_newer = generations.last() > Some(&manifest.generation);
         if is_newer || before.is_some_and(|before| !generations.contains(&before)) {
+            // The number was free because another server has come and gone: nobody has a use for this.
+            if let Err(failure) = self.withdraw(id, manifest).await {
+                tracing::warn!(session = %id, %failure, "a copy that does not count stays");
+            }
             return Err(Failure::Fenced);
         }
         let is_there = generations.last() == Some(&manifest.generation);
@@ -203,6 +207,16 @@ impl Portable {
     /// Fails if the store cannot be used by several servers.
     async fn check(&self) -> Result<(), Failure> {
         self.refuses.get_or_try_init(|| self.try_out()).await.copied()
+    }
+
+    /// Removes a manifest that does not count, and what was written for it.
+    async fn withdraw(&self, id: SessionId, manifest: &Manifest) -> Result<(), Failure> {
+        let folder = self.folder(id);
+        self.delete(&Object::manifest(&folder, manifest.generation)).await?;
+        for part in manifest.parts.iter().filter(|part| part.generation == manifest.generation) {
+            self.delete(&part.path(&folder)).await?;
+        }
+        Ok(())
     }
 
     /// Finds out whether the store refuses to create what is there: all depends on that.

@@ -173,15 +173,28 @@ async fn an_older_owner_is_fenced_however_far_the_newer_one_is() {
             count_on(&new, &session, 5 + 2 * copy).await.unwrap();
         }
         let manifests = bucket.named(".manifest").await;
-        let refused = count_on(&old, &session, 4).await.unwrap_err();
-        assert_eq!(refused, ProtocolError::SessionFenced, "after {copies}");
+        let refused = held.execute(v1::Batch::new(4, vec![add(1, 2), portable()])).await;
+        assert_eq!(refused.unwrap_err(), ProtocolError::SessionFenced, "after {copies}");
         assert!(held.is_fenced(), "its streams have ended");
-        for manifest in manifests {
-            assert!(bucket.named(".manifest").await.contains(&manifest), "it took nothing away");
-        }
+        assert_eq!(bucket.named(".manifest").await, manifests, "it changed nothing");
         // The newer one goes on.
         count_on(&new, &session, 5 + 2 * copies).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn an_older_owner_does_not_bring_back_what_has_ended() {
+    let bucket = Bucket::new();
+    let (old, new) = (start(&Arc::default(), &bucket), start(&Arc::default(), &bucket));
+    let session = count(&old).await;
+    let held = old.session(&session).await.unwrap();
+    new.registry.delete(&new.session(&session).await.unwrap());
+    while !bucket.named("").await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let refused = held.execute(v1::Batch::new(4, vec![add(1, 2), portable()])).await;
+    assert_eq!(refused.unwrap_err(), ProtocolError::SessionFenced);
+    assert_eq!(bucket.named("").await, []);
 }
 
 #[tokio::test]
