@@ -140,6 +140,9 @@ pub enum Error {
     #[error("the store of sessions is full")]
     StoreFull,
 
+    #[error("the portable store of sessions failed, incident {incident}")]
+    PortableStoreFailed { incident: Box<str> },
+
     // Not the caller's fault.
     #[error("the command was cancelled")]
     Cancelled,
@@ -166,6 +169,8 @@ pub enum Code {
     Cancelled,
     /// A limit.
     ResourceExhausted,
+    /// Not now, and perhaps later.
+    Unavailable,
     /// Not in this version.
     Unimplemented,
     /// A bug.
@@ -188,7 +193,7 @@ impl Error {
     pub fn classify(&self) -> (Code, &'static str, &'static str) {
         use Code::{
             Aborted, AlreadyExists, Cancelled, FailedPrecondition, Internal, InvalidArgument,
-            NotFound, OutOfRange, ResourceExhausted, Unimplemented,
+            NotFound, OutOfRange, ResourceExhausted, Unavailable, Unimplemented,
         };
         match self {
             Self::ShapeMismatch { .. } => {
@@ -296,7 +301,7 @@ impl Error {
             Self::LevelUnavailable { .. } => (
                 Unimplemented,
                 "LEVEL_UNAVAILABLE",
-                "the server needs a store of sessions: gradtape serve --session-store",
+                "the server needs a store of sessions, and for PORTABLE also --portable-store: gradtape serve --session-store",
             ),
             Self::TensorTooLarge { .. } => (ResourceExhausted, "TENSOR_TOO_LARGE", ""),
             Self::FetchTooLarge { .. } => {
@@ -315,6 +320,11 @@ impl Error {
             Self::StoreFull => {
                 (ResourceExhausted, "STORE_FULL", "it is tried again until there is room")
             }
+            Self::PortableStoreFailed { .. } => (
+                Unavailable,
+                "PORTABLE_STORE_FAILED",
+                "what was reached before holds: ask for the level again; the server's log tells more",
+            ),
             Self::Cancelled => (Cancelled, "CANCELLED", ""),
             Self::Bug(_) => (Internal, "INTERNAL", "please report it"),
         }

@@ -36,6 +36,7 @@ fn file(program: &[v1::Command]) -> Option<Vec<u8>> {
         uploads: &uploads,
         max_inline_bytes: 1 << 16,
         has_log: false,
+        is_portable: false,
     };
     for (sequence, command) in (1..).zip(program) {
         let tag = decode::tag(command).into();

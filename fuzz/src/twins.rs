@@ -152,6 +152,7 @@ impl Twin {
             uploads: &self.uploads,
             max_inline_bytes: INLINE_BYTES,
             has_log: false,
+            is_portable: false,
         };
         let mut message = message.clone();
         let tag = decode::tag(&message).into();

@@ -243,6 +243,9 @@ impl Default for Checkpoints {
 pub struct Durability {
     /// Folder of the sessions' logs, which is created. Without one, sessions are in memory only.
     pub store: Option<std::path::PathBuf>,
+    /// URL or folder of the portable store, in which copies of sessions survive the loss of the machine. It takes a store of
+    /// sessions too, whose logs are what is copied.
+    pub portable: Option<String>,
     /// How long what nobody waits for gathers before it is written. Shorter costs the disk more, longer lets clients keep more
     /// of what they have sent.
     pub interval: Duration,
@@ -264,6 +267,7 @@ impl Default for Durability {
     fn default() -> Self {
         Self {
             store: None,
+            portable: None,
             interval: Duration::from_millis(20),
             max_unwritten_bytes: MIB,
             max_log_bytes: 64 * MIB as u64,

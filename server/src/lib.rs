@@ -9,7 +9,7 @@
 //!
 //! Around them: [`config`] holds every limit, [`server`] puts the parts together and drains them, [`oversight`] has the
 //! [`quota`] of each principal, the [`audit`] log and the [`metrics`], [`clock`] and [`ids`] are what their names say, [`hands`] are who
-//! computes and writes,
+//! computes and writes, [`objects`] opens stores by their URLs,
 //! [`telemetry`] is the log, and at [`failpoints`] tests let it all go wrong.
 //!
 //! What is not here: tensors, ops, tapes and gradients, which are the engine's; the engine knows nothing of this crate.
@@ -39,6 +39,7 @@ pub mod hands;
 pub mod ids;
 pub mod layers;
 pub mod metrics;
+pub mod objects;
 pub mod oversight;
 pub mod principal;
 pub mod quota;

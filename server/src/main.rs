@@ -127,6 +127,10 @@ struct Serve {
     /// if it is empty, they are in memory only.
     #[arg(long, env = "GRADTAPE_SESSION_STORE", value_name = "FOLDER", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     session_store: Option<PathBuf>,
+    /// Where sessions are copied to for the level PORTABLE, which survives the loss of the machine: a folder on another
+    /// one, or a URL as for checkpoints. It takes a session store too.
+    #[arg(long, env = "GRADTAPE_PORTABLE_STORE", value_name = "URL")]
+    portable_store: Option<String>,
     /// How long a session's log may become before it is shortened with a snapshot, for example 64MiB; if the snapshot is
     /// larger, as long as that.
     #[arg(long, value_parser = parse_bytes, value_name = "BYTES", default_value = "64MiB")]
@@ -177,6 +181,7 @@ impl Serve {
             },
             durability: config::Durability {
                 store: self.session_store.clone().filter(|folder| !folder.as_os_str().is_empty()),
+                portable: self.portable_store.clone().filter(|place| !place.is_empty()),
                 max_log_bytes: self.max_session_log,
                 max_replay: Duration::from_secs(self.max_session_replay),
                 hibernate_after: Some(Duration::from_secs(self.hibernate_after))

@@ -48,6 +48,11 @@ pub struct Metrics {
     pub log_bytes: Counter,
     pub snapshot_seconds: Histogram,
     pub store_full: Counter,
+    pub copy_seconds: Histogram,
+    pub copied_bytes: Counter,
+    pub copies_failed: Counter,
+    pub sessions_taken_over: Counter,
+    pub sessions_fenced: Counter,
 }
 
 /// A kind of call.
@@ -97,6 +102,11 @@ impl Default for Metrics {
             log_bytes: Counter::default(),
             snapshot_seconds: seconds(),
             store_full: Counter::default(),
+            copy_seconds: seconds(),
+            copied_bytes: Counter::default(),
+            copies_failed: Counter::default(),
+            sessions_taken_over: Counter::default(),
+            sessions_fenced: Counter::default(),
         }
     }
 }
@@ -170,5 +180,15 @@ impl Metrics {
         r.register_with_unit("log_snapshot", help, Unit::Seconds, self.snapshot_seconds.clone());
         let help = "Writes that found the disk full";
         r.register("log_full", help, self.store_full.clone());
+        let help = "Time that it took to copy a session to the portable store";
+        r.register_with_unit("session_copy", help, Unit::Seconds, self.copy_seconds.clone());
+        let help = "Bytes of sessions written to the portable store";
+        r.register_with_unit("session_copied", help, Unit::Bytes, self.copied_bytes.clone());
+        let help = "Copies of sessions that failed";
+        r.register("session_copies_failed", help, self.copies_failed.clone());
+        let help = "Sessions that came over from the portable store";
+        r.register("sessions_taken_over", help, self.sessions_taken_over.clone());
+        let help = "Sessions that another server has taken over";
+        r.register("sessions_fenced", help, self.sessions_fenced.clone());
     }
 }

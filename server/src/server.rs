@@ -18,10 +18,10 @@ use crate::{
     accept::{self, Listener},
     access::{self, Access},
     audit::{Audit, Event, Outcome},
-    checkpoints::store::{Store, StoreError},
+    checkpoints::store::Store,
     clock::{Clock, SystemClock},
     config::{Config, Transport, access::Reflection},
-    durable::{self, journal::Journals, store::Folder},
+    durable::{self, journal::Journals, portable::Portable, store::Folder},
     hands::Hands,
     ids,
     layers::{
@@ -29,6 +29,7 @@ use crate::{
         principal::PrincipalLayer, request_id,
     },
     metrics::page,
+    objects::OpenError,
     oversight::Oversight,
     services::{
         Context, admin::Admin, catalog::Catalog, checkpoint::Checkpoints, session::Sessions,
@@ -96,10 +97,18 @@ pub enum Error {
     Threads(#[source] std::io::Error),
     /// There is no place for checkpoints.
     #[error("cannot keep checkpoints")]
-    Checkpoints(#[from] StoreError),
+    Checkpoints(#[source] OpenError),
     /// The logs of sessions cannot be used.
     #[error("cannot keep sessions in {0}")]
     Sessions(String, #[source] std::io::Error),
+    /// There is no place for copies of sessions.
+    #[error("cannot keep copies of sessions")]
+    Portable(#[source] OpenError),
+    /// There is nothing that could be copied.
+    #[error(
+        "copies of sessions are copies of their logs: --portable-store takes a --session-store too, a folder on a local disk"
+    )]
+    PortableAlone,
     /// The logs of sessions can no longer be written; what they hold is found out by starting again.
     #[error("the store of sessions failed")]
     SessionStoreFailed,
@@ -156,7 +165,8 @@ impl<L: Listener> Server<L> {
         let audit = Audit::open(config.access.audit.as_ref()).map_err(Error::Audit)?;
         let access = Access::open(&config.access, audit.clone())?;
         let oversight = Oversight::new(config.access.quota, audit);
-        let checkpoints = Store::open(&config.checkpoints)?.map(Arc::new);
+        let checkpoints =
+            Store::open(&config.checkpoints).map_err(Error::Checkpoints)?.map(Arc::new);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let ready = Arc::new(ReadyQueue::default());
         let (queue, time) = (Arc::clone(&ready), Arc::clone(&clock));
@@ -274,10 +284,16 @@ fn registry(
     hands: &Hands,
 ) -> Result<Arc<Registry>, Error> {
     let metrics = &oversight.metrics;
+    let portable = config.durability.portable.as_deref().map(Portable::open);
+    let portable = portable.transpose().map_err(Error::Portable)?;
+    if portable.is_some() && store.is_none() {
+        return Err(Error::PortableAlone);
+    }
     let journals = store
         .map(|store| Journals::start(store, &config.durability, metrics, hands))
         .transpose()
-        .map_err(Error::Threads)?;
+        .map_err(Error::Threads)?
+        .map(|journals| journals.with_portable(portable));
     let memory = config.sessions.server_memory();
     metrics.memory_limit_bytes.set(i64::try_from(memory).unwrap_or(i64::MAX));
     let (sessions, limits) = (config.sessions.clone(), config.limits.clone());

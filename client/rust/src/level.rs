@@ -11,7 +11,8 @@ pub enum Level {
     Applied,
     /// In the server's log and on its disk: it survives the death of the server and of its machine.
     Durable,
-    /// In a store that survives the loss of the machine. No server offers it yet.
+    /// In the server's portable store too: it survives the loss of the machine, and any server with the same portable store goes
+    /// on with it.
     Portable,
 }
 
@@ -23,6 +24,8 @@ pub struct Reached {
     pub level: Level,
     /// The last command that is durable; 0 if the server keeps no log of the session.
     pub durable_sequence: u64,
+    /// The last command that is known to be portable; 0 if none is.
+    pub portable_sequence: u64,
 }
 
 impl Reached {
@@ -35,7 +38,8 @@ impl Reached {
             proto::Level::Durable => Level::Durable,
             proto::Level::Portable => Level::Portable,
         };
-        Ok(Self { level, durable_sequence: sync.durable_sequence })
+        let proto::SyncReply { durable_sequence, portable_sequence, .. } = *sync;
+        Ok(Self { level, durable_sequence, portable_sequence })
     }
 }
 

@@ -366,6 +366,11 @@ impl Session {
     /// Fails as [`sync`](Self::sync) does, and with `LEVEL_UNAVAILABLE` if the server does not offer the level. At a server
     /// with a store of sessions everything survives its death, whether it was waited for or not: what the server lost, this
     /// client sends again. What is durable survives the death of this client too.
+    ///
+    /// What is portable survives the loss of the machine: this client goes on with the session at any server that has the same
+    /// portable store and its address. What came after it is sent again unless it was durable, which this client does not keep;
+    /// then the session has gone back further than the client can follow, and it fails. Another client may attach and go on
+    /// from there. A portable store that fails is an error with the reason `PORTABLE_STORE_FAILED`, and nothing else is lost.
     #[track_caller]
     pub fn sync_to(
         &self,

@@ -6,7 +6,6 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    path::Path as Folder,
     sync::Arc,
     time::SystemTime,
 };
@@ -15,14 +14,18 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use gradtape_engine::ledger::Ledger;
 use object_store::{
-    Error as ObjectError, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, ObjectStoreScheme,
-    PutMode, PutPayload, local::LocalFileSystem, parse_url_opts, path::Path,
+    Error as ObjectError, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
+    path::Path,
 };
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
-use url::Url;
 
 use super::file::{Encoded, Header, PREFIX};
-use crate::{config, ids, principal::Principal, session::error::ProtocolError};
+use crate::{
+    config, ids,
+    objects::{self, OpenError},
+    principal::Principal,
+    session::error::ProtocolError,
+};
 
 /// What follows a name.
 const SUFFIX: &str = ".safetensors";
@@ -30,11 +33,11 @@ const SUFFIX: &str = ".safetensors";
 /// Longest name: with the suffix it fits in a file name everywhere.
 const MAX_NAME: usize = 128;
 
+/// Of the folder, if it is made: checkpoints are for other programs too, as far as the process's mask lets them.
+const FOLDER_MODE: u32 = 0o777;
+
 /// Principals share so many locks for writing, instead of having one each for ever.
 const WRITERS: usize = 64;
-
-/// What begins the variables of the environment that are about stores. Others, such as REGION, are about something else.
-const PROVIDERS: [&str; 3] = ["aws_", "azure_", "google_"];
 
 /// The store.
 #[derive(Debug)]
@@ -46,20 +49,6 @@ pub struct Store {
     hasher: RandomState,
     saves: Semaphore,
     uploads: Semaphore,
-}
-
-/// Why there is no store.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Neither a URL nor a path.
-    #[error("{0:?} is no URL and no absolute path of a folder")]
-    NotAUrl(String),
-    /// The folder cannot be made.
-    #[error("cannot create the folder {0}")]
-    Folder(String, #[source] std::io::Error),
-    /// The URL is of a kind that is not known, or that this build leaves out.
-    #[error("cannot open the store {0}; a build with the feature aws, azure or gcp opens more")]
-    Open(String, #[source] ObjectError),
 }
 
 /// A name that a checkpoint may have.
@@ -107,27 +96,9 @@ impl Name {
 
 impl Store {
     /// Opens the store that a configuration names, if it names one.
-    pub fn open(config: &config::Checkpoints) -> Result<Option<Self>, StoreError> {
+    pub fn open(config: &config::Checkpoints) -> Result<Option<Self>, OpenError> {
         let Some(place) = &config.store else { return Ok(None) };
-        let url = match Url::parse(place) {
-            Ok(url) => url,
-            Err(_) => {
-                Url::from_directory_path(place).map_err(|()| StoreError::NotAUrl(place.clone()))?
-            }
-        };
-        let open = |error| StoreError::Open(place.clone(), error);
-        let (objects, root) =
-            if let Ok((ObjectStoreScheme::Local, _)) = ObjectStoreScheme::parse(&url) {
-                let folder = url.to_file_path().map_err(|()| StoreError::NotAUrl(place.clone()))?;
-                (local(&folder, place)?, Path::default())
-            } else {
-                // Credentials come from the environment, under the names that each provider's own tools use.
-                let variables = std::env::vars()
-                    .map(|(name, value)| (name.to_lowercase(), value))
-                    .filter(|(name, _)| PROVIDERS.iter().any(|prefix| name.starts_with(prefix)));
-                let (objects, root) = parse_url_opts(&url, variables).map_err(open)?;
-                (Arc::from(objects), root)
-            };
+        let (objects, root) = objects::open(place, FOLDER_MODE)?;
         Ok(Some(Self {
             objects,
             root,
@@ -336,15 +307,6 @@ impl Stored {
             error
         })
     }
-}
-
-/// A folder as a store. What it says is written is on the disk.
-fn local(folder: &Folder, place: &str) -> Result<Arc<dyn ObjectStore>, StoreError> {
-    std::fs::create_dir_all(folder)
-        .map_err(|error| StoreError::Folder(folder.display().to_string(), error))?;
-    let objects = LocalFileSystem::new_with_prefix(folder)
-        .map_err(|error| StoreError::Open(place.to_owned(), error))?;
-    Ok(Arc::new(objects.with_fsync(true)))
 }
 
 fn stored(name: &Name, meta: &ObjectMeta) -> Stored {

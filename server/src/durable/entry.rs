@@ -87,6 +87,8 @@ pub enum Cause {
     Time = 3,
     /// Room in the reply. The command itself succeeded.
     Reply = 4,
+    /// A store that takes copies of sessions.
+    Level = 5,
 }
 
 /// What a staged tensor or checkpoint is; its bytes follow.
@@ -126,6 +128,7 @@ impl Cause {
             Error::MemoryLimit { .. } => Some(Self::Budget),
             Error::OutOfMemory { .. } => Some(Self::Memory),
             Error::Cancelled => Some(Self::Time),
+            Error::LevelUnavailable { .. } => Some(Self::Level),
             Error::LoopStep { error, .. } => Self::of(error),
             _ => None,
         }
@@ -139,6 +142,7 @@ impl Cause {
             }
             Self::Memory => Some(Error::OutOfMemory { bytes: 0 }),
             Self::Time => Some(Error::Cancelled),
+            Self::Level => Some(Error::LevelUnavailable { level: "PORTABLE" }),
             Self::Reply | Self::Unspecified => None,
         }
     }

@@ -18,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     entry::{Entry, Opened, Staged},
+    portable::{Portable, copies::Copies},
     record::{Kind, Tail},
     snapshots::Growth,
     state::Captured,
@@ -36,8 +37,9 @@ use crate::{
 /// takes longer; or a task. Dropping it writes what is left.
 #[derive(Debug)]
 pub struct Journals {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) portable: Option<Arc<Portable>>,
 }
 
 /// What a session tells its log.
@@ -52,6 +54,8 @@ pub struct Journal {
     pub(super) due: AtomicBool,
     /// Pauses while too much is not written.
     session: OnceLock<Weak<Session>>,
+    /// Its copies, if there is a portable store.
+    pub(super) copies: Option<Copies>,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +70,8 @@ pub(super) struct Log {
     /// Whether it is among those that wait for the thread.
     pub(super) queued: bool,
     pub(super) removed: bool,
+    /// Another server has the session: nothing more is taken, and the log stays.
+    pub(super) closed: bool,
 }
 
 /// A record that is not written yet.
@@ -145,7 +151,7 @@ impl Journals {
                 Vec::new()
             }
         };
-        Ok(Self { shared, threads: Mutex::new(threads) })
+        Ok(Self { shared, threads: Mutex::new(threads), portable: None })
     }
 
     /// Where the logs are.
@@ -193,6 +199,7 @@ impl Journals {
     }
 
     fn journal(&self, id: SessionId, opened: Opened, tail: Option<Tail>) -> Arc<Journal> {
+        let is_new = tail.is_some();
         Arc::new(Journal {
             id,
             opened,
@@ -201,6 +208,7 @@ impl Journals {
             progress: watch::channel(Progress::default()).0,
             due: AtomicBool::new(false),
             session: OnceLock::new(),
+            copies: self.portable.as_ref().map(|portable| Copies::new(portable, is_new)),
         })
     }
 }
@@ -227,13 +235,16 @@ impl Journal {
         log.growth.begin(snapshot);
         self.note_growth(&log);
         drop(log);
+        if let Some(copies) = &self.copies {
+            copies.resume(durable);
+        }
         self.progress.send_modify(|progress| progress.durable = durable);
     }
 
     /// Takes note of a command that was executed.
     pub fn append(self: &Arc<Self>, sequence: u64, entry: &Entry) {
         let mut log = self.lock();
-        if log.removed {
+        if log.takes_no_more() {
             return;
         }
         let before = log.bytes;
@@ -344,12 +355,23 @@ impl Journal {
         log.records.clear();
         log.bytes = 0;
         self.queue(log);
+        self.remove_copies();
+    }
+
+    /// The session, for as long as it is there.
+    pub(super) fn session(&self) -> Option<Arc<Session>> {
+        self.session.get().and_then(Weak::upgrade)
+    }
+
+    /// Where its work is counted.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     fn push(self: &Arc<Self>, kind: Kind, parts: Vec<Bytes>) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         let mut log = self.lock();
-        if log.removed {
+        if log.takes_no_more() {
             return receiver;
         }
         // It has its place behind the commands before it.
@@ -455,7 +477,7 @@ impl Journal {
         }
         if was_behind
             && !is_behind
-            && let Some(session) = self.session.get().and_then(Weak::upgrade)
+            && let Some(session) = self.session()
         {
             session.wake();
         }

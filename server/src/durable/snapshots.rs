@@ -50,6 +50,11 @@ impl Growth {
 }
 
 impl Log {
+    /// Whether the session has ended, at least here.
+    pub(super) fn takes_no_more(&self) -> bool {
+        self.removed || self.closed
+    }
+
     /// Whether its snapshot comes next.
     pub(super) fn begins_anew(&self) -> bool {
         let next = self.records.front().map(|record| &record.content);
@@ -85,7 +90,7 @@ impl Journal {
     /// Lets the log begin anew with a state that shows all commands so far, and no others.
     pub fn begin_anew(self: &Arc<Self>, captured: Captured) {
         let mut log = self.lock();
-        if log.removed || mem::replace(&mut log.growth.under_way, true) {
+        if log.takes_no_more() || mem::replace(&mut log.growth.under_way, true) {
             return;
         }
         let next = captured.state.next_sequence;

@@ -9,11 +9,12 @@ use std::{
     io::{self, ErrorKind, Read, Write as _},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
 
-use crate::session::registry::SessionId;
+use crate::{ids, session::registry::SessionId};
 
 /// Files that a commit has open at one time: connections need descriptors too.
 const OPEN_AT_ONCE: usize = 64;
@@ -23,7 +24,7 @@ const LOG: &str = "log";
 const NEW: &str = "new";
 const NOTE: &str = "note";
 
-/// Holds the lock, and the number of times that the folder was opened.
+/// Holds the lock, the number of times that the folder was opened, and its identity.
 const EPOCH: &str = "epoch";
 
 /// Bytes for the end of a log.
@@ -48,8 +49,14 @@ pub enum Fault {
 
 /// Keeps logs. One server at a time owns a store.
 pub trait Store: fmt::Debug + Send + Sync {
-    /// How often the store was opened, this time included: a record of an older owner is told by it.
+    /// How often the store was opened, this time included, or more: a record of an older owner is told by it.
     fn epoch(&self) -> u64;
+
+    /// Lets the epoch be above another, which logs from elsewhere have.
+    fn advance(&self, above: u64) -> io::Result<()>;
+
+    /// A random number that only this store has, for as long as it exists.
+    fn identity(&self) -> [u8; 16];
 
     /// Whose logs are there.
     fn list(&self) -> io::Result<Vec<SessionId>>;
@@ -81,9 +88,10 @@ pub trait Store: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    epoch: u64,
+    epoch: AtomicU64,
+    identity: [u8; 16],
     /// Its lock is held for as long as this is there.
-    _lock: File,
+    lock: File,
 }
 
 // === impl Folder ===
@@ -99,20 +107,24 @@ impl Folder {
             }
             fs::TryLockError::Error(error) => error,
         })?;
-        // The lock is on the file and not on its name, so the number is written where it stands: eight bytes, in one sector.
-        let mut bytes = [0; 8];
-        let epoch = match read_at_start(&lock, &mut bytes) {
-            Ok(()) => u64::from_le_bytes(bytes) + 1,
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => 1,
-            Err(error) => return Err(error),
-        };
-        std::os::unix::fs::FileExt::write_all_at(&lock, &epoch.to_le_bytes(), 0)?;
-        failpoint!(EpochBump);
-        lock.sync_all()?;
+        // The lock is on the file and not on its name, so the numbers are written where they stand: 24 bytes, in one sector.
+        let mut bytes = Vec::new();
+        (&lock).read_to_end(&mut bytes)?;
+        let epoch = bytes.first_chunk().map_or(0, |epoch| u64::from_le_bytes(*epoch)) + 1;
+        let identity = bytes.get(8..).and_then(<[u8]>::first_chunk);
+        let identity = identity.copied().unwrap_or_else(ids::random);
+        let folder = Self { path: path.to_owned(), epoch: epoch.into(), identity, lock };
+        folder.write_numbers(epoch)?;
         File::open(path)?.sync_all()?;
-        let folder = Self { path: path.to_owned(), epoch, _lock: lock };
         folder.sweep()?;
         Ok(folder)
+    }
+
+    fn write_numbers(&self, epoch: u64) -> io::Result<()> {
+        let bytes = [&epoch.to_le_bytes()[..], &self.identity].concat();
+        std::os::unix::fs::FileExt::write_all_at(&self.lock, &bytes, 0)?;
+        failpoint!(EpochBump);
+        self.lock.sync_all()
     }
 
     /// Removes what was to take the place of a log and did not get there.
@@ -168,7 +180,19 @@ impl Folder {
 
 impl Store for Folder {
     fn epoch(&self) -> u64 {
-        self.epoch
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    fn advance(&self, above: u64) -> io::Result<()> {
+        let epoch = above.saturating_add(1);
+        if self.epoch.fetch_max(epoch, Ordering::Relaxed) < epoch {
+            self.write_numbers(self.epoch())?;
+        }
+        Ok(())
+    }
+
+    fn identity(&self) -> [u8; 16] {
+        self.identity
     }
 
     fn list(&self) -> io::Result<Vec<SessionId>> {
@@ -270,10 +294,6 @@ fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);
     options
-}
-
-fn read_at_start(file: &File, bytes: &mut [u8]) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, 0)
 }
 
 fn fault(error: io::Error) -> Fault {

@@ -50,14 +50,29 @@ impl Context {
 }
 
 impl Context {
+    /// The same, wherever it is: one that is in the portable store alone comes here first.
+    pub async fn locate(
+        &self,
+        principal: &Principal,
+        credentials: Option<&v1::SessionCredentials>,
+    ) -> Result<Arc<Session>, ProtocolError> {
+        let v1::SessionCredentials { session_id, session_token } =
+            required("credentials", credentials)?;
+        self.registry.fetch_if_absent(session_id, session_token, principal).await?;
+        self.authenticate(principal, credentials)
+    }
+
     /// The session that credentials name, if `principal` may use it, with all that it holds: one that is in a log alone comes
-    /// back first.
+    /// back first, unless another server has it by now.
     pub async fn session(
         &self,
         principal: &Principal,
         credentials: Option<&v1::SessionCredentials>,
     ) -> Result<Arc<Session>, ProtocolError> {
-        let session = self.authenticate(principal, credentials)?;
+        let session = self.locate(principal, credentials).await?;
+        if let Some(journal) = session.journal().filter(|journal| !journal.is_open()) {
+            journal.confirm().await?;
+        }
         session.ready().await?;
         Ok(session)
     }

@@ -63,7 +63,7 @@ impl SessionService for Sessions {
     ) -> Result<Response<v1::DeleteSessionResponse>, Status> {
         let caller = Caller::of(&request);
         let credentials = request.into_inner().credentials;
-        let session = self.0.authenticate(&caller.principal, credentials.as_ref())?;
+        let session = self.0.locate(&caller.principal, credentials.as_ref()).await?;
         self.0.registry.delete(&session);
         tracing::info!(session = %session.id(), "delete session");
         self.0.oversight.audit.record(&caller.did("delete_session").session(session.id()));

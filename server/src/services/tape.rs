@@ -129,6 +129,9 @@ async fn attach(
     };
     failpoint!(Hello, Err(ProtocolError::HelloTimeout));
     let session = context.session(&caller.principal, credentials.as_ref()).await?;
+    if let Some(journal) = session.journal() {
+        journal.confirm().await?;
+    }
     let (attachment, deliveries) = session.attach()?;
     if notices {
         attachment.take_notices();

@@ -73,11 +73,13 @@ pub struct Run {
     deviation: Option<Deviation>,
 }
 
-/// Commands whose replies say that they are durable, or for how long that was waited for.
+/// Commands whose replies say that they have reached a level, or for how long that was waited for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Barrier {
     /// Their sequence numbers.
     pub sequences: Vec<u64>,
+    /// Those of them that shall be portable.
+    pub portable: Vec<u64>,
     /// How long to wait.
     pub timeout: Duration,
 }
@@ -272,6 +274,8 @@ impl SessionCore {
             uploads: &self.uploads,
             max_inline_bytes: self.max_inline_bytes,
             has_log: self.journal.is_some() || run.before.is_some(),
+            is_portable: self.journal.as_ref().is_some_and(|journal| journal.is_portable())
+                || run.before.is_some(),
         };
         let tag = self.inlet.tag();
         let message = self.inlet.command();

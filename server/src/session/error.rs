@@ -59,6 +59,10 @@ pub enum ProtocolError {
     RecoveryPostponed,
     #[error("the store of sessions failed")]
     SessionStoreFailed,
+    #[error("another server has taken the session over")]
+    SessionFenced,
+    #[error("the portable store of sessions failed, incident {incident}")]
+    PortableStoreFailed { incident: String },
 
     // Who asks.
     #[error("the call needs a valid credential: a bearer token, or a client certificate")]

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use gradtape_engine::error::Error;
 use gradtape_proto::v1;
+use tokio::time::Instant;
 
 use super::{
     core::SessionCore,
@@ -12,6 +14,7 @@ use super::{
 use crate::{
     durable::{
         journal::{Health, Journal},
+        portable::Failure,
         recovery::{Recovered, Recovery},
     },
     wire::encode,
@@ -77,37 +80,58 @@ impl Session {
         self.lock().ended == Some(ProtocolError::RecoveryPostponed)
     }
 
-    /// Completes the answer to a batch: says what is durable, once what waits for that has waited.
+    /// Completes the answer to a batch: says what is durable and portable, once what waits for that has waited.
     pub async fn complete(
         &self,
         (mut reply, barrier): Answered,
     ) -> Result<v1::BatchReply, ProtocolError> {
         let Some(journal) = &self.journal else { return Ok(reply) };
-        let mut progress = journal.progress();
-        if let Some(barrier) = &barrier
-            && let Some(&last) = barrier.sequences.last()
-        {
+        let barrier = barrier.unwrap_or_default();
+        let (mut progress, began) = (journal.progress(), Instant::now());
+        if let Some(&last) = barrier.sequences.last() {
             progress = journal.reach(last, barrier.timeout).await;
         }
         if progress.health == Health::Broken {
             return Err(ProtocolError::SessionStoreFailed);
         }
+        let left = barrier.timeout.saturating_sub(began.elapsed());
+        let portable = match barrier.portable.last() {
+            Some(&last) if progress.durable >= last => journal.reach_portable(last, left).await,
+            _ => Ok(journal.portable_sequence()),
+        };
+        if let Err(Failure::Fenced) = portable {
+            return Err(ProtocolError::SessionFenced);
+        }
+        let lacks = portable.as_ref().err().map(|failure| failure.incident(self.id()));
         for said in &mut reply.replies {
             let Some(v1::reply::Result::Sync(sync)) = &mut said.result else { continue };
+            let sequence = said.sequence;
             sync.durable_sequence = progress.durable;
-            if progress.durable >= said.sequence {
+            sync.portable_sequence = *portable.as_ref().unwrap_or(&journal.portable_sequence());
+            let is_durable = progress.durable >= sequence;
+            let error = if sync.portable_sequence >= sequence {
+                sync.level = v1::Level::Portable.into();
+                None
+            } else if is_durable {
                 sync.level = v1::Level::Durable.into();
-            } else if progress.health == Health::Full
-                && barrier
-                    .as_ref()
-                    .is_some_and(|barrier| barrier.sequences.contains(&said.sequence))
-            {
-                said.result = Some(v1::reply::Result::Error(encode::no_room(said.sequence)));
+                let incident = lacks.as_deref().filter(|_| barrier.portable.contains(&sequence));
+                incident.map(|incident| Error::PortableStoreFailed { incident: incident.into() })
+            } else {
+                let is_full = progress.health == Health::Full;
+                (is_full && barrier.sequences.contains(&sequence)).then_some(Error::StoreFull)
+            };
+            if let Some(error) = error {
+                said.result = Some(v1::reply::Result::Error(encode::unreached(sequence, error)));
             }
         }
         reply.durable_sequence = Some(progress.durable);
         failpoint!(BeforeAck);
         Ok(reply)
+    }
+
+    /// Whether another server has it.
+    pub fn is_fenced(&self) -> bool {
+        self.lock().ended == Some(ProtocolError::SessionFenced)
     }
 }
 

@@ -17,6 +17,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use gradtape_engine::ledger::Ledger;
 use subtle::ConstantTimeEq;
 
+use self::takeover::Arrivals;
 use super::{error::ProtocolError, inbox::Session, kept::Kept, turns::ReadyQueue};
 use crate::{
     audit::{Event, Outcome},
@@ -32,6 +33,8 @@ use crate::{
     principal::{Action, Principal, Role},
     quota::Place,
 };
+
+mod takeover;
 
 /// Shortest and longest time between two looks at expired sessions and slow streams.
 const SWEEP_INTERVAL: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
@@ -63,6 +66,7 @@ pub struct Registry {
     draining: AtomicBool,
     oversight: Arc<Oversight>,
     journals: Option<Journals>,
+    arrivals: Arrivals,
     hibernate_after: Option<Duration>,
 }
 
@@ -112,6 +116,7 @@ impl Registry {
             oversight,
             hibernate_after: journals.as_ref().and_then(Journals::hibernate_after),
             journals,
+            arrivals: Arrivals::default(),
         })
     }
 
@@ -133,13 +138,10 @@ impl Registry {
     }
 
     fn take_in_one(&self, journals: &Journals, id: SessionId, opened: &Opened) {
-        let Opened { token, owner, role, class, .. } = opened;
-        let Ok(token) = <[u8; 32]>::try_from(token.as_slice()) else { return };
-        let role = <Role as clap::ValueEnum>::from_str(role, true).unwrap_or_default();
-        let owner = Principal::new(owner.clone(), role, class.clone(), None);
+        let Some((token, owner)) = theirs(opened) else { return };
         let place = self.oversight.quotas.keep_session(&owner);
         let entry = Entry {
-            token: TokenDigest(token),
+            token,
             session: self.away(journals, (id, owner), opened.clone(), 0),
             created: self.clock.now(),
             _place: place,
@@ -197,14 +199,10 @@ impl Registry {
         if self.is_draining() {
             return Err(ProtocolError::Draining);
         }
-        let refused = |error| self.oversight.refused(owner, error);
-        let place = self.oversight.quotas.session(owner).map_err(refused)?;
+        let place = self.place(owner)?;
         let (id, token) = (SessionId(ids::random()), Token(ids::random()));
         let mut sessions = self.lock();
-        if sessions.len() >= self.config.max_sessions {
-            let limit = self.config.max_sessions;
-            return Err(refused(ProtocolError::TooManySessions { limit }));
-        }
+        self.check_room(sessions.len(), owner)?;
         let (kept, written) = match &self.journals {
             None => (Kept::Not, None),
             Some(journals) => {
@@ -222,6 +220,21 @@ impl Registry {
         sessions.insert(id, entry);
         self.oversight.metrics.sessions_created.inc();
         Ok((session, token, written))
+    }
+
+    /// The place of one more session of somebody.
+    fn place(&self, owner: &Principal) -> Result<Place, ProtocolError> {
+        let place = self.oversight.quotas.session(owner);
+        place.map_err(|error| self.oversight.refused(owner, error))
+    }
+
+    /// Whether there is room beside so many sessions.
+    fn check_room(&self, sessions: usize, owner: &Principal) -> Result<(), ProtocolError> {
+        let limit = self.config.max_sessions;
+        if sessions < limit {
+            return Ok(());
+        }
+        Err(self.oversight.refused(owner, ProtocolError::TooManySessions { limit }))
     }
 
     /// Finds a session for somebody who proves the right to it.
@@ -328,7 +341,9 @@ impl Registry {
         self.oversight.quotas.forget();
         for session in self.all() {
             session.drop_slow_consumer(now);
-            if session.is_lost() {
+            if session.is_fenced() {
+                self.let_go(&session);
+            } else if session.is_lost() {
                 self.put_away(&session);
             } else if session.has_ended() || self.is_over(&session, now) {
                 tracing::info!(session = %session.id(), "end expired session");
@@ -338,6 +353,13 @@ impl Registry {
             } else if let Some(after) = self.hibernate_after {
                 session.hibernate_if_quiet(now, after);
             }
+        }
+    }
+
+    /// Forgets a session that another server has, once nothing of it is on its way to its log, so that it may come over again.
+    fn let_go(&self, session: &Arc<Session>) {
+        if session.journal().is_none_or(|journal| journal.is_at_rest()) {
+            self.lock().remove(&session.id());
         }
     }
 
@@ -398,6 +420,14 @@ impl Registry {
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Entry>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Who may go on with a session: the digest of its token, and its owner.
+fn theirs(opened: &Opened) -> Option<(TokenDigest, Principal)> {
+    let Opened { token, owner, role, class, .. } = opened;
+    let token = <[u8; 32]>::try_from(token.as_slice()).ok()?;
+    let role = <Role as clap::ValueEnum>::from_str(role, true).unwrap_or_default();
+    Some((TokenDigest(token), Principal::new(owner.clone(), role, class.clone(), None)))
 }
 
 // === impl SessionId ===

@@ -46,6 +46,8 @@ pub struct Context<'a> {
     pub max_inline_bytes: usize,
     /// Whether the session has a log.
     pub has_log: bool,
+    /// Whether the session has copies, or had when the command was executed first.
+    pub is_portable: bool,
 }
 
 /// Decodes a command with this tag. Its attributes are moved out; handles and names stay for error messages.
@@ -199,6 +201,7 @@ fn sync(context: &Context, message: v1::Sync) -> Result<Kind, Error> {
     match v1::Level::try_from(message.level) {
         Ok(v1::Level::Unspecified | v1::Level::Applied) => Ok(Kind::Sync),
         Ok(v1::Level::Durable) if context.has_log => Ok(Kind::Sync),
+        Ok(v1::Level::Portable) if context.is_portable => Ok(Kind::Sync),
         Ok(v1::Level::Durable) => Err(Error::LevelUnavailable { level: "DURABLE" }),
         Ok(v1::Level::Portable) => Err(Error::LevelUnavailable { level: "PORTABLE" }),
         Err(_) => Err(malformed("sync.level", "is not known")),

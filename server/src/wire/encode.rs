@@ -65,6 +65,7 @@ pub fn code(code: Code) -> tonic::Code {
         Code::Aborted => tonic::Code::Aborted,
         Code::Cancelled => tonic::Code::Cancelled,
         Code::ResourceExhausted => tonic::Code::ResourceExhausted,
+        Code::Unavailable => tonic::Code::Unavailable,
         Code::Unimplemented => tonic::Code::Unimplemented,
         Code::Internal => tonic::Code::Internal,
     }
@@ -139,14 +140,13 @@ fn encode_answer(answer: Answer) -> Option<Wire> {
             reports: reports.into_iter().map(loop_report).collect(),
         }),
         Answer::Synced => {
-            Wire::Sync(v1::SyncReply { level: v1::Level::Applied.into(), durable_sequence: 0 })
+            Wire::Sync(v1::SyncReply { level: v1::Level::Applied.into(), ..Default::default() })
         }
     })
 }
 
 /// The error of a command that has taken effect and cannot reach the level that it waits for.
-pub fn no_room(sequence: u64) -> v1::Error {
-    let error = Error::StoreFull;
+pub fn unreached(sequence: u64, error: Error) -> v1::Error {
     let failure = Failure {
         error,
         op: "sync".into(),

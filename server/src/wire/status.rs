@@ -47,6 +47,8 @@ fn retry_delay(error: &ProtocolError) -> Option<Duration> {
         ProtocolError::Draining
         | ProtocolError::RecoveryPostponed
         | ProtocolError::SessionStoreFailed
+        | ProtocolError::SessionFenced
+        | ProtocolError::PortableStoreFailed { .. }
         | ProtocolError::TooManySessions { .. }
         | ProtocolError::TooManyCheckpointUploads { .. } => Some(RETRY_DELAY),
         ProtocolError::AuthenticationBlocked { wait }
@@ -81,6 +83,8 @@ pub fn classify(error: &ProtocolError) -> (Code, &'static str) {
         }
         ProtocolError::RecoveryPostponed => (Code::Unavailable, "RECOVERY_POSTPONED"),
         ProtocolError::SessionStoreFailed => (Code::Unavailable, "SESSION_STORE_FAILED"),
+        ProtocolError::SessionFenced => (Code::Unavailable, "SESSION_FENCED"),
+        ProtocolError::PortableStoreFailed { .. } => (Code::Unavailable, "PORTABLE_STORE_FAILED"),
         ProtocolError::Superseded => (Code::Aborted, "SUPERSEDED"),
         ProtocolError::Unauthenticated => (Code::Unauthenticated, "UNAUTHENTICATED"),
         ProtocolError::AuthenticationBlocked { .. } => {
@@ -163,7 +167,9 @@ fn metadata(error: &ProtocolError) -> HashMap<String, String> {
         ProtocolError::VersionUnsupported { server, .. } => {
             vec![("server_protocol_version", server.to_string())]
         }
-        ProtocolError::SessionBroken { incident } | ProtocolError::StoreFailed { incident } => {
+        ProtocolError::SessionBroken { incident }
+        | ProtocolError::StoreFailed { incident }
+        | ProtocolError::PortableStoreFailed { incident } => {
             vec![("incident", incident.clone())]
         }
         ProtocolError::QuotaExceeded { used, limit, .. } => {

@@ -21,6 +21,7 @@ mod golden_optimizers;
 mod hazards;
 mod idle;
 mod oversight;
+mod portable;
 mod promises;
 mod quotas;
 mod resume;

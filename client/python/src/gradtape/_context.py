@@ -188,7 +188,8 @@ def synchronize(level: str = "applied", timeout: float | None = None) -> None:
     Args:
         level: What it shall survive. "applied": nothing, it is in the server's memory. "durable":
             the death of the server, its machine and this program; takes a server with a session
-            store. "portable": the loss of the machine too; no server offers it yet.
+            store. "portable": the loss of the machine too; takes a server with a portable store.
+            If that store fails, UnavailableError is raised, and everything stays durable.
         timeout: How many seconds to wait for the level, at most 600. Default: 30.
     """
     number = _LEVELS.get(level)

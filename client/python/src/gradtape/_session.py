@@ -187,8 +187,8 @@ class Session:
         reply = self.wait(self.call(_wire.SYNC, body, tail), scope)
         if reply.sync.level < level:
             raise errors.DeadlineExceededError(
-                f"everything is applied, and durable up to command {reply.sync.durable_sequence} "
-                f"of {reply.sequence}"
+                f"everything is applied, durable up to command {reply.sync.durable_sequence} "
+                f"and portable up to command {reply.sync.portable_sequence} of {reply.sequence}"
             )
 
     def raise_unreported(self, scope: int) -> None:

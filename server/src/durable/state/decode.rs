@@ -186,6 +186,7 @@ impl Tensors<'_> {
             uploads: &uploads,
             max_inline_bytes: usize::MAX,
             has_log: true,
+            is_portable: true,
         };
         let steps = body.steps.into_iter().map(|Step { captures, command }| {
             let mut message = v1::Command::decode(&*command).map_err(|_| malformed())?;

@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     durable::store::{Fault, Store, Write},
+    ids,
     session::registry::SessionId,
 };
 
@@ -38,9 +39,16 @@ pub(super) enum Moment {
     After,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Disk {
     state: Mutex<State>,
+    identity: [u8; 16],
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self { state: Mutex::default(), identity: ids::random() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +102,16 @@ impl Store for Disk {
     fn epoch(&self) -> u64 {
         let state = self.lock();
         if state.flaw == Flaw::Rewinds { u64::MAX - state.epoch } else { state.epoch }
+    }
+
+    fn advance(&self, above: u64) -> io::Result<()> {
+        let mut state = self.lock();
+        state.epoch = state.epoch.max(above + 1);
+        Ok(())
+    }
+
+    fn identity(&self) -> [u8; 16] {
+        self.identity
     }
 
     fn list(&self) -> io::Result<Vec<SessionId>> {

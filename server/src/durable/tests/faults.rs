@@ -5,23 +5,29 @@ use crate::{
     audit::Audit,
     clock::{Clock, SystemClock},
     config::{Compute, Sessions, access::Quota},
+    durable::portable::Portable,
     oversight::Oversight,
     principal::Principal,
     session::{
         allowance::Allowances,
+        inbox::Session,
         registry::{Registry, Token},
         turns::{Pool, ReadyQueue},
     },
 };
 
 /// A server without sockets.
-struct Server {
-    registry: Arc<Registry>,
+pub(super) struct Server {
+    pub(super) registry: Arc<Registry>,
     _pool: Pool,
 }
 
 impl Server {
-    fn start(disk: &Arc<Disk>) -> Self {
+    pub(super) fn start(disk: &Arc<Disk>) -> Self {
+        Self::start_with(disk, None)
+    }
+
+    pub(super) fn start_with(disk: &Arc<Disk>, portable: Option<Arc<Portable>>) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let ready = Arc::new(ReadyQueue::default());
         let oversight = Oversight::new(Quota::default(), Audit::default());
@@ -31,26 +37,38 @@ impl Server {
         let allowances = Allowances::default();
         let pool = Pool::start(&hands, &compute, queue, time, metrics, allowances).unwrap();
         let sessions = Sessions { server_memory_bytes: Some(1 << 30), ..Sessions::default() };
-        let journals = Some(journals(disk));
+        let journals = Some(journals(disk).with_portable(portable));
         let limits = Limits::default();
         let registry = Registry::new(sessions, limits, clock, ready, oversight, journals);
         registry.take_in().unwrap();
         Self { registry, _pool: pool }
     }
 
-    async fn execute(
+    /// The session, as a service finds it.
+    pub(super) async fn session(
         &self,
         (id, token): &(SessionId, Token),
+    ) -> Result<Arc<Session>, ProtocolError> {
+        let (id, token) = (id.to_string(), token.reveal());
+        let nobody = Principal::anonymous();
+        self.registry.fetch_if_absent(&id, &token, &nobody).await?;
+        let session = self.registry.authenticate(&id, &token, &nobody)?;
+        session.journal().expect("it has a log").confirm().await?;
+        session.ready().await?;
+        Ok(session)
+    }
+
+    pub(super) async fn execute(
+        &self,
+        credentials: &(SessionId, Token),
         first_sequence: u64,
         commands: Vec<v1::Command>,
     ) -> Result<v1::BatchReply, ProtocolError> {
-        let nobody = Principal::anonymous();
-        let session = self.registry.authenticate(&id.to_string(), &token.reveal(), &nobody)?;
-        session.ready().await?;
+        let session = self.session(credentials).await?;
         session.execute(v1::Batch::new(first_sequence, commands)).await
     }
 
-    async fn create(&self) -> (SessionId, Token) {
+    pub(super) async fn create(&self) -> (SessionId, Token) {
         let (session, token) =
             self.registry.create_kept(&Principal::anonymous()).await.expect("a session");
         (session.id(), token)

@@ -1,7 +1,9 @@
 //! Logs, their damage, and disks that fail, without sockets. `tests/tests/it/durable.rs` kills the real server.
 
+mod bucket;
 mod disk;
 mod faults;
+mod portable;
 mod records;
 mod replays;
 mod simulation;
@@ -149,7 +151,11 @@ fn fetch(value: u64) -> v1::Command {
 }
 
 fn durable() -> v1::Command {
-    command(Kind::Sync(v1::Sync { level: v1::Level::Durable.into(), timeout_ms: 0 }))
+    reach(v1::Level::Durable, 0)
+}
+
+fn reach(level: v1::Level, timeout_ms: u32) -> v1::Command {
+    command(Kind::Sync(v1::Sync { level: level.into(), timeout_ms }))
 }
 
 /// The elements in the last reply.

@@ -150,7 +150,8 @@ impl Run {
     /// Takes note of a command that waits for a level.
     pub(super) fn wait_for(&mut self, command: &v1::Command) {
         let Some(Kind::Sync(sync)) = &command.kind else { return };
-        if sync.level() != v1::Level::Durable {
+        let is_portable = sync.level() == v1::Level::Portable;
+        if sync.level() != v1::Level::Durable && !is_portable {
             return;
         }
         let timeout = match sync.timeout_ms {
@@ -159,6 +160,9 @@ impl Run {
         };
         let barrier = self.barrier.get_or_insert_default();
         barrier.sequences.push(self.sequence);
+        if is_portable {
+            barrier.portable.push(self.sequence);
+        }
         barrier.timeout = barrier.timeout.max(timeout);
     }
 

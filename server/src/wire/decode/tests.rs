@@ -12,8 +12,13 @@ fn decode(kind: Wire) -> Result<Command, Rejected> {
 
 fn decode_message(mut message: v1::Command) -> Result<Command, Rejected> {
     let (ledger, uploads) = (Ledger::new("session", 1 << 20), Uploads::new(1));
-    let context =
-        Context { ledger: &ledger, uploads: &uploads, max_inline_bytes: 16, has_log: false };
+    let context = Context {
+        ledger: &ledger,
+        uploads: &uploads,
+        max_inline_bytes: 16,
+        has_log: false,
+        is_portable: false,
+    };
     let tag = tag(&message).into();
     command(&context, &mut message, &tag)
 }

@@ -485,12 +485,14 @@ class VariablesReply(_message.Message):
     def __init__(self, variables: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SyncReply(_message.Message):
-    __slots__ = ("level", "durable_sequence")
+    __slots__ = ("level", "durable_sequence", "portable_sequence")
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     DURABLE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    PORTABLE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     level: _level_pb2.Level
     durable_sequence: int
-    def __init__(self, level: _Optional[_Union[_level_pb2.Level, str]] = ..., durable_sequence: _Optional[int] = ...) -> None: ...
+    portable_sequence: int
+    def __init__(self, level: _Optional[_Union[_level_pb2.Level, str]] = ..., durable_sequence: _Optional[int] = ..., portable_sequence: _Optional[int] = ...) -> None: ...
 
 class Reply(_message.Message):
     __slots__ = ("sequence", "error", "tensor", "spec", "gradient", "optimizer", "variables", "sync", "explanation", "function", "loop", "restore", "plan", "warnings")
