@@ -46,7 +46,7 @@ fn defined(setting: &Setting, note: &'static str, run: fn(&Function)) -> Result<
             w.assign(&start);
             b.assign(&start);
             run(&function);
-            Ok::<_, anyhow::Error>((w.scalar::<f32>().await?, b.scalar::<f32>().await?))
+            read(&w, &b).await
         })
     };
     let (first, second) = train(setting)?;
@@ -83,5 +83,11 @@ async fn train(session: &Session) -> Result<(f32, f32)> {
     for _ in 0..1000 {
         step(session, (&w, &b), &data);
     }
-    Ok((w.scalar().await?, b.scalar().await?))
+    read(&w, &b).await
+}
+
+/// Asks for both before it waits for one.
+async fn read(w: &Variable, b: &Variable) -> Result<(f32, f32)> {
+    let (w, b) = (w.scalar(), b.scalar());
+    Ok((w.await?, b.await?))
 }

@@ -18,6 +18,7 @@ pub(crate) mod panel;
 pub(crate) mod pool;
 pub(crate) mod real;
 pub(crate) mod reduce;
+pub(crate) mod registers;
 pub(crate) mod resample;
 pub(crate) mod rows;
 pub(crate) mod scatter;

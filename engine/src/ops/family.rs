@@ -24,6 +24,19 @@ macro_rules! map_kernel {
     };
 }
 
+/// The same from a formula that takes long, as functions without vectors do.
+macro_rules! each_kernel {
+    ($($dtype:ident)+ : |$x:ident| $body:expr) => {
+        $crate::op::Kernel::Elementwise(|dtype| match dtype {
+            $($crate::dtype::DType::$dtype => Some(|_, inputs, out| {
+                $crate::kernels::block::each(inputs, out, $crate::ops::family::typed::$dtype(|$x| $body))
+            }),)+
+            #[allow(unreachable_patterns, clippy::wildcard_enum_match_arm, reason = "some families take every dtype")]
+            _ => None,
+        })
+    };
+}
+
 /// A kernel from a formula on two elements of one dtype: `zip_kernel!(F32 F64: |x, y| x + y)`.
 macro_rules! zip_kernel {
     ($($dtype:ident)+ : |$x:ident, $y:ident| $body:expr) => {
@@ -118,7 +131,7 @@ macro_rules! by_dtype {
     };
 }
 
-pub(crate) use {by_dtype, function_kernel, map_kernel, zip_kernel};
+pub(crate) use {by_dtype, each_kernel, function_kernel, map_kernel, zip_kernel};
 
 /// The element types, named like their dtypes.
 pub(crate) mod element {

@@ -15,7 +15,7 @@ use crate::{
         lanes,
         real::Real,
     },
-    op::{Derivative, Kernel, Lanes, LanesMut, OpDef, Reads, Rule, cotangents, d},
+    op::{Derivative, Kernel, Lanes, OpDef, Output, Reads, Rule, cotangents, d},
     ops::{
         EXP, SIGMOID, SQUARE,
         family::{self, sample, sample_with, uniform},
@@ -48,7 +48,7 @@ fn tanh_gate<T: Real>(x: T) -> T {
     T::of(1.0) / (T::of(1.0) + exponential)
 }
 
-fn gelu<T: Real + Lane>(attrs: &Attrs, inputs: &[Lanes], out: LanesMut) -> Result<(), Error> {
+fn gelu<T: Real + Lane>(attrs: &Attrs, inputs: &[Lanes], out: &mut Output) -> Result<(), Error> {
     if Gelu::read(attrs).approximate {
         block::map(inputs, out, |x: T| x * tanh_gate(x))
     } else {
@@ -56,7 +56,11 @@ fn gelu<T: Real + Lane>(attrs: &Attrs, inputs: &[Lanes], out: LanesMut) -> Resul
     }
 }
 
-fn gradient<T: Real + Lane>(attrs: &Attrs, inputs: &[Lanes], out: LanesMut) -> Result<(), Error> {
+fn gradient<T: Real + Lane>(
+    attrs: &Attrs,
+    inputs: &[Lanes],
+    out: &mut Output,
+) -> Result<(), Error> {
     if Gelu::read(attrs).approximate {
         return block::zip(inputs, out, |x: T, flow: T| {
             let gate = tanh_gate(x);
@@ -67,12 +71,11 @@ fn gradient<T: Real + Lane>(attrs: &Attrs, inputs: &[Lanes], out: LanesMut) -> R
         });
     }
     // One thing after the other, while the block is in the first-level cache: of all at once the compiler makes no vectors.
-    let (x, flow): (&[T], &[T]) = (block::input(inputs, 0)?, block::input(inputs, 1)?);
-    let out = block::output(out)?;
-    lanes::map(x, out, T::normal_cdf_);
-    lanes::update(out, x, |gate, x| gate + x * (x * x * T::of(-0.5)).exp_() * T::of(DENSITY));
-    lanes::update(out, flow, |slope, flow| slope * flow);
-    Ok(())
+    block::over(inputs, out, |x: &[T], flow, out| {
+        lanes::map(x, out, T::normal_cdf_);
+        lanes::update(out, x, |gate, x| gate + x * (x * x * T::of(-0.5)).exp_() * T::of(DENSITY));
+        lanes::update(out, flow, |slope, flow| slope * flow);
+    })
 }
 
 /// The loop of each dtype.

@@ -97,7 +97,8 @@ impl Session {
         if !changed.is_empty() {
             return None;
         }
-        let mut frame = Frame::new(plan, &self.ledger, &carries).ok()??;
+        let fed: Vec<usize> = batches.iter().copied().flatten().collect();
+        let mut frame = Frame::new(plan, &self.ledger, &carries, &fed).ok()??;
         for (slot, tensor) in given {
             frame.set(plan, slot, &tensor).ok()?;
         }
