@@ -46,15 +46,18 @@ pub(crate) struct Home {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operands {
     inputs: [Operand; MAX_INPUTS],
+    /// How many inputs there are.
+    count: usize,
     output: Home,
     lines: usize,
 }
 
 /// The lines of an input: one after the other, or the same again and again.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Operand {
     first: usize,
     step: usize,
+    dtype: DType,
 }
 
 /// Runs a body for whichever element type a dtype has.
@@ -106,11 +109,28 @@ impl Home {
 impl Operands {
     /// An input must have as many elements as the output, or one.
     pub(crate) fn new(inputs: &[Home], output: Home) -> Self {
-        let mut operands = [Operand::default(); MAX_INPUTS];
+        let mut operands = [Operand { first: 0, step: 0, dtype: DType::F32 }; MAX_INPUTS];
         for (operand, home) in operands.iter_mut().zip(inputs) {
-            *operand = Operand { first: home.first, step: usize::from(home.elements != 1) };
+            let &Home { dtype, first, elements } = home;
+            *operand = Operand { first, step: usize::from(elements != 1), dtype };
         }
-        Self { inputs: operands, output, lines: output.lines() }
+        Self { inputs: operands, count: inputs.len(), output, lines: output.lines() }
+    }
+
+    /// Where it is written.
+    pub(crate) fn output(&self) -> Home {
+        self.output
+    }
+
+    /// Writes elsewhere.
+    pub(crate) fn write_to(&mut self, home: Home) {
+        self.output = home;
+    }
+
+    /// Whether a value is read.
+    pub(crate) fn reads(&self, home: Home) -> bool {
+        let mut inputs = self.inputs[..self.count].iter();
+        inputs.any(|input| (input.dtype, input.first) == (home.dtype, home.first))
     }
 
     /// The dtype of the output.
@@ -121,7 +141,7 @@ impl Operands {
     /// Line `i` of an input.
     #[inline]
     fn line<T: Lane>(&self, registers: &Registers, input: usize, i: usize) -> [T; LINE] {
-        let Operand { first, step } = self.inputs[input];
+        let Operand { first, step, .. } = self.inputs[input];
         T::lines(registers)[first + i * step]
     }
 

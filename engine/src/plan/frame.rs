@@ -98,11 +98,18 @@ impl Frame {
         carried: &[(usize, usize)],
         fed: &[usize],
     ) -> Result<Option<Self>, Error> {
-        let Some((carries, places)) = carries(plan, carried) else { return Ok(None) };
+        let Some((mut carries, places)) = carries(plan, carried) else { return Ok(None) };
         let changes = |slot| carries.iter().any(|carry| carry.into == slot) || fed.contains(&slot);
-        let layout = Layout::new(plan, changes)?;
+        let mut layout = Layout::new(plan, changes)?;
+        for &Carry { from, into, moves } in &carries {
+            if moves {
+                layout.carry_at_once(from, into);
+            }
+        }
         let charge = ledger.reserve(layout.bytes())?;
         let (values, first, each) = layout.build()?;
+        let arrives = |home: Option<Home>, into| home.is_some() && home == values.homes[into];
+        carries.retain(|carry| !arrives(values.homes[carry.from], carry.into));
         Ok(Some(Self {
             values,
             first,

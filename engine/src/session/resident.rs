@@ -144,9 +144,11 @@ impl Session {
     ) -> Result<(), Error> {
         let Resident { variant, frame, batches, .. } = resident;
         let plan = variant.prepared.planned().ok_or_else(|| Error::bug("a plan is gone"))?;
-        for (&slot, batch) in batches.iter().zip(working.next_batches(self)?) {
-            if let Some(slot) = slot {
-                frame.set(plan, slot, &batch)?;
+        if !batches.is_empty() {
+            for (&slot, batch) in batches.iter().zip(working.next_batches(self)?) {
+                if let Some(slot) = slot {
+                    frame.set(plan, slot, &batch)?;
+                }
             }
         }
         frame.run(plan, &self.ledger)

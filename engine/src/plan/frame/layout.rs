@@ -84,6 +84,40 @@ impl<'a> Layout<'a> {
         Ok(layout)
     }
 
+    /// Lets the op that computes what is carried write it to where it is carried, if nobody reads or writes the two
+    /// otherwise and nothing that is still to come can fail.
+    pub(super) fn carry_at_once(&mut self, from: usize, into: usize) {
+        let (Some(from), Some(into)) = (self.slots[from].home, self.slots[into].home) else {
+            return;
+        };
+        // What is carried twice is in the place of an input already.
+        if self.plan.inputs.iter().any(|&slot| self.slots[slot].home == Some(from)) {
+            return;
+        }
+        let writes =
+            |way: &Way| matches!(way, Way::Apply(.., operands) if operands.output() == from);
+        let Some(last) = self.each.iter().rposition(writes) else { return };
+        let later = &self.each[last + 1..];
+        let alone = |way: &Way| match way {
+            Way::Apply(.., operands) => !operands.reads(from) && !operands.reads(into),
+            Way::Rows { from: read, .. } | Way::Spread(read, ..) | Way::Same(read, _) => {
+                ![from, into].contains(read)
+            }
+            Way::General { .. } => false,
+        };
+        if !later.iter().all(alone) {
+            return;
+        }
+        if let Way::Apply(.., operands) = &mut self.each[last] {
+            operands.write_to(into);
+        }
+        for slot in &mut self.slots {
+            if slot.home == Some(from) {
+                slot.home = Some(into);
+            }
+        }
+    }
+
     /// Bytes of the registers.
     pub(super) fn bytes(&self) -> u64 {
         self.lines.iter().map(|(dtype, &lines)| (dtype.size() * LINE * lines) as u64).sum()
