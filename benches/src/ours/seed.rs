@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use gradtape_client::{Function, Session, Tensor, Variable};
+use tokio::runtime::Builder;
 
 use super::{Contender, Setting, row, seconds};
 
@@ -26,9 +27,14 @@ pub(super) fn function(setting: &Setting) -> Result<Contender> {
     })
 }
 
-/// One loop on the server.
+/// One loop on the server. The program only waits meanwhile, so its own thread can serve the connection.
 pub(super) fn on_the_server(setting: &Setting) -> Result<Contender> {
-    defined(setting, "warm-up a loop of 1000 steps", |step| drop(step.repeat(1000).start()))
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let setting = Setting { runtime, quick: setting.quick };
+    let note = "warm-up a loop of 1000 steps, client of one thread";
+    let contender = defined(&setting, note, |step| drop(step.repeat(1000).start()))?;
+    let Contender { mut sample, outcome, note } = contender;
+    Ok(Contender { sample: Box::new(move |_| sample(&setting)), outcome, note })
 }
 
 /// The step as a function of the server; `run` takes a thousand of them.
