@@ -9,6 +9,7 @@ pub(crate) mod direct;
 pub(crate) mod elementwise;
 pub(crate) mod gamma;
 pub(crate) mod lanes;
+pub(crate) mod loops;
 pub(crate) mod matmul;
 pub(crate) mod matrix;
 pub(crate) mod max_pool;

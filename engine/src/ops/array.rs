@@ -11,10 +11,7 @@ use crate::{
     dtype::{DType, DTypes},
     error::Error,
     graph::Var,
-    kernels::{
-        block::{self, Lane},
-        real::FromDouble,
-    },
+    kernels::{block::Lane, loops, real::FromDouble},
     op::{Call, Derivative, Kernel, Lanes, OpDef, Output, Reads, ResultType, Rule, cotangents},
     ops::{
         CONCAT, EXPAND_DIMS, Join, NewAxis,
@@ -315,12 +312,12 @@ pub static CAST: OpDef = OpDef {
 
 /// Converts a block to the dtype of the output.
 fn converted<T: Lane + Convert>(inputs: &[Lanes], out: &mut Output) -> Result<(), Error> {
-    match block::dtype(out) {
-        DType::F32 => block::map(inputs, out, T::to_f32),
-        DType::F64 => block::map(inputs, out, T::to_f64),
-        DType::I32 => block::map(inputs, out, T::to_i32),
-        DType::I64 => block::map(inputs, out, T::to_i64),
-        DType::Bool => block::map(inputs, out, T::to_bool),
+    match loops::dtype(out) {
+        DType::F32 => loops::map(inputs, out, T::to_f32),
+        DType::F64 => loops::map(inputs, out, T::to_f64),
+        DType::I32 => loops::map(inputs, out, T::to_i32),
+        DType::I64 => loops::map(inputs, out, T::to_i64),
+        DType::Bool => loops::map(inputs, out, T::to_bool),
         DType::F16 | DType::BF16 => Err(Error::bug("a block of a half type")),
     }
 }
@@ -401,9 +398,9 @@ pub static WHERE: OpDef = OpDef {
         Kernel::Elementwise(|_| {
             Some(|_, inputs, out| {
                 fn choose<T: Lane>(inputs: &[Lanes], out: &mut Output) -> Result<(), Error> {
-                    block::zip3(inputs, out, |c, x: T, y: T| if c { x } else { y })
+                    loops::zip3(inputs, out, |c, x: T, y: T| if c { x } else { y })
                 }
-                match block::dtype(out) {
+                match loops::dtype(out) {
                     DType::F32 => choose::<f32>(inputs, out),
                     DType::F64 => choose::<f64>(inputs, out),
                     DType::I32 => choose::<i32>(inputs, out),

@@ -10,11 +10,7 @@ use crate::{
     attrs::{Attr, Attrs},
     error::Error,
     graph::Var,
-    kernels::{
-        block::{self, Lane},
-        lanes,
-        real::Real,
-    },
+    kernels::{block::Lane, lanes, loops, real::Real},
     op::{Derivative, Kernel, Lanes, OpDef, Output, Reads, Rule, cotangents, d},
     ops::{
         EXP, SIGMOID, SQUARE,
@@ -50,9 +46,9 @@ fn tanh_gate<T: Real>(x: T) -> T {
 
 fn gelu<T: Real + Lane>(attrs: &Attrs, inputs: &[Lanes], out: &mut Output) -> Result<(), Error> {
     if Gelu::read(attrs).approximate {
-        block::map(inputs, out, |x: T| x * tanh_gate(x))
+        loops::map(inputs, out, |x: T| x * tanh_gate(x))
     } else {
-        block::map(inputs, out, |x: T| x * x.normal_cdf_())
+        loops::map(inputs, out, |x: T| x * x.normal_cdf_())
     }
 }
 
@@ -62,7 +58,7 @@ fn gradient<T: Real + Lane>(
     out: &mut Output,
 ) -> Result<(), Error> {
     if Gelu::read(attrs).approximate {
-        return block::zip(inputs, out, |x: T, flow: T| {
+        return loops::zip(inputs, out, |x: T, flow: T| {
             let gate = tanh_gate(x);
             let near = if x > T::of(END) { T::of(END) } else { x };
             let near = if near < T::of(-END) { T::of(-END) } else { near };
@@ -71,7 +67,7 @@ fn gradient<T: Real + Lane>(
         });
     }
     // One thing after the other, while the block is in the first-level cache: of all at once the compiler makes no vectors.
-    block::over(inputs, out, |x: &[T], flow, out| {
+    loops::over(inputs, out, |x: &[T], flow, out| {
         lanes::map(x, out, T::normal_cdf_);
         lanes::update(out, x, |gate, x| gate + x * (x * x * T::of(-0.5)).exp_() * T::of(DENSITY));
         lanes::update(out, flow, |slope, flow| slope * flow);
