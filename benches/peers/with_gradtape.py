@@ -39,7 +39,8 @@ def line(run):
         w.assign(start)
         b.assign(start)
         run(step)
-        return float(w.numpy()), float(b.numpy())
+        # Both come with one answer.
+        return tuple(map(float, tf.stack([w, b]).numpy()))
 
     outcome = work()
     return _contend.Contender(_contend.timed("1000 steps", work), outcome, "warm-up 1000 steps")
@@ -53,7 +54,7 @@ def call_often(step):
 
 def loop(step):
     """One loop on the server."""
-    tf.experimental.run_loop(step, 1000).wait()
+    tf.experimental.run_loop(step, 1000)
 
 
 def tensors(quick):

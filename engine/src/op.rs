@@ -16,6 +16,7 @@ use crate::{
     error::Error,
     exec::Tensors,
     graph::Var,
+    kernels::registers::{Operands, Registers},
     ledger::Ledger,
 };
 
@@ -58,8 +59,25 @@ pub enum LanesMut<'a> {
     Bool(&'a mut [bool]),
 }
 
-/// Computes one block of an elementwise op. All slices have one length.
-pub type BlockKernel = fn(&Attrs, &[Lanes<'_>], LanesMut<'_>) -> Result<(), Error>;
+/// Where an elementwise kernel writes.
+#[derive(Debug)]
+pub struct Output<'a>(pub(crate) Place<'a>);
+
+/// Memory, or registers, which hold the inputs as well.
+#[derive(Debug)]
+pub(crate) enum Place<'a> {
+    Lanes(LanesMut<'a>),
+    Lines(&'a mut Registers, &'a Operands),
+}
+
+impl<'a> From<LanesMut<'a>> for Output<'a> {
+    fn from(lanes: LanesMut<'a>) -> Self {
+        Self(Place::Lanes(lanes))
+    }
+}
+
+/// Computes an elementwise op: one block, of which all slices have one length, or what is in registers.
+pub type BlockKernel = fn(&Attrs, &[Lanes<'_>], &mut Output<'_>) -> Result<(), Error>;
 
 /// The loop of an elementwise op for a dtype of its first input, if it takes that.
 pub type Blocks = fn(DType) -> Option<BlockKernel>;

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use gradtape_client::{Function, Session, Tensor, Variable};
+use tokio::runtime::Builder;
 
 use super::{Contender, Setting, row, seconds};
 
@@ -26,9 +27,14 @@ pub(super) fn function(setting: &Setting) -> Result<Contender> {
     })
 }
 
-/// One loop on the server.
+/// One loop on the server. The program only waits meanwhile, so its own thread can serve the connection.
 pub(super) fn on_the_server(setting: &Setting) -> Result<Contender> {
-    defined(setting, "warm-up a loop of 1000 steps", |step| drop(step.repeat(1000).start()))
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let setting = Setting { runtime, quick: setting.quick };
+    let note = "warm-up a loop of 1000 steps, client of one thread";
+    let contender = defined(&setting, note, |step| drop(step.repeat(1000).start()))?;
+    let Contender { mut sample, outcome, note } = contender;
+    Ok(Contender { sample: Box::new(move |_| sample(&setting)), outcome, note })
 }
 
 /// The step as a function of the server; `run` takes a thousand of them.
@@ -46,7 +52,7 @@ fn defined(setting: &Setting, note: &'static str, run: fn(&Function)) -> Result<
             w.assign(&start);
             b.assign(&start);
             run(&function);
-            Ok::<_, anyhow::Error>((w.scalar::<f32>().await?, b.scalar::<f32>().await?))
+            read(&w, &b).await
         })
     };
     let (first, second) = train(setting)?;
@@ -83,5 +89,11 @@ async fn train(session: &Session) -> Result<(f32, f32)> {
     for _ in 0..1000 {
         step(session, (&w, &b), &data);
     }
-    Ok((w.scalar().await?, b.scalar().await?))
+    read(&w, &b).await
+}
+
+/// Asks for both before it waits for one.
+async fn read(w: &Variable, b: &Variable) -> Result<(f32, f32)> {
+    let (w, b) = (w.scalar(), b.scalar());
+    Ok((w.await?, b.await?))
 }

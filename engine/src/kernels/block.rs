@@ -15,7 +15,7 @@ use crate::{
     error::Error,
     kernels::{
         cursor::Cursor,
-        lanes::{self, Function, Function2},
+        registers::{LINE, Registers},
     },
     op::{BlockKernel, Lanes, LanesMut},
 };
@@ -39,21 +39,23 @@ pub(crate) enum Elements {
 /// An element type that blocks can have: every one but the half types, which are widened before.
 pub(crate) trait Lane: Element {
     fn read<'a>(lanes: &Lanes<'a>) -> Option<&'a [Self]>;
-    fn write(lanes: LanesMut<'_>) -> Option<&mut [Self]>;
+    fn write<'a>(lanes: &'a mut LanesMut<'_>) -> Option<&'a mut [Self]>;
     fn lanes(elements: &[Self]) -> Lanes<'_>;
     fn lanes_mut(elements: &mut [Self]) -> LanesMut<'_>;
     fn own(elements: Vec<Self>) -> Elements;
     fn owned(elements: &mut Elements) -> Option<&mut Vec<Self>>;
+    fn lines(registers: &Registers) -> &[[Self; LINE]];
+    fn lines_mut(registers: &mut Registers) -> &mut Vec<[Self; LINE]>;
 }
 
 macro_rules! lane {
-    ($($ty:ty, $variant:ident;)*) => {
+    ($($ty:ident, $variant:ident;)*) => {
         $(impl Lane for $ty {
             fn read<'a>(lanes: &Lanes<'a>) -> Option<&'a [Self]> {
                 if let Lanes::$variant(elements) = lanes { Some(elements) } else { None }
             }
 
-            fn write(lanes: LanesMut<'_>) -> Option<&mut [Self]> {
+            fn write<'a>(lanes: &'a mut LanesMut<'_>) -> Option<&'a mut [Self]> {
                 if let LanesMut::$variant(elements) = lanes { Some(elements) } else { None }
             }
 
@@ -72,6 +74,16 @@ macro_rules! lane {
             fn owned(elements: &mut Elements) -> Option<&mut Vec<Self>> {
                 if let Elements::$variant(elements) = elements { Some(elements) } else { None }
             }
+
+            #[inline]
+            fn lines(registers: &Registers) -> &[[Self; LINE]] {
+                &registers.$ty
+            }
+
+            #[inline]
+            fn lines_mut(registers: &mut Registers) -> &mut Vec<[Self; LINE]> {
+                &mut registers.$ty
+            }
         })*
 
         /// Runs a body for whichever element type these have.
@@ -87,61 +99,9 @@ macro_rules! lane {
 
 lane! { f32, F32; f64, F64; i32, I32; i64, I64; bool, Bool; }
 
-// --- what the kernels of the table are made of ---
-
-fn mistyped() -> Error {
+pub(super) fn mistyped() -> Error {
     Error::bug("a block of another dtype than its kernel's")
 }
-
-/// The elements of input `i`, which must be of this type.
-pub(crate) fn input<'a, T: Lane>(inputs: &[Lanes<'a>], i: usize) -> Result<&'a [T], Error> {
-    inputs.get(i).and_then(T::read).ok_or_else(mistyped)
-}
-
-/// The elements of the output, which must be of this type.
-pub(crate) fn output<T: Lane>(out: LanesMut<'_>) -> Result<&mut [T], Error> {
-    T::write(out).ok_or_else(mistyped)
-}
-
-/// `f` of each element.
-pub(crate) fn map<T: Lane, U: Lane>(
-    inputs: &[Lanes],
-    out: LanesMut,
-    f: impl Fn(T) -> U,
-) -> Result<(), Error> {
-    lanes::map(input(inputs, 0)?, output(out)?, f);
-    Ok(())
-}
-
-/// `f` of each pair of elements.
-pub(crate) fn zip<T: Lane, V: Lane, U: Lane>(
-    inputs: &[Lanes],
-    out: LanesMut,
-    f: impl Fn(T, V) -> U,
-) -> Result<(), Error> {
-    lanes::zip(input(inputs, 0)?, input(inputs, 1)?, output(out)?, f);
-    Ok(())
-}
-
-/// A function of each element.
-pub(crate) fn map_by<T: Lane, F: Function<T>>(
-    inputs: &[Lanes],
-    out: LanesMut,
-) -> Result<(), Error> {
-    lanes::map_by::<T, F>(input(inputs, 0)?, output(out)?);
-    Ok(())
-}
-
-/// A function of each pair of elements.
-pub(crate) fn zip_by<T: Lane, F: Function2<T>>(
-    inputs: &[Lanes],
-    out: LanesMut,
-) -> Result<(), Error> {
-    lanes::zip_by::<T, F>(input(inputs, 0)?, input(inputs, 1)?, output(out)?);
-    Ok(())
-}
-
-// --- running them ---
 
 /// Where an instruction takes an input from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,7 +251,8 @@ impl Chain {
                     };
                 }
                 let inputs = &inputs[..instruction.inputs.len()];
-                (instruction.kernel)(&instruction.attrs, inputs, out.lanes_mut(start, length))?;
+                let mut out = out.lanes_mut(start, length).into();
+                (instruction.kernel)(&instruction.attrs, inputs, &mut out)?;
             }
             registers[instruction.output] = out;
         }
@@ -313,12 +274,6 @@ fn split_off<'a>(rest: &mut LanesMut<'a>, count: usize) -> LanesMut<'a> {
         };
     }
     split!(F32, F64, I32, I64, Bool)
-}
-
-/// Copies elements of one dtype.
-pub(crate) fn copy(from: Lanes, into: LanesMut) -> Result<(), Error> {
-    by_type!(Lanes, from, from => output(into)?.copy_from_slice(from));
-    Ok(())
 }
 
 /// Elements of a block: as many whole periods of a broadcast input as fit, so that each block repeats the same ones.
@@ -373,7 +328,7 @@ pub(crate) fn run(
         let lanes: SmallVec<[Lanes; 3]> =
             inputs.iter().map(|input| lanes_of(input)).collect::<Result<_, _>>()?;
         let mut result = Elements::zeros(out.dtype, elements)?;
-        kernel(attrs, &lanes, result.lanes_mut(0, elements))?;
+        kernel(attrs, &lanes, &mut result.lanes_mut(0, elements).into())?;
         return result.into_array(&out.shape);
     }
     if inputs.len() > MAX_INPUTS {
@@ -469,26 +424,6 @@ pub(crate) fn lanes_of(array: &Array) -> Result<Lanes<'_>, Error> {
 }
 
 impl Elements {
-    /// All of them.
-    pub(crate) fn all(&self) -> Lanes<'_> {
-        by_type!(Self, self, elements => Lane::lanes(elements))
-    }
-
-    /// All of them, to be written.
-    pub(crate) fn all_mut(&mut self) -> LanesMut<'_> {
-        by_type!(Self, self, elements => Lane::lanes_mut(elements))
-    }
-
-    /// Fills these with what a cursor visits from its beginning on.
-    pub(crate) fn broadcast(&mut self, from: Lanes, cursor: &mut Cursor) -> Result<(), Error> {
-        cursor.seek(0);
-        by_type!(Lanes, from, from => {
-            let into = Lane::owned(self).ok_or_else(mistyped)?;
-            cursor.fill(from, into);
-        });
-        Ok(())
-    }
-
     /// Stands in for what is taken out.
     pub(crate) const NONE: Self = Self::Bool(Vec::new());
 

@@ -178,15 +178,19 @@ pub(crate) fn rows(shape: &Shape, axes: &[usize]) -> Option<usize> {
 
 /// Sums of rows of so many elements, or their means: what the ops of that name give, into memory that is there.
 pub(crate) fn sum_rows(x: &[f32], count: usize, mean: bool, out: &mut [f32]) {
-    #[expect(clippy::cast_precision_loss, reason = "a row has far fewer than 2^52 elements")]
-    let divisor = if mean { count as f64 } else { 1.0 };
     for (i, out) in out.iter_mut().enumerate() {
-        let row = &x[i * count..(i + 1) * count];
-        let sum = lanes::fold(row, 0.0, |sum, x: f32| sum + f64::from(x), |a, b| a + b);
-        #[expect(clippy::cast_possible_truncation, reason = "rounded as the ops round")]
-        let rounded = (sum / divisor) as f32;
-        *out = rounded;
+        *out = sum(&x[i * count..(i + 1) * count], mean);
     }
+}
+
+/// The sum of a row, or its mean.
+pub(crate) fn sum(row: &[f32], mean: bool) -> f32 {
+    #[expect(clippy::cast_precision_loss, reason = "a row has far fewer than 2^52 elements")]
+    let divisor = if mean { row.len() as f64 } else { 1.0 };
+    let sum = lanes::fold(row, 0.0, |sum, x: f32| sum + f64::from(x), |a, b| a + b);
+    #[expect(clippy::cast_possible_truncation, reason = "rounded as the ops round")]
+    let rounded = (sum / divisor) as f32;
+    rounded
 }
 
 /// Extents of what lies outside, in and inside of the reduced axes, if these are neighbours. Axes of extent 1 count as

@@ -11,12 +11,8 @@ use crate::{
     dtype::{DType, DTypes},
     error::Error,
     graph::Var,
-    kernels::{
-        block::{self, Lane},
-        lanes,
-        real::FromDouble,
-    },
-    op::{Call, Derivative, Kernel, Lanes, LanesMut, OpDef, Reads, ResultType, Rule, cotangents},
+    kernels::{block::Lane, loops, real::FromDouble},
+    op::{Call, Derivative, Kernel, Lanes, OpDef, Output, Reads, ResultType, Rule, cotangents},
     ops::{
         CONCAT, EXPAND_DIMS, Join, NewAxis,
         family::{
@@ -315,13 +311,14 @@ pub static CAST: OpDef = OpDef {
 };
 
 /// Converts a block to the dtype of the output.
-fn converted<T: Lane + Convert>(inputs: &[Lanes], out: LanesMut) -> Result<(), Error> {
-    match &out {
-        LanesMut::F32(_) => block::map(inputs, out, T::to_f32),
-        LanesMut::F64(_) => block::map(inputs, out, T::to_f64),
-        LanesMut::I32(_) => block::map(inputs, out, T::to_i32),
-        LanesMut::I64(_) => block::map(inputs, out, T::to_i64),
-        LanesMut::Bool(_) => block::map(inputs, out, T::to_bool),
+fn converted<T: Lane + Convert>(inputs: &[Lanes], out: &mut Output) -> Result<(), Error> {
+    match loops::dtype(out) {
+        DType::F32 => loops::map(inputs, out, T::to_f32),
+        DType::F64 => loops::map(inputs, out, T::to_f64),
+        DType::I32 => loops::map(inputs, out, T::to_i32),
+        DType::I64 => loops::map(inputs, out, T::to_i64),
+        DType::Bool => loops::map(inputs, out, T::to_bool),
+        DType::F16 | DType::BF16 => Err(Error::bug("a block of a half type")),
     }
 }
 
@@ -400,24 +397,16 @@ pub static WHERE: OpDef = OpDef {
         "z = x if condition else y",
         Kernel::Elementwise(|_| {
             Some(|_, inputs, out| {
-                fn choose<T: Lane>(inputs: &[Lanes], out: LanesMut) -> Result<(), Error> {
-                    let condition = block::input::<bool>(inputs, 0)?;
-                    let (x, y) = (block::input::<T>(inputs, 1)?, block::input::<T>(inputs, 2)?);
-                    lanes::zip3(
-                        condition,
-                        x,
-                        y,
-                        block::output(out)?,
-                        |c, x, y| if c { x } else { y },
-                    );
-                    Ok(())
+                fn choose<T: Lane>(inputs: &[Lanes], out: &mut Output) -> Result<(), Error> {
+                    loops::zip3(inputs, out, |c, x: T, y: T| if c { x } else { y })
                 }
-                match &out {
-                    LanesMut::F32(_) => choose::<f32>(inputs, out),
-                    LanesMut::F64(_) => choose::<f64>(inputs, out),
-                    LanesMut::I32(_) => choose::<i32>(inputs, out),
-                    LanesMut::I64(_) => choose::<i64>(inputs, out),
-                    LanesMut::Bool(_) => choose::<bool>(inputs, out),
+                match loops::dtype(out) {
+                    DType::F32 => choose::<f32>(inputs, out),
+                    DType::F64 => choose::<f64>(inputs, out),
+                    DType::I32 => choose::<i32>(inputs, out),
+                    DType::I64 => choose::<i64>(inputs, out),
+                    DType::Bool => choose::<bool>(inputs, out),
+                    DType::F16 | DType::BF16 => Err(Error::bug("a block of a half type")),
                 }
             })
         }),

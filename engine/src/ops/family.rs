@@ -16,7 +16,20 @@ macro_rules! map_kernel {
     ($($dtype:ident)+ : |$x:ident| $body:expr) => {
         $crate::op::Kernel::Elementwise(|dtype| match dtype {
             $($crate::dtype::DType::$dtype => Some(|_, inputs, out| {
-                $crate::kernels::block::map(inputs, out, $crate::ops::family::typed::$dtype(|$x| $body))
+                $crate::kernels::loops::map(inputs, out, $crate::ops::family::typed::$dtype(|$x| $body))
+            }),)+
+            #[allow(unreachable_patterns, clippy::wildcard_enum_match_arm, reason = "some families take every dtype")]
+            _ => None,
+        })
+    };
+}
+
+/// The same from a formula that takes long, as functions without vectors do.
+macro_rules! each_kernel {
+    ($($dtype:ident)+ : |$x:ident| $body:expr) => {
+        $crate::op::Kernel::Elementwise(|dtype| match dtype {
+            $($crate::dtype::DType::$dtype => Some(|_, inputs, out| {
+                $crate::kernels::loops::each(inputs, out, $crate::ops::family::typed::$dtype(|$x| $body))
             }),)+
             #[allow(unreachable_patterns, clippy::wildcard_enum_match_arm, reason = "some families take every dtype")]
             _ => None,
@@ -29,7 +42,7 @@ macro_rules! zip_kernel {
     ($($dtype:ident)+ : |$x:ident, $y:ident| $body:expr) => {
         $crate::op::Kernel::Elementwise(|dtype| match dtype {
             $($crate::dtype::DType::$dtype => Some(|_, inputs, out| {
-                $crate::kernels::block::zip(inputs, out, $crate::ops::family::typed2::$dtype(|$x, $y| $body))
+                $crate::kernels::loops::zip(inputs, out, $crate::ops::family::typed2::$dtype(|$x, $y| $body))
             }),)+
             #[allow(unreachable_patterns, clippy::wildcard_enum_match_arm, reason = "some families take every dtype")]
             _ => None,
@@ -63,7 +76,7 @@ macro_rules! function_kernel {
                         $beyond
                     }
                 }
-                $crate::kernels::block::map_by::<T, F>(inputs, out)
+                $crate::kernels::loops::map_by::<T, F>(inputs, out)
             }),)+
             #[allow(unreachable_patterns, clippy::wildcard_enum_match_arm, reason = "some families take every dtype")]
             _ => None,
@@ -80,7 +93,7 @@ macro_rules! function_kernel {
                         $body
                     }
                 }
-                $crate::kernels::block::zip_by::<T, F>(inputs, out)
+                $crate::kernels::loops::zip_by::<T, F>(inputs, out)
             }),)+
             #[allow(unreachable_patterns, clippy::wildcard_enum_match_arm, reason = "some families take every dtype")]
             _ => None,
@@ -118,7 +131,7 @@ macro_rules! by_dtype {
     };
 }
 
-pub(crate) use {by_dtype, function_kernel, map_kernel, zip_kernel};
+pub(crate) use {by_dtype, each_kernel, function_kernel, map_kernel, zip_kernel};
 
 /// The element types, named like their dtypes.
 pub(crate) mod element {

@@ -10,12 +10,8 @@ use crate::{
     attrs::{Attr, Attrs},
     error::Error,
     graph::Var,
-    kernels::{
-        block::{self, Lane},
-        lanes,
-        real::Real,
-    },
-    op::{Derivative, Kernel, Lanes, LanesMut, OpDef, Reads, Rule, cotangents, d},
+    kernels::{block::Lane, lanes, loops, real::Real},
+    op::{Derivative, Kernel, Lanes, OpDef, Output, Reads, Rule, cotangents, d},
     ops::{
         EXP, SIGMOID, SQUARE,
         family::{self, sample, sample_with, uniform},
@@ -48,17 +44,21 @@ fn tanh_gate<T: Real>(x: T) -> T {
     T::of(1.0) / (T::of(1.0) + exponential)
 }
 
-fn gelu<T: Real + Lane>(attrs: &Attrs, inputs: &[Lanes], out: LanesMut) -> Result<(), Error> {
+fn gelu<T: Real + Lane>(attrs: &Attrs, inputs: &[Lanes], out: &mut Output) -> Result<(), Error> {
     if Gelu::read(attrs).approximate {
-        block::map(inputs, out, |x: T| x * tanh_gate(x))
+        loops::map(inputs, out, |x: T| x * tanh_gate(x))
     } else {
-        block::map(inputs, out, |x: T| x * x.normal_cdf_())
+        loops::map(inputs, out, |x: T| x * x.normal_cdf_())
     }
 }
 
-fn gradient<T: Real + Lane>(attrs: &Attrs, inputs: &[Lanes], out: LanesMut) -> Result<(), Error> {
+fn gradient<T: Real + Lane>(
+    attrs: &Attrs,
+    inputs: &[Lanes],
+    out: &mut Output,
+) -> Result<(), Error> {
     if Gelu::read(attrs).approximate {
-        return block::zip(inputs, out, |x: T, flow: T| {
+        return loops::zip(inputs, out, |x: T, flow: T| {
             let gate = tanh_gate(x);
             let near = if x > T::of(END) { T::of(END) } else { x };
             let near = if near < T::of(-END) { T::of(-END) } else { near };
@@ -67,12 +67,11 @@ fn gradient<T: Real + Lane>(attrs: &Attrs, inputs: &[Lanes], out: LanesMut) -> R
         });
     }
     // One thing after the other, while the block is in the first-level cache: of all at once the compiler makes no vectors.
-    let (x, flow): (&[T], &[T]) = (block::input(inputs, 0)?, block::input(inputs, 1)?);
-    let out = block::output(out)?;
-    lanes::map(x, out, T::normal_cdf_);
-    lanes::update(out, x, |gate, x| gate + x * (x * x * T::of(-0.5)).exp_() * T::of(DENSITY));
-    lanes::update(out, flow, |slope, flow| slope * flow);
-    Ok(())
+    loops::over(inputs, out, |x: &[T], flow, out| {
+        lanes::map(x, out, T::normal_cdf_);
+        lanes::update(out, x, |gate, x| gate + x * (x * x * T::of(-0.5)).exp_() * T::of(DENSITY));
+        lanes::update(out, flow, |slope, flow| slope * flow);
+    })
 }
 
 /// The loop of each dtype.

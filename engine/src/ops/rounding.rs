@@ -11,11 +11,12 @@ use crate::{
     dtype::{DType, DTypes},
     error::Error,
     kernels::{
-        block::{self, Lane},
+        block::Lane,
         elementwise::zip,
+        loops,
         real::{Number, Real},
     },
-    op::{Arrays, Call, Derivative, Kernel, Lanes, LanesMut, OpDef, Reads, d},
+    op::{Arrays, Call, Derivative, Kernel, Lanes, OpDef, Output, Reads, d},
     ops::{
         GREATER_EQUAL, LESS_EQUAL, LOGICAL_AND,
         family::{self, by_dtype, map_kernel, uniform},
@@ -159,10 +160,10 @@ attrs! {
     }
 }
 
-fn clip<T: Real + Lane>(attrs: &Attrs, inputs: &[Lanes], out: LanesMut) -> Result<(), Error> {
+fn clip<T: Real + Lane>(attrs: &Attrs, inputs: &[Lanes], out: &mut Output) -> Result<(), Error> {
     let Clip { clip_value_min, clip_value_max } = Clip::read(attrs);
     let (low, high) = (T::of(clip_value_min), T::of(clip_value_max));
-    block::map(inputs, out, |x: T| {
+    loops::map(inputs, out, |x: T| {
         let x = if x < low { low } else { x };
         if x > high { high } else { x }
     })

@@ -19,7 +19,7 @@ use crate::{
     ops::{
         EXP, LOG, NOT_EQUAL, SQUARE,
         family::{
-            self, by_dtype, function_kernel, map_kernel, sample, sample_with, uniform, zip_kernel,
+            self, by_dtype, each_kernel, function_kernel, sample, sample_with, uniform, zip_kernel,
         },
     },
 };
@@ -62,7 +62,7 @@ pub static ERFINV: OpDef = OpDef {
         "erfinv",
         "Inverse error function: infinite at -1 and 1, NaN beyond.",
         "erf(y) = x",
-        map_kernel!(F32 F64: |x| x.in_f64(special::erfinv)),
+        each_kernel!(F32 F64: |x| x.in_f64(special::erfinv)),
         Derivative::Elementwise(&[d(Reads::Y, |r| {
             r.y().map(&SQUARE).map(&EXP) * std::f64::consts::FRAC_2_SQRT_PI.recip()
         })]),
@@ -76,7 +76,7 @@ pub static NDTRI: OpDef = OpDef {
         "ndtri",
         "Quantile of the standard normal distribution: infinite at 0 and 1, NaN beyond.",
         "(1 + erf(y / sqrt(2))) / 2 = x",
-        map_kernel!(F32 F64: |x| x.in_f64(special::ndtri)),
+        each_kernel!(F32 F64: |x| x.in_f64(special::ndtri)),
         Derivative::Elementwise(&[d(Reads::Y, |r| {
             (r.y().map(&SQUARE) * 0.5).map(&EXP) * libm::sqrt(2.0 * std::f64::consts::PI)
         })]),
@@ -96,7 +96,7 @@ pub static LGAMMA: OpDef = OpDef {
         "lgamma",
         "Logarithm of the absolute value of the gamma function; infinite at 0, -1, -2, ...",
         "y = ln |gamma(x)|",
-        map_kernel!(F32 F64: |x| x.lgamma_()),
+        each_kernel!(F32 F64: |x| x.lgamma_()),
         Derivative::Elementwise(&[d(Reads::X0, |r| r.x[0].map(&DIGAMMA))]),
     )
 };
@@ -108,7 +108,7 @@ pub static DIGAMMA: OpDef = OpDef {
         "digamma",
         "Logarithmic derivative of the gamma function; NaN at 0, -1, -2, ...",
         "y = gamma'(x) / gamma(x)",
-        map_kernel!(F32 F64: |x| x.in_f64(special::digamma)),
+        each_kernel!(F32 F64: |x| x.in_f64(special::digamma)),
         Derivative::Elementwise(&[d(Reads::X0, |r| polygamma(1, r.x[0]))]),
     )
 };

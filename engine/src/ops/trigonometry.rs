@@ -5,7 +5,7 @@ use crate::{
     op::{Derivative, OpDef, Reads, Sample, d},
     ops::{
         RECIPROCAL, RSQRT, SQUARE,
-        family::{self, function_kernel, map_kernel, sample, uniform},
+        family::{self, each_kernel, function_kernel, sample, uniform},
     },
 };
 
@@ -55,7 +55,7 @@ pub static ASIN: OpDef = OpDef {
         "asin",
         "Inverse sine, between -pi / 2 and pi / 2; its derivative at -1 and 1 is infinite.",
         "sin(y) = x",
-        map_kernel!(F32 F64: |x| x.asin_()),
+        each_kernel!(F32 F64: |x| x.asin_()),
         Derivative::Elementwise(&[d(Reads::X0, |r| {
             ((r.x[0].ones() - r.x[0]) * (r.x[0] + 1.0)).map(&RSQRT)
         })]),
@@ -69,7 +69,7 @@ pub static ACOS: OpDef = OpDef {
         "acos",
         "Inverse cosine, between 0 and pi; its derivative at -1 and 1 is infinite.",
         "cos(y) = x",
-        map_kernel!(F32 F64: |x| x.acos_()),
+        each_kernel!(F32 F64: |x| x.acos_()),
         Derivative::Elementwise(&[d(Reads::X0, |r| {
             -((r.x[0].ones() - r.x[0]) * (r.x[0] + 1.0)).map(&RSQRT)
         })]),

@@ -1,211 +1,167 @@
 //! Frames: plans whose values stay in place, for running one plan over and over.
 //!
 //! Small tensors are most of the cost of a short step: for ten elements, making a tensor takes longer than computing it. In
-//! a frame each small value has a buffer of its own that every run writes again, chains and sums run straight from buffer to
-//! buffer, and what a run leaves for the next goes there by changing places. Whatever is larger, or has no loop over blocks,
-//! runs as in [`Plan::run`].
+//! a frame small values are in registers ([`registers`](crate::kernels::registers)) that every run writes again; elementwise
+//! ops and sums run straight from there to there, and what a run leaves for the next is copied. What gives the same in every
+//! run is done in the first only ([`layout`]). Whatever is larger, or has no loop over lines, runs as in [`Plan::run`].
 //!
 //! Invariant: a run that fails leaves what the runs before it carried on.
+
+mod layout;
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Plan, Step, Work, missing, spares::Spares};
+use self::layout::Layout;
+use super::{Plan, missing, spares::Spares};
 use crate::{
-    array::{Array, Tensor},
-    aval::Aval,
+    array::Tensor,
+    attrs::Attrs,
     compute,
-    dtype::DType,
     error::Error,
     kernels::{
-        block::{BLOCK, Chain, Elements, MAX_INPUTS, Source, copy, lanes_of},
+        block::lanes_of,
         cursor::Cursor,
-        reduce,
+        registers::{Home, Operands, Registers},
     },
     ledger::{Charge, Ledger},
-    op::{Kernel, Lanes},
-    ops::{REDUCE_MEAN, REDUCE_SUM, Reduce},
+    op::{BlockKernel, Lanes, Output, Place},
 };
 
 /// About how long a step of a plan takes beside its arithmetic, in nanoseconds.
-const STEP: u64 = 50;
+const STEP: u64 = 20;
 
 /// The values of a plan between its runs.
 #[derive(Debug)]
 pub struct Frame {
-    cells: Vec<Cell>,
-    ways: Vec<Way>,
+    values: Values,
+    /// What gives the same in every run, and whether it has been done.
+    first: Vec<Way>,
+    begun: bool,
+    /// What each run does.
+    each: Vec<Way>,
     carries: Vec<Carry>,
+    /// The inputs that may be set anew without doing the first again.
+    fed: Vec<usize>,
+    /// The inputs that were never set.
+    unset: Vec<usize>,
     /// Where each result is after a run.
     places: Vec<usize>,
     _charge: Charge,
 }
 
-/// A value of a plan.
+/// The values of a plan's slots.
 #[derive(Debug)]
-enum Cell {
-    Empty,
-    /// A small one, in a buffer that stays.
-    Small(Elements),
-    /// Any other.
-    Tensor(Tensor),
+struct Values {
+    registers: Registers,
+    /// Where small values are.
+    homes: Vec<Option<Home>>,
+    /// The others, as long as they are needed.
+    tensors: Vec<Option<Tensor>>,
 }
 
-/// How a step runs.
+/// How something is computed.
 #[derive(Debug)]
 enum Way {
-    Block(Box<Block>),
+    /// An elementwise op in registers.
+    Apply(BlockKernel, Attrs, Operands),
+    /// The elements of a value that broadcasts.
+    Spread(Home, Home, Box<Cursor>),
     /// Sums, or means, of rows of so many elements.
-    Rows {
-        from: usize,
-        into: usize,
-        count: usize,
-        mean: bool,
-    },
+    Rows { from: Home, into: Home, count: usize, mean: bool },
     /// The same elements in another shape.
-    Same {
-        from: usize,
-        into: usize,
-    },
-    /// On tensors; with the values that it computed for the last time.
-    General {
-        dead: SmallVec<[usize; 4]>,
-    },
+    Same(Home, Home),
+    /// A step on tensors, and the values that it computed for the last time.
+    General { step: usize, dead: SmallVec<[usize; 4]> },
 }
 
-/// A chain over no more elements than a block has.
-#[derive(Debug)]
-struct Block {
-    wires: SmallVec<[Wire; 4]>,
-    registers: SmallVec<[Elements; 8]>,
-}
-
-/// An input of a chain.
-#[derive(Debug)]
-struct Wire {
-    slot: usize,
-    /// Of an input that broadcasts: its elements in the shape of the chain.
-    broadcast: Option<(Elements, Cursor)>,
-    /// Whether no run changes the input.
-    steady: bool,
-    /// Whether a steady input has been broadcast.
-    done: bool,
-}
-
-/// What a run leaves for the next.
+/// What a run leaves for the next, by slots.
 #[derive(Clone, Copy, Debug)]
 struct Carry {
     from: usize,
     into: usize,
-    /// Whether nobody else wants it, so that the two can change places.
+    /// Whether nobody else wants it.
     moves: bool,
 }
 
 impl Frame {
-    /// A frame in which each pair of a result (by its number) and an input (by its slot) is carried from run to run.
-    /// Nothing, if results and inputs are entangled.
+    /// A frame in which each pair of a result (by its number) and an input (by its slot) is carried from run to run, and
+    /// some inputs are set anew between runs. Nothing, if results and inputs are entangled.
     ///
     /// # Errors
     ///
-    /// The buffers are paid for by the ledger.
+    /// The registers are paid for by the ledger.
     pub fn new(
         plan: &Plan,
         ledger: &Arc<Ledger>,
         carried: &[(usize, usize)],
+        fed: &[usize],
     ) -> Result<Option<Self>, Error> {
-        let Some((carries, places)) = carries(plan, carried) else { return Ok(None) };
-        let small: u64 = plan.avals.iter().filter(|aval| is_small(aval)).map(Aval::bytes).sum();
-        let workspace: u64 = plan.steps.iter().map(|step| step.cost.workspace).sum();
-        let charge = ledger.reserve(small.saturating_add(workspace))?;
-        let mut cells: Vec<Cell> = plan.avals.iter().map(|_| Cell::Empty).collect();
-        for &(slot, ref tensor) in &plan.constants {
-            cells[slot] = Cell::holding(&plan.avals[slot], tensor)?;
+        let Some((mut carries, places)) = carries(plan, carried) else { return Ok(None) };
+        let changes = |slot| carries.iter().any(|carry| carry.into == slot) || fed.contains(&slot);
+        let mut layout = Layout::new(plan, changes)?;
+        for &Carry { from, into, moves } in &carries {
+            if moves {
+                layout.carry_at_once(from, into);
+            }
         }
-        // What no run changes: constants, and inputs that nothing is carried into.
-        let mut steady = vec![true; plan.avals.len()];
-        for carry in &carries {
-            steady[carry.into] = false;
-        }
-        let mut own = vec![false; plan.avals.len()];
-        let ways = plan.steps.iter().map(|step| {
-            step.outputs.iter().for_each(|&slot| (steady[slot], own[slot]) = (false, true));
-            Way::of(plan, step, (&steady, &own), &mut cells)
-        });
-        let ways = ways.collect::<Result<_, _>>()?;
-        Ok(Some(Self { cells, ways, carries, places, _charge: charge }))
+        let charge = ledger.reserve(layout.bytes())?;
+        let (values, first, each) = layout.build()?;
+        let arrives = |home: Option<Home>, into| home.is_some() && home == values.homes[into];
+        carries.retain(|carry| !arrives(values.homes[carry.from], carry.into));
+        Ok(Some(Self {
+            values,
+            first,
+            begun: false,
+            each,
+            carries,
+            fed: fed.to_vec(),
+            unset: plan.inputs.clone(),
+            places,
+            _charge: charge,
+        }))
     }
 
     /// Sets an input.
     pub fn set(&mut self, plan: &Plan, slot: usize, tensor: &Tensor) -> Result<(), Error> {
-        let aval = plan.avals.get(slot).filter(|aval| tensor.aval() == **aval);
-        let aval = aval.ok_or_else(|| Error::bug("a frame is given what it is not made for"))?;
-        match &mut self.cells[slot] {
-            Cell::Small(elements) => copy_all(lanes_of(tensor.array())?, elements)?,
-            cell @ (Cell::Empty | Cell::Tensor(_)) => *cell = Cell::holding(aval, tensor)?,
+        if plan.avals.get(slot).is_none_or(|aval| tensor.aval() != *aval) {
+            return Err(Error::bug("a frame is given what it is not made for"));
         }
-        for way in &mut self.ways {
-            if let Way::Block(block) = way {
-                let wires = block.wires.iter_mut().filter(|wire| wire.slot == slot);
-                wires.for_each(|wire| wire.done = false);
-            }
-        }
+        self.values.set(slot, tensor.clone())?;
+        self.unset.retain(|&unset| unset != slot);
+        self.begun &= self.fed.contains(&slot);
         Ok(())
     }
 
     /// Runs the plan, and carries on what is to be carried.
     pub fn run(&mut self, plan: &Plan, ledger: &Arc<Ledger>) -> Result<(), Error> {
-        for (step, way) in plan.steps.iter().zip(&mut self.ways) {
-            match way {
-                Way::Block(block) => block.run(step, &mut self.cells)?,
-                &mut Way::Rows { from, into, count, mean } => {
-                    let (x, y) = two(&mut self.cells, from, into)?;
-                    if let (Lanes::F32(x), Elements::F32(y)) = (x.lanes()?, y) {
-                        reduce::sum_rows(x, count, mean, y);
-                    }
-                }
-                &mut Way::Same { from, into } => {
-                    let (x, y) = two(&mut self.cells, from, into)?;
-                    copy_all(x.lanes()?, y)?;
-                }
-                Way::General { dead } => {
-                    compute::check()?;
-                    general(plan, step, ledger, &mut self.cells)?;
-                    dead.iter().for_each(|&slot| self.cells[slot] = Cell::Empty);
-                }
-            }
+        if !self.unset.is_empty() {
+            return Err(missing());
         }
-        for &Carry { from, into, moves } in &self.carries {
-            if moves {
-                self.cells.swap(from, into);
-                continue;
-            }
-            let value = match &self.cells[from] {
-                Cell::Tensor(tensor) => Cell::Tensor(tensor.clone()),
-                small @ (Cell::Empty | Cell::Small(_)) => Cell::holding(
-                    &plan.avals[from],
-                    &Tensor::unpaid(small.array(&plan.avals[from])?),
-                )?,
-            };
-            self.cells[into] = value;
+        let Self { values, first, begun, each, carries, .. } = self;
+        if !*begun {
+            run(first, plan, ledger, values)?;
+            *begun = true;
         }
-        Ok(())
+        run(each, plan, ledger, values)?;
+        carries.iter().try_for_each(|carry| values.carry(*carry))
     }
 
     /// A result of the last run; if it is carried, that of the last run that did not fail, or what the frame began with.
     pub fn result(&self, plan: &Plan, ledger: &Arc<Ledger>, i: usize) -> Result<Tensor, Error> {
-        let aval = &plan.avals[plan.wanted[i]];
-        match &self.cells[self.places[i]] {
-            Cell::Tensor(tensor) => Ok(tensor.clone()),
-            small @ (Cell::Empty | Cell::Small(_)) => {
-                Ok(Tensor::paid(small.array(aval)?, ledger.reserve(aval.bytes())?))
-            }
-        }
+        let (aval, slot) = (&plan.avals[plan.wanted[i]], self.places[i]);
+        let Some(home) = self.values.homes[slot] else {
+            return self.values.tensors[slot].clone().ok_or_else(missing);
+        };
+        let array = self.values.registers.array(home, &aval.shape)?;
+        Ok(Tensor::paid(array, ledger.reserve(aval.bytes())?))
     }
 
     /// Whether a result of the last run is true.
     pub fn is_true(&self, i: usize) -> Result<bool, Error> {
-        Ok(matches!(self.cells[self.places[i]].lanes()?, Lanes::Bool([true])))
+        let home = self.values.homes[self.places[i]].ok_or_else(missing)?;
+        Ok(matches!(self.values.registers.read(home)?, Lanes::Bool([true])))
     }
 }
 
@@ -213,10 +169,6 @@ impl Frame {
 pub fn estimate(plan: &Plan) -> u64 {
     let flops: u64 = plan.steps.iter().map(|step| step.cost.flops).sum();
     (plan.steps.len() as u64).saturating_mul(STEP).saturating_add(flops)
-}
-
-fn is_small(aval: &Aval) -> bool {
-    aval.shape.elements() <= BLOCK && !aval.dtype.is_half()
 }
 
 /// What is carried, and where results are afterwards. Nothing, if what a run carries into an input is another input that it
@@ -239,176 +191,85 @@ fn carries(plan: &Plan, carried: &[(usize, usize)]) -> Option<(Vec<Carry>, Vec<u
         places[result] = into;
         carries.push(Carry { from, into, moves });
     }
-    Some((carries, places))
+    // A result that is an input would be what the next run begins with.
+    let changes = |slot: &usize| carries.iter().any(|carry| carry.into == *slot);
+    (!plan.wanted.iter().any(changes)).then_some((carries, places))
 }
 
-impl Cell {
-    fn holding(aval: &Aval, tensor: &Tensor) -> Result<Self, Error> {
-        if !is_small(aval) {
-            return Ok(Self::Tensor(tensor.clone()));
-        }
-        let mut elements = Elements::zeros(aval.dtype, aval.shape.elements())?;
-        copy_all(lanes_of(tensor.array())?, &mut elements)?;
-        Ok(Self::Small(elements))
-    }
-
-    fn lanes(&self) -> Result<Lanes<'_>, Error> {
-        match self {
-            Self::Small(elements) => Ok(elements.all()),
-            Self::Tensor(tensor) => lanes_of(tensor.array()),
-            Self::Empty => Err(missing()),
-        }
-    }
-
-    fn array(&self, aval: &Aval) -> Result<Array, Error> {
-        match self {
-            Self::Small(elements) => {
-                let mut own = Elements::zeros(aval.dtype, aval.shape.elements())?;
-                copy_all(elements.all(), &mut own)?;
-                own.into_array(&aval.shape)
-            }
-            Self::Tensor(tensor) => Ok(tensor.array().clone()),
-            Self::Empty => Err(missing()),
-        }
-    }
-}
-
-fn copy_all(from: Lanes, into: &mut Elements) -> Result<(), Error> {
-    copy(from, into.all_mut())
-}
-
-/// Two different cells, the second of which is small.
-fn two(cells: &mut [Cell], from: usize, into: usize) -> Result<(&Cell, &mut Elements), Error> {
-    match cells.get_disjoint_mut([from, into]) {
-        Ok([from, Cell::Small(into)]) => Ok((from, into)),
-        _ => Err(missing()),
-    }
-}
-
-impl Way {
-    fn of(
-        plan: &Plan,
-        step: &Step,
-        (steady, own): (&[bool], &[bool]),
-        cells: &mut [Cell],
-    ) -> Result<Self, Error> {
-        // Small values keep their buffers, and inputs their values.
-        let dies = |&slot: &usize| own[slot] && !is_small(&plan.avals[slot]);
-        let general = || Self::General { dead: step.dead.iter().copied().filter(dies).collect() };
-        let small = |slot: usize| is_small(&plan.avals[slot]);
-        let mut reserve = |slot: usize| {
-            let Aval { dtype, shape } = &plan.avals[slot];
-            cells[slot] = Cell::Small(Elements::zeros(*dtype, shape.elements())?);
-            Ok::<_, Error>(())
-        };
-        match &step.work {
-            Work::Chain(chain, _) if chain.shape.elements() <= BLOCK => {
-                step.outputs.iter().try_for_each(|&slot| reserve(slot))?;
-                Ok(Self::Block(Box::new(Block::new(plan, step, chain, steady)?)))
-            }
-            Work::Op(one) => {
-                let (application, inputs, _) = &**one;
-                let (&[from], &[into]) = (&step.inputs[..], &step.outputs[..]) else {
-                    return Ok(general());
-                };
-                if !small(from) || !small(into) || from == into {
-                    return Ok(general());
-                }
-                if let Kernel::Alias = application.op.kernel {
-                    reserve(into)?;
-                    return Ok(Self::Same { from, into });
-                }
-                let mean = std::ptr::eq(application.op, &raw const REDUCE_MEAN);
-                let sums = mean || std::ptr::eq(application.op, &raw const REDUCE_SUM);
-                if sums && inputs[0].dtype == DType::F32 {
-                    let shape = &inputs[0].shape;
-                    let axes = shape.axes(&Reduce::read(&application.attrs).axis)?;
-                    if let Some(count) = reduce::rows(shape, &axes) {
-                        reserve(into)?;
-                        return Ok(Self::Rows { from, into, count, mean });
-                    }
-                }
-                Ok(general())
-            }
-            Work::Chain(..) => Ok(general()),
-        }
-    }
-}
-
-impl Block {
-    fn new(plan: &Plan, step: &Step, chain: &Chain, steady: &[bool]) -> Result<Self, Error> {
-        let count = chain.shape.elements();
-        let wires = step.inputs.iter().map(|&slot| {
-            let aval = &plan.avals[slot];
-            let cursor = Cursor::new(&aval.shape, &chain.shape);
-            let broadcast =
-                cursor.map(|cursor| Ok::<_, Error>((Elements::zeros(aval.dtype, count)?, cursor)));
-            let broadcast = broadcast.transpose()?;
-            Ok(Wire { slot, broadcast, steady: steady[slot], done: false })
-        });
-        let registers = chain.registers.iter().map(|&dtype| Elements::zeros(dtype, count));
-        Ok(Self {
-            wires: wires.collect::<Result<_, Error>>()?,
-            registers: registers.collect::<Result<_, _>>()?,
-        })
-    }
-
-    fn run(&mut self, step: &Step, cells: &mut [Cell]) -> Result<(), Error> {
-        let Work::Chain(chain, _) = &step.work else { return Err(missing()) };
-        for wire in &mut self.wires {
-            if let Wire { slot, broadcast: Some((elements, cursor)), steady, done: false } = wire {
-                elements.broadcast(cells[*slot].lanes()?, cursor)?;
-                wire.done = *steady;
-            }
-        }
-        for instruction in &chain.instructions {
-            // The register is taken out while its neighbours are read.
-            let out = &mut self.registers[instruction.output];
-            let mut out = std::mem::replace(out, Elements::NONE);
-            let mut inputs = [Lanes::Bool(&[]); MAX_INPUTS];
-            for (lanes, source) in inputs.iter_mut().zip(&instruction.inputs) {
-                *lanes = match *source {
-                    Source::Input(i) => match &self.wires[i] {
-                        Wire { broadcast: Some((elements, _)), .. } => elements.all(),
-                        wire => cells[wire.slot].lanes()?,
-                    },
-                    Source::Register(i) => self.registers[i].all(),
-                };
-            }
-            let inputs = &inputs[..instruction.inputs.len()];
-            (instruction.kernel)(&instruction.attrs, inputs, out.all_mut())?;
-            self.registers[instruction.output] = out;
-        }
-        for (&slot, &register) in step.outputs.iter().zip(&chain.outputs) {
-            if let Cell::Small(elements) = &mut cells[slot] {
-                std::mem::swap(elements, &mut self.registers[register]);
-            }
+impl Values {
+    fn set(&mut self, slot: usize, tensor: Tensor) -> Result<(), Error> {
+        match self.homes[slot] {
+            Some(home) => self.registers.write(home, lanes_of(tensor.array())?)?,
+            None => self.tensors[slot] = Some(tensor),
         }
         Ok(())
     }
+
+    fn carry(&mut self, Carry { from, into, moves }: Carry) -> Result<(), Error> {
+        match (self.homes[from], self.homes[into]) {
+            (Some(from), Some(into)) => self.registers.copy(from, into)?,
+            (None, None) if moves => self.tensors[into] = self.tensors[from].take(),
+            (None, None) => self.tensors[into] = self.tensors[from].clone(),
+            (Some(_), None) | (None, Some(_)) => return Err(missing()),
+        }
+        Ok(())
+    }
+
+    /// Runs a step on tensors, as [`Plan::run`] does.
+    #[inline(never)]
+    fn general(&mut self, plan: &Plan, step: usize, ledger: &Arc<Ledger>) -> Result<(), Error> {
+        let step = plan.steps.get(step).ok_or_else(missing)?;
+        let tensor = |&slot: &usize| match self.homes[slot] {
+            Some(home) => {
+                let array = self.registers.array(home, &plan.avals[slot].shape)?;
+                Ok(Tensor::unpaid(array))
+            }
+            None => self.tensors[slot].clone().ok_or_else(missing),
+        };
+        let inputs: SmallVec<[Tensor; 4]> =
+            step.inputs.iter().map(tensor).collect::<Result<_, Error>>()?;
+        let inputs: SmallVec<[&Tensor; 4]> = inputs.iter().collect();
+        let outputs = step.run(ledger, &plan.avals, &inputs, &mut Spares::default())?;
+        step.outputs.iter().zip(outputs).try_for_each(|(&slot, tensor)| self.set(slot, tensor))
+    }
 }
 
-/// Runs a step on tensors, as [`Plan::run`] does.
-fn general(
+/// One after the other.
+fn run(
+    ways: &mut [Way],
     plan: &Plan,
-    step: &Step,
     ledger: &Arc<Ledger>,
-    cells: &mut [Cell],
+    values: &mut Values,
 ) -> Result<(), Error> {
-    let inputs: SmallVec<[Tensor; 4]> = step
-        .inputs
-        .iter()
-        .map(|&slot| match &cells[slot] {
-            Cell::Tensor(tensor) => Ok(tensor.clone()),
-            small @ (Cell::Empty | Cell::Small(_)) => {
-                Ok(Tensor::unpaid(small.array(&plan.avals[slot])?))
-            }
-        })
-        .collect::<Result<_, Error>>()?;
-    let inputs: SmallVec<[&Tensor; 4]> = inputs.iter().collect();
-    let outputs = step.run(ledger, &plan.avals, &inputs, &mut Spares::default())?;
-    for (&slot, tensor) in step.outputs.iter().zip(outputs) {
-        cells[slot] = Cell::Tensor(tensor);
+    for way in ways {
+        if let Way::Apply(kernel, attrs, operands) = way {
+            let place = Place::Lines(&mut values.registers, operands);
+            kernel(attrs, &[], &mut Output(place))?;
+        } else {
+            way.run(plan, ledger, values)?;
+        }
     }
     Ok(())
+}
+
+impl Way {
+    fn run(&mut self, plan: &Plan, ledger: &Arc<Ledger>, values: &mut Values) -> Result<(), Error> {
+        let registers = &mut values.registers;
+        match self {
+            Self::Apply(kernel, attrs, operands) => {
+                kernel(attrs, &[], &mut Output(Place::Lines(registers, operands)))
+            }
+            Self::Spread(from, into, cursor) => registers.spread(*from, *into, cursor),
+            &mut Self::Rows { from, into, count, mean } => {
+                registers.sum_rows(from, into, count, mean)
+            }
+            Self::Same(from, into) => registers.copy(*from, *into),
+            Self::General { step, dead } => {
+                compute::check()?;
+                values.general(plan, *step, ledger)?;
+                dead.iter().for_each(|&slot| values.tensors[slot] = None);
+                Ok(())
+            }
+        }
+    }
 }

@@ -206,15 +206,22 @@ impl Walk {
     /// The slot that already holds what an application gives.
     fn unchanged(&self, application: &Application) -> Option<usize> {
         let &first = application.inputs.first()?;
-        if self.avals[application.outputs[0]] != self.avals[first] {
-            return None;
-        }
-        let second = |value: f64| {
-            let second = application.inputs.get(1).and_then(|&slot| self.producer(slot));
-            second.is_some_and(|full| {
+        let all = |place: usize, value: f64| {
+            let input = application.inputs.get(place).and_then(|&slot| self.producer(slot));
+            input.is_some_and(|full| {
                 is(full, &FULL) && Full::read(&full.attrs).value.to_bits() == value.to_bits()
             })
         };
+        let output = &self.avals[application.outputs[0]];
+        // The seed of a gradient is the first factor.
+        if is(application, &MULTIPLY) && all(0, 1.0) && *output == self.avals[application.inputs[1]]
+        {
+            return Some(application.inputs[1]);
+        }
+        if *output != self.avals[first] {
+            return None;
+        }
+        let second = |value: f64| all(1, value);
         let equal = match application.op.kernel {
             Kernel::Alias => true,
             _ if is(application, &CAST) || is(application, &BROADCAST_TO) => true,

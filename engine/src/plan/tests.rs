@@ -83,13 +83,16 @@ fn check(name: &str, program: &Program, wanted: &[usize]) {
         let plan = Plan::compile(&ledger, program, wanted, passes).unwrap();
         // In no more memory than is said: what is kept for later values must not take that of others.
         let results = plan.run(&Ledger::new("peak", plan.peak()), []);
-        let again = in_a_frame(&ledger, &plan);
-        assert_eq!(again.is_ok(), results.is_ok(), "{name}, {passes:?}: {again:?}\n{plan}");
-        for (again, result) in again.iter().flatten().zip(results.iter().flatten()) {
-            assert_eq!(again.aval(), result.aval(), "{name}, {passes:?}\n{plan}");
-            assert!(bits(again) == bits(result), "{name} differs in a frame, {passes:?}\n{plan}");
+        let open = Plan::compile(&ledger, &without_elements(program), wanted, passes).unwrap();
+        for (plan, fed) in [(&plan, false), (&open, false), (&open, true)] {
+            let again = in_a_frame(&ledger, plan, program, fed);
+            assert_eq!(again.is_ok(), results.is_ok(), "{name}, {passes:?}: {again:?}\n{plan}");
+            for (again, result) in again.iter().flatten().zip(results.iter().flatten()) {
+                assert_eq!(again.aval(), result.aval(), "{name}, {passes:?}\n{plan}");
+                let same = bits(again) == bits(result);
+                assert!(same, "{name} differs in a frame, {passes:?}, {fed}\n{plan}");
+            }
         }
-        drop(again);
         match (&expected, results) {
             (Ok(expected), Ok(results)) => {
                 for (expected, result) in expected.iter().zip(&results) {
@@ -108,11 +111,30 @@ fn check(name: &str, program: &Program, wanted: &[usize]) {
     assert_eq!(ledger.used(), 0, "{name} keeps memory");
 }
 
-/// The results of the second run in a frame.
-fn in_a_frame(ledger: &Arc<Ledger>, plan: &Plan) -> Result<Vec<Tensor>, Error> {
-    let mut frame = Frame::new(plan, ledger, &[])?.unwrap();
-    frame.run(plan, ledger)?;
-    frame.run(plan, ledger)?;
+/// The same program, whose operands are inputs.
+fn without_elements(program: &Program) -> Program {
+    let mut open = copied(program);
+    open.operands.iter_mut().for_each(|(_, operand)| operand.tensor = None);
+    open
+}
+
+/// The results of the second run in a frame. If the plan has inputs, they are set once, or before each run.
+fn in_a_frame(
+    ledger: &Arc<Ledger>,
+    plan: &Plan,
+    program: &Program,
+    fed: bool,
+) -> Result<Vec<Tensor>, Error> {
+    let inputs = if fed { plan.inputs() } else { &[] };
+    let mut frame = Frame::new(plan, ledger, &[], inputs)?.unwrap();
+    for round in 0..2 {
+        for (slot, operand) in program.operands.iter().filter(|_| fed || round == 0) {
+            if plan.inputs().contains(slot) {
+                frame.set(plan, *slot, operand.tensor.as_ref().unwrap())?;
+            }
+        }
+        frame.run(plan, ledger)?;
+    }
     (0..plan.wanted.len()).map(|i| frame.result(plan, ledger, i)).collect()
 }
 
@@ -149,8 +171,9 @@ fn a_frame_carries_results_into_inputs() {
         };
         let mut values =
             [tensor(&aval.shape, 1.0), tensor(&Shape::scalar(), 2.0), tensor(&aval.shape, 3.0)];
-        let mut frame =
-            Frame::new(&plan, &ledger, &[(0, inputs[0]), (1, inputs[1])]).unwrap().unwrap();
+        let mut frame = Frame::new(&plan, &ledger, &[(0, inputs[0]), (1, inputs[1])], &inputs[2..])
+            .unwrap()
+            .unwrap();
         for (&slot, value) in inputs.iter().zip(&values) {
             frame.set(&plan, slot, value).unwrap();
         }
@@ -185,7 +208,7 @@ fn a_frame_is_refused_where_inputs_change_places() {
     let carried = [(0, a.slot()), (1, b.slot())];
     let program = graph.finish().unwrap();
     let plan = Plan::compile(&ledger, &program, &wanted, Passes::ALL).unwrap();
-    assert!(Frame::new(&plan, &ledger, &carried).unwrap().is_none());
+    assert!(Frame::new(&plan, &ledger, &carried, &[]).unwrap().is_none());
 }
 
 /// Applies an op to a sample, and computes more from its outputs; nothing, if the sample does not fit the dtype.

@@ -97,7 +97,8 @@ impl Session {
         if !changed.is_empty() {
             return None;
         }
-        let mut frame = Frame::new(plan, &self.ledger, &carries).ok()??;
+        let fed: Vec<usize> = batches.iter().copied().flatten().collect();
+        let mut frame = Frame::new(plan, &self.ledger, &carries, &fed).ok()??;
         for (slot, tensor) in given {
             frame.set(plan, slot, &tensor).ok()?;
         }
@@ -143,9 +144,11 @@ impl Session {
     ) -> Result<(), Error> {
         let Resident { variant, frame, batches, .. } = resident;
         let plan = variant.prepared.planned().ok_or_else(|| Error::bug("a plan is gone"))?;
-        for (&slot, batch) in batches.iter().zip(working.next_batches(self)?) {
-            if let Some(slot) = slot {
-                frame.set(plan, slot, &batch)?;
+        if !batches.is_empty() {
+            for (&slot, batch) in batches.iter().zip(working.next_batches(self)?) {
+                if let Some(slot) = slot {
+                    frame.set(plan, slot, &batch)?;
+                }
             }
         }
         frame.run(plan, &self.ledger)

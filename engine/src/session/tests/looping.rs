@@ -74,6 +74,90 @@ fn a_loop_is_its_calls() {
     }
 }
 
+/// Loops that run in place, with an idea each: what is carried and what is a result.
+const RESIDENT: &[(&str, Show)] = &[
+    ("sums and a variable", |w, x| {
+        let loss = w.loss(x);
+        let shrunk = w.op("multiply", &[B, loss], &[]);
+        w.tell(Kind::Assign { variable: B, value: shrunk, mode: AssignMode::Subtract });
+        vec![loss]
+    }),
+    ("a variable as it was", |w, _| {
+        let before = w.op("identity", &[B], &[]);
+        let twice = w.op("add", &[B, B], &[]);
+        w.tell(Kind::Assign { variable: B, value: twice, mode: AssignMode::Replace });
+        vec![before]
+    }),
+    ("a variable as it becomes", |w, _| {
+        let twice = w.op("add", &[B, B], &[]);
+        w.tell(Kind::Assign { variable: B, value: twice, mode: AssignMode::Replace });
+        vec![w.op("tanh", &[twice], &[])]
+    }),
+    ("what was read is read again", |w, _| {
+        let twice = w.op("add", &[B, B], &[]);
+        w.tell(Kind::Assign { variable: B, value: twice, mode: AssignMode::Add });
+        let sum = w.op("reduce_sum", &[twice], &[]);
+        let scaled = w.op("multiply", &[B, sum], &[]);
+        w.tell(Kind::Assign { variable: B, value: scaled, mode: AssignMode::Replace });
+        vec![sum]
+    }),
+    ("what is the same in each step", |w, x| {
+        let curved = w.op("exp", &[x], &[]);
+        let row = w.op("reduce_mean", &[curved], &[("axis", Attr::Ints(smallvec![0]))]);
+        let gate = w.op("sigmoid", &[row], &[]);
+        let columns = w.op("reduce_sum", &[row], &[]);
+        let scaled = w.op("multiply", &[B, columns], &[]);
+        w.tell(Kind::Assign { variable: B, value: scaled, mode: AssignMode::Subtract });
+        vec![gate]
+    }),
+];
+
+#[test]
+fn what_stays_in_place_is_what_calls_leave() {
+    for &(name, show) in RESIDENT {
+        let mut driver = furnished(0);
+        driver.define(FUNCTION, show).unwrap();
+        driver.apply(Kind::Constant { output: X, value: tensor(&[2, 3], 1.0) }).unwrap();
+        driver.run_loop(request(7)).unwrap();
+        let mut single = furnished(0);
+        single.define(FUNCTION, show).unwrap();
+        single.apply(Kind::Constant { output: X, value: tensor(&[2, 3], 1.0) }).unwrap();
+        for step in 1..=7 {
+            single.call_defined(X, &[20 + step]).unwrap();
+        }
+        assert_eq!(driver.bits(20), single.bits(27), "{name}");
+        assert_eq!(driver.state(), single.state(), "{name}");
+    }
+}
+
+/// The variable's new value is computed before what fails.
+#[test]
+fn a_step_in_place_that_fails_leaves_those_before_it() {
+    let show: Show = |w, x| {
+        let twice = w.op("add", &[B, B], &[]);
+        w.tell(Kind::Assign { variable: B, value: twice, mode: AssignMode::Replace });
+        let integers = w.op("cast", &[x], &[("dtype", Attr::DType(DType::I32))]);
+        vec![w.op("floordiv", &[integers, integers], &[])]
+    };
+    let mut driver = furnished(0);
+    driver.define(FUNCTION, show).unwrap();
+    let mut examples = vec![2.0_f32; 24];
+    examples[12] = 0.0;
+    let array = Array::new(&[8, 3].into(), examples).unwrap();
+    driver.apply(Kind::Constant { output: X, value: Tensor::unpaid(array) }).unwrap();
+    let (datasets, arguments) = (vec![X], vec![]);
+    let batched = LoopRequest { datasets, batch_size: 2, arguments, ..request(4) };
+    let error = driver.run_loop(batched).unwrap_err();
+    assert!(matches!(error, Error::LoopStep { step: 3, .. }), "{error}");
+    let mut single = furnished(0);
+    single.define(FUNCTION, show).unwrap();
+    let array = Array::new(&[2, 3].into(), vec![2.0_f32; 6]).unwrap();
+    single.apply(Kind::Constant { output: X, value: Tensor::unpaid(array) }).unwrap();
+    single.call_defined(X, &[20]).unwrap();
+    single.call_defined(X, &[21]).unwrap();
+    assert_eq!(driver.state(), single.state());
+}
+
 #[test]
 fn every_example_comes_once_an_epoch_and_each_epoch_is_another_order() {
     let mut driver = Driver::new(1 << 30);
