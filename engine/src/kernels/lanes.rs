@@ -185,16 +185,12 @@ pub(crate) fn fold_here<T: Copy, A: Copy>(
 /// Merges parts by halves. Not in sight of the loops that fill them: there the compiler would choose vectors for these that
 /// are as narrow as the last halves.
 #[inline(never)]
-pub(crate) fn halves<A: Copy>(mut parts: [A; PARTS], merge: &impl Fn(A, A) -> A) -> A {
-    let mut half = PARTS / 2;
-    while half > 0 {
-        let (low, high) = parts.split_at_mut(half);
-        for (low, &mut high) in low.iter_mut().zip(high) {
-            *low = merge(*low, high);
-        }
-        half /= 2;
-    }
-    parts[0]
+pub(crate) fn halves<A: Copy>(parts: [A; PARTS], merge: &impl Fn(A, A) -> A) -> A {
+    // Arrays of known lengths, so that each level is a few instructions without a loop.
+    let eight: [A; 8] = std::array::from_fn(|i| merge(parts[i], parts[i + 8]));
+    let four: [A; 4] = std::array::from_fn(|i| merge(eight[i], eight[i + 4]));
+    let two: [A; 2] = std::array::from_fn(|i| merge(four[i], four[i + 2]));
+    merge(two[0], two[1])
 }
 
 /// Two sums over three rows of one length, in the order of [`fold`].
