@@ -81,11 +81,12 @@ fn general<T: LinalgScalar>(
     Ok(())
 }
 
-fn view<'a, T>(matrix: Matrix<'a, T>, shape: (usize, usize)) -> Result<ArrayView2<'a, T>, Error> {
+fn view<'a, T: Copy>(matrix: Matrix<'a, T>, shape: (usize, usize)) -> Result<ArrayView2<'a, T>, Error> {
     let strided = shape.strides((matrix.row, matrix.column));
     ArrayView2::from_shape(strided, matrix.elements).map_err(misshapen)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as errors are mapped")]
 fn misshapen(error: ShapeError) -> Error {
     Error::bug(format!("matmul: {error}"))
 }
