@@ -81,7 +81,7 @@ fn general<T: LinalgScalar>(
     Ok(())
 }
 
-fn view<'a, T: Copy>(matrix: Matrix<'a, T>, shape: (usize, usize)) -> Result<ArrayView2<'a, T>, Error> {
+fn view<T: Copy>(matrix: Matrix<'_, T>, shape: (usize, usize)) -> Result<ArrayView2<'_, T>, Error> {
     let strided = shape.strides((matrix.row, matrix.column));
     ArrayView2::from_shape(strided, matrix.elements).map_err(misshapen)
 }
