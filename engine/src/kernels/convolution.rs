@@ -20,6 +20,7 @@ use crate::{
         lanes,
         matmul::{ALIGNED, Entry},
         panel,
+        panel::Matrix,
         real::Number,
         window::{self, Windows},
     },
@@ -212,7 +213,7 @@ impl Convolution {
                 let out = ArrayViewMut2::from_shape(shape, &mut y[at - first..]);
                 let (shape, at) = self.filter_view(block);
                 let filter = ArrayView2::from_shape(shape, &filter[at..]).map_err(misshapen)?;
-                T::product(&patches, &filter, &mut out.map_err(misshapen)?)
+                product(&patches, &filter, &mut out.map_err(misshapen)?)
             })
         })?;
         Ok(y)
@@ -269,7 +270,7 @@ impl Convolution {
                 let (shape, at) = self.filter_view(block);
                 let filter = ArrayView2::from_shape(shape, &filter[at..]).map_err(misshapen)?;
                 let rows = ArrayViewMut2::from_shape((block.rows, self.columns()), patches);
-                T::product(&y, &filter.t(), &mut rows.map_err(misshapen)?)?;
+                product(&y, &filter.t(), &mut rows.map_err(misshapen)?)?;
                 self.scatter(patches, block, first, x);
                 Ok(())
             })
@@ -412,6 +413,29 @@ impl Convolution {
             }
         });
     }
+}
+
+/// Writes the product of two matrices.
+fn product<T: Entry + LinalgScalar>(
+    a: &ArrayView2<T>,
+    b: &ArrayView2<T>,
+    c: &mut ArrayViewMut2<T>,
+) -> Result<(), Error> {
+    let extents = (a.nrows(), a.ncols(), b.ncols());
+    if let (Some(a), Some(b)) = (matrix(a), matrix(b))
+        && let Some(out) = c.as_slice_mut()
+    {
+        return T::product(a, b, extents, out);
+    }
+    general_mat_mul(T::ONE, a, b, T::ZERO, c);
+    Ok(())
+}
+
+/// A view as elements and distances, unless there is something between its elements.
+fn matrix<'a, T>(view: &'a ArrayView2<T>) -> Option<Matrix<'a, T>> {
+    let elements = view.as_slice_memory_order()?;
+    let [row, column] = [view.strides()[0], view.strides()[1]].map(isize::unsigned_abs);
+    Some(Matrix { elements, row, column })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as errors are mapped")]

@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use crate::{
-    array::{buffer, filled},
+    array::{buffer, filled, overwritten},
     compute::{self, MAX_WIDTH},
     error::Error,
     kernels::{
@@ -167,7 +167,7 @@ impl Direct {
         let Convolution { windows, groups, inputs, outputs } = self.convolution;
         let layout = windows.layout(windows.count(), groups * outputs);
         let (starts, cells) = (self.starts()?, self.cells()?);
-        let mut y = filled(windows.batch * layout.image, 0.0)?;
+        let mut y = overwritten(windows.batch * layout.image)?;
         compute::each(self.convolution.images(&mut y), |(images, y)| {
             let mut copy = buffer(self.copied())?;
             for (image, y) in images.zip(y.chunks_exact_mut(layout.image)) {

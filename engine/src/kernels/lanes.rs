@@ -185,55 +185,43 @@ pub(crate) fn fold_here<T: Copy, A: Copy>(
 /// Merges parts by halves. Not in sight of the loops that fill them: there the compiler would choose vectors for these that
 /// are as narrow as the last halves.
 #[inline(never)]
-pub(crate) fn halves<A: Copy>(mut parts: [A; PARTS], merge: &impl Fn(A, A) -> A) -> A {
-    let mut half = PARTS / 2;
-    while half > 0 {
-        let (low, high) = parts.split_at_mut(half);
-        for (low, &mut high) in low.iter_mut().zip(high) {
-            *low = merge(*low, high);
-        }
-        half /= 2;
-    }
-    parts[0]
+pub(crate) fn halves<A: Copy>(parts: [A; PARTS], merge: &impl Fn(A, A) -> A) -> A {
+    // Arrays of known lengths, so that each level is a few instructions without a loop.
+    let eight: [A; 8] = std::array::from_fn(|i| merge(parts[i], parts[i + 8]));
+    let four: [A; 4] = std::array::from_fn(|i| merge(eight[i], eight[i + 4]));
+    let two: [A; 2] = std::array::from_fn(|i| merge(four[i], four[i + 2]));
+    merge(two[0], two[1])
 }
 
-/// Two sums over three rows of one length, in the order of [`fold`].
-pub(crate) fn sums<T: Copy>(rows: [&[T]; 3], terms: impl Fn([T; 3]) -> [f64; 2]) -> [f64; 2] {
-    let [x, y, z] = rows;
+/// Two sums over three rows of one length, in the order of [`fold`], within a function that is compiled for each level.
+#[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
+#[inline(always)]
+pub(crate) fn sums_here<T: Copy>(
+    [x, y, z]: [&[T]; 3],
+    terms: impl Fn([T; 3]) -> [f64; 2],
+) -> [f64; 2] {
     if x.len() < PARTS {
         return x.iter().zip(y).zip(z).fold([0.0; 2], |[a, b], ((&x, &y), &z)| {
             let [c, d] = terms([x, y, z]);
             [a + c, b + d]
         });
     }
-    let mut parts = [[0.0; PARTS]; 2];
-    sum_parts(rows, &mut parts, terms);
-    parts.map(|parts| halves(parts, &|a, b| a + b))
-}
-
-each_level! {
-    fn sum_parts<T: Copy>(
-        [x, y, z]: [&[T]; 3],
-        parts: &mut [[f64; PARTS]; 2],
-        terms: impl Fn([T; 3]) -> [f64; 2],
-    ) {
-        let [mut first, mut second] = *parts;
-        let ((x, rest_x), (y, rest_y), (z, rest_z)) =
-            (x.as_chunks::<PARTS>(), y.as_chunks::<PARTS>(), z.as_chunks::<PARTS>());
-        for ((x, y), z) in x.iter().zip(y).zip(z) {
-            for i in 0..PARTS {
-                let [a, b] = terms([x[i], y[i], z[i]]);
-                first[i] += a;
-                second[i] += b;
-            }
-        }
-        for (i, ((&x, &y), &z)) in rest_x.iter().zip(rest_y).zip(rest_z).enumerate() {
-            let [a, b] = terms([x, y, z]);
+    let [mut first, mut second] = [[0.0; PARTS]; 2];
+    let ((x, rest_x), (y, rest_y), (z, rest_z)) =
+        (x.as_chunks::<PARTS>(), y.as_chunks::<PARTS>(), z.as_chunks::<PARTS>());
+    for ((x, y), z) in x.iter().zip(y).zip(z) {
+        for i in 0..PARTS {
+            let [a, b] = terms([x[i], y[i], z[i]]);
             first[i] += a;
             second[i] += b;
         }
-        *parts = [first, second];
     }
+    for (i, ((&x, &y), &z)) in rest_x.iter().zip(rest_y).zip(rest_z).enumerate() {
+        let [a, b] = terms([x, y, z]);
+        first[i] += a;
+        second[i] += b;
+    }
+    [first, second].map(|parts| halves(parts, &|a, b| a + b))
 }
 
 each_level! {

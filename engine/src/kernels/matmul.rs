@@ -2,7 +2,9 @@
 //!
 //! Its bits do not depend on threads, on the batch that a row sits in, or on the x86 level.
 
-use ndarray::{ArrayView2, ArrayViewMut2, Axis, Slice, linalg::general_mat_mul};
+use ndarray::{
+    ArrayView2, ArrayViewMut2, LinalgScalar, ShapeBuilder, ShapeError, linalg::general_mat_mul,
+};
 
 use crate::{
     array::{Element, overwritten},
@@ -11,7 +13,7 @@ use crate::{
     error::Error,
     kernels::{
         elementwise::broadcast_walk,
-        panel::{self, Matrix},
+        panel::{self, Extents, Matrix},
         real::Number,
     },
 };
@@ -27,48 +29,66 @@ const STRIPE: usize = 16;
 
 /// An element that matrices may have.
 pub(crate) trait Entry: Number + Element {
-    /// Writes the product of two matrices.
+    /// Writes the product of two matrices, row by row.
     fn product(
-        a: &ArrayView2<Self>,
-        b: &ArrayView2<Self>,
-        c: &mut ArrayViewMut2<Self>,
+        a: Matrix<Self>,
+        b: Matrix<Self>,
+        extents: Extents,
+        out: &mut [Self],
     ) -> Result<(), Error>;
 }
 
 impl Entry for f32 {
     fn product(
-        a: &ArrayView2<Self>,
-        b: &ArrayView2<Self>,
-        c: &mut ArrayViewMut2<Self>,
+        a: Matrix<Self>,
+        b: Matrix<Self>,
+        extents: Extents,
+        out: &mut [Self],
     ) -> Result<(), Error> {
-        let extents = (a.nrows(), a.ncols(), b.ncols());
-        if let (Some(x), Some(y)) = (matrix(a), matrix(b))
-            && panel::pays(extents, x, y)
-            && let Some(out) = c.as_slice_mut()
-        {
-            return panel::product(x, y, extents, out);
+        if panel::pays(extents, a, b) {
+            return panel::product(a, b, extents, out);
         }
-        general_mat_mul(1.0, a, b, 0.0, c);
-        Ok(())
+        general(a, b, extents, out)
     }
-}
-
-/// A view as elements and distances, unless there is something between its elements.
-fn matrix<'a>(view: &'a ArrayView2<f32>) -> Option<Matrix<'a>> {
-    let elements = view.as_slice_memory_order()?;
-    let [row, column] = [view.strides()[0], view.strides()[1]].map(isize::unsigned_abs);
-    Some(Matrix { elements, row, column })
 }
 
 impl Entry for f64 {
     fn product(
-        a: &ArrayView2<Self>,
-        b: &ArrayView2<Self>,
-        c: &mut ArrayViewMut2<Self>,
+        a: Matrix<Self>,
+        b: Matrix<Self>,
+        extents: Extents,
+        out: &mut [Self],
     ) -> Result<(), Error> {
-        general_mat_mul(1.0, a, b, 0.0, c);
-        Ok(())
+        general(a, b, extents, out)
     }
+}
+
+/// By `matrixmultiply`.
+fn general<T: LinalgScalar>(
+    a: Matrix<T>,
+    b: Matrix<T>,
+    (rows, terms, columns): Extents,
+    out: &mut [T],
+) -> Result<(), Error> {
+    let mut c = ArrayViewMut2::from_shape((rows, columns), out).map_err(misshapen)?;
+    general_mat_mul(
+        T::one(),
+        &view(a, (rows, terms))?,
+        &view(b, (terms, columns))?,
+        T::zero(),
+        &mut c,
+    );
+    Ok(())
+}
+
+fn view<T: Copy>(matrix: Matrix<'_, T>, shape: (usize, usize)) -> Result<ArrayView2<'_, T>, Error> {
+    let strided = shape.strides((matrix.row, matrix.column));
+    ArrayView2::from_shape(strided, matrix.elements).map_err(misshapen)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "as errors are mapped")]
+fn misshapen(error: ShapeError) -> Error {
+    Error::bug(format!("matmul: {error}"))
 }
 
 /// By hand, since ndarray's loops would panic where integers overflow.
@@ -76,14 +96,18 @@ macro_rules! integer_entry {
     ($($ty:ty),*) => {$(
         impl Entry for $ty {
             fn product(
-                a: &ArrayView2<Self>,
-                b: &ArrayView2<Self>,
-                c: &mut ArrayViewMut2<Self>,
+                a: Matrix<Self>,
+                b: Matrix<Self>,
+                (rows, terms, columns): Extents,
+                out: &mut [Self],
             ) -> Result<(), Error> {
-                for (row, mut sums) in a.outer_iter().zip(c.outer_iter_mut()) {
+                let (a, b) = (view(a, (rows, terms))?, view(b, (terms, columns))?);
+                for (row, sums) in a.outer_iter().zip(out.chunks_exact_mut(columns)) {
                     sums.fill(0);
                     for (&factor, terms) in row.iter().zip(b.outer_iter()) {
-                        sums.zip_mut_with(&terms, |sum, &term| *sum = sum.add(factor.mul(term)));
+                        for (sum, &term) in sums.iter_mut().zip(terms) {
+                            *sum = sum.add(factor.mul(term));
+                        }
                     }
                 }
                 Ok(())
@@ -123,13 +147,10 @@ pub(crate) fn matmul<T: Entry>(
         parts.extend(chunks.map(|(chunk, first)| (i, j, first, chunk)));
     }
     compute::each(parts, |(i, j, first, chunk)| {
-        let shape_error = |error| Error::bug(format!("matmul: {error}"));
-        let rows = chunk.len() / out_dims.1;
-        let a = view(a, i, a_dims, transpose_a).map_err(shape_error)?;
-        let a = a.slice_axis(Axis(0), Slice::from(first..first + rows));
-        let b = view(b, j, b_dims, transpose_b).map_err(shape_error)?;
-        let mut c = ArrayViewMut2::from_shape((rows, out_dims.1), chunk).map_err(shape_error)?;
-        T::product(&a, &b, &mut c)
+        let a = matrix(a, i, a_dims, transpose_a);
+        let a = Matrix { elements: &a.elements[first * a.row..], ..a };
+        let extents = (chunk.len() / out_dims.1, terms, out_dims.1);
+        T::product(a, matrix(b, j, b_dims, transpose_b), extents, chunk)
     })?;
     Ok(result)
 }
@@ -146,13 +167,14 @@ fn matrices(shape: &Shape) -> (Shape, (usize, usize)) {
     (shape[..split].into(), (shape[split], shape[split + 1]))
 }
 
-fn view<T>(
+/// One matrix of a batch, with rows for columns if it is transposed.
+fn matrix<T>(
     elements: &[T],
     at: usize,
-    dims: (usize, usize),
+    (rows, columns): (usize, usize),
     transposed: bool,
-) -> Result<ArrayView2<'_, T>, ndarray::ShapeError> {
-    let size = dims.0 * dims.1;
-    let view = ArrayView2::from_shape(dims, &elements[at * size..(at + 1) * size])?;
-    Ok(if transposed { view.reversed_axes() } else { view })
+) -> Matrix<'_, T> {
+    let elements = &elements[at * rows * columns..(at + 1) * rows * columns];
+    let (row, column) = if transposed { (1, columns) } else { (columns, 1) };
+    Matrix { elements, row, column }
 }

@@ -23,10 +23,12 @@ struct Moments {
 
 impl Moments {
     #[expect(clippy::cast_precision_loss, reason = "a row has far fewer than 2^52 elements")]
+    #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
+    #[inline(always)]
     fn of<T: Real>(row: &[T], epsilon: f64) -> Self {
         // Distances from one of the elements: their squares lose nothing to a mean that is far from 0.
         let first = row.first().map_or(0.0, |x| x.wide());
-        let [sum, squares] = lanes::sums([row; 3], |[x, ..]| {
+        let [sum, squares] = lanes::sums_here([row; 3], |[x, ..]| {
             let distance = x.wide() - first;
             [distance, distance * distance]
         });
@@ -50,15 +52,23 @@ pub(crate) fn rows<T: Real>(
     let mut out = overwritten(x.len())?;
     let size = rows::in_part(x.len() / width, 4 * compute::elements(x.len())) * width;
     compute::each(x.chunks(size).zip(out.chunks_mut(size)).collect(), |(x, out)| {
-        for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-            let Moments { mean, factor } = Moments::of(x, epsilon);
-            lanes::zip3(x, scale, offset, out, |x, scale, offset| {
-                T::of((x.wide() - mean) * factor) * scale + offset
-            });
-        }
+        part(x, scale, offset, epsilon, out);
         Ok(())
     })?;
     Ok(out)
+}
+
+each_level! {
+    /// Some of the rows.
+    fn part<T: Real>(x: &[T], scale: &[T], offset: &[T], epsilon: f64, out: &mut [T]) {
+        let width = scale.len().max(1);
+        for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            let Moments { mean, factor } = Moments::of(x, epsilon);
+            for (((out, &x), &scale), &offset) in out.iter_mut().zip(x).zip(scale).zip(offset) {
+                *out = T::of((x.wide() - mean) * factor) * scale + offset;
+            }
+        }
+    }
 }
 
 /// How rows lie: each of so many batches has a scale of its own and so many rows.
@@ -129,26 +139,28 @@ pub(crate) fn gradients<T: Real>(
     Ok([result, scales, offsets])
 }
 
-/// The gradients of a block of rows: of x, and the sums for scale and for offset, one behind the other.
-fn block_gradients<T: Real>(
-    x: &[T],
-    scale: &[T],
-    flow: &[T],
-    epsilon: f64,
-    result: &mut [T],
-    sums: &mut [f64],
-) {
-    let width = scale.len();
-    let (scales, offsets) = sums.split_at_mut(width);
-    let rows = x.chunks_exact(width).zip(flow.chunks_exact(width));
-    for ((x, flow), result) in rows.zip(result.chunks_exact_mut(width)) {
-        let moments = Moments::of(x, epsilon);
-        let Moments { mean, factor } = moments;
-        let [all, along] = lanes::sums([x, scale, flow], |[x, scale, flow]| {
-            let inflow = scale.wide() * flow.wide();
-            [inflow, inflow * ((x.wide() - mean) * factor)]
-        });
-        row_gradient([x, scale, flow], (moments, all, along), result, scales, offsets);
+each_level! {
+    /// The gradients of a block of rows: of x, and the sums for scale and for offset, one behind the other.
+    fn block_gradients<T: Real>(
+        x: &[T],
+        scale: &[T],
+        flow: &[T],
+        epsilon: f64,
+        result: &mut [T],
+        sums: &mut [f64],
+    ) {
+        let width = scale.len();
+        let (scales, offsets) = sums.split_at_mut(width);
+        let rows = x.chunks_exact(width).zip(flow.chunks_exact(width));
+        for ((x, flow), result) in rows.zip(result.chunks_exact_mut(width)) {
+            let moments = Moments::of(x, epsilon);
+            let Moments { mean, factor } = moments;
+            let [all, along] = lanes::sums_here([x, scale, flow], |[x, scale, flow]| {
+                let inflow = scale.wide() * flow.wide();
+                [inflow, inflow * ((x.wide() - mean) * factor)]
+            });
+            row_gradient([x, scale, flow], (moments, all, along), result, scales, offsets);
+        }
     }
 }
 

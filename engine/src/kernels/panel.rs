@@ -29,12 +29,19 @@ pub(crate) const BLOCK: usize = 84;
 pub(crate) const MAX_TERMS: usize = 256;
 
 /// Most columns; beyond them the panels of the first factor are used often enough to be worth packing.
-const MAX_COLUMNS: usize = 160;
+const MAX_COLUMNS: usize = 256;
+
+/// Rows for which a second factor is worth packing whose columns are what lies in a row: that goes element by element.
+const TALL: usize = 256;
+
+/// Most columns of a second factor that is read where it lies. The rows of a wider one are so far apart that they would push
+/// each other out of the cache of the first level.
+const MAX_IN_PLACE: usize = 4 * WIDTH;
 
 /// A matrix: its elements, and the distances between rows and between columns.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Matrix<'a> {
-    pub(crate) elements: &'a [f32],
+pub(crate) struct Matrix<'a, T = f32> {
+    pub(crate) elements: &'a [T],
     pub(crate) row: usize,
     pub(crate) column: usize,
 }
@@ -43,19 +50,18 @@ pub(crate) struct Matrix<'a> {
 pub(crate) type Extents = (usize, usize, usize);
 
 /// Whether [`product`] is the faster way, measured on a Zen 4 with AVX-512.
-pub(crate) fn pays((rows, terms, columns): Extents, a: Matrix, b: Matrix) -> bool {
+pub(crate) fn pays((rows, _, columns): Extents, a: Matrix, b: Matrix) -> bool {
     let in_order = a.column == 1 || columns <= WIDTH;
-    // Copying columns of the second factor goes element by element.
-    let enough_rows = if b.column == 1 { rows >= NARROW.0 } else { rows >= 256 };
-    has_fused() && terms <= MAX_TERMS && columns <= MAX_COLUMNS && in_order && enough_rows
+    let enough_rows = rows >= if b.column == 1 { NARROW.0 } else { TALL };
+    has_fused() && columns <= MAX_COLUMNS && in_order && enough_rows
 }
 
 /// Bytes of the panels.
 pub(crate) fn workspace((_, terms, columns): Extents) -> u64 {
-    if terms > MAX_TERMS || columns > MAX_COLUMNS {
+    if columns > MAX_COLUMNS {
         return 0;
     }
-    (terms * columns.next_multiple_of(WIDTH) * size_of::<f32>()) as u64
+    (terms.min(MAX_TERMS) * columns.next_multiple_of(WIDTH) * size_of::<f32>()) as u64
 }
 
 /// Whether the processor multiplies and adds in one step. Without it the same bits would take a function call each.
@@ -70,20 +76,31 @@ pub(crate) fn has_fused() -> bool {
 pub(crate) fn product(
     a: Matrix,
     b: Matrix,
-    extents: Extents,
+    (rows, terms, columns): Extents,
     out: &mut [f32],
 ) -> Result<(), Error> {
-    let (rows, terms, columns) = extents;
-    let mut panels = buffer(terms * columns.next_multiple_of(WIDTH))?;
-    pack(b.elements, &(0..terms).map(|term| term * b.row), b.column, columns, &mut panels)?;
-    let b = Second::packed(&panels, terms);
-    let term_starts: [usize; MAX_TERMS] = std::array::from_fn(|term| term * a.column);
-    for (i, out) in out.chunks_mut(BLOCK * columns).enumerate() {
-        let row_starts: [usize; BLOCK] = std::array::from_fn(|row| (i * BLOCK + row) * a.row);
-        let rows = BLOCK.min(rows - i * BLOCK);
-        let a =
-            First { elements: a.elements, rows: &row_starts[..rows], terms: &term_starts[..terms] };
-        multiply(a, b, Place { out, row: columns, column: 1, columns })?;
+    let in_place = b.column == 1 && columns.is_multiple_of(WIDTH) && columns <= MAX_IN_PLACE;
+    let packed = if in_place { 0 } else { terms.min(MAX_TERMS) * columns.next_multiple_of(WIDTH) };
+    let mut panels = buffer(packed)?;
+    for first in (0..terms).step_by(MAX_TERMS) {
+        let terms = MAX_TERMS.min(terms - first);
+        let b = Matrix { elements: &b.elements[first * b.row..], ..b };
+        let second = if in_place {
+            Second { elements: b.elements, term: b.row, panel: WIDTH }
+        } else {
+            panels.clear();
+            let rows = (0..terms).map(|term| term * b.row);
+            pack(b.elements, &rows, b.column, columns, &mut panels)?;
+            Second::packed(&panels, terms)
+        };
+        let term_starts: [usize; MAX_TERMS] = std::array::from_fn(|term| (first + term) * a.column);
+        for (i, out) in out.chunks_mut(BLOCK * columns).enumerate() {
+            let row_starts: [usize; BLOCK] = std::array::from_fn(|row| (i * BLOCK + row) * a.row);
+            let rows = &row_starts[..BLOCK.min(rows - i * BLOCK)];
+            let a = First { elements: a.elements, rows, terms: &term_starts[..terms] };
+            let place = Place { out, row: columns, column: 1, columns };
+            if first == 0 { multiply(a, second, place)? } else { add(a, second, place)? }
+        }
     }
     Ok(())
 }
@@ -103,12 +120,14 @@ pub(crate) fn pack(
         let start = panels.len();
         for term in terms.clone() {
             let from = &elements[term + first * column..];
-            if column == 1 {
-                panels.extend_from_slice(&from[..width]);
-            } else {
-                panels.extend(from.iter().step_by(column).take(width));
+            match from.first_chunk::<WIDTH>() {
+                // So long that it is one register.
+                Some(from) if column == 1 && width == WIDTH => panels.extend_from_slice(from),
+                _ => {
+                    panels.extend(from.iter().step_by(column).take(width));
+                    panels.resize(panels.len() + WIDTH - width, 0.0);
+                }
             }
-            panels.resize(panels.len() + WIDTH - width, 0.0);
         }
         looks.after(panels.len() - start)?;
     }
@@ -192,16 +211,16 @@ fn tiles<const R: usize, const P: usize>(a: First, b: Second, place: &mut Place,
     let panels = place.columns.div_ceil(WIDTH);
     for first in (0..panels).step_by(P) {
         let b = Second { elements: &b.elements[first * b.panel..], ..b };
-        for row in (0..a.rows.len()).step_by(R) {
+        for (rows, row) in a.rows.chunks(R).zip((0..).step_by(R)) {
             // The last row once more where there are no more; it is not written again.
-            let starts = std::array::from_fn(|r| a.rows[(row + r).min(a.rows.len() - 1)]);
-            let rows = R.min(a.rows.len() - row);
+            let starts = std::array::from_fn(|r| rows[r.min(rows.len() - 1)]);
+            let rows = row..row + rows.len();
             if panels - first < P {
                 let sums = tile::<R, 1>(a.elements, &starts, a.terms, b);
-                place.put(&sums, row..row + rows, first, adds);
+                place.put(&sums, rows, first, adds);
             } else {
                 let sums = tile::<R, P>(a.elements, &starts, a.terms, b);
-                place.put(&sums, row..row + rows, first, adds);
+                place.put(&sums, rows, first, adds);
             }
         }
     }
@@ -246,27 +265,61 @@ impl Place<'_> {
         panel: usize,
         adds: bool,
     ) {
-        for (row, sums) in rows.zip(sums) {
+        let first = panel * WIDTH;
+        if self.column != 1 || first + P * WIDTH > self.columns {
+            return self.put_cut(sums.as_flattened(), P, rows, panel, adds);
+        }
+        let out = &mut self.out[rows.start * self.row + first..];
+        if adds {
+            put_whole(sums, out, self.row, rows.len(), |out, sum| out + sum);
+        } else {
+            put_whole(sums, out, self.row, rows.len(), |_, sum| sum);
+        }
+    }
+
+    /// The same where columns are apart from each other, or fewer than those of the panels.
+    fn put_cut(
+        &mut self,
+        sums: &[[f32; WIDTH]],
+        panels: usize,
+        rows: Range<usize>,
+        panel: usize,
+        adds: bool,
+    ) {
+        for (row, sums) in rows.zip(sums.chunks_exact(panels)) {
             for (panel, sums) in (panel..).zip(sums) {
                 let first = panel * WIDTH;
                 let (at, width) =
                     (row * self.row + first * self.column, WIDTH.min(self.columns - first));
-                let update = |(out, &sum): (&mut f32, &f32)| {
-                    *out = if adds { *out + sum } else { sum };
-                };
-                let out = &mut self.out[at..];
-                match out.first_chunk_mut::<WIDTH>() {
-                    // So long that it is one register.
-                    Some(out) if self.column == 1 && width == WIDTH => {
-                        out.iter_mut().zip(sums).for_each(update);
-                    }
-                    _ => {
-                        let out = out.iter_mut().step_by(self.column).take(width);
-                        out.zip(sums).for_each(update);
-                    }
-                }
+                let out = self.out[at..].iter_mut().step_by(self.column).take(width);
+                out.zip(sums).for_each(|(out, &sum)| *out = if adds { *out + sum } else { sum });
             }
         }
+    }
+}
+
+/// Writes so many rows of whole panels, from the registers that the sums are in.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "a call would take the sums through memory")]
+fn put_whole<const R: usize, const P: usize>(
+    sums: &[[[f32; WIDTH]; P]; R],
+    mut out: &mut [f32],
+    distance: usize,
+    rows: usize,
+    update: impl Fn(f32, f32) -> f32,
+) {
+    for (r, sums) in sums.iter().enumerate() {
+        if r == rows {
+            return;
+        }
+        let (panels, _) = out.as_chunks_mut::<WIDTH>();
+        for (out, sums) in panels.iter_mut().zip(sums) {
+            for (out, &sum) in out.iter_mut().zip(sums) {
+                *out = update(*out, sum);
+            }
+        }
+        let next = distance.min(out.len());
+        out = &mut out[next..];
     }
 }
 
@@ -281,8 +334,8 @@ mod tests {
         /// Both ways of computing a product are taken, by shape; so they must not differ.
         #[test]
         fn the_bits_are_those_of_matrixmultiply(
-            rows in 1_usize..40,
-            terms in 1..=MAX_TERMS,
+            rows in 1_usize..100,
+            terms in 1..3 * MAX_TERMS,
             columns in 1..=MAX_COLUMNS,
             turned: [bool; 2],
             seed: u32,

@@ -146,6 +146,22 @@ fn fill<T: Copy + Default>(from: &[T], walk: &Walk, mut rest: &mut [T]) -> Resul
             compute::check()
         });
     }
+    if let ([outer @ .., rows, run @ 1..=SHORT], [outer_strides @ .., stride, 1]) =
+        (&walk.shape[..], &walk.strides[..])
+        && *stride >= 0
+    {
+        let outer = Walk::new(outer, outer_strides.iter().copied(), walk.offset);
+        let (stride, at_once) = (stride.unsigned_abs(), compute::range().div_ceil(*run));
+        return outer.try_each(|start| {
+            let (runs, after) = std::mem::take(&mut rest).split_at_mut(rows * run);
+            rest = after;
+            for (runs, first) in runs.chunks_mut(at_once * run).zip((0..).step_by(at_once)) {
+                copy_runs(&from[start + first * stride..], stride, *run, runs);
+                compute::check()?;
+            }
+            Ok(())
+        });
+    }
     walk.runs(|offset, stride, count| {
         let (run, after) = std::mem::take(&mut rest).split_at_mut(count);
         rest = after;
@@ -162,6 +178,25 @@ fn fill<T: Copy + Default>(from: &[T], walk: &Walk, mut rest: &mut [T]) -> Resul
             }
         }
     })
+}
+
+/// Longest run that is copied without asking for the next one by all its indices, which takes as long as the copy.
+const SHORT: usize = 256;
+
+/// Runs of elements that begin at one distance from each other.
+fn copy_runs<T: Copy>(from: &[T], stride: usize, run: usize, out: &mut [T]) {
+    for (row, out) in out.chunks_exact_mut(run).enumerate() {
+        let from = &from[row * stride..][..run];
+        let ((lines, rest), (out, out_rest)) =
+            (from.as_chunks::<SQUARE>(), out.as_chunks_mut::<SQUARE>());
+        // Of known length, so that no function is called.
+        for (out, line) in out.iter_mut().zip(lines) {
+            *out = *line;
+        }
+        for (out, &x) in out_rest.iter_mut().zip(rest) {
+            *out = x;
+        }
+    }
 }
 
 /// Side of the squares in which matrices are transposed: as many elements as a line of the cache has.
@@ -196,7 +231,25 @@ fn transpose<T: Copy + Default>(
 
 #[cfg(test)]
 mod tests {
-    use super::{Walk, copy};
+    use super::{SHORT, Walk, copy};
+
+    /// Of a part of a line, of some lines and a part of one, and too long to count as short; and one over the other.
+    #[test]
+    fn runs_are_copied() {
+        let x: Vec<i32> = (0..).take(5000).collect();
+        for (run, stride) in [(3, 7), (16, 64), (37, 40), (SHORT + 1, SHORT + 3), (5, 2), (4, 0)] {
+            let (stack, rows) = (2, 5);
+            let strides = [2000, stride, 1].map(super::signed);
+            let y = copy(&x, &Walk::new(&[stack, rows, run], strides, 9)).unwrap();
+            let places = (0..stack).flat_map(|i| {
+                (0..rows).flat_map(move |row| {
+                    (0..run).map(move |column| 9 + i * 2000 + row * stride + column)
+                })
+            });
+            let expected: Vec<i32> = places.map(|at| x[at]).collect();
+            assert_eq!(y, expected, "runs of {run} at {stride}");
+        }
+    }
 
     /// Larger than a square, and no multiple of one.
     #[test]

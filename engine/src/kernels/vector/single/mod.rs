@@ -60,9 +60,10 @@ fn rounded(x: f64) -> f32 {
 /// Exponential. In single precision, since it is what softmax spends its time on.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    // Beyond these bounds the result is infinite or 0.
+    // Beyond these bounds the result is infinite or 0. The latter is chosen in the end: products that underflow take long.
+    let is_low = x < -105.0;
     let x = if x > 89.0 { 89.0 } else { x };
-    let x = if x < -105.0 { -105.0 } else { x };
+    let x = if is_low { 0.0 } else { x };
     let shifted = x * std::f32::consts::LOG2_E + ROUND_SINGLE;
     let n = shifted - ROUND_SINGLE;
     // ln(2) in two parts (Cody and Waite), of which the first times n is exact.
@@ -76,7 +77,8 @@ pub(crate) fn exp(x: f32) -> f32 {
     let n = shifted.to_bits().wrapping_sub(ROUND_SINGLE.to_bits()).cast_signed();
     let half = n >> 1;
     let power = |k: i32| f32::from_bits(k.wrapping_add(127).cast_unsigned() << 23);
-    sum * power(half) * power(n.wrapping_sub(half))
+    let y = sum * power(half) * power(n.wrapping_sub(half));
+    if is_low { 0.0 } else { y }
 }
 
 /// Exponential minus one.
