@@ -18,7 +18,7 @@ use crate::{
 const COUNTERS: usize = 4;
 
 /// Longer than any kill.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Steps without a log, with one, and each confirmed to be durable; then kills, after each of which the sessions go on.
 pub(super) fn durability(setting: &Setting) -> Result<Contender> {
