@@ -11,9 +11,11 @@ COPY . .
 # The C library goes into the binary. glibc's and not musl's: its memory functions are the faster ones, and since 2.34 it
 # looks up names by DNS and /etc/hosts without loading anything.
 ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_RELEASE_STRIP=symbols
+# As in --build-arg FEATURES=aws, for checkpoints and copies of sessions in buckets; the image is larger then.
+ARG FEATURES=
 # With a target, the flags are for what runs on it and not for the macros that run within the compiler.
 RUN target=$(rustc --print host-tuple) \
-    && cargo build --release --locked --package gradtape-server --bin gradtape --target "$target" \
+    && cargo build --release --locked --package gradtape-server --bin gradtape --features "$FEATURES" --target "$target" \
     && install -D --mode=0755 --target-directory=/image/usr/local/bin "target/$target/release/gradtape" \
     && install -D --mode=0644 --target-directory=/image/etc/ssl/certs /etc/ssl/certs/ca-certificates.crt \
     && install --directory --mode=0755 /image/var/lib \

@@ -1,6 +1,6 @@
 //! Copies of sessions in a store that survives the loss of the machine: a folder on another one, or a bucket.
 //!
-//! A copy is the session's log, as [`recovery`](super::recovery) reads it, cut into parts, and a [`manifest`] that names them.
+//! A copy is the session's log, as [`recovery`](super::recovery) reads it, cut into parts, and a `manifest` that names them.
 //! Parts come first and are read back, and the manifest comes last; so a manifest names nothing that is not there.
 //!
 //! Manifests are numbered, and each is *created* under the next number, which only one of several servers can do. Whoever
@@ -9,7 +9,7 @@
 //! finds that the one before is gone, and has lost it too. Nothing is ever written in the place of something else: parts are
 //! named by what they hold, and by the manifest that they were written for.
 //!
-//! [`copies`] writes copies; [`takeover`] fetches one when the machine that had the session is lost.
+//! `copies` writes copies; `takeover` fetches one when the machine that had the session is lost.
 
 pub(crate) mod copies;
 mod manifest;
