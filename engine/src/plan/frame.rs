@@ -1,7 +1,7 @@
 //! Frames: plans whose values stay in place, for running one plan over and over.
 //!
 //! Small tensors are most of the cost of a short step: for ten elements, making a tensor takes longer than computing it. In
-//! a frame small values are in registers ([`registers`](crate::kernels::registers)) that every run writes again; elementwise
+//! a frame small values are in registers (`kernels::registers`) that every run writes again; elementwise
 //! ops and sums run straight from there to there, and what a run leaves for the next is copied. What gives the same in every
 //! run is done in the first only (`layout`). Whatever is larger, or has no loop over lines, runs as in [`Plan::run`].
 //!
