@@ -80,7 +80,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// The note beside a log. It survives the death of the process; it need not survive that of the machine.
     fn note(&self, id: SessionId) -> io::Result<Option<Vec<u8>>>;
 
-    /// Changes the note, or removes it.
+    /// Changes the note, or removes it. Notes of a log have one length.
     fn set_note(&self, id: SessionId, note: Option<&[u8]>) -> io::Result<()>;
 }
 
@@ -278,8 +278,9 @@ impl Store for Folder {
     fn set_note(&self, id: SessionId, note: Option<&[u8]>) -> io::Result<()> {
         let path = self.file(id, NOTE);
         match note {
+            // In place: file systems write a file to the disk that is cut off and filled again, and this comes for each record.
             Some(note) => {
-                options().write(true).create(true).truncate(true).open(path)?.write_all(note)
+                options().write(true).create(true).truncate(false).open(path)?.write_all(note)
             }
             None => match fs::remove_file(path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

@@ -54,6 +54,7 @@ const FOREIGN_PATHS: &[&str] = &[
 
 pub(crate) fn run(context: &Context) -> Result<Outcome> {
     let mut findings = dependencies(context);
+    findings.extend(image(context)?);
     for path in context.files()? {
         let Ok(text) = std::fs::read_to_string(context.root().join(&path)) else {
             continue;
@@ -69,6 +70,19 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
         bail!("{} findings", findings.len());
     }
     Ok(Outcome::Passed)
+}
+
+/// The build of the image reads the manifests of all members, whichever it builds.
+fn image(context: &Context) -> Result<Vec<String>> {
+    let ignored = std::fs::read_to_string(context.root().join(".dockerignore"))?;
+    let let_in: Vec<_> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    let members = context.metadata.workspace_packages().into_iter();
+    let kept_out = members.filter_map(|member| {
+        let folder = member.manifest_path.parent()?.strip_prefix(context.root()).ok()?;
+        let is_let_in = let_in.iter().any(|path| folder.starts_with(path));
+        (!is_let_in).then(|| format!(".dockerignore: {folder} is kept out of the image's build"))
+    });
+    Ok(kept_out.collect())
 }
 
 fn dependencies(context: &Context) -> Vec<String> {
