@@ -4,12 +4,13 @@
 //! A run follows from a seed: the programs, when messages arrive, what fails and when. Alone in its process it is the same each
 //! time, to the millisecond. After others an answer may come some milliseconds earlier or later: tokio drops the tasks of a
 //! server that dies by their numbers, which count through the process.
-//! `GRADTAPE_SEEDS=20000` runs so many, and `GRADTAPE_SEEDS=17..18` one of them again.
+//! `GRADTAPE_SEEDS=20000` runs so many, and `GRADTAPE_SEEDS=17..18` one of them again; `GRADTAPE_DIARY=1` says what happens.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
     reason = "what a lie or a run does not name goes on as usual"
 )]
+#![allow(clippy::print_stdout, reason = "diaries are for whoever asks for them")]
 
 mod disk;
 mod driver;
@@ -72,7 +73,11 @@ fn first_failure(seeds: Range<u64>, wrong: Wrong) -> Option<(u64, String)> {
                     if seed >= seeds.end {
                         return;
                     }
-                    if let Err(why) = run(seed, wrong) {
+                    let outcome = run(seed, wrong);
+                    if let (Some(_), Ok(diary)) = (std::env::var_os("GRADTAPE_DIARY"), &outcome) {
+                        println!("{}", diary.join("\n"));
+                    }
+                    if let Err(why) = outcome {
                         next.store(seeds.end, Ordering::Relaxed);
                         found.lock().expect("no panics").get_or_insert((seed, why));
                     }
@@ -122,25 +127,12 @@ fn whatever_is_wrong_is_found_out() {
     }
 }
 
-/// Says what happens in the seeds that were asked for.
-#[test]
-#[ignore = "it is there to be looked at"]
-#[expect(clippy::print_stdout, reason = "that is what it is for")]
-fn diary() {
-    for seed in seeds() {
-        match run(seed, Wrong::default()) {
-            Ok(diary) => println!("{}", diary.join("\n")),
-            Err(why) => println!("{why}"),
-        }
-    }
-}
-
 /// Two runs of a seed are the same, to the millisecond, each in a process of its own.
 #[test]
 fn a_seed_is_a_run() {
     let told = |seed: u64| {
         let mut process = Command::new(std::env::current_exe().expect("a program"));
-        process.args(["--exact", "diary", "--ignored", "--nocapture", "--test-threads", "1"]);
+        process.args(["whatever_happens", "--nocapture"]).env("GRADTAPE_DIARY", "1");
         let output = process.env("GRADTAPE_SEEDS", format!("{seed}..{}", seed + 1)).output();
         let told = String::from_utf8(output.expect("it runs").stdout).expect("text");
         let lines = told.lines().filter(|line| !line.starts_with("test result"));
