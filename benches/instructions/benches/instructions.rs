@@ -37,9 +37,17 @@ fn optimizer_step(mut workload: Workload) -> Workload {
     workload
 }
 
+// Calls of a training step that is a function: its plan, and the optimizer around it.
+#[library_benchmark]
+#[bench::hundred(Workload::planned().unwrap())]
+fn plan_step(mut workload: Workload) -> Workload {
+    workload.calls().unwrap();
+    workload
+}
+
 library_benchmark_group!(
     name = hot_paths,
-    benchmarks = [eager_dispatch, tape_record, gradient_sweep, optimizer_step]
+    benchmarks = [eager_dispatch, tape_record, gradient_sweep, optimizer_step, plan_step]
 );
 
 main!(library_benchmark_groups = hot_paths);

@@ -7,7 +7,10 @@ use gradtape_engine::{
     array::Tensor,
     attrs::{Attr, Attrs},
     aval::Aval,
-    command::{Answer, Command, GradientOutput, GradientPair, GradientRequest, Handle, Kind},
+    command::{
+        Answer, Callee, Command, FunctionCall, FunctionDefinition, GradientOutput, GradientPair,
+        GradientRequest, Handle, Kind,
+    },
     dtype::DType,
     error::Error,
     ledger::Ledger,
@@ -19,9 +22,15 @@ use smallvec::smallvec;
 /// Ops of a workload.
 pub const OPS: u64 = 1_000;
 
+/// Calls of a function.
+pub const CALLS: u64 = 100;
+
 const X: Handle = 1;
 const TAPE: Handle = 2;
 const OPTIMIZER: Handle = 3;
+const FUNCTION: Handle = 4;
+const PARAMETER: Handle = 5;
+const RESULT: Handle = 6;
 /// The first result; those after it follow.
 const FIRST: Handle = 1 << 20;
 const VARIABLES: std::ops::Range<Handle> = 10..20;
@@ -90,6 +99,50 @@ impl Workload {
         Ok(workload)
     }
 
+    /// The same with a training step as a function, which has been called, and so has a plan.
+    pub fn planned() -> Result<Self, Error> {
+        let mut workload = Self::optimizing()?;
+        let (variable, product) = (VARIABLES.start, FIRST);
+        workload.apply(Kind::DefineFunction(FunctionDefinition {
+            function: FUNCTION,
+            parameters: vec![PARAMETER],
+            specs: Ok(vec![Aval::new(DType::F32, &[10][..])]),
+        }))?;
+        let (tape, watch_accessed_variables) = (TAPE, true);
+        workload.apply(Kind::OpenTape {
+            tape,
+            persistent: false,
+            watch_accessed_variables,
+            paused: false,
+        })?;
+        workload.apply(Kind::Op {
+            op: &ops::MULTIPLY,
+            attrs: Attrs::default(),
+            inputs: smallvec![variable, PARAMETER],
+            outputs: smallvec![product],
+        })?;
+        let gradient = FIRST + 1;
+        workload.apply(Kind::Gradient(differentiate(product, variable, gradient)))?;
+        let pairs = vec![pair(variable, gradient)];
+        workload.apply(Kind::ApplyOptimizer { optimizer: OPTIMIZER, pairs })?;
+        let (results, abandon) = (vec![product], false);
+        workload.apply(Kind::FinishFunction { function: FUNCTION, results, abandon })?;
+        workload.call()?;
+        Ok(workload)
+    }
+
+    /// Calls the function again and again.
+    pub fn calls(&mut self) -> Result<(), Error> {
+        (0..CALLS).try_for_each(|_| self.call())
+    }
+
+    fn call(&mut self) -> Result<(), Error> {
+        let (callee, arguments, outputs) = (Callee::Defined(FUNCTION), vec![X], vec![RESULT]);
+        self.apply(Kind::CallFunction(FunctionCall { callee, arguments, outputs }))?;
+        self.apply(Kind::Release { handles: vec![RESULT] })?;
+        Ok(())
+    }
+
     /// Multiplies the vector by itself, the product by the vector, and so on.
     pub fn chain(&mut self) -> Result<(), Error> {
         for number in 0..OPS {
@@ -106,28 +159,13 @@ impl Workload {
 
     /// Differentiates the end of the chain.
     pub fn gradient(&mut self) -> Result<(), Error> {
-        self.apply(Kind::Gradient(GradientRequest {
-            tape: TAPE,
-            targets: vec![FIRST + OPS - 1],
-            sources: vec![X],
-            outputs: vec![GradientOutput { gradient: GRADIENT, indices: 0 }],
-            seeds: vec![],
-            zero_unconnected: false,
-            expected: Vec::new(),
-        }))?;
+        self.apply(Kind::Gradient(differentiate(FIRST + OPS - 1, X, GRADIENT)))?;
         Ok(())
     }
 
     /// One step of the optimizer for all variables.
     pub fn step(&mut self) -> Result<(), Error> {
-        let pair = |variable| GradientPair {
-            variable,
-            gradient: variable + GRADIENT,
-            indices: 0,
-            exclude_from_weight_decay: false,
-            exclude_from_orthogonalization: false,
-        };
-        let pairs = VARIABLES.map(pair).collect();
+        let pairs = VARIABLES.map(|variable| pair(variable, variable + GRADIENT)).collect();
         self.apply(Kind::ApplyOptimizer { optimizer: OPTIMIZER, pairs })?;
         Ok(())
     }
@@ -146,6 +184,28 @@ impl Workload {
     }
 }
 
+fn differentiate(target: Handle, source: Handle, gradient: Handle) -> GradientRequest {
+    GradientRequest {
+        tape: TAPE,
+        targets: vec![target],
+        sources: vec![source],
+        outputs: vec![GradientOutput { gradient, indices: 0 }],
+        seeds: vec![],
+        zero_unconnected: false,
+        expected: Vec::new(),
+    }
+}
+
+fn pair(variable: Handle, gradient: Handle) -> GradientPair {
+    GradientPair {
+        variable,
+        gradient,
+        indices: 0,
+        exclude_from_weight_decay: false,
+        exclude_from_orthogonalization: false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,5 +217,6 @@ mod tests {
         Workload::taped().unwrap().chain().unwrap();
         Workload::recorded().unwrap().gradient().unwrap();
         Workload::optimizing().unwrap().step().unwrap();
+        Workload::planned().unwrap().calls().unwrap();
     }
 }
