@@ -13,6 +13,10 @@
 )]
 #![allow(clippy::missing_panics_doc, reason = "in a fuzz target, panicking is how to fail")]
 
+// What counts the coverage of a fuzzer is linked with it.
+#[cfg(test)]
+use bolero as _;
+
 pub mod batches;
 pub mod checkpoints;
 pub mod hostile;
