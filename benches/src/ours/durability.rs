@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use gradtape_client::{Level, Session, Variable};
 
-use super::{Contender, Setting};
+use super::{Contender, Setting, sessions::train};
 use crate::{
     results::{Values, quantile},
     server::Server,
@@ -39,7 +39,9 @@ pub(super) fn durability(setting: &Setting) -> Result<Contender> {
         ] {
             let options = store.options();
             let server = Server::start(&program, if log { &options } else { &[] })?;
-            let times = setting.runtime.block_on(train(&server.url(), steps, level))?;
+            let times = setting.runtime.block_on(async {
+                train(Session::connect(server.url()).await?, steps, level).await
+            })?;
             values.insert(row.to_owned(), quantile(&times, 0.5).context("no step was taken")?);
         }
         let Killed { wrong, back } = setting.runtime.block_on(kill(&program, &store, kills))?;
@@ -76,32 +78,8 @@ impl Drop for Store {
     }
 }
 
-/// The seconds of every step.
-async fn train(url: &str, steps: usize, level: Level) -> Result<Vec<f64>> {
-    let session = Session::connect(url).await?;
-    let w = session.variable("w", 0.1f32);
-    let b = session.variable("b", 0.1f32);
-    let x = session.constant([0.0f32, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
-    let y = &x * 2.0 - 1.0;
-    let mut times = Vec::with_capacity(steps);
-    for _ in 0..steps {
-        let start = Instant::now();
-        let tape = session.tape();
-        let loss = (&y - (&w * &x + &b)).abs();
-        let gradients = tape.gradient([&loss], [&w, &b]);
-        w.assign_sub(&gradients[0] * 0.001);
-        b.assign_sub(&gradients[1] * 0.001);
-        w.scalar::<f32>().await?;
-        if level != Level::Applied {
-            confirm(&session, level).await?;
-        }
-        times.push(start.elapsed().as_secs_f64());
-    }
-    session.close().await?;
-    Ok(times)
-}
-
-async fn confirm(session: &Session, level: Level) -> Result<()> {
+/// Waits until everything has reached a level.
+pub(super) async fn confirm(session: &Session, level: Level) -> Result<()> {
     let reached = session.sync_to(level, PATIENCE).await?;
     ensure!(reached.level == level, "{:?} was reached", reached.level);
     Ok(())

@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use gradtape_client::Session;
+use gradtape_client::{Level, Session};
 use gradtape_proto::v1::{
     self, Command, command::Kind, session_service_client::SessionServiceClient,
     tape_service_client::TapeServiceClient,
 };
 use tonic::transport::{Channel, Endpoint};
 
-use super::{Contender, Setting};
+use super::{Contender, Setting, durability::confirm};
 use crate::{
     results::{Values, quantile},
     server::Server,
@@ -91,8 +91,10 @@ async fn active(address: &str, steps: usize) -> Result<Vec<f64>> {
     for _ in 0..ACTIVE {
         sessions.push(Session::connect(address).await?);
     }
-    let clients: Vec<_> =
-        sessions.into_iter().map(|session| tokio::spawn(train(session, steps))).collect();
+    let clients: Vec<_> = sessions
+        .into_iter()
+        .map(|session| tokio::spawn(train(session, steps, Level::Applied)))
+        .collect();
     let mut times = Vec::new();
     for client in clients {
         times.extend(client.await??);
@@ -100,7 +102,8 @@ async fn active(address: &str, steps: usize) -> Result<Vec<f64>> {
     Ok(times)
 }
 
-async fn train(session: Session, steps: usize) -> Result<Vec<f64>> {
+/// The seconds of every step, which reads a weight and waits until it has reached a level.
+pub(super) async fn train(session: Session, steps: usize, level: Level) -> Result<Vec<f64>> {
     let w = session.variable("w", 0.1f32);
     let b = session.variable("b", 0.1f32);
     let x = session.constant([0.0f32, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
@@ -114,6 +117,9 @@ async fn train(session: Session, steps: usize) -> Result<Vec<f64>> {
         w.assign_sub(&gradients[0] * 0.001);
         b.assign_sub(&gradients[1] * 0.001);
         w.scalar::<f32>().await?;
+        if level != Level::Applied {
+            confirm(&session, level).await?;
+        }
         times.push(start.elapsed().as_secs_f64());
     }
     session.close().await?;
