@@ -14,7 +14,7 @@ use crate::{
     attrs::Attrs,
     aval::Aval,
     error::Error,
-    graph::{Graph, Operand, Program, Value, ValueId, Var},
+    graph::{Graph, Mark, Operand, Program, Value, ValueId, Var},
     ledger::{Charge, Ledger},
     op::OpDef,
 };
@@ -34,6 +34,13 @@ pub struct Capture {
     charges: Vec<Charge>,
     /// How many handles name something of it.
     pub bound: usize,
+}
+
+/// A place in a capture that is being written.
+#[derive(Debug)]
+pub(crate) struct CaptureMark {
+    graph: Mark,
+    charges: usize,
 }
 
 /// What goes into an op of a capture.
@@ -56,7 +63,19 @@ impl Capture {
         self.graph.var(slot).aval()
     }
 
-    /// Appends an op. Gives the slots of its outputs.
+    /// How far it has been written.
+    pub(crate) fn mark(&self) -> CaptureMark {
+        CaptureMark { graph: self.graph.mark(), charges: self.charges.len() }
+    }
+
+    /// Forgets what was written since a mark, and gives back what that cost.
+    pub(crate) fn rewind(&mut self, mark: &CaptureMark) {
+        self.graph.rewind(&mark.graph);
+        self.known.retain(|_, slot| *slot < mark.graph.slots);
+        self.charges.truncate(mark.charges);
+    }
+
+    /// Appends an op. Gives the slots of its outputs. What it wrote before it failed is the caller's to rewind.
     pub fn apply(
         &mut self,
         ledger: &Arc<Ledger>,
@@ -77,7 +96,8 @@ impl Capture {
         Ok(outputs)
     }
 
-    /// Appends the ops of a function. Gives the slots of its results.
+    /// Appends the ops of a function. Gives the slots of its results. What it wrote before it failed is the caller's to
+    /// rewind.
     pub fn call(
         &mut self,
         ledger: &Arc<Ledger>,

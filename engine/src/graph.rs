@@ -103,6 +103,16 @@ struct State {
     failure: Option<Error>,
 }
 
+/// A place in a graph that is being written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    /// Number of slots.
+    pub(crate) slots: usize,
+    operands: usize,
+    applications: usize,
+    weight: usize,
+}
+
 /// A value of a graph: a number and a reference, free to copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Var<'g> {
@@ -123,6 +133,27 @@ impl Graph {
     pub(crate) fn parameter(&self, aval: Aval) -> Var<'_> {
         let slot = self.state.borrow_mut().slot(aval);
         Var { graph: self, slot }
+    }
+
+    /// How far it has been written.
+    pub(crate) fn mark(&self) -> Mark {
+        let State { program, weight, .. } = &*self.state.borrow();
+        Mark {
+            slots: program.avals.len(),
+            operands: program.operands.len(),
+            applications: program.applications.len(),
+            weight: *weight,
+        }
+    }
+
+    /// Forgets what was written since a mark, and that it failed.
+    pub(crate) fn rewind(&mut self, mark: &Mark) {
+        let State { program, weight, failure } = self.state.get_mut();
+        program.avals.truncate(mark.slots);
+        program.operands.truncate(mark.operands);
+        program.applications.truncate(mark.applications);
+        *weight = mark.weight;
+        *failure = None;
     }
 
     /// Number of applications.

@@ -13,6 +13,7 @@ use crate::{
     function::{Capture, Captured, Function},
     graph::{Graph, Operand, Value},
     jvp::Ran,
+    ledger::Ledger,
     op::OpDef,
     tape::{Applied, pair},
 };
@@ -104,10 +105,29 @@ impl Session {
         scope: u32,
     ) -> Result<Answer, Error> {
         let (inputs, reads) = self.captured(inputs)?;
-        let ledger = Arc::clone(&self.ledger);
-        let slots = self.capture_mut(number)?.apply(&ledger, (op, attrs), &inputs)?;
-        self.read_now(&reads, scope)?;
+        let slots = self.extend_capture(number, &reads, scope, |capture, ledger| {
+            capture.apply(ledger, (op, attrs), &inputs)
+        })?;
         self.bind_placeholders(number, outputs, &slots)
+    }
+
+    /// Appends something to a capture, which reads variables now. Nothing changes if that fails.
+    fn extend_capture<T>(
+        &mut self,
+        number: u64,
+        reads: &[Input],
+        scope: u32,
+        extend: impl FnOnce(&mut Capture, &Arc<Ledger>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let ledger = Arc::clone(&self.ledger);
+        let capture = self.capture_mut(number)?;
+        let mark = capture.mark();
+        let extended = extend(capture, &ledger)
+            .and_then(|extended| self.read_now(reads, scope).map(|()| extended));
+        if extended.is_err() {
+            self.capture_mut(number)?.rewind(&mark);
+        }
+        extended
     }
 
     /// Handles as a capture takes them, and the values among them.
@@ -162,8 +182,12 @@ impl Session {
             None => Some(&mut constant),
         };
         let capture = capture.ok_or_else(|| Error::bug("a placeholder without a capture"))?;
+        // Values among the results are the function's and not the capture's.
+        let mark = capture.mark();
         let found = found.iter().map(|one| one.as_ref().map(|one| capture.slot(one))).collect();
-        capture.function(&ledger, slots, found)
+        let function = capture.function(&ledger, slots, found);
+        capture.rewind(&mark);
+        function
     }
 
     /// Gives results that a client computed a gradient of the client's own.
@@ -278,9 +302,9 @@ impl Session {
         scope: u32,
     ) -> Result<Answer, Error> {
         let (arguments, reads) = self.captured(arguments)?;
-        let ledger = Arc::clone(&self.ledger);
-        let slots = self.capture_mut(outer)?.call(&ledger, function, &arguments)?;
-        self.read_now(&reads, scope)?;
+        let slots = self.extend_capture(outer, &reads, scope, |capture, ledger| {
+            capture.call(ledger, function, &arguments)
+        })?;
         self.bind_placeholders(outer, outputs, &slots)
     }
 

@@ -41,7 +41,7 @@ pub(crate) const ALL: &[Part] = &[
     Part { name: "docs", about: "the documentation builds without warnings", run: rust::docs },
     Part { name: "rust", about: "unit and integration tests", run: rust::tests },
     Part { name: "doctests", about: "the examples in the documentation", run: rust::doctests },
-    Part { name: "fuzz", about: "each fuzz target for half a minute", run: fuzz::run },
+    Part { name: "fuzz", about: "each fuzz target on thousands of inputs", run: fuzz::run },
     Part {
         name: "soak",
         about: "sessions come and go for a minute, and nothing is left",

@@ -104,6 +104,24 @@ fn a_function_that_lacks_memory_changes_nothing() {
 }
 
 #[test]
+fn a_failed_op_on_a_placeholder_keeps_nothing() {
+    let (half, misfit): (Handle, Handle) = (900, 901);
+    let mut driver = Driver::watched(1 << 24, 3);
+    driver.placeholder(X, PARAMETER);
+    driver.constant(Y, &[1.0, 2.0]);
+    let used = driver.ledger.used();
+    driver.constant(half, &[0.5; 1 << 16]);
+    driver.add(half, half, misfit).unwrap();
+    let error = driver.add(misfit, PARAMETER, Y + 1).unwrap_err();
+    assert!(matches!(error, Error::ShapeMismatch { .. }), "{error}");
+    driver.apply(Kind::Release { handles: vec![half, misfit] }).unwrap();
+    assert_eq!(driver.ledger.used(), used, "the tensor is still there");
+    driver.add(PARAMETER, PARAMETER, Y + 2).unwrap();
+    driver.call(Y + 2, Y + 3).unwrap();
+    assert_eq!(driver.values(Y + 3), [2.0; 3]);
+}
+
+#[test]
 fn ops_on_placeholders_are_counted() {
     let mut driver = Driver::new(1 << 30);
     driver.constant(X, &[1.0]);
