@@ -22,7 +22,7 @@ def function(make, quick):
     return _keras.trained(tf, make, quick, "one call a step, batches resident in the session")
 
 
-def line(run):
+def line(run, runs=1):
     """The tutorial's step as a function, of which `run` makes a thousand."""
     x, y = (tf.constant(values, tf.float32) for values in _keras.seed_data())
     w, b, start = tf.Variable(0.1), tf.Variable(0.1), tf.constant(0.1)
@@ -43,7 +43,8 @@ def line(run):
         return tuple(map(float, tf.stack([w, b]).numpy()))
 
     outcome = work()
-    return _contend.Contender(_contend.timed("1000 steps", work), outcome, "warm-up 1000 steps")
+    note = f"warm-up 1000 steps; a sample is the mean of {runs} run(s)"
+    return _contend.Contender(_contend.timed("1000 steps", work, runs=runs), outcome, note)
 
 
 def call_often(step):
@@ -79,7 +80,7 @@ def tensors(quick):
 CONTENDERS = {
     ("seed", "python-eager"): lambda quick: _keras.seed_eager(tf),
     ("seed", "python-function"): lambda quick: line(call_often),
-    ("seed", "python-loop"): lambda quick: line(loop),
+    ("seed", "python-loop"): lambda quick: line(loop, _contend.LOOP_RUNS),
     ("tensors", "python"): tensors,
     **{
         (bench, "python-function"): functools.partial(function, make)

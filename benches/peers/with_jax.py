@@ -35,15 +35,9 @@ def seed(whole_loop, quick):
         return tuple(map(float, weights))
 
     outcome = work()
-    # One run of the compiled loop is too short for a clock.
-    runs = 20 if whole_loop else 1
-
-    def repeated():
-        for _ in range(runs):
-            work()
-
+    runs = _contend.LOOP_RUNS if whole_loop else 1
     note = f"warm-up 1000 steps with compilation; a sample is the mean of {runs} run(s)"
-    return _contend.Contender(_contend.timed("1000 steps", repeated, per=runs), outcome, note)
+    return _contend.Contender(_contend.timed("1000 steps", work, runs=runs), outcome, note)
 
 
 def adam(parameters, gradients, state):

@@ -84,9 +84,9 @@ def seed_function(whole_loop, quick):
         return float(w.numpy()), float(b.numpy())
 
     outcome = work()
-    return _contend.Contender(
-        _contend.timed("1000 steps", work), outcome, "warm-up 1000 steps with tracing"
-    )
+    runs = _contend.LOOP_RUNS if whole_loop else 1
+    note = f"warm-up 1000 steps with tracing; a sample is the mean of {runs} run(s)"
+    return _contend.Contender(_contend.timed("1000 steps", work, runs=runs), outcome, note)
 
 
 def model(make, quick):

@@ -6,6 +6,9 @@ use tokio::runtime::Builder;
 
 use super::{Contender, Setting, row, seconds};
 
+/// Runs of a whole loop in one sample, as in `peers/_contend.py`.
+const LOOP_RUNS: u32 = 20;
+
 /// Eager, through the client.
 pub(super) fn eager(setting: &Setting) -> Result<Contender> {
     let session = setting.session()?;
@@ -20,7 +23,7 @@ pub(super) fn eager(setting: &Setting) -> Result<Contender> {
 
 /// One call of a function for each step.
 pub(super) fn function(setting: &Setting) -> Result<Contender> {
-    defined(setting, "warm-up 1000 calls", |step| {
+    defined(setting, 1, "warm-up 1000 calls", |step| {
         for _ in 0..1000 {
             step.call::<&Tensor>([]);
         }
@@ -31,14 +34,21 @@ pub(super) fn function(setting: &Setting) -> Result<Contender> {
 pub(super) fn on_the_server(setting: &Setting) -> Result<Contender> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let setting = Setting { runtime, quick: setting.quick };
-    let note = "warm-up a loop of 1000 steps, client of one thread";
-    let contender = defined(&setting, note, |step| drop(step.repeat(1000).start()))?;
+    let note = format!(
+        "warm-up a loop of 1000 steps, client of one thread; a sample is the mean of {LOOP_RUNS} run(s)"
+    );
+    let contender = defined(&setting, LOOP_RUNS, note, |step| drop(step.repeat(1000).start()))?;
     let Contender { mut sample, outcome, note } = contender;
     Ok(Contender { sample: Box::new(move |_| sample(&setting)), outcome, note })
 }
 
-/// The step as a function of the server; `run` takes a thousand of them.
-fn defined(setting: &Setting, note: &'static str, run: fn(&Function)) -> Result<Contender> {
+/// The step as a function of the server; `run` takes a thousand of them. A sample is the mean of some runs.
+fn defined(
+    setting: &Setting,
+    runs: u32,
+    note: impl Into<String>,
+    run: fn(&Function),
+) -> Result<Contender> {
     let session = setting.session()?;
     let (w, b) = variables(&session);
     let data = data(&session);
@@ -57,7 +67,8 @@ fn defined(setting: &Setting, note: &'static str, run: fn(&Function)) -> Result<
     };
     let (first, second) = train(setting)?;
     let mut contender = Contender::new(note, move |setting: &Setting| {
-        Ok(row("1000 steps", seconds(|| train(setting))?))
+        let taken = seconds(|| (0..runs).try_for_each(|_| train(setting).map(drop)))?;
+        Ok(row("1000 steps", taken / f64::from(runs)))
     });
     contender.outcome = vec![first.into(), second.into()];
     Ok(contender)
