@@ -15,7 +15,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -46,10 +46,16 @@ const ROUND: u32 = 2;
 /// Part of a slice after which a command is interrupted for somebody who wakes.
 const SOON: u32 = 4;
 
+/// How often a thread that has computed looks for more before it sleeps, if nobody else computes: for a fifth of a
+/// millisecond or so. Whoever asks, and asks again when it has its answer, need not wait until a thread wakes.
+const LOOKS: u32 = 400;
+
 /// The sessions that have something to do, and wait for their turn.
 #[derive(Debug, Default)]
 pub struct ReadyQueue {
     pub(super) state: Mutex<State>,
+    /// How many turns wait for their threads, for one to look at that does not sleep.
+    offers: AtomicUsize,
     /// Wakes threads.
     changed: Condvar,
     /// Wakes a task.
@@ -68,6 +74,8 @@ pub(super) struct State {
     pub(super) free: usize,
     /// Turns that were given to sessions, and wait for their threads.
     pub(super) given: VecDeque<Given>,
+    /// Whether a thread looks for turns that wait, and needs no waking.
+    watched: bool,
     /// All threads, and those of them that were interrupted.
     threads: usize,
     interrupted: usize,
@@ -281,15 +289,24 @@ impl ReadyQueue {
     /// Waits for the next session; `None` if the queue has stopped or there are threads enough.
     fn next(&self, cores: usize, clock: &dyn Clock) -> Option<Given> {
         let mut state = self.lock();
+        let mut has_looked = false;
         loop {
             if state.stopped {
                 return None;
             }
             // Somebody who was delayed may compute by now.
             self.give(&mut state, clock.now());
-            if let Some(given) = state.given.pop_front() {
+            if let Some(given) = self.take(&mut state) {
                 self.remind(&state);
                 return Some(given);
+            }
+            if !has_looked && !state.watched && state.free == cores {
+                (has_looked, state.watched) = (true, true);
+                drop(state);
+                self.look();
+                state = self.lock();
+                state.watched = false;
+                continue;
             }
             // Some are kept: whoever interrupts a command once does it again and again.
             if state.threads - state.interrupted > 2 * cores {
@@ -307,6 +324,22 @@ impl ReadyQueue {
         }
     }
 
+    /// Looks for a turn, for a while.
+    fn look(&self) {
+        let mut looks = 0;
+        while looks < LOOKS && self.offers.load(Ordering::Relaxed) == 0 {
+            looks += 1;
+            thread::yield_now();
+        }
+    }
+
+    /// Takes a turn that waits.
+    fn take(&self, state: &mut State) -> Option<Given> {
+        let given = state.given.pop_front();
+        self.offers.store(state.given.len(), Ordering::Relaxed);
+        given
+    }
+
     /// Waits for the next session without keeping a thread.
     async fn next_without_a_thread(&self, clock: &dyn Clock) -> Option<Given> {
         loop {
@@ -316,7 +349,7 @@ impl ReadyQueue {
                 if state.stopped {
                     return None;
                 }
-                if let Some(given) = state.given.pop_front() {
+                if let Some(given) = self.take(&mut state) {
                     return Some(given);
                 }
                 state.shortest_wait(clock.now())
@@ -349,7 +382,7 @@ impl ReadyQueue {
 
     /// Gives the turns that are free.
     fn give(&self, state: &mut State, now: Duration) {
-        let State { queue, allowances, slice, free, given, interrupted, .. } = state;
+        let State { queue, allowances, slice, free, given, watched, interrupted, .. } = state;
         let may = |principal: &Principal| allowances.wait(principal, now).is_none();
         while *free > 0
             && let Some((next, turn)) = queue.pop(*slice, may)
@@ -358,7 +391,10 @@ impl ReadyQueue {
             match next {
                 Next::Session(session) => {
                     given.push_back((session, turn));
-                    self.wake_one();
+                    self.offers.store(given.len(), Ordering::Relaxed);
+                    if !*watched || given.len() > 1 {
+                        self.wake_one();
+                    }
                 }
                 Next::Thread(seat) => {
                     *interrupted -= 1;
