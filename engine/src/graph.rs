@@ -19,7 +19,7 @@ use crate::{
     dtype::DType,
     error::Error,
     exec,
-    op::{Kernel, OpDef, Rule, Vars},
+    op::{Call, Kernel, OpDef, Rule, Vars},
     ops,
 };
 
@@ -262,7 +262,7 @@ impl Graph {
         self.emit(&ops::RANGE, attrs.write(), &[])
     }
 
-    /// Appends an application on behalf of a rule: an error sticks, and a scalar stands in for the result.
+    /// Appends an application on behalf of a rule: an error sticks, and something stands in for the result.
     fn emit<'g>(&'g self, op: &'static OpDef, attrs: Attrs, inputs: &[Var<'g>]) -> Var<'g> {
         self.emit_all(op, attrs, inputs)[0]
     }
@@ -274,14 +274,27 @@ impl Graph {
         inputs: &[Var<'g>],
     ) -> Vars<'g> {
         let failed = self.state.borrow().failure.is_some();
+        let given = attrs.clone();
         let result =
             if failed { Err(Error::bug("after a failure")) } else { self.apply(op, attrs, inputs) };
         result.unwrap_or_else(|error| {
+            let stand_ins = stand_ins(op, &given, inputs);
             let mut state = self.state.borrow_mut();
             state.failure.get_or_insert(error);
-            let stand_in = state.slot(Aval::scalar(DType::F32));
-            smallvec![Var { graph: self, slot: stand_in }; op.outputs.len().max(1)]
+            stand_ins.into_iter().map(|aval| Var { graph: self, slot: state.slot(aval) }).collect()
         })
+    }
+}
+
+/// What stands in for results that there are not. A rule goes on after a failure and looks at shapes, so these are the
+/// ones that it expects, unless it was the shape that failed.
+fn stand_ins(op: &'static OpDef, attrs: &Attrs, inputs: &[Var<'_>]) -> Avals {
+    let inputs: Avals = inputs.iter().map(|x| x.aval()).collect();
+    let can_be =
+        |aval: &Aval| matches!(aval.shape.check(), Ok(()) | Err(Error::TensorTooLarge { .. }));
+    match (op.infer)(&Call { op, attrs, inputs: &inputs }) {
+        Ok(outputs) if outputs.iter().all(can_be) => outputs,
+        Ok(_) | Err(_) => smallvec![Aval::scalar(DType::F32); op.outputs.len().max(1)],
     }
 }
 
@@ -454,3 +467,21 @@ macro_rules! operator {
 }
 
 operator! { Add add ADD; Sub sub SUBTRACT; Mul mul MULTIPLY; Div div DIVIDE; }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_for_a_failure_has_its_shape() {
+        let graph = Graph::default();
+        let shape = {
+            let one_of = |shape: [usize; 2]| graph.parameter(Aval::new(DType::F32, shape));
+            let sum = one_of([1 << 20, 1]) + one_of([1, 1 << 20]);
+            sum.map(&ops::EXP).shape()
+        };
+        assert_eq!(shape, [1 << 20, 1 << 20].into());
+        let error = graph.finish().unwrap_err();
+        assert!(matches!(error, Error::TensorTooLarge { .. }), "{error}");
+    }
+}

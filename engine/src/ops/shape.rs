@@ -321,8 +321,15 @@ pub static TILE: OpDef = OpDef {
         "y[i] = x[i mod n]",
         Kernel::Composite(|r| {
             let mut x = r.x[0];
-            for (axis, &times) in Tile::read(r.attrs).multiples.iter().enumerate() {
-                let times = usize::try_from(times).unwrap_or(0);
+            let multiples = Tile::read(r.attrs).multiples;
+            let mut axes: SmallVec<[(usize, usize); 4]> = multiples
+                .iter()
+                .map(|&times| usize::try_from(times).unwrap_or(0))
+                .enumerate()
+                .collect();
+            // Nothing is first: what comes in between is never larger than the result.
+            axes.sort_by_key(|&(_, times)| times > 0);
+            for (axis, times) in axes {
                 let shape = x.shape();
                 let (before, after) =
                     (shape[..axis].iter().product(), shape[axis..].iter().product());
@@ -538,3 +545,20 @@ pub static SPLIT: OpDef = OpDef {
         },
     )
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{dtype::DType, graph::Graph};
+
+    #[test]
+    fn to_repeat_nothing_often_costs_nothing() {
+        let graph = Graph::default();
+        let shape = {
+            let x = graph.parameter(Aval::new(DType::F64, [2, 3, 3]));
+            x.op(&TILE, Tile { multiples: Ints::from_slice(&[1 << 31, 0, 1]) }.write(), &[]).shape()
+        };
+        assert_eq!(shape, [1 << 32, 0, 3].into());
+        assert!(graph.finish().is_ok());
+    }
+}

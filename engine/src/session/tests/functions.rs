@@ -110,7 +110,7 @@ fn a_failed_op_on_a_placeholder_keeps_nothing() {
     driver.placeholder(X, PARAMETER);
     driver.constant(Y, &[1.0, 2.0]);
     let used = driver.ledger.used();
-    driver.constant(half, &[0.5; 1 << 16]);
+    driver.constant(half, &vec![0.5; 1 << 16]);
     driver.add(half, half, misfit).unwrap();
     let error = driver.add(misfit, PARAMETER, Y + 1).unwrap_err();
     assert!(matches!(error, Error::ShapeMismatch { .. }), "{error}");
