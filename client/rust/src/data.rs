@@ -27,6 +27,18 @@ pub enum DType {
     BF16,
 }
 
+impl DType {
+    /// How many bytes an element takes.
+    fn bytes(self) -> usize {
+        match self {
+            Self::Bool => 1,
+            Self::F16 | Self::BF16 => 2,
+            Self::F32 | Self::I32 => 4,
+            Self::F64 | Self::I64 => 8,
+        }
+    }
+}
+
 impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -81,6 +93,15 @@ pub struct Spec {
     pub dtype: DType,
     /// Extents, outermost first; empty for a scalar.
     pub shape: Vec<i64>,
+}
+
+impl Spec {
+    /// How many bytes the elements take, if that is a number.
+    pub(crate) fn bytes(&self) -> Option<usize> {
+        self.shape.iter().try_fold(self.dtype.bytes(), |bytes, &extent| {
+            bytes.checked_mul(usize::try_from(extent).ok()?)
+        })
+    }
 }
 
 impl From<&Spec> for proto::TensorSpec {

@@ -2,7 +2,6 @@
 
 use std::{fmt, io, pin::Pin, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
 use futures::stream;
 use gradtape_proto::v1::{
     self as proto, CreateSessionRequest, DeleteSessionRequest, DownloadTensorRequest,
@@ -260,19 +259,25 @@ impl Remote {
         use download_tensor_response::Kind;
 
         let mut parts = self.tapes.clone().download_tensor(request).await?.into_inner();
-        let mut spec: Option<proto::TensorSpec> = None;
-        let mut bytes = BytesMut::new();
+        let mut spec: Option<Spec> = None;
+        let mut bytes = Vec::new();
         while let Some(part) = parts.message().await? {
             match part.kind {
-                Some(Kind::Spec(first)) => spec = Some(first),
+                Some(Kind::Spec(first)) => match Spec::try_from(first) {
+                    Ok(first) => {
+                        // Without room for all, what has come would be moved again and again. If there is none, it
+                        // turns out when the elements come.
+                        drop(bytes.try_reserve_exact(first.bytes().unwrap_or(0)));
+                        spec = Some(first);
+                    }
+                    Err(error) => return Ok(Err(error)),
+                },
                 Some(Kind::Chunk(chunk)) => bytes.extend_from_slice(&chunk),
                 None => {}
             }
         }
         let spec = spec.ok_or_else(|| Error::Protocol("a download came without a spec".to_owned()));
-        Ok(spec
-            .and_then(Spec::try_from)
-            .map(|spec| TensorData::from_bytes(spec, Bytes::from(bytes))))
+        Ok(spec.map(|spec| TensorData::from_bytes(spec, bytes.into())))
     }
 }
 
