@@ -16,29 +16,16 @@ use crate::{
     ops::{
         CONCAT, EXPAND_DIMS, Join, NewAxis,
         family::{
-            self, broadcast, by_dtype, common_dtype, common_shape, exactly, extent, free, ints,
-            sample, sample_with, truth, uniform,
+            broadcast, by_dtype, common_dtype, common_shape, exactly, extent, free, ints, sample,
+            sample_with, truth, uniform,
         },
+        shape::shaping,
     },
 };
 
 /// The family, as the catalogue lists it.
 pub(super) const ALL: &[&OpDef] =
     &[&FULL, &ZEROS_LIKE, &ONES_LIKE, &RANGE, &LINSPACE, &IDENTITY, &STOP_GRADIENT, &CAST, &WHERE];
-
-const fn shaping(
-    name: &'static str,
-    summary: &'static str,
-    formula: &'static str,
-    kernel: Kernel,
-    derivative: Derivative,
-) -> OpDef {
-    OpDef {
-        family: "array",
-        dtypes: DTypes::ANY,
-        ..family::unary(name, summary, formula, kernel, derivative)
-    }
-}
 
 // --- making ---
 

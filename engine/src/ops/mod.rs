@@ -21,6 +21,7 @@ pub(crate) mod family;
 mod gelu;
 mod image;
 mod indexing;
+mod join;
 mod layer_norm;
 mod linalg;
 mod losses;
@@ -52,9 +53,9 @@ use hashbrown::HashMap;
 pub use self::{
     along_axis::*, array::*, attention::*, bitwise::*, blocks::*, compare::*, convolution::*,
     ctc::*, decomposition::*, diagonal::*, einsum::*, equations::*, gelu::*, image::*, indexing::*,
-    layer_norm::*, linalg::*, losses::*, math::*, nn::*, normalization::*, order::*, padding::*,
-    pool::*, random::*, rearrange::*, reduce::*, rounding::*, scan::*, scatter::*, segment::*,
-    shape::*, slicing::*, softmax::*, special::*, trigonometry::*, window::*,
+    join::*, layer_norm::*, linalg::*, losses::*, math::*, nn::*, normalization::*, order::*,
+    padding::*, pool::*, random::*, rearrange::*, reduce::*, rounding::*, scan::*, scatter::*,
+    segment::*, shape::*, slicing::*, softmax::*, special::*, trigonometry::*, window::*,
 };
 use crate::op::OpDef;
 
@@ -72,6 +73,7 @@ pub static ALL: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
         order::ALL,
         array::ALL,
         shape::ALL,
+        join::ALL,
         slicing::ALL,
         padding::ALL,
         rearrange::ALL,
