@@ -16,7 +16,7 @@ import pytest
 from proxy import CuttingProxy
 
 import gradtape as tf
-from gradtape import _context, _server, _session
+from gradtape import _context, _server, _session, _stream
 from gradtape._notices import report
 from gradtape._proto import tape_service_pb2
 from gradtape._session import Session
@@ -70,7 +70,7 @@ def test_cuts_change_nothing(address: str, seed: int) -> None:
 
 
 def test_a_server_that_does_not_come_back(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_session, "_ATTACH_ATTEMPTS", 3)
+    monkeypatch.setattr(_stream, "_ATTACH_ATTEMPTS", 3)
     proxy = CuttingProxy(address, 0, cuts=0, largest=1)
     tf.connect(proxy.address)
     x = tf.constant(2.0)
