@@ -12,7 +12,7 @@ import grpc
 
 from gradtape import _wire, errors
 from gradtape._call import Call
-from gradtape._channel import Target, from_status
+from gradtape._channel import Target, attempts_within, from_status
 from gradtape._proto import (
     command_pb2,
     session_service_pb2,
@@ -32,6 +32,8 @@ PROTOCOL_VERSION = 1
 
 # How long the first connection may take.
 _CONNECT_SECONDS = 20.0
+# How long a session that ends tries to be deleted: the server forgets it in time.
+_DELETE_SECONDS = 5.0
 # Elements that a Constant or a Fetch may carry.
 INLINE_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
@@ -63,6 +65,7 @@ class Session(Stream):
         self.constants: dict[Any, Any] = {}
         self._scopes = itertools.count()
         self._uploads = itertools.count(1)
+        self._closing = False
         self._open()
 
     def new_scope(self) -> int:
@@ -184,27 +187,34 @@ class Session(Stream):
         return data
 
     def close(self, *, delete: bool = True) -> list[Error]:
-        """Sends what is left, ends the session and returns the failures nobody was told of."""
-        if self._closed:
-            return []
-        self._closed = True
-        if self._fatal is None:
-            with contextlib.suppress(errors.OpError):
-                call = self.call(_wire.SYNC, b"", b"")
-                call.done.acquire(timeout=10.0)
-        self._end()
+        """Sends what is left, ends the session and returns the failures nobody was told of.
+
+        A connection that is lost meanwhile is opened again.
+        """
         with self._state:
-            self._fatal = self._fatal or errors.CancelledError("the session is closed")
-            failures = [error for some in self._unreported.values() for error in some]
-            self._state.notify_all()
-        if delete:
-            with contextlib.suppress(grpc.RpcError):
-                session_service_pb2_grpc.SessionServiceStub(self._channel).DeleteSession(
-                    session_service_pb2.DeleteSessionRequest(credentials=self._credentials),
-                    timeout=2.0,
-                )
+            if self._closing:
+                return []
+            self._closing = True
+            # A session that was lost is not ours to delete: another program may have taken it over.
+            lost = self._fatal is not None
+        if not lost:
+            with contextlib.suppress(errors.OpError):
+                self.call(_wire.SYNC, b"", b"").done.acquire(timeout=10.0)
+        failures = self._end(errors.CancelledError("the session is closed"))
+        if delete and not lost:
+            with contextlib.suppress(errors.OpError):
+                self._delete()
         self._channel.close()
         return failures
+
+    def _delete(self) -> None:
+        stub = session_service_pb2_grpc.SessionServiceStub(self._channel)
+        request = session_service_pb2.DeleteSessionRequest(credentials=self._credentials)
+        # If only the answer was lost, the next one is that there is no such session.
+        self._retry(
+            lambda _: stub.DeleteSession(request, timeout=_DELETE_SECONDS),
+            attempts_within(_DELETE_SECONDS),
+        )
 
     def _exception(self, error: Error) -> errors.OpError:
         root = self._failures.get(error.root_sequence)

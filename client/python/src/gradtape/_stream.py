@@ -121,9 +121,14 @@ class Stream:
         ready.wait()
         self._raise_if_closed()
 
-    def _end(self) -> None:
-        """Lets the writer end."""
-        self._wake.put(_STOP)
+    def _end(self, reason: Exception) -> list[Error]:
+        """Ends the stream for good and returns the failures nobody was told of."""
+        with self._state:
+            self._closed = True
+            self._wake.put(_STOP)
+            self._fatal = self._fatal or reason
+            self._state.notify_all()
+            return [error for some in self._unreported.values() for error in some]
 
     # === What the program's threads call ===
 
@@ -210,8 +215,13 @@ class Stream:
                     self._state.wait(1.0)
             self._raise_if_closed()
 
-    def _retry(self, send: Callable[[tape_service_pb2_grpc.TapeServiceStub], Any]) -> Any:
-        for pause in attempts(_ATTACH_ATTEMPTS):
+    def _retry(
+        self,
+        send: Callable[[tape_service_pb2_grpc.TapeServiceStub], Any],
+        pauses: Iterator[float] | None = None,
+    ) -> Any:
+        """Makes a call that may be made twice, until it gets through."""
+        for pause in pauses or attempts(_ATTACH_ATTEMPTS):
             try:
                 return send(tape_service_pb2_grpc.TapeServiceStub(self._channel))
             except grpc.RpcError as error:
