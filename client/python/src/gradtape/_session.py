@@ -61,6 +61,8 @@ class Session(Stream):
         super().__init__(channel, self._target.address, response.credentials, limits)
         self._chunk_bytes = min(limits.max_chunk_bytes or _CHUNK_BYTES, _CHUNK_BYTES)
         self.inline_bytes = min(limits.max_inline_tensor_bytes or INLINE_BYTES, INLINE_BYTES)
+        # Memory that the values may take together.
+        self.most_bytes = limits.max_session_bytes
         self.variables: weakref.WeakValueDictionary[bytes, Variable] = weakref.WeakValueDictionary()
         self.constants: dict[Any, Any] = {}
         self._scopes = itertools.count()

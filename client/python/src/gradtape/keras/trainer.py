@@ -19,7 +19,7 @@ import gradtape as tf
 from gradtape import nest
 from gradtape.keras import callbacks as callbacks_module, data_adapter, metrics, optimizers
 from gradtape.keras.compiled import CompiledLoss, CompiledMetrics
-from gradtape.keras.execution import Execution, executions
+from gradtape.keras.execution import Execution, interruptible
 from gradtape.keras.layers.base import Layer
 from gradtape.keras.serialization import deserialize_keras_object, serialize_keras_object
 
@@ -287,7 +287,7 @@ class Trainer(Layer):
             )
         data = data_adapter.batches(
             x, y, sample_weight, batch_size=batch_size, shuffle=shuffle,
-            class_weight=class_weight, steps=steps_per_epoch,
+            class_weight=class_weight, steps=steps_per_epoch, resident=True,
         )  # fmt: skip
         validation = None
         if validation_data is not None:
@@ -295,7 +295,9 @@ class Trainer(Layer):
             if not data_adapter.is_iterable(validation_data):
                 parts = data_adapter.unpack(tuple(validation_data))
             size = validation_batch_size or batch_size
-            validation = data_adapter.batches(*parts, batch_size=size, steps=validation_steps)
+            validation = data_adapter.batches(
+                *parts, batch_size=size, steps=validation_steps, resident=True
+            )
         calls = callbacks_module.CallbackList(
             callbacks, add_history=True, add_progbar=True, model=self, verbose=verbose,
             epochs=epochs, steps=data.steps,
@@ -320,12 +322,13 @@ class Trainer(Layer):
     def _train_epoch(self, data: data_adapter.Batches, calls: Any) -> dict[str, Any]:
         logs: Any = None
         train = self.make_train_function()
-        for first, last, batches in executions(data, self.steps_per_execution):
-            calls.on_train_batch_begin(first)
-            logs = callbacks_module.Logs(train(batches))
-            calls.on_train_batch_end(last, logs=logs)
-            if self.stop_training:
-                break
+        with interruptible():
+            for first, last, batches in data.executions(self.steps_per_execution):
+                calls.on_train_batch_begin(first)
+                logs = callbacks_module.Logs(train(batches))
+                calls.on_train_batch_end(last, logs=logs)
+                if self.stop_training:
+                    break
         if logs is None:
             raise ValueError("The data had no batches to train on.")
         return dict(logs.items())
@@ -343,7 +346,9 @@ class Trainer(Layer):
     ) -> Any:
         """Returns loss and metrics of data: a number, a list, or a dictionary by name."""
         self._check_compiled("evaluate")
-        data = data_adapter.batches(x, y, sample_weight, batch_size=batch_size, steps=steps)
+        data = data_adapter.batches(
+            x, y, sample_weight, batch_size=batch_size, steps=steps, resident=True
+        )
         calls = callbacks_module.CallbackList(
             callbacks, add_progbar=True, model=self, verbose=verbose, epochs=1, steps=data.steps
         )
@@ -358,10 +363,11 @@ class Trainer(Layer):
         self.reset_metrics()
         logs = callbacks_module.Logs({})
         test = self.make_test_function()
-        for first, last, batches in executions(data, self.steps_per_execution):
-            calls.on_test_batch_begin(first)
-            logs = callbacks_module.Logs(test(batches))
-            calls.on_test_batch_end(last, logs=logs)
+        with interruptible():
+            for first, last, batches in data.executions(self.steps_per_execution):
+                calls.on_test_batch_begin(first)
+                logs = callbacks_module.Logs(test(batches))
+                calls.on_test_batch_end(last, logs=logs)
         found = dict(logs.items())
         calls.on_test_end(logs=found)
         return found
