@@ -12,7 +12,7 @@ import gradtape as tf
 from gradtape import _wire
 from gradtape._proto import command_pb2
 from gradtape._session import Session
-from gradtape.keras import data_adapter
+from gradtape.keras import data_adapter, examples
 
 keras = tf.keras
 layers = keras.layers
@@ -97,7 +97,11 @@ def test_loops_train_with_the_bits_of_single_steps(
             assert logs == single.ended[place]
         last = [min(first + size, steps) - 1 for first in range(0, steps, size)]
         assert [batch for _, batch in numbers.ended] == 3 * last
-    # Nor do arrays that are too large to stay change anything.
+    # Nor does it change anything that few rows are gathered at once, or that arrays do not stay.
+    monkeypatch.setattr(examples, "_MOST_GATHERED", 2 * 8 * (3 * 4 + 2 * 8 + 8 + 4))
+    found, numbers = trained(fit, steps_per_execution=100)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     monkeypatch.setattr(data_adapter, "fit_in_session", lambda size: False)
     for found, _ in (trained(fit, steps_per_execution=4), trained(fit)):
         for ours, theirs in zip(found, expected, strict=True):
@@ -147,6 +151,17 @@ def test_examples_are_sent_once(sent: list[bytes]) -> None:
     model.fit(x, y, batch_size=16, epochs=8, verbose=0)
     assert sum(map(len, sent)) < 2.0 * x.nbytes
     assert kinds(sent).count("call_function") == 80
+
+
+def test_few_rows_are_gathered_at_once(sent: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = line(160)
+    monkeypatch.setattr(examples, "_MOST_GATHERED", 4 * 16 * (64 + 1) * 4)
+    model = linear(steps_per_execution=10)
+    model.fit(x, y, batch_size=16, epochs=2, verbose=0)
+    del sent[:]
+    model.fit(x, y, batch_size=16, epochs=2, verbose=0)
+    # Of ten batches four, four and two.
+    assert kinds(sent).count("run_loop") == 2 * 3
 
 
 def test_too_many_examples_do_not_stay(session: Session, sent: list[bytes]) -> None:

@@ -7,6 +7,7 @@ gathered on the server, where a loop goes through them (`execution.py`).
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,9 +17,10 @@ import numpy.typing as npt
 import gradtape as tf
 from gradtape import _context, nest
 
-# Of the session's memory, examples that stay may take one part of so many. The rows of an execution
-# are there a second time.
+# Of the session's memory, examples that stay may take one part of so many.
 _SHARE = 4
+# Bytes of rows that are gathered at once: they are there a second time, and then a third.
+_MOST_GATHERED = 32 << 20
 
 
 def fit_in_session(size: int) -> bool:
@@ -42,6 +44,9 @@ class Examples:
         numbers = itertools.count()
         places = [None if leaf is None else next(numbers) for leaf in leaves]
         self.structure = nest.pack_sequence_as(data, places)
+        # How many batches are gathered at once, at most.
+        row = sum(math.prod(t.shape[1:]) * t.dtype.size for t in self._tensors)
+        self.most_batches = max(1, _MOST_GATHERED // (batch_size * max(row, 1)))
 
     def part(self, rows: npt.NDArray[np.int32]) -> Part:
         """Returns the batches of these rows."""

@@ -78,7 +78,7 @@ class Execution:
             result = step(*part.tensors(first, first + 1))
             first += 1
         # The last batch may be smaller than the others.
-        for end in (part.whole, part.count):
+        for end in (*range(first, part.whole, examples.most_batches), part.whole, part.count):
             if first < end:
                 tensors, step = part.tensors(first, end), self._steps[key]
                 if end - first > 1:

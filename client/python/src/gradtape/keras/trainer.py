@@ -1,8 +1,8 @@
 """The training loop: `compile`, `fit`, `evaluate` and `predict`.
 
-A step is a function that the server runs as one command (`execution.py`). It does not wait for the
-server: losses and metrics gather there, and are read at the end of an epoch and when the progress
-bar is drawn.
+A step is a function that the server runs as one command, and several are a loop there
+(`execution.py`) over examples that stay (`examples.py`). None waits for the server: losses and
+metrics gather there, and are read at the end of an epoch and when the progress bar is drawn.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Trainer(Layer):
                 traces once. An optimizer that looks for a loss scale always makes it so: what it
                 finds steers the next step. `Model.run_eagerly` says what came of it.
             steps_per_execution: Batches that one command trains on or evaluates; callbacks hear of
-                the last one of them.
+                the last one of them. Of arrays that fit in the session it is a loop on the server.
             jit_compile: Accepted for Keras' sake: a function is always compiled.
             auto_scale_loss: Whether the optimizer's loss scale is applied.
         """
