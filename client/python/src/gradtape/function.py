@@ -26,7 +26,6 @@ from gradtape._form import Form, of_shape
 from gradtape._generator import generation
 from gradtape._graph import Graph
 from gradtape._plan import Plan
-from gradtape._proto import tensor_pb2
 from gradtape._session import Session
 from gradtape._trace_key import form_key, key_of
 from gradtape.dtypes import BY_NUMBER, DType
@@ -388,9 +387,9 @@ class _Outputs:
         self.specs: list[tuple[DType, TensorShape]] = []
         self.forms: list[tuple[DType, Form]] = []
 
-    def describe(self, specs: Iterable[tensor_pb2.TensorSpec]) -> None:
-        """Hears what the server says of the tensors, which are let go."""
-        self.specs = [(BY_NUMBER[spec.dtype], TensorShape(spec.shape)) for spec in specs]
+    def describe(self, specs: Iterable[tuple[DType, TensorShape]]) -> None:
+        """Hears of what dtypes and shapes the tensors are, which are let go."""
+        self.specs = list(specs)
         self.forms = [(dtype, of_shape(shape)) for dtype, shape in self.specs]
         self.tensors = []
 
@@ -438,7 +437,7 @@ def trace(scope: Scope, func: Callable[..., Any], args: Any, kwargs: Any) -> Con
         their_args, their_kwargs = nest.pack_sequence_as((args, kwargs), shown)
         outputs = _Outputs(func(*their_args, **their_kwargs))
         reply = graph.finish(outputs.tensors)
-    outputs.describe(reply.results)
+    outputs.describe((BY_NUMBER[spec.dtype], TensorShape(spec.shape)) for spec in reply.results)
     return ConcreteFunction(graph, handle, parameters, outputs)
 
 
