@@ -28,6 +28,8 @@ class CuttingProxy:
         self._largest = largest
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
+        # How much may still pass through each connection; negative for all.
+        self._budgets: list[list[int]] = []
         self._closed = False
         self.cut = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -38,6 +40,12 @@ class CuttingProxy:
         """Leads new connections to another server."""
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
+
+    def cut_after(self, size: int) -> None:
+        """Cuts the connections that there are after so many more bytes, in either direction."""
+        with self._lock:
+            for budget in self._budgets:
+                budget[0] = size
 
     def close(self) -> None:
         """Ends all connections and takes no more."""
@@ -72,6 +80,7 @@ class CuttingProxy:
                     # A program that cannot open its session is told so, and has nothing to lose.
                     budget[0] += _OPENING_BYTES
                 first = False
+                self._budgets.append(budget)
             for source, sink in ((client, server), (server, client)):
                 threading.Thread(
                     target=self._pump, args=(source, sink, budget), daemon=True

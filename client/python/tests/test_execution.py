@@ -9,6 +9,7 @@ import pytest
 
 import gradtape as tf
 from gradtape import _wire
+from gradtape._proto import command_pb2
 from gradtape._session import Session
 
 keras = tf.keras
@@ -60,17 +61,25 @@ def test_an_execution_is_one_command(
     x, y = examples(80)
     model = network(steps_per_execution=size)
     model.fit(x, y, batch_size=8, epochs=2, verbose=0)
-    called = []
-    entry = _wire.entry
-
-    def count(kind: Any, *args: Any) -> bytes:
-        called.append(kind)
-        return entry(kind, *args)
-
-    monkeypatch.setattr(_wire, "entry", count)
+    sent = commands(session, monkeypatch)
     model.fit(x, y, batch_size=8, epochs=1, verbose=0)
-    assert called.count(_wire.CALL_FUNCTION) == calls
-    assert _wire.DEFINE_FUNCTION not in called
+    assert sent.count("call_function" if size == 1 else "run_loop") == calls
+    assert sent.count("call_function") + sent.count("run_loop") == calls
+    assert "define_function" not in sent
+
+
+def commands(session: Session, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Returns a list to which the kinds of the commands that are sent are appended."""
+    sent: list[str] = []
+    append = session.append
+
+    def note(entry: bytes) -> None:
+        command = command_pb2.Command.FromString(_wire.command_of(entry))
+        sent.append(command.WhichOneof("kind"))
+        append(entry)
+
+    monkeypatch.setattr(session, "append", note)
+    return sent
 
 
 def test_callbacks_hear_of_executions() -> None:

@@ -453,3 +453,24 @@ def test_a_plan_explains_itself() -> None:
     assert [step.ops for step in plan.steps] == [("matmul",), ("multiply", "add", "tanh")]
     assert plan.steps[0].flops == 2 * 64 * 32 * 8
     assert "tanh(float32[64, 8]" in str(plan)
+
+
+def test_a_trace_that_is_known_holds_as_long_as_what_it_depends_on(address: str) -> None:
+    noisy = tf.function(lambda x, y: x + y + tf.random.uniform([2]))
+    seen = []
+    for _ in range(2):
+        tf.random.set_seed(3)
+        x = tf.constant([1.0, 2.0])
+        # The second argument's shape was computed, and that of the third call is another one.
+        seen.append([noisy(x, x * 2.0).numpy().tolist() for _ in range(3)])
+        assert noisy(x, tf.constant(1.0)).shape == (2,)
+    assert seen[0] == seen[1]
+    assert len({tuple(values) for values in seen[0]}) == 3
+    assert noisy.experimental_get_tracing_count() == 4
+    double = tf.function(lambda x: x * 2.0)
+    assert double(x).shape == double(x).shape == (2,)
+    tf.connect(address)
+    with pytest.raises(tf.errors.NotFoundError, match="another session"):
+        double(x)
+    assert double(tf.constant([1.0, 2.0])).numpy().tolist() == [2.0, 4.0]
+    assert double.experimental_get_tracing_count() == 2

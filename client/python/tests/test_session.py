@@ -11,14 +11,19 @@ import threading
 import time
 from collections.abc import Iterator
 
+import grpc
 import numpy as np
 import pytest
 from proxy import CuttingProxy
 
 import gradtape as tf
-from gradtape import _context, _server, _session
+from gradtape import _context, _server, _session, _stream
 from gradtape._notices import report
-from gradtape._proto import tape_service_pb2
+from gradtape._proto import (
+    session_service_pb2,
+    session_service_pb2_grpc,
+    tape_service_pb2,
+)
 from gradtape._session import Session
 
 
@@ -70,7 +75,7 @@ def test_cuts_change_nothing(address: str, seed: int) -> None:
 
 
 def test_a_server_that_does_not_come_back(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_session, "_ATTACH_ATTEMPTS", 3)
+    monkeypatch.setattr(_stream, "_ATTACH_ATTEMPTS", 3)
     proxy = CuttingProxy(address, 0, cuts=0, largest=1)
     tf.connect(proxy.address)
     x = tf.constant(2.0)
@@ -83,6 +88,38 @@ def test_a_server_that_does_not_come_back(address: str, monkeypatch: pytest.Monk
         (x * x).numpy()
     tf.connect(address)
     assert (tf.constant(2.0) * 2.0).numpy() == 4.0
+
+
+def ended(address: str, session: Session) -> bool:
+    """Says whether the server has forgotten a session."""
+    request = session_service_pb2.GetSessionRequest(credentials=session.credentials)
+    with grpc.insecure_channel(address) as channel:
+        try:
+            session_service_pb2_grpc.SessionServiceStub(channel).GetSession(request)
+        except grpc.RpcError as error:
+            assert error.code() is grpc.StatusCode.NOT_FOUND
+            return True
+    return False
+
+
+@pytest.mark.parametrize("size", range(1, 500, 25))
+def test_a_session_whose_connection_is_lost_as_it_ends_is_deleted(
+    address: str, capsys: pytest.CaptureFixture[str], size: int
+) -> None:
+    proxy = CuttingProxy(address, 0, cuts=0, largest=1)
+    try:
+        tf.connect(proxy.address)
+        session = _context.session()
+        tf.synchronize()
+        assert not ended(address, session)
+        proxy.cut_after(size)
+        tf.constant([1.0, 2.0]) + tf.constant([1.0, 2.0, 3.0])
+        tf.disconnect()
+        assert ended(address, session)
+        # What was left got through, perhaps on another connection.
+        assert "1 operations failed" in capsys.readouterr().err
+    finally:
+        proxy.close()
 
 
 def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:

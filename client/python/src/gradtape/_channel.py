@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import os
 import random
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,6 +99,12 @@ def attempts(count: int) -> Iterator[float]:
     for _ in range(count):
         yield pause * random.uniform(0.75, 1.25)
         pause = min(2 * pause, 2.0)
+
+
+def attempts_within(seconds: float) -> Iterator[float]:
+    """Pauses between attempts, as `attempts` has them, until the seconds are over."""
+    end = time.monotonic() + seconds
+    return itertools.takewhile(lambda _: time.monotonic() < end, attempts(sys.maxsize))
 
 
 def _pem(source: Pem) -> bytes:

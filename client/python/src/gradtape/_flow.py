@@ -11,9 +11,9 @@ from typing import Any
 
 from gradtape import _context, _wire, nest
 from gradtape._context import Scope
-from gradtape._form import of_shape
 from gradtape.function import ConcreteFunction, trace
 from gradtape.tensor import Tensor, Value, convert_to_tensor
+from gradtape.tensor_shape import TensorShape
 
 # So many slices are shown one by one, which lets the server join their ops; more are a scan.
 _WORTH_A_SCAN = 64
@@ -90,8 +90,8 @@ def scan(
     entry += _wire.handles_field(3, (value._handle for value in stacks))
     entry += _wire.number_field(4, length) + _wire.number_field(5, int(reverse))
     entry += _wire.handles_field(6, outs)
-    whole = [(dtype, (length, *shape)) for dtype, shape in specs[len(carried) :]]
-    step._outputs.specs = [*specs[: len(carried)], *whole]
+    whole = [(dtype, TensorShape((length, *shape))) for dtype, shape in specs[len(carried) :]]
+    step._outputs.describe([*specs[: len(carried)], *whole])
     used = [*carried, *stacks]
     final, results = _made(scope, _wire.SCAN, entry, outs, [step], used, step._outputs)
     return final, results
@@ -123,10 +123,7 @@ def _made(
     """Sends the command, tells tapes, and arranges the results."""
     session = scope.session
     session.append(_wire.entry(kind, body, scope.tail()))
-    made = [
-        Tensor(session, out, dtype, of_shape(shape))
-        for out, (dtype, shape) in zip(outs, outputs.specs, strict=True)
-    ]
+    made = outputs.made(session, outs)
     captured = [
         value for function in functions for value in function._captures if isinstance(value, Value)
     ]

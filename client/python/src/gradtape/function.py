@@ -8,13 +8,13 @@ variables, ask tapes for gradients, step optimizers, draw random numbers.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import itertools
+import sys
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,16 @@ import numpy as np
 from gradtape import _context, _wire, errors, nest
 from gradtape._context import CreationError, Scope
 from gradtape._execute import same_session
-from gradtape._form import of_shape
+from gradtape._form import Form, of_shape
 from gradtape._generator import generation
 from gradtape._graph import Graph
-from gradtape.dtypes import BY_NUMBER
+from gradtape._plan import Plan
+from gradtape._session import Session
+from gradtape._trace_key import form_key, key_of
+from gradtape.dtypes import BY_NUMBER, DType
 from gradtape.indexed_slices import IndexedSlices
 from gradtape.tensor import Tensor, Value, convert_to_tensor
 from gradtape.tensor_shape import TensorShape, TensorSpec
-from gradtape.variable import Variable
 
 _eagerly = False
 _serials = itertools.count()
@@ -92,8 +94,14 @@ class Function:
         self.python_function = python_function
         self.input_signature = None if input_signature is None else tuple(input_signature)
         self._parameters = inspect.signature(python_function)
+        # Numbers of arguments by position that are all there are, whatever they are.
+        self._positions = range(0)
+        if input_signature is None:
+            self._positions = _positions(self._parameters)
         self._lock = threading.RLock()
         self._traces: dict[Hashable, ConcreteFunction] = {}
+        # Some of them once more, by the forms and dtypes of arguments that are all tensors.
+        self._known: dict[Hashable, ConcreteFunction] = {}
         self._traced = 0
         # When something was made in a call: `generation` of then.
         self._created: int | None = None
@@ -120,6 +128,10 @@ class Function:
         if _eagerly or scope.graph is not None:
             # Within another function it becomes a part of it.
             return self.python_function(*args, **kwargs)
+        key = None if kwargs or len(args) not in self._positions else form_key(args)
+        known = self._known_for(scope, key)
+        if known is not None and not (known.own_gradient and scope.tapes):
+            return known._call(scope, args)
         args, kwargs = self._arguments(args, kwargs)
         try:
             concrete = self._concrete(scope, args, kwargs)
@@ -132,6 +144,7 @@ class Function:
             self._created = generation()
             return self.python_function(*args, **kwargs)
         self._created = generation()
+        self._remember(key, concrete)
         if concrete.own_gradient and scope.tapes:
             # A tape cannot look into a custom gradient within a function.
             return self.python_function(*args, **kwargs)
@@ -187,8 +200,38 @@ class Function:
             )
         return tuple(_fitting(value, spec) for value, spec in zip(bound, specs, strict=True))
 
+    def _known_for(self, scope: Scope, key: Hashable) -> ConcreteFunction | None:
+        """Returns the trace that `_remember` was told of, as long as it holds."""
+        found = self._known.get(key)
+        if found is None or found._session is not scope.session or not found._is_current():
+            return None
+        self._created = generation()
+        return found
+
+    def _traced_for(
+        self, scope: Scope, key: Hashable, specs: Callable[[], Iterable[TensorSpec]]
+    ) -> ConcreteFunction:
+        """Returns the trace for arguments that have these specs, of which the key says all."""
+        found = self._known_for(scope, key)
+        if found is None:
+            found = self.get_concrete_function(*specs())
+            self._remember(key, found)
+        return found
+
+    def _remember(self, key: Hashable, concrete: ConcreteFunction) -> None:
+        """Lets a trace be found without a look at the arguments' structure.
+
+        Args:
+            key: What says all about the arguments; None if there is no such thing.
+            concrete: The trace.
+        """
+        if key is not None:
+            if len(self._known) >= _MOST_TRACES:
+                self._known.clear()
+            self._known[key] = concrete
+
     def _concrete(self, scope: Scope, args: Any, kwargs: Any) -> ConcreteFunction:
-        key = (id(scope.session), _key(args), _key(kwargs))
+        key = (id(scope.session), key_of(args), key_of(kwargs))
         with self._lock:
             found = self._traces.get(key)
             if found is None or found._session is not scope.session or not found._is_current():
@@ -198,6 +241,16 @@ class Function:
                 found = self._traces[key] = trace(scope, self.python_function, args, kwargs)
                 self._traced += 1
             return found
+
+
+def _positions(signature: inspect.Signature) -> range:
+    """Returns which numbers of arguments by position leave nothing to be completed."""
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    if kinds == [inspect.Parameter.VAR_POSITIONAL]:
+        return range(sys.maxsize)
+    if set(kinds) <= {inspect.Parameter.POSITIONAL_OR_KEYWORD}:
+        return range(len(kinds), len(kinds) + 1)
+    return range(0)
 
 
 def _fitting(value: Any, spec: Any) -> Any:
@@ -242,6 +295,7 @@ class ConcreteFunction:
         self._captures = list(graph.captures.values())
         self._random = graph.random
         self._outputs = outputs
+        self._template = _call_template(len(parameters), len(outputs.specs))
         self._inputs = [TensorSpec(tuple(p.shape), p.dtype) for p in parameters]
         self.own_gradient = graph.own_gradient
 
@@ -284,17 +338,7 @@ class ConcreteFunction:
         body = _wire.handle_field(1, self._handle)
         call = scope.session.call(_wire.EXPLAIN_FUNCTION, body, scope.tail())
         reply = scope.session.wait(call, scope.number).plan
-        steps = (
-            PlanStep(
-                tuple(step.ops),
-                tuple(map(_described, step.inputs)),
-                tuple(map(_described, step.outputs)),
-                step.flops,
-                step.workspace_bytes,
-            )
-            for step in reply.steps
-        )
-        return Plan(tuple(steps), reply.elided, reply.peak_bytes)
+        return Plan.of(reply)
 
     def _is_current(self) -> bool:
         """Says whether random numbers still come from where they did."""
@@ -303,15 +347,10 @@ class ConcreteFunction:
     def _call(self, scope: Scope, arguments: Sequence[Value]) -> Any:
         session = scope.session
         same_session(session, (self, *arguments))
-        outs = [session.new_handle() for _ in self._outputs.specs]
-        body = _wire.handles_field(3, (value._handle for value in arguments))
-        body += _wire.handles_field(4, outs) + _wire.handle_field(5, self._handle)
-        tail = scope.tail()
-        session.append(_wire.entry(_wire.CALL_FUNCTION, body, tail))
-        made = [
-            Tensor(session, out, dtype, of_shape(shape))
-            for out, (dtype, shape) in zip(outs, self._outputs.specs, strict=True)
-        ]
+        outs = [session.new_handle() for _ in self._outputs.forms]
+        handles = [value._handle for value in arguments]
+        session.append(scope.site()[self._template] % (*handles, *outs, self._handle))
+        made = self._outputs.made(session, outs)
         for tape in scope.tapes:
             signature = tape._signature
             used = [*arguments, *(value for value in self._captures if isinstance(value, Value))]
@@ -321,58 +360,12 @@ class ConcreteFunction:
         return self._outputs.arrange(made)
 
 
-def _described(spec: Any) -> TensorSpec:
-    return TensorSpec(tuple(spec.shape), BY_NUMBER[spec.dtype])
-
-
-@dataclasses.dataclass(frozen=True)
-class PlanStep:
-    """One step of a plan.
-
-    Attributes:
-        ops: Names of its ops. Several are elementwise ones that go through memory together.
-        inputs: What it reads.
-        outputs: What it writes.
-        flops: About how many arithmetic operations it takes.
-        workspace_bytes: Bytes that it needs for itself while it runs.
-    """
-
-    ops: tuple[str, ...]
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    flops: int
-    workspace_bytes: int
-
-    def __str__(self) -> str:
-        def shapes(specs: tuple[TensorSpec, ...]) -> str:
-            return ", ".join(f"{spec.dtype.name}{list(spec.shape or ())}" for spec in specs)
-
-        return (
-            f"{', '.join(self.ops)}({shapes(self.inputs)}) -> {shapes(self.outputs)}, "
-            f"{self.flops:,} flops"
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How the server computes a function: what it rewrote and joined, in order.
-
-    Attributes:
-        steps: The steps, at most 1,024.
-        elided: How many in the middle are left out.
-        peak_bytes: Most bytes that a call takes at one time.
-    """
-
-    steps: tuple[PlanStep, ...]
-    elided: int
-    peak_bytes: int
-
-    def __str__(self) -> str:
-        lines = [f"{i:5} {step}" for i, step in enumerate(self.steps)]
-        if self.elided:
-            lines.insert(len(lines) // 2, f"      ... {self.elided} steps")
-        total = len(self.steps) + self.elided
-        return "\n".join([f"{total} steps, {self.peak_bytes:,} bytes at the peak", *lines])
+@functools.lru_cache(maxsize=256)
+def _call_template(arguments: int, outputs: int) -> _wire.Template:
+    """Returns the command that calls a function: arguments, results and the function."""
+    layout: list[Any] = [(3, (0,) * arguments)] if arguments else []
+    layout += [(4, (0,) * outputs)] if outputs else []
+    return _wire.Template(_wire.CALL_FUNCTION, [*layout, 5])
 
 
 class _Outputs:
@@ -390,11 +383,26 @@ class _Outputs:
                 self._leaves.append((self._add(leaf),))
             else:
                 self._leaves.append(leaf)
-        self.specs: list[Any] = []
+        # The dtypes and shapes of the tensors, and their dtypes and forms.
+        self.specs: list[tuple[DType, TensorShape]] = []
+        self.forms: list[tuple[DType, Form]] = []
+
+    def describe(self, specs: Iterable[tuple[DType, TensorShape]]) -> None:
+        """Hears of what dtypes and shapes the tensors are, which are let go."""
+        self.specs = list(specs)
+        self.forms = [(dtype, of_shape(shape)) for dtype, shape in self.specs]
+        self.tensors = []
 
     def _add(self, value: Any) -> int:
         self.tensors.append(convert_to_tensor(value))
         return len(self.tensors) - 1
+
+    def made(self, session: Session, handles: Sequence[bytes]) -> list[Tensor]:
+        """Returns tensors of these handles."""
+        return [
+            Tensor(session, handle, dtype, form)
+            for handle, (dtype, form) in zip(handles, self.forms, strict=True)
+        ]
 
     def arrange(self, made: Sequence[Any]) -> Any:
         """Returns the structure with these in the places of its tensors."""
@@ -429,8 +437,7 @@ def trace(scope: Scope, func: Callable[..., Any], args: Any, kwargs: Any) -> Con
         their_args, their_kwargs = nest.pack_sequence_as((args, kwargs), shown)
         outputs = _Outputs(func(*their_args, **their_kwargs))
         reply = graph.finish(outputs.tensors)
-    outputs.specs = [(BY_NUMBER[spec.dtype], TensorShape(spec.shape)) for spec in reply.results]
-    outputs.tensors = []
+    outputs.describe((BY_NUMBER[spec.dtype], TensorShape(spec.shape)) for spec in reply.results)
     return ConcreteFunction(graph, handle, parameters, outputs)
 
 
@@ -454,45 +461,6 @@ def _converted(structure: Any) -> Any:
         return convert_to_tensor(value) if is_array else value
 
     return nest.map_structure(convert, structure)
-
-
-class _Identity:
-    """An object as a part of a key: itself and nothing that equals it, as long as it is there."""
-
-    def __init__(self, value: Any) -> None:
-        self._id = id(value)
-        try:
-            self._there: Callable[[], Any] = weakref.ref(value)
-        except TypeError:
-            self._there = lambda: value
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, _Identity)
-            and self._id == other._id
-            and self._there() is not None
-            and self._there() is other._there()
-        )
-
-    def __hash__(self) -> int:
-        return self._id
-
-
-def _key(value: Any) -> Hashable:
-    """Returns what of an argument a trace depends on."""
-    if isinstance(value, (Tensor, TensorSpec)):
-        return ("tensor", value.dtype.number, tuple(value.shape or ()))
-    if isinstance(value, Variable):
-        return ("variable", value._serial)
-    if isinstance(value, Mapping):
-        items = ((key, _key(value[key])) for key in sorted(value))
-        return (type(value), *items)
-    if isinstance(value, (list, tuple)):
-        return (type(value), *map(_key, value))
-    if isinstance(value, (bool, int, float, complex, str, bytes, type(None))):
-        # True == 1 == 1.0, and 0.0 == -0.0.
-        return (type(value), repr(value))
-    return _Identity(value)
 
 
 __all__ = [

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any
 
 from gradtape import _context, _wire, nest
 from gradtape._call import Call
 from gradtape._execute import same_session
-from gradtape._form import of_shape
 from gradtape._proto import command_pb2, function_pb2
+from gradtape._trace_key import form_key
 from gradtape.function import ConcreteFunction, Function
-from gradtape.tensor import Tensor, convert_to_tensor
+from gradtape.tensor import convert_to_tensor
 from gradtape.tensor_shape import TensorSpec
 
 __all__ = ["Loop", "LoopResult", "Report", "run_loop"]
@@ -81,36 +81,91 @@ def run_loop(
     session = scope.session
     sets = [convert_to_tensor(value) for value in nest.flatten(datasets)]
     others = [convert_to_tensor(value) for value in nest.flatten(arguments)]
-    specs = [
-        TensorSpec((batch_size or value.shape[0], *value.shape[1:]), value.dtype) for value in sets
-    ]
-    specs += [TensorSpec(tuple(value.shape), value.dtype) for value in others]
-    if isinstance(function, Function):
-        function = function.get_concrete_function(*specs)
-    same_session(session, (function, *sets, *others))
-    outputs = function._outputs
-    outs = [session.new_handle() for _ in outputs.specs]
-    body = (
-        _wire.handle_field(1, function._handle)
-        + _wire.number_field(2, steps)
-        + _wire.handles_field(3, (value._handle for value in sets))
-        + _wire.number_field(4, batch_size or 0)
-        + (b"" if shuffle_seed is None else b"\x28" + _wire.varint(shuffle_seed))
-        + _wire.handles_field(6, (value._handle for value in others))
+    function = _traced(scope, function, sets, batch_size, others)
+    settings = (
+        (b"" if shuffle_seed is None else b"\x28" + _wire.varint(shuffle_seed))
         + _wire.number_field(7, carried)
-        + _wire.handles_field(8, outs)
         + _wire.number_field(9, report_every)
         + (b"\x50\x01" if report_every else b"")
         + (b"" if while_result is None else b"\x58" + _wire.varint(while_result))
     )
+    outs = [session.new_handle() for _ in function._outputs.forms]
+    body = _body(function, steps, sets, batch_size, others, outs) + settings
+    call = Call(_wire.entry(_wire.RUN_LOOP, body, scope.tail()))
+    return Loop(scope, call, _results(scope, function, outs), function)
+
+
+def repeat(
+    function: Function, steps: int, datasets: Any, batch_size: int, arguments: Any = ()
+) -> Any:
+    """Lets the server call a function so many times, and returns what the last call returns.
+
+    Like `run_loop` without its reports and its end: the loop is a command like any other, which
+    nobody waits for, and what goes wrong is raised where a number is read.
+
+    Args:
+        function: What `tf.function` made.
+        steps: How many steps.
+        datasets: Tensors whose first axis is the examples.
+        batch_size: Examples in a batch.
+        arguments: Tensors that are the same in each step.
+    """
+    scope = _context.scope()
+    concrete = _traced(scope, function, datasets, batch_size, arguments)
+    outs = [scope.session.new_handle() for _ in concrete._outputs.forms]
+    body = _body(concrete, steps, datasets, batch_size, arguments, outs)
+    scope.session.append(_wire.entry(_wire.RUN_LOOP, body, scope.tail()))
+    return _results(scope, concrete, outs)
+
+
+def _traced(
+    scope: _context.Scope,
+    function: Function | ConcreteFunction,
+    sets: Sequence[Any],
+    batch_size: int | None,
+    others: Sequence[Any],
+) -> ConcreteFunction:
+    """Traces a function for batches of the sets and for other values, unless it has been."""
+
+    def specs() -> Iterator[TensorSpec]:
+        for value in sets:
+            shape = (batch_size or value.shape[0], *value.shape[1:])
+            yield TensorSpec(shape, value.dtype)
+        for value in others:
+            yield TensorSpec(tuple(value.shape), value.dtype)
+
+    if isinstance(function, Function):
+        forms = form_key(sets), form_key(others)
+        key = None if None in forms else ("loop", batch_size, *forms)
+        function = function._traced_for(scope, key, specs)
+    same_session(scope.session, (function, *sets, *others))
+    return function
+
+
+def _body(
+    function: ConcreteFunction,
+    steps: int,
+    sets: Sequence[Any],
+    batch_size: int | None,
+    others: Sequence[Any],
+    outs: Sequence[bytes],
+) -> bytes:
+    return (
+        _wire.handle_field(1, function._handle)
+        + _wire.number_field(2, steps)
+        + _wire.handles_field(3, [value._handle for value in sets])
+        + _wire.number_field(4, batch_size or 0)
+        + _wire.handles_field(6, [value._handle for value in others])
+        + _wire.handles_field(8, outs)
+    )
+
+
+def _results(scope: _context.Scope, function: ConcreteFunction, outs: Sequence[bytes]) -> Any:
+    """Returns what the function returns, with tensors of these handles."""
     for tape in scope.tapes:
         tape._signature.lose_track()
-    call = Call(_wire.entry(_wire.RUN_LOOP, body, scope.tail()))
-    made = [
-        Tensor(session, out, dtype, of_shape(shape))
-        for out, (dtype, shape) in zip(outs, outputs.specs, strict=True)
-    ]
-    return Loop(scope, call, outputs.arrange(made), function)
+    outputs = function._outputs
+    return outputs.arrange(outputs.made(scope.session, outs))
 
 
 class Loop:

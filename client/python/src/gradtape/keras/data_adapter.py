@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import gradtape as tf
 from gradtape import nest
+from gradtape.keras.examples import Examples, Part, fit_in_session
 from gradtape.tensor import Value
 
 
@@ -29,6 +31,37 @@ class Batches:
     def __iter__(self) -> Iterator[Any]:
         return self._make()
 
+    def executions(self, size: int) -> Iterator[tuple[int, int, Sequence[Any] | Part]]:
+        """Groups batches: the numbers of the first and the last one, and the batches."""
+        numbered = enumerate(self)
+        while group := list(itertools.islice(numbered, size)):
+            yield group[0][0], group[-1][0], [batch for _, batch in group]
+
+
+class Resident(Batches):
+    """Batches of examples that are on the server.
+
+    Args:
+        examples: The examples.
+        order: Returns their numbers in the order of one epoch.
+        steps: Number of batches in an epoch.
+    """
+
+    def __init__(
+        self, examples: Examples, order: Callable[[], npt.NDArray[Any]], steps: int
+    ) -> None:
+        super().__init__(lambda: iter(examples.part(order()[: steps * examples.batch_size])), steps)
+        self._examples = examples
+        self._order = order
+
+    def executions(self, size: int) -> Iterator[tuple[int, int, Sequence[Any] | Part]]:
+        """Parts the batches: the numbers of the first and the last one, and the batches."""
+        assert self.steps is not None, "there are so many examples"
+        order, rows = self._order().astype(np.int32), self._examples.batch_size
+        for first in range(0, self.steps, size):
+            end = min(first + size, self.steps)
+            yield first, end - 1, self._examples.part(order[first * rows : end * rows])
+
 
 def batches(
     x: Any,
@@ -39,6 +72,7 @@ def batches(
     shuffle: bool = False,
     class_weight: Mapping[int, float] | None = None,
     steps: int | None = None,
+    resident: bool = False,
 ) -> Batches:
     """Returns the batches of arrays, of a dataset, of a generator or of another iterable.
 
@@ -50,6 +84,7 @@ def batches(
         shuffle: Whether the examples of arrays come in another order each time.
         class_weight: Weights of the examples by the number of their class.
         steps: Batches of one epoch, if not all there are.
+        resident: Whether arrays go to the server once and stay there, if they are not too large.
     """
     if is_iterable(x):
         if y is not None or sample_weight is not None:
@@ -67,13 +102,22 @@ def batches(
     available = math.ceil(count / size)
     per_epoch = available if steps is None else min(steps, available)
 
+    def tensors_of(rows: Iterable[npt.NDArray[Any]]) -> tuple[Any, ...]:
+        left = iter(rows)
+        filled = [None if leaf is None else next(left) for leaf in nest.flatten(data)]
+        return _tensors(nest.pack_sequence_as(data, filled), class_weight)
+
+    def order() -> npt.NDArray[Any]:
+        return np.random.permutation(count) if shuffle else np.arange(count)
+
+    if resident and count and fit_in_session(sum(array.nbytes for array in arrays)):
+        return Resident(Examples(tensors_of(arrays), size), order, per_epoch)
+
     def make() -> Iterator[Any]:
-        order = np.random.permutation(count) if shuffle else None
+        numbers = order()
         for step in range(per_epoch):
-            rows: Any = slice(step * size, (step + 1) * size)
-            taken = iter(array[rows if order is None else order[rows]] for array in arrays)
-            filled = [None if leaf is None else next(taken) for leaf in nest.flatten(data)]
-            yield _tensors(nest.pack_sequence_as(data, filled), class_weight)
+            rows = numbers[step * size : (step + 1) * size]
+            yield tensors_of(array[rows] for array in arrays)
 
     return Batches(make, per_epoch)
 

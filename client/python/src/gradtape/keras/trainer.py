@@ -1,8 +1,8 @@
 """The training loop: `compile`, `fit`, `evaluate` and `predict`.
 
-A step is a function that the server runs as one command (`execution.py`). It does not wait for the
-server: losses and metrics gather there, and are read at the end of an epoch and when the progress
-bar is drawn.
+A step is a function that the server runs as one command, and several are a loop there
+(`execution.py`) over examples that stay (`examples.py`). None waits for the server: losses and
+metrics gather there, and are read at the end of an epoch and when the progress bar is drawn.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import gradtape as tf
 from gradtape import nest
 from gradtape.keras import callbacks as callbacks_module, data_adapter, metrics, optimizers
 from gradtape.keras.compiled import CompiledLoss, CompiledMetrics
-from gradtape.keras.execution import Execution, executions
+from gradtape.keras.execution import Execution, interruptible
 from gradtape.keras.layers.base import Layer
 from gradtape.keras.serialization import deserialize_keras_object, serialize_keras_object
 
@@ -73,7 +73,7 @@ class Trainer(Layer):
                 traces once. An optimizer that looks for a loss scale always makes it so: what it
                 finds steers the next step. `Model.run_eagerly` says what came of it.
             steps_per_execution: Batches that one command trains on or evaluates; callbacks hear of
-                the last one of them.
+                the last one of them. Of arrays that fit in the session it is a loop on the server.
             jit_compile: Accepted for Keras' sake: a function is always compiled.
             auto_scale_loss: Whether the optimizer's loss scale is applied.
         """
@@ -287,7 +287,7 @@ class Trainer(Layer):
             )
         data = data_adapter.batches(
             x, y, sample_weight, batch_size=batch_size, shuffle=shuffle,
-            class_weight=class_weight, steps=steps_per_epoch,
+            class_weight=class_weight, steps=steps_per_epoch, resident=True,
         )  # fmt: skip
         validation = None
         if validation_data is not None:
@@ -295,7 +295,9 @@ class Trainer(Layer):
             if not data_adapter.is_iterable(validation_data):
                 parts = data_adapter.unpack(tuple(validation_data))
             size = validation_batch_size or batch_size
-            validation = data_adapter.batches(*parts, batch_size=size, steps=validation_steps)
+            validation = data_adapter.batches(
+                *parts, batch_size=size, steps=validation_steps, resident=True
+            )
         calls = callbacks_module.CallbackList(
             callbacks, add_history=True, add_progbar=True, model=self, verbose=verbose,
             epochs=epochs, steps=data.steps,
@@ -320,12 +322,13 @@ class Trainer(Layer):
     def _train_epoch(self, data: data_adapter.Batches, calls: Any) -> dict[str, Any]:
         logs: Any = None
         train = self.make_train_function()
-        for first, last, batches in executions(data, self.steps_per_execution):
-            calls.on_train_batch_begin(first)
-            logs = callbacks_module.Logs(train(batches))
-            calls.on_train_batch_end(last, logs=logs)
-            if self.stop_training:
-                break
+        with interruptible():
+            for first, last, batches in data.executions(self.steps_per_execution):
+                calls.on_train_batch_begin(first)
+                logs = callbacks_module.Logs(train(batches))
+                calls.on_train_batch_end(last, logs=logs)
+                if self.stop_training:
+                    break
         if logs is None:
             raise ValueError("The data had no batches to train on.")
         return dict(logs.items())
@@ -343,7 +346,9 @@ class Trainer(Layer):
     ) -> Any:
         """Returns loss and metrics of data: a number, a list, or a dictionary by name."""
         self._check_compiled("evaluate")
-        data = data_adapter.batches(x, y, sample_weight, batch_size=batch_size, steps=steps)
+        data = data_adapter.batches(
+            x, y, sample_weight, batch_size=batch_size, steps=steps, resident=True
+        )
         calls = callbacks_module.CallbackList(
             callbacks, add_progbar=True, model=self, verbose=verbose, epochs=1, steps=data.steps
         )
@@ -358,10 +363,11 @@ class Trainer(Layer):
         self.reset_metrics()
         logs = callbacks_module.Logs({})
         test = self.make_test_function()
-        for first, last, batches in executions(data, self.steps_per_execution):
-            calls.on_test_batch_begin(first)
-            logs = callbacks_module.Logs(test(batches))
-            calls.on_test_batch_end(last, logs=logs)
+        with interruptible():
+            for first, last, batches in data.executions(self.steps_per_execution):
+                calls.on_test_batch_begin(first)
+                logs = callbacks_module.Logs(test(batches))
+                calls.on_test_batch_end(last, logs=logs)
         found = dict(logs.items())
         calls.on_test_end(logs=found)
         return found
