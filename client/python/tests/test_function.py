@@ -455,6 +455,14 @@ def test_a_plan_explains_itself() -> None:
     assert "tanh(float32[64, 8]" in str(plan)
 
 
+def test_random_numbers_in_another_session(address: str) -> None:
+    draw = tf.function(lambda: tf.random.normal([2]))
+    for _ in range(2):
+        tf.connect(address)
+        first, second = draw().numpy(), draw().numpy()
+        assert (first != second).all()
+
+
 def test_a_trace_that_is_known_holds_as_long_as_what_it_depends_on(address: str) -> None:
     noisy = tf.function(lambda x, y: x + y + tf.random.uniform([2]))
     seen = []

@@ -103,8 +103,8 @@ class Function:
         # Some of them once more, by the forms and dtypes of arguments that are all tensors.
         self._known: dict[Hashable, ConcreteFunction] = {}
         self._traced = 0
-        # When something was made in a call: `generation` of then.
-        self._created: int | None = None
+        # When something was made in a call: `_moment` of then.
+        self._created: tuple[weakref.ref[Session], int] | None = None
         self._bound: weakref.WeakKeyDictionary[Any, Function] = weakref.WeakKeyDictionary()
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -136,14 +136,14 @@ class Function:
         try:
             concrete = self._concrete(scope, args, kwargs)
         except CreationError as creation:
-            if self._created == generation():
+            if self._created == _moment(scope):
                 raise ValueError(
                     f"tf.function only supports {creation} in its first call: later ones are one "
                     "command each. Make it outside, or only once."
                 ) from None
-            self._created = generation()
+            self._created = _moment(scope)
             return self.python_function(*args, **kwargs)
-        self._created = generation()
+        self._created = _moment(scope)
         self._remember(key, concrete)
         if concrete.own_gradient and scope.tapes:
             # A tape cannot look into a custom gradient within a function.
@@ -205,7 +205,7 @@ class Function:
         found = self._known.get(key)
         if found is None or found._session is not scope.session or not found._is_current():
             return None
-        self._created = generation()
+        self._created = _moment(scope)
         return found
 
     def _traced_for(
@@ -264,6 +264,11 @@ def _fitting(value: Any, spec: Any) -> Any:
     if not spec.is_compatible_with(value):
         raise TypeError(f"Can not cast {TensorSpec.from_tensor(value)} to {spec}")
     return value
+
+
+def _moment(scope: Scope) -> tuple[weakref.ref[Session], int]:
+    """Returns what changes when things that functions made are there no longer."""
+    return weakref.ref(scope.session), generation()
 
 
 class _Method:
