@@ -85,6 +85,14 @@ fn check_processor() {
     assert_eq!(down, one.to_bits(), "sums are rounded down");
 }
 
+/// Whether something failed for lack of memory, maybe in a step of a loop.
+fn lacks(error: &Error) -> bool {
+    match error {
+        Error::LoopStep { error, .. } => lacks(error),
+        error => matches!(error, Error::MemoryLimit { .. }),
+    }
+}
+
 /// Both execute a command, and must say the same. False if they go different ways from here on, because one has less memory.
 fn step(one: &mut Twin, other: &mut Twin, sequence: u64, message: &v1::Command) -> bool {
     if story() {
@@ -100,7 +108,6 @@ fn step(one: &mut Twin, other: &mut Twin, sequence: u64, message: &v1::Command) 
             message.kind,
             Some(Wire::RunLoop(_) | Wire::DefineFunction(_) | Wire::FinishFunction(_))
         );
-    let lacks = |error: &Error| matches!(error, Error::MemoryLimit { .. });
     let looped = matches!(message.kind, Some(Wire::RunLoop(_)));
     // Whatever lacked memory is repeated like that, so it must not matter where it was refused.
     let failed = error.clone().filter(|error| apart || (lacks(error) && !looped));
@@ -113,10 +120,7 @@ fn step(one: &mut Twin, other: &mut Twin, sequence: u64, message: &v1::Command) 
         assert!(after <= used, "{error} holds {} bytes: {message:?}", after - used);
     }
     let (repeated, lacked) = other.execute(sequence, message, failed);
-    if one.keeps_programs
-        && (matches!(error, Some(Error::MemoryLimit { .. }))
-            || matches!(lacked, Some(Error::MemoryLimit { .. })))
-    {
+    if one.keeps_programs && error.iter().chain(&lacked).any(lacks) {
         return false;
     }
     let read = |bytes: &[u8]| v1::Reply::decode(bytes);
