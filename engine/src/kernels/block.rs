@@ -164,7 +164,7 @@ impl Chain {
         let taken = self.outputs.iter().map(|&register| {
             match std::mem::replace(&mut registers[register], Register::Taken) {
                 Register::Whole(elements) => elements.into_array(&self.shape),
-                Register::Block(_) | Register::Place(_) | Register::Taken => {
+                Register::Block(_) | Register::Place(_) | Register::Given(..) | Register::Taken => {
                     Err(Error::bug("a result of a chain is not whole"))
                 }
             }
@@ -210,12 +210,12 @@ impl Chain {
         outputs.into_iter().map(|output| output.into_array(&self.shape)).collect()
     }
 
-    fn feeds<'a>(&self, inputs: &[&'a Array]) -> Result<SmallVec<[Feed<'a>; 4]>, Error> {
+    pub(super) fn feeds<'a>(&self, inputs: &[&'a Array]) -> Result<SmallVec<[Feed<'a>; 4]>, Error> {
         inputs.iter().map(|array| Feed::new(array, &self.shape)).collect()
     }
 
     /// Registers of a block each, but for those that are written to memory.
-    fn registers<'a>(&self, block: usize) -> Result<SmallVec<[Register<'a>; 8]>, Error> {
+    pub(super) fn registers<'a>(&self, block: usize) -> Result<SmallVec<[Register<'a>; 8]>, Error> {
         let register = |(i, &dtype): (usize, &DType)| {
             if self.outputs.contains(&i) {
                 return Ok(Register::Taken);
@@ -226,7 +226,7 @@ impl Chain {
     }
 
     /// One block through all instructions.
-    fn block_through(
+    pub(super) fn block_through(
         &self,
         feeds: &mut [Feed],
         registers: &mut [Register],
@@ -261,7 +261,7 @@ impl Chain {
 }
 
 /// Takes the first elements of what is left.
-fn split_off<'a>(rest: &mut LanesMut<'a>, count: usize) -> LanesMut<'a> {
+pub(super) fn split_off<'a>(rest: &mut LanesMut<'a>, count: usize) -> LanesMut<'a> {
     macro_rules! split {
         ($($variant:ident),*) => {
             match rest {
@@ -277,20 +277,22 @@ fn split_off<'a>(rest: &mut LanesMut<'a>, count: usize) -> LanesMut<'a> {
 }
 
 /// Elements of a block: as many whole periods of a broadcast input as fit, so that each block repeats the same ones.
-fn block_for(count: usize, periods: impl Iterator<Item = usize>) -> usize {
+pub(super) fn block_for(count: usize, periods: impl Iterator<Item = usize>) -> usize {
     let longest = periods.filter(|period| (1..=BLOCK).contains(period)).max().unwrap_or(1);
     count.min(BLOCK - BLOCK % longest)
 }
 
 /// What an instruction leaves.
 #[derive(Debug)]
-enum Register<'a> {
+pub(super) enum Register<'a> {
     /// The current block.
     Block(Elements),
     /// All blocks so far, of what is written to memory.
     Whole(Elements),
     /// The current block, in memory.
     Place(LanesMut<'a>),
+    /// Several blocks, the first of which begins at this element, of what no instruction writes.
+    Given(Elements, usize),
     /// It is being written.
     Taken,
 }
@@ -301,6 +303,7 @@ impl Register<'_> {
             Self::Block(elements) => elements.lanes(0, length),
             Self::Whole(elements) => elements.lanes(start, length),
             Self::Place(place) => by_type!(LanesMut, place, place => Lane::lanes(place)),
+            Self::Given(elements, first) => elements.lanes(start - first, length),
             Self::Taken => Lanes::Bool(&[]),
         }
     }
@@ -310,7 +313,7 @@ impl Register<'_> {
             Self::Block(elements) => elements.lanes_mut(0, length),
             Self::Whole(elements) => elements.lanes_mut(start, length),
             Self::Place(place) => by_type!(LanesMut, place, place => Lane::lanes_mut(place)),
-            Self::Taken => LanesMut::Bool(&mut []),
+            Self::Given(..) | Self::Taken => LanesMut::Bool(&mut []),
         }
     }
 }
@@ -360,10 +363,10 @@ pub(crate) fn workspace(inputs: &[Aval], out: &Aval) -> u64 {
 
 /// An input of a chain.
 #[derive(Debug)]
-struct Feed<'a> {
+pub(super) struct Feed<'a> {
     array: Lanes<'a>,
     /// The current block of an input that broadcasts, and where it comes from. Few do, and both are large.
-    copied: Option<Box<(Elements, Cursor)>>,
+    pub(super) copied: Option<Box<(Elements, Cursor)>>,
 }
 
 impl<'a> Feed<'a> {
@@ -374,7 +377,7 @@ impl<'a> Feed<'a> {
     }
 
     /// Makes room for a block of so many elements, and goes to element `first`, where a block begins.
-    fn begin(&mut self, block: usize, first: usize) -> Result<(), Error> {
+    pub(super) fn begin(&mut self, block: usize, first: usize) -> Result<(), Error> {
         let Some((elements, cursor)) = self.copied.as_deref_mut() else { return Ok(()) };
         cursor.seek(first);
         cursor.repeats = cursor.period().is_some_and(|period| block.is_multiple_of(period));
@@ -384,7 +387,7 @@ impl<'a> Feed<'a> {
     }
 
     /// Goes on to the next block.
-    fn advance(&mut self, length: usize) -> Result<(), Error> {
+    pub(super) fn advance(&mut self, length: usize) -> Result<(), Error> {
         let Some((elements, cursor)) = self.copied.as_deref_mut() else { return Ok(()) };
         by_type!(Lanes, self.array, from => {
             let into = Lane::owned(elements).ok_or_else(mistyped)?;
@@ -451,7 +454,7 @@ impl Elements {
     }
 
     /// So many elements that are all overwritten.
-    fn overwritten(dtype: DType, count: usize) -> Result<Self, Error> {
+    pub(super) fn overwritten(dtype: DType, count: usize) -> Result<Self, Error> {
         let mut elements = Self::room(dtype, count)?;
         elements.grow(count)?;
         Ok(elements)

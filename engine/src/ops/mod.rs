@@ -22,7 +22,7 @@ mod gelu;
 mod image;
 mod indexing;
 mod layer_norm;
-mod linalg;
+pub(crate) mod linalg;
 mod losses;
 mod math;
 mod matrices;

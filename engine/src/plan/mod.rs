@@ -10,6 +10,7 @@
 pub mod explain;
 pub mod frame;
 mod fuse;
+mod products;
 mod rewrite;
 mod spares;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::{
     kernels::block::Chain,
     ledger::{Charge, Ledger},
     op::{Call, Cost, Kernel},
+    ops::linalg,
 };
 
 /// Which rewritings are applied. None of them changes a bit of a result.
@@ -90,6 +92,8 @@ enum Work {
     Op(Box<(Application, Avals, Avals)>),
     /// A chain of elementwise ops, and their names.
     Chain(Chain, Vec<&'static str>),
+    /// A product of matrices whose rows go through a chain while they lie in the cache. The first two inputs are its own.
+    Product(Box<(Application, Avals, Avals)>, Chain, Vec<&'static str>),
 }
 
 impl Plan {
@@ -270,6 +274,12 @@ impl Step {
                 Ok(results.into_iter().collect())
             }
             Work::Chain(chain, _) => chain.run(&arrays),
+            Work::Product(one, chain, _) => {
+                let (Application { op, attrs, .. }, inputs, outputs) = &**one;
+                let (factors, others) = arrays.split_at(inputs.len());
+                let call = Call { op, attrs, inputs };
+                chain.run_on(&linalg::product(&call, &outputs[0].shape, factors)?, others)
+            }
         })?;
         drop(workspace);
         let paid = results.into_iter().zip(charges);
