@@ -162,12 +162,11 @@ impl Chain {
             self.block_through(&mut feeds, &mut registers, start, block.min(count - start))?;
         }
         let taken = self.outputs.iter().map(|&register| {
-            match std::mem::replace(&mut registers[register], Register::Taken) {
-                Register::Whole(elements) => elements.into_array(&self.shape),
-                Register::Block(_) | Register::Place(_) | Register::Given(..) | Register::Taken => {
-                    Err(Error::bug("a result of a chain is not whole"))
-                }
-            }
+            let left = std::mem::replace(&mut registers[register], Register::Taken);
+            let Register::Whole(elements) = left else {
+                return Err(Error::bug("a result of a chain is not whole"));
+            };
+            elements.into_array(&self.shape)
         });
         taken.collect()
     }
@@ -480,23 +479,11 @@ impl Elements {
 
     /// Some of the elements.
     pub(crate) fn lanes(&self, start: usize, length: usize) -> Lanes<'_> {
-        match self {
-            Self::F32(x) => Lanes::F32(&x[start..start + length]),
-            Self::F64(x) => Lanes::F64(&x[start..start + length]),
-            Self::I32(x) => Lanes::I32(&x[start..start + length]),
-            Self::I64(x) => Lanes::I64(&x[start..start + length]),
-            Self::Bool(x) => Lanes::Bool(&x[start..start + length]),
-        }
+        by_type!(Self, self, x => Lane::lanes(&x[start..start + length]))
     }
 
     /// Some of the elements, to be written.
     pub(crate) fn lanes_mut(&mut self, start: usize, length: usize) -> LanesMut<'_> {
-        match self {
-            Self::F32(x) => LanesMut::F32(&mut x[start..start + length]),
-            Self::F64(x) => LanesMut::F64(&mut x[start..start + length]),
-            Self::I32(x) => LanesMut::I32(&mut x[start..start + length]),
-            Self::I64(x) => LanesMut::I64(&mut x[start..start + length]),
-            Self::Bool(x) => LanesMut::Bool(&mut x[start..start + length]),
-        }
+        by_type!(Self, self, x => Lane::lanes_mut(&mut x[start..start + length]))
     }
 }

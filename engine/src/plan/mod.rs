@@ -1,7 +1,8 @@
 //! Plans: programs made ready to run often and fast.
 //!
 //! A program says what is to be computed; a plan says how. [`Plan::compile`] rewrites the program (`rewrite`), joins
-//! elementwise ops into chains that go through memory once (`fuse`), decides when each value dies, and prices the whole.
+//! elementwise ops into chains that go through memory once (`fuse`), and products of matrices with the chains that read them
+//! (`products`), decides when each value dies, and prices the whole.
 //! [`Plan::run`] then takes inputs and gives results: nothing is looked up, inferred or priced again. A plan that is run over
 //! and over has a [`frame`], in which small values stay where they are.
 //!

@@ -8,6 +8,9 @@ use super::{
 };
 use crate::{error::Error, graph::Application, kernels::block::BLOCK, op::Call, ops::linalg};
 
+/// Most elements of a product that its chain finds in the cache of the first level anyway.
+const LEAST: usize = 4 * BLOCK;
+
 /// Who reads a value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reader {
@@ -79,7 +82,7 @@ impl Writer<'_> {
     /// Bytes that it takes to compute a product piece by piece, if that is worth it.
     fn pieces(&self, application: &Application) -> Option<u64> {
         let Application { op, attrs, inputs, outputs, .. } = application;
-        let worth = self.fusion && self.avals[outputs[0]].shape.elements() > BLOCK;
+        let worth = self.fusion && self.avals[outputs[0]].shape.elements() > LEAST;
         let call = Call { op, attrs, inputs: &self.avals(inputs) };
         if worth { linalg::pieces(&call, &self.avals(outputs)) } else { None }
     }

@@ -13,7 +13,7 @@ const CASES: &[Case] = &[
     // A row and a function.
     ([&[200, 70], &[70, 40]], [false; 2], &[&[40]], |y, x| vec![(y + x[0]).map(&ops::RELU)], true),
     // Columns that fill no register, fewer than a block repeats.
-    ([&[300, 30], &[30, 10]], [false; 2], &[&[10]], |y, x| vec![y * x[0]], true),
+    ([&[430, 30], &[30, 10]], [false; 2], &[&[10]], |y, x| vec![y * x[0]], true),
     // A result on the way, and one of the product's shape that is added.
     (
         [&[300, 64], &[50, 64]],
@@ -38,10 +38,10 @@ const CASES: &[Case] = &[
     ([&[80, 8, 30], &[30, 10]], [false; 2], &[&[10], &[8, 1]], |y, x| vec![y + x[0] - x[1]], true),
     ([&[40, 24, 30], &[30, 10]], [false; 2], &[&[40, 1, 10]], |y, x| vec![y + x[0]], true),
     // Sums of several blocks of terms.
-    ([&[80, 600], &[600, 50]], [false; 2], &[&[50]], |y, x| vec![y + x[0]], true),
+    ([&[84, 600], &[600, 50]], [false; 2], &[&[50]], |y, x| vec![y + x[0]], true),
     ([&[300, 600], &[600, 50]], [false; 2], &[&[50]], |y, x| vec![y + x[0]], false),
-    // Small ones stay where loops keep them in place.
-    ([&[20, 30], &[30, 50]], [false; 2], &[&[50]], |y, x| vec![y + x[0]], false),
+    // A small one is in the cache anyway.
+    ([&[80, 30], &[30, 50]], [false; 2], &[&[50]], |y, x| vec![y + x[0]], false),
     // Somebody else reads it.
     ([&[200, 70], &[70, 40]], [false; 2], &[&[40]], |y, x| vec![y + x[0], y], false),
     (
