@@ -20,7 +20,7 @@ pub struct Plan {
 /// One step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlanStep {
-    /// Names of its ops. Several are elementwise ones that go through memory together, maybe with a matrix product before them.
+    /// Names of its ops. Several are elementwise ones that go through memory together.
     pub ops: Vec<String>,
     /// What it reads.
     pub inputs: Vec<Spec>,

@@ -162,11 +162,12 @@ impl Chain {
             self.block_through(&mut feeds, &mut registers, start, block.min(count - start))?;
         }
         let taken = self.outputs.iter().map(|&register| {
-            let left = std::mem::replace(&mut registers[register], Register::Taken);
-            let Register::Whole(elements) = left else {
-                return Err(Error::bug("a result of a chain is not whole"));
-            };
-            elements.into_array(&self.shape)
+            match std::mem::replace(&mut registers[register], Register::Taken) {
+                Register::Whole(elements) => elements.into_array(&self.shape),
+                Register::Block(_) | Register::Place(_) | Register::Taken => {
+                    Err(Error::bug("a result of a chain is not whole"))
+                }
+            }
         });
         taken.collect()
     }
@@ -209,12 +210,12 @@ impl Chain {
         outputs.into_iter().map(|output| output.into_array(&self.shape)).collect()
     }
 
-    pub(super) fn feeds<'a>(&self, inputs: &[&'a Array]) -> Result<SmallVec<[Feed<'a>; 4]>, Error> {
+    fn feeds<'a>(&self, inputs: &[&'a Array]) -> Result<SmallVec<[Feed<'a>; 4]>, Error> {
         inputs.iter().map(|array| Feed::new(array, &self.shape)).collect()
     }
 
     /// Registers of a block each, but for those that are written to memory.
-    pub(super) fn registers<'a>(&self, block: usize) -> Result<SmallVec<[Register<'a>; 8]>, Error> {
+    fn registers<'a>(&self, block: usize) -> Result<SmallVec<[Register<'a>; 8]>, Error> {
         let register = |(i, &dtype): (usize, &DType)| {
             if self.outputs.contains(&i) {
                 return Ok(Register::Taken);
@@ -225,7 +226,7 @@ impl Chain {
     }
 
     /// One block through all instructions.
-    pub(super) fn block_through(
+    fn block_through(
         &self,
         feeds: &mut [Feed],
         registers: &mut [Register],
@@ -260,7 +261,7 @@ impl Chain {
 }
 
 /// Takes the first elements of what is left.
-pub(super) fn split_off<'a>(rest: &mut LanesMut<'a>, count: usize) -> LanesMut<'a> {
+fn split_off<'a>(rest: &mut LanesMut<'a>, count: usize) -> LanesMut<'a> {
     macro_rules! split {
         ($($variant:ident),*) => {
             match rest {
@@ -276,22 +277,20 @@ pub(super) fn split_off<'a>(rest: &mut LanesMut<'a>, count: usize) -> LanesMut<'
 }
 
 /// Elements of a block: as many whole periods of a broadcast input as fit, so that each block repeats the same ones.
-pub(super) fn block_for(count: usize, periods: impl Iterator<Item = usize>) -> usize {
+fn block_for(count: usize, periods: impl Iterator<Item = usize>) -> usize {
     let longest = periods.filter(|period| (1..=BLOCK).contains(period)).max().unwrap_or(1);
     count.min(BLOCK - BLOCK % longest)
 }
 
 /// What an instruction leaves.
 #[derive(Debug)]
-pub(super) enum Register<'a> {
+enum Register<'a> {
     /// The current block.
     Block(Elements),
     /// All blocks so far, of what is written to memory.
     Whole(Elements),
     /// The current block, in memory.
     Place(LanesMut<'a>),
-    /// Several blocks, the first of which begins at this element, of what no instruction writes.
-    Given(Elements, usize),
     /// It is being written.
     Taken,
 }
@@ -302,7 +301,6 @@ impl Register<'_> {
             Self::Block(elements) => elements.lanes(0, length),
             Self::Whole(elements) => elements.lanes(start, length),
             Self::Place(place) => by_type!(LanesMut, place, place => Lane::lanes(place)),
-            Self::Given(elements, first) => elements.lanes(start - first, length),
             Self::Taken => Lanes::Bool(&[]),
         }
     }
@@ -312,7 +310,7 @@ impl Register<'_> {
             Self::Block(elements) => elements.lanes_mut(0, length),
             Self::Whole(elements) => elements.lanes_mut(start, length),
             Self::Place(place) => by_type!(LanesMut, place, place => Lane::lanes_mut(place)),
-            Self::Given(..) | Self::Taken => LanesMut::Bool(&mut []),
+            Self::Taken => LanesMut::Bool(&mut []),
         }
     }
 }
@@ -362,10 +360,10 @@ pub(crate) fn workspace(inputs: &[Aval], out: &Aval) -> u64 {
 
 /// An input of a chain.
 #[derive(Debug)]
-pub(super) struct Feed<'a> {
+struct Feed<'a> {
     array: Lanes<'a>,
     /// The current block of an input that broadcasts, and where it comes from. Few do, and both are large.
-    pub(super) copied: Option<Box<(Elements, Cursor)>>,
+    copied: Option<Box<(Elements, Cursor)>>,
 }
 
 impl<'a> Feed<'a> {
@@ -376,7 +374,7 @@ impl<'a> Feed<'a> {
     }
 
     /// Makes room for a block of so many elements, and goes to element `first`, where a block begins.
-    pub(super) fn begin(&mut self, block: usize, first: usize) -> Result<(), Error> {
+    fn begin(&mut self, block: usize, first: usize) -> Result<(), Error> {
         let Some((elements, cursor)) = self.copied.as_deref_mut() else { return Ok(()) };
         cursor.seek(first);
         cursor.repeats = cursor.period().is_some_and(|period| block.is_multiple_of(period));
@@ -386,7 +384,7 @@ impl<'a> Feed<'a> {
     }
 
     /// Goes on to the next block.
-    pub(super) fn advance(&mut self, length: usize) -> Result<(), Error> {
+    fn advance(&mut self, length: usize) -> Result<(), Error> {
         let Some((elements, cursor)) = self.copied.as_deref_mut() else { return Ok(()) };
         by_type!(Lanes, self.array, from => {
             let into = Lane::owned(elements).ok_or_else(mistyped)?;
@@ -453,7 +451,7 @@ impl Elements {
     }
 
     /// So many elements that are all overwritten.
-    pub(super) fn overwritten(dtype: DType, count: usize) -> Result<Self, Error> {
+    fn overwritten(dtype: DType, count: usize) -> Result<Self, Error> {
         let mut elements = Self::room(dtype, count)?;
         elements.grow(count)?;
         Ok(elements)
@@ -479,11 +477,23 @@ impl Elements {
 
     /// Some of the elements.
     pub(crate) fn lanes(&self, start: usize, length: usize) -> Lanes<'_> {
-        by_type!(Self, self, x => Lane::lanes(&x[start..start + length]))
+        match self {
+            Self::F32(x) => Lanes::F32(&x[start..start + length]),
+            Self::F64(x) => Lanes::F64(&x[start..start + length]),
+            Self::I32(x) => Lanes::I32(&x[start..start + length]),
+            Self::I64(x) => Lanes::I64(&x[start..start + length]),
+            Self::Bool(x) => Lanes::Bool(&x[start..start + length]),
+        }
     }
 
     /// Some of the elements, to be written.
     pub(crate) fn lanes_mut(&mut self, start: usize, length: usize) -> LanesMut<'_> {
-        by_type!(Self, self, x => Lane::lanes_mut(&mut x[start..start + length]))
+        match self {
+            Self::F32(x) => LanesMut::F32(&mut x[start..start + length]),
+            Self::F64(x) => LanesMut::F64(&mut x[start..start + length]),
+            Self::I32(x) => LanesMut::I32(&mut x[start..start + length]),
+            Self::I64(x) => LanesMut::I64(&mut x[start..start + length]),
+            Self::Bool(x) => LanesMut::Bool(&mut x[start..start + length]),
+        }
     }
 }

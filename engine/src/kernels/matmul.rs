@@ -2,20 +2,18 @@
 //!
 //! Its bits do not depend on threads, on the batch that a row sits in, or on the x86 level.
 
-use std::ops::Range;
-
 use ndarray::{
     ArrayView2, ArrayViewMut2, LinalgScalar, ShapeBuilder, ShapeError, linalg::general_mat_mul,
 };
 
 use crate::{
-    array::{Element, buffer, filled, overwritten},
+    array::{Element, overwritten},
     aval::Shape,
     compute,
     error::Error,
     kernels::{
         elementwise::broadcast_walk,
-        panel::{self, Extents, MAX_TERMS, Matrix},
+        panel::{self, Extents, Matrix},
         real::Number,
     },
 };
@@ -27,7 +25,7 @@ pub(crate) type Operand<'a, T> = (&'a [T], &'a Shape, bool);
 pub(crate) const ALIGNED: usize = 48;
 
 /// Rows that parts of a product are a multiple of: so few that two cores get the same of a batch of 128.
-pub(crate) const STRIPE: usize = 16;
+const STRIPE: usize = 16;
 
 /// An element that matrices may have.
 pub(crate) trait Entry: Number + Element {
@@ -121,137 +119,40 @@ macro_rules! integer_entry {
 integer_entry!(i32, i64);
 
 /// The product, of shape `out`.
-pub(crate) fn matmul<T: Entry>(a: Operand<T>, b: Operand<T>, out: &Shape) -> Result<Vec<T>, Error> {
-    let mut result = overwritten(out.elements())?;
-    if out.elements() == 0 || a.1.elements() == 0 {
+pub(crate) fn matmul<T: Entry>(
+    (a, a_shape, transpose_a): Operand<T>,
+    (b, b_shape, transpose_b): Operand<T>,
+    out: &Shape,
+) -> Result<Vec<T>, Error> {
+    let count = out.elements();
+    let mut result = overwritten(count)?;
+    let (a_batch, a_dims) = matrices(a_shape);
+    let (b_batch, b_dims) = matrices(b_shape);
+    let (batch, out_dims) = matrices(out);
+    let size = out_dims.0 * out_dims.1;
+    if size == 0 || a_dims.0 * a_dims.1 == 0 {
         result.fill(T::ZERO);
         return Ok(result);
     }
-    let product = Product::new(a, b, out)?;
-    let Product { rows, terms, columns, .. } = product;
-    let size = rows_of_a_part(product.flops(), product.rows(), rows);
+    let mut a_at = Vec::new();
+    broadcast_walk(&a_batch, &batch).each(|at| a_at.push(at))?;
+    let mut b_at = Vec::new();
+    broadcast_walk(&b_batch, &batch).each(|at| b_at.push(at))?;
+    let terms = if transpose_a { a_dims.0 } else { a_dims.1 };
+    let flops = 2 * (count as u64).saturating_mul(terms as u64);
+    let rows = rows_of_a_part(flops, out_dims.0 * batch.elements(), out_dims.0);
     let mut parts = Vec::new();
-    for (i, matrix) in result.chunks_exact_mut(rows * columns).enumerate() {
-        let chunks = matrix.chunks_mut(size * columns).zip((0..).step_by(size));
-        parts.extend(chunks.map(|(chunk, first)| (i, first, chunk)));
+    for ((matrix, &i), &j) in result.chunks_exact_mut(size).zip(&a_at).zip(&b_at) {
+        let chunks = matrix.chunks_mut(rows * out_dims.1).zip((0..).step_by(rows));
+        parts.extend(chunks.map(|(chunk, first)| (i, j, first, chunk)));
     }
-    compute::each(parts, |(i, first, chunk)| {
-        let [a, b] = product.factors(i, first);
-        T::product(a, b, (chunk.len() / columns, terms, columns), chunk)
+    compute::each(parts, |(i, j, first, chunk)| {
+        let a = matrix(a, i, a_dims, transpose_a);
+        let a = Matrix { elements: &a.elements[first * a.row..], ..a };
+        let extents = (chunk.len() / out_dims.1, terms, out_dims.1);
+        T::product(a, matrix(b, j, b_dims, transpose_b), extents, chunk)
     })?;
     Ok(result)
-}
-
-/// A product of batches of matrices, neither of which is empty.
-pub(crate) struct Product<'a, T> {
-    a: Operand<'a, T>,
-    b: Operand<'a, T>,
-    /// Which matrix of either makes each of the result.
-    pairs: Vec<[usize; 2]>,
-    /// Extents of a matrix of the result.
-    rows: usize,
-    columns: usize,
-    /// Terms of each sum.
-    terms: usize,
-}
-
-impl<'a, T> Product<'a, T> {
-    /// The product of two operands, of shape `out`.
-    pub(crate) fn new(a: Operand<'a, T>, b: Operand<'a, T>, out: &Shape) -> Result<Self, Error> {
-        let (batch, (rows, columns)) = matrices(out);
-        let (a_batch, a_dims) = matrices(a.1);
-        let mut pairs = buffer(batch.elements())?;
-        broadcast_walk(&a_batch, &batch).each(|at| pairs.push([at; 2]))?;
-        let mut next = pairs.iter_mut();
-        broadcast_walk(&matrices(b.1).0, &batch).each(|at| {
-            next.next().into_iter().for_each(|pair| pair[1] = at);
-        })?;
-        let terms = if a.2 { a_dims.0 } else { a_dims.1 };
-        Ok(Self { a, b, pairs, rows, columns, terms })
-    }
-
-    /// Rows of all matrices of the result.
-    pub(crate) fn rows(&self) -> usize {
-        self.pairs.len() * self.rows
-    }
-
-    /// Columns of the result.
-    pub(crate) fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// Arithmetic operations that it takes.
-    pub(crate) fn flops(&self) -> u64 {
-        let sums = (self.rows() as u64).saturating_mul(self.columns as u64);
-        sums.saturating_mul(2 * self.terms as u64)
-    }
-
-    /// The factors of the rows of a matrix of the result from one on.
-    fn factors(&self, i: usize, first: usize) -> [Matrix<'a, T>; 2] {
-        let [(a, at), (b, bt)] = [(self.a, self.pairs[i][0]), (self.b, self.pairs[i][1])];
-        let [a, b] = [matrix(a, at), matrix(b, bt)];
-        [Matrix { elements: &a.elements[first * a.row..], ..a }, b]
-    }
-}
-
-impl Product<'_, f32> {
-    /// Computes some rows, counted through the batch, a few at a time, and shows them before they are overwritten by the
-    /// next ones, from the first to the last. `visit` is given the memory and how many elements of it are of the product.
-    pub(crate) fn in_pieces(
-        &self,
-        rows: Range<usize>,
-        mut visit: impl FnMut(&mut Vec<f32>, usize) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let (terms, columns) = (self.terms, self.columns);
-        let mut piece = filled(rows.len().min(rows_of_a_piece(self.rows)) * columns, 0.0)?;
-        let mut next = rows.start;
-        while next < rows.end {
-            let (i, first) = (next / self.rows, next % self.rows);
-            let count = (self.rows - first).min(rows.end - next);
-            let [a, b] = self.factors(i, first);
-            let extents = (count, terms, columns);
-            if terms <= MAX_TERMS && panel::pays(extents, a, b) {
-                panel::product_in_pieces(a, b, extents, &mut piece, &mut visit)?;
-            } else {
-                for first in (0..count).step_by(panel::BLOCK) {
-                    let count = panel::BLOCK.min(count - first);
-                    let a = Matrix { elements: &a.elements[first * a.row..], ..a };
-                    let elements = count * columns;
-                    f32::product(a, b, (count, terms, columns), &mut piece[..elements])?;
-                    visit(&mut piece, elements)?;
-                }
-            }
-            next += count;
-        }
-        Ok(())
-    }
-}
-
-/// How many rows of matrices of so many are computed at a time where they are used at once.
-fn rows_of_a_piece(rows: usize) -> usize {
-    rows.min(panel::BLOCK)
-}
-
-/// Bytes of the memory for the rows that are computed at a time, if it costs nothing to compute a product so.
-pub(crate) fn pieces(
-    (a, transpose_a): (&Shape, bool),
-    (b, transpose_b): (&Shape, bool),
-    out: &Shape,
-) -> Option<u64> {
-    let operand = |shape, transposed| {
-        let (_, (rows, columns)) = matrices(shape);
-        let (row, column) = if transposed { (1, columns) } else { (columns, 1) };
-        ((rows, columns), Matrix::<f32> { elements: &[], row, column })
-    };
-    let ((a_dims, a), (_, b)) = (operand(a, transpose_a), operand(b, transpose_b));
-    let (_, (rows, columns)) = matrices(out);
-    let terms = if transpose_a { a_dims.0 } else { a_dims.1 };
-    // What fits into one piece packs nothing twice, however it is computed.
-    let pays = rows <= panel::BLOCK && columns <= panel::MAX_COLUMNS
-        || terms <= MAX_TERMS && panel::pays((rows, terms, columns), a, b);
-    let elements = rows_of_a_piece(rows) as u64 * columns as u64 * compute::MAX_WIDTH as u64;
-    let all = out.elements() as u64;
-    (pays && terms > 0 && all > 0).then(|| elements.min(all) * size_of::<f32>() as u64)
 }
 
 /// In panels of how many rows a product is computed: whole matrices of `most` rows, unless these are too few or too large for
@@ -266,9 +167,13 @@ fn matrices(shape: &Shape) -> (Shape, (usize, usize)) {
     (shape[..split].into(), (shape[split], shape[split + 1]))
 }
 
-/// One matrix of an operand, with rows for columns if it is transposed.
-fn matrix<T>((elements, shape, transposed): Operand<'_, T>, at: usize) -> Matrix<'_, T> {
-    let (_, (rows, columns)) = matrices(shape);
+/// One matrix of a batch, with rows for columns if it is transposed.
+fn matrix<T>(
+    elements: &[T],
+    at: usize,
+    (rows, columns): (usize, usize),
+    transposed: bool,
+) -> Matrix<'_, T> {
     let elements = &elements[at * rows * columns..(at + 1) * rows * columns];
     let (row, column) = if transposed { (1, columns) } else { (columns, 1) };
     Matrix { elements, row, column }

@@ -7,7 +7,6 @@ pub(crate) mod convolution;
 pub(crate) mod cursor;
 pub(crate) mod direct;
 pub(crate) mod elementwise;
-pub(crate) mod epilogue;
 pub(crate) mod gamma;
 pub(crate) mod lanes;
 pub(crate) mod loops;

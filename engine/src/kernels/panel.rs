@@ -29,7 +29,7 @@ pub(crate) const BLOCK: usize = 84;
 pub(crate) const MAX_TERMS: usize = 256;
 
 /// Most columns; beyond them the panels of the first factor are used often enough to be worth packing.
-pub(crate) const MAX_COLUMNS: usize = 256;
+const MAX_COLUMNS: usize = 256;
 
 /// Rows for which a second factor is worth packing whose columns are what lies in a row: that goes element by element.
 const TALL: usize = 256;
@@ -79,76 +79,30 @@ pub(crate) fn product(
     (rows, terms, columns): Extents,
     out: &mut [f32],
 ) -> Result<(), Error> {
-    let mut panels = Vec::new();
+    let in_place = b.column == 1 && columns.is_multiple_of(WIDTH) && columns <= MAX_IN_PLACE;
+    let packed = if in_place { 0 } else { terms.min(MAX_TERMS) * columns.next_multiple_of(WIDTH) };
+    let mut panels = buffer(packed)?;
     for first in (0..terms).step_by(MAX_TERMS) {
-        let terms = first..terms.min(first + MAX_TERMS);
-        let second = second(b, terms.clone(), columns, &mut panels)?;
+        let terms = MAX_TERMS.min(terms - first);
+        let b = Matrix { elements: &b.elements[first * b.row..], ..b };
+        let second = if in_place {
+            Second { elements: b.elements, term: b.row, panel: WIDTH }
+        } else {
+            panels.clear();
+            let rows = (0..terms).map(|term| term * b.row);
+            pack(b.elements, &rows, b.column, columns, &mut panels)?;
+            Second::packed(&panels, terms)
+        };
+        let term_starts: [usize; MAX_TERMS] = std::array::from_fn(|term| (first + term) * a.column);
         for (i, out) in out.chunks_mut(BLOCK * columns).enumerate() {
-            let rows = i * BLOCK..rows.min((i + 1) * BLOCK);
-            block_of_rows(a, second, (rows, terms.clone()), columns, out)?;
+            let row_starts: [usize; BLOCK] = std::array::from_fn(|row| (i * BLOCK + row) * a.row);
+            let rows = &row_starts[..BLOCK.min(rows - i * BLOCK)];
+            let a = First { elements: a.elements, rows, terms: &term_starts[..terms] };
+            let place = Place { out, row: columns, column: 1, columns };
+            if first == 0 { multiply(a, second, place)? } else { add(a, second, place)? }
         }
     }
     Ok(())
-}
-
-/// Computes a product of at most [`MAX_TERMS`] terms, [`BLOCK`] rows at a time, and shows them before they are overwritten by
-/// the next ones. `visit` is given the memory and how many elements of it are of the product.
-pub(crate) fn product_in_pieces(
-    a: Matrix,
-    b: Matrix,
-    (rows, terms, columns): Extents,
-    piece: &mut Vec<f32>,
-    visit: &mut impl FnMut(&mut Vec<f32>, usize) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let mut panels = Vec::new();
-    let second = second(b, 0..terms, columns, &mut panels)?;
-    for first in (0..rows).step_by(BLOCK) {
-        let rows = first..rows.min(first + BLOCK);
-        let count = rows.len() * columns;
-        block_of_rows(a, second, (rows, 0..terms), columns, &mut piece[..count])?;
-        visit(piece, count)?;
-    }
-    Ok(())
-}
-
-/// Some terms of a second factor: where they lie, or packed.
-fn second<'a>(
-    b: Matrix<'a>,
-    terms: Range<usize>,
-    columns: usize,
-    panels: &'a mut Vec<f32>,
-) -> Result<Second<'a>, Error> {
-    let elements = &b.elements[terms.start * b.row..];
-    if b.column == 1 && columns.is_multiple_of(WIDTH) && columns <= MAX_IN_PLACE {
-        return Ok(Second { elements, term: b.row, panel: WIDTH });
-    }
-    if panels.capacity() == 0 {
-        *panels = buffer(terms.len() * columns.next_multiple_of(WIDTH))?;
-    }
-    panels.clear();
-    let rows = (0..terms.len()).map(|term| term * b.row);
-    pack(elements, &rows, b.column, columns, panels)?;
-    Ok(Second::packed(panels, terms.len()))
-}
-
-/// Writes some rows of a product, at most [`BLOCK`], or adds the sums over later terms to them.
-fn block_of_rows(
-    a: Matrix,
-    second: Second,
-    (rows, terms): (Range<usize>, Range<usize>),
-    columns: usize,
-    out: &mut [f32],
-) -> Result<(), Error> {
-    let row_starts: [usize; BLOCK] = std::array::from_fn(|row| (rows.start + row) * a.row);
-    let term_starts: [usize; MAX_TERMS] =
-        std::array::from_fn(|term| (terms.start + term) * a.column);
-    let first = First {
-        elements: a.elements,
-        rows: &row_starts[..rows.len()],
-        terms: &term_starts[..terms.len()],
-    };
-    let place = Place { out, row: columns, column: 1, columns };
-    if terms.start == 0 { multiply(first, second, place) } else { add(first, second, place) }
 }
 
 /// Appends panels of a matrix, whose rows begin where it is said, and whose columns are at one distance. The last is filled

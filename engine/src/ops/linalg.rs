@@ -3,18 +3,15 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
-    array::{Array, Element},
+    array::Array,
     attrs,
     attrs::Attr,
     aval::{Aval, Avals, Shape},
     batching::{Batch, Batching},
     compute,
-    dtype::{DType, DTypes},
+    dtype::DTypes,
     error::Error,
-    kernels::{
-        self,
-        matmul::{Operand, Product},
-    },
+    kernels,
     op::{Call, Cost, Cotangents, Derivative, Kernel, OpDef, Rule},
     ops::family::{self, by_dtype, common_dtype, common_shape, sample, sample_with, uniform},
 };
@@ -112,47 +109,17 @@ pub static MATMUL: OpDef = OpDef {
         "Matrix product over the last two axes; the other axes broadcast. Integers wrap.",
         "c[i, k] = sum_j a[i, j] b[j, k]",
         Kernel::Run(|call, out, inputs| {
+            let MatMul { transpose_a, transpose_b } = MatMul::read(call.attrs);
             let shape = &out[0].shape;
             Ok(smallvec![by_dtype!(numeric: out[0].dtype, T => {
-                let [a, b] = operands::<T>(call, inputs)?;
+                let a = (inputs[0].elements::<T>()?, &call.inputs[0].shape, transpose_a);
+                let b = (inputs[1].elements::<T>()?, &call.inputs[1].shape, transpose_b);
                 Array::new(shape, kernels::matmul::matmul(a, b, shape)?)
             })?])
         }),
         Derivative::Multilinear { transpose: matmul_back },
     )
 };
-
-/// The operands of a product.
-fn operands<'a, T: Element>(
-    call: &Call<'a>,
-    inputs: &[&'a Array],
-) -> Result<[Operand<'a, T>; 2], Error> {
-    let MatMul { transpose_a, transpose_b } = MatMul::read(call.attrs);
-    let a = (inputs[0].elements()?, &call.inputs[0].shape, transpose_a);
-    let b = (inputs[1].elements()?, &call.inputs[1].shape, transpose_b);
-    Ok([a, b])
-}
-
-/// The product of a call of [`MATMUL`] with `float32`, to be computed piece by piece.
-pub(crate) fn product<'a>(
-    call: &Call<'a>,
-    out: &Shape,
-    inputs: &[&'a Array],
-) -> Result<Product<'a, f32>, Error> {
-    let [a, b] = operands(call, inputs)?;
-    Product::new(a, b, out)
-}
-
-/// Bytes that it takes to compute a call piece by piece. Nothing, if it is no call of [`MATMUL`] that this is right for.
-pub(crate) fn pieces(call: &Call, outputs: &[Aval]) -> Option<u64> {
-    let mut all = call.inputs.iter().chain(outputs);
-    if !std::ptr::eq(call.op, &raw const MATMUL) || all.any(|aval| aval.dtype != DType::F32) {
-        return None;
-    }
-    let MatMul { transpose_a, transpose_b } = MatMul::read(call.attrs);
-    let [a, b] = [&call.inputs[0].shape, &call.inputs[1].shape];
-    kernels::matmul::pieces((a, transpose_a), (b, transpose_b), &outputs[0].shape)
-}
 
 /// With C = op(A) op(B): the cotangent of A is C op(B)^T, transposed if A was, and likewise for B.
 fn matmul_back<'g>(r: &Rule<'g>, ct: &[crate::graph::Var<'g>]) -> Cotangents<'g> {

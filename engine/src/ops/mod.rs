@@ -22,7 +22,7 @@ mod gelu;
 mod image;
 mod indexing;
 mod layer_norm;
-pub(crate) mod linalg;
+mod linalg;
 mod losses;
 mod math;
 mod matrices;

@@ -3,18 +3,12 @@
 use std::fmt;
 
 use super::{Plan, Step, Work};
-use crate::{
-    aval::{Aval, Avals},
-    graph::Application,
-    kernels::block::Chain,
-    op::Cost,
-};
+use crate::{aval::Aval, op::Cost};
 
 /// A step of a plan, as clients see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExplainedStep {
-    /// Names of its ops, in order. Several are elementwise ones that go through memory together, maybe with a product of
-    /// matrices before them.
+    /// Names of its ops, in order. Several are elementwise ones that go through memory together.
     pub ops: Vec<&'static str>,
     /// What it reads.
     pub inputs: Vec<Aval>,
@@ -32,9 +26,6 @@ impl Plan {
             ops: match &step.work {
                 Work::Op(one) => vec![one.0.op.name],
                 Work::Chain(_, names) => names.clone(),
-                Work::Product(one, _, names) => {
-                    std::iter::once(&one.0.op.name).chain(names).copied().collect()
-                }
             },
             inputs: avals(&step.inputs),
             outputs: avals(&step.outputs),
@@ -73,29 +64,18 @@ impl fmt::Display for Plan {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.work {
-            Work::Op(one) => op(one, f),
-            Work::Chain(chain, names) => elementwise(chain, names, f),
-            Work::Product(one, chain, names) => {
-                op(one, f)?;
-                write!(f, ", ")?;
-                elementwise(chain, names, f)
+            Work::Op(one) => {
+                let (application, inputs, outputs) = &**one;
+                write!(f, "{}(", application.op.name)?;
+                for (i, input) in inputs.iter().enumerate() {
+                    write!(f, "{}{input}", if i == 0 { "" } else { ", " })?;
+                }
+                write!(f, ")")?;
+                outputs.iter().try_for_each(|output| write!(f, " {output}"))
+            }
+            Work::Chain(chain, names) => {
+                write!(f, "chain of {} over {}", names.join(", "), chain.shape)
             }
         }
     }
-}
-
-fn op(
-    (application, inputs, outputs): &(Application, Avals, Avals),
-    f: &mut fmt::Formatter<'_>,
-) -> fmt::Result {
-    write!(f, "{}(", application.op.name)?;
-    for (i, input) in inputs.iter().enumerate() {
-        write!(f, "{}{input}", if i == 0 { "" } else { ", " })?;
-    }
-    write!(f, ")")?;
-    outputs.iter().try_for_each(|output| write!(f, " {output}"))
-}
-
-fn elementwise(chain: &Chain, names: &[&str], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "chain of {} over {}", names.join(", "), chain.shape)
 }

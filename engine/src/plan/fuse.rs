@@ -31,12 +31,17 @@ pub(super) fn steps(
 ) -> Result<Vec<Step>, Error> {
     let writer = Writer { avals, fusion, applications, outside: vec![] };
     let producers = producers(avals.len(), applications);
-    let mut nodes = writer.nodes(&producers);
-    let order = writer.order(&nodes, &node_of(&nodes, applications.len()), &producers);
-    let nodes: Vec<Vec<usize>> =
-        order.into_iter().map(|node| std::mem::take(&mut nodes[node])).collect();
-    let nodes = writer.with_products(nodes, &producers, wanted);
-    let node_of = node_of(&nodes, applications.len());
+    let nodes = writer.nodes(&producers);
+    let node_of = {
+        let mut node_of = vec![0; applications.len()];
+        for (node, members) in nodes.iter().enumerate() {
+            for &member in members {
+                node_of[member] = node;
+            }
+        }
+        node_of
+    };
+    let order = writer.order(&nodes, &node_of, &producers);
     // What is read outside of where it is computed must be written to memory.
     let mut outside = vec![false; avals.len()];
     for &slot in wanted {
@@ -48,7 +53,7 @@ pub(super) fn steps(
         }
     }
     let writer = Writer { outside, ..writer };
-    nodes.iter().map(|members| writer.step(members)).collect()
+    order.into_iter().map(|node| writer.step(&nodes[node])).collect()
 }
 
 /// For each slot the application that fills it.
@@ -60,28 +65,17 @@ fn producers(slots: usize, applications: &[Application]) -> Vec<Option<usize>> {
     producers
 }
 
-/// For each application its node.
-pub(super) fn node_of(nodes: &[Vec<usize>], applications: usize) -> Vec<usize> {
-    let mut node_of = vec![0; applications];
-    for (node, members) in nodes.iter().enumerate() {
-        for &member in members {
-            node_of[member] = node;
-        }
-    }
-    node_of
-}
-
-pub(super) struct Writer<'a> {
-    pub(super) avals: &'a [Aval],
-    pub(super) fusion: bool,
-    pub(super) applications: &'a [Application],
+struct Writer<'a> {
+    avals: &'a [Aval],
+    fusion: bool,
+    applications: &'a [Application],
     /// The slots that are read outside of the chain that fills them.
     outside: Vec<bool>,
 }
 
 impl Writer<'_> {
     /// The loop of an application, if it is elementwise and its dtypes are those that loops know.
-    pub(super) fn kernel(&self, application: &Application) -> Option<BlockKernel> {
+    fn kernel(&self, application: &Application) -> Option<BlockKernel> {
         let Kernel::Elementwise(blocks) = application.op.kernel else { return None };
         let mut slots = application.inputs.iter().chain(&application.outputs);
         let half = slots.clone().any(|&slot| self.avals[slot].dtype.is_half());
@@ -176,21 +170,19 @@ impl Writer<'_> {
     }
 
     fn step(&self, members: &[usize]) -> Result<Step, Error> {
-        let first = &self.applications[members[0]];
-        let elementwise = self.kernel(first).is_some();
         match members {
-            [_] if !self.fusion || !elementwise => Ok(self.single(first)),
-            [_, chain @ ..] if !elementwise => self.product(first, chain),
+            &[only] if !self.fusion || self.kernel(&self.applications[only]).is_none() => {
+                Ok(self.single(&self.applications[only]))
+            }
             _ => self.chain(members),
         }
     }
 
-    pub(super) fn avals(&self, slots: &[usize]) -> Avals {
-        slots.iter().map(|&slot| self.avals[slot].clone()).collect()
-    }
-
-    pub(super) fn single(&self, application: &Application) -> Step {
-        let (inputs, outputs) = (self.avals(&application.inputs), self.avals(&application.outputs));
+    fn single(&self, application: &Application) -> Step {
+        let avals = |slots: &[usize]| -> Avals {
+            slots.iter().map(|&slot| self.avals[slot].clone()).collect()
+        };
+        let (inputs, outputs) = (avals(&application.inputs), avals(&application.outputs));
         let Application { op, attrs, .. } = application;
         Step {
             cost: exec::cost(&Call { op, attrs, inputs: &inputs }, &outputs),
@@ -203,34 +195,12 @@ impl Writer<'_> {
     }
 
     fn chain(&self, members: &[usize]) -> Result<Step, Error> {
-        let links = self.links(members, Registers::default(), None)?;
-        let Links { chain, flops, inputs, outputs } = links;
-        Ok(Step {
-            cost: Cost { flops, workspace: chain.workspace(inputs.len()) },
-            inputs,
-            outputs,
-            dead: SmallVec::new(),
-            room: 0,
-            work: Work::Chain(chain, self.names(members)),
-        })
-    }
-
-    pub(super) fn names(&self, members: &[usize]) -> Vec<&'static str> {
-        members.iter().map(|&member| self.applications[member].op.name).collect()
-    }
-
-    /// The chain of some applications, which begins with these registers, and finds what is `given` in one of them.
-    pub(super) fn links(
-        &self,
-        members: &[usize],
-        mut registers: Registers,
-        given: Option<usize>,
-    ) -> Result<Links, Error> {
         let mut last_use: HashMap<usize, usize> = HashMap::new();
         for &member in members {
             let reads = self.applications[member].inputs.iter();
             last_use.extend(reads.map(|&slot| (slot, member)));
         }
+        let mut registers = Registers::default();
         let mut inputs: SmallVec<[usize; 4]> = SmallVec::new();
         let (mut instructions, mut flops) = (Vec::with_capacity(members.len()), 0_u64);
         let mut stored: SmallVec<[(usize, usize); 2]> = SmallVec::new();
@@ -245,8 +215,7 @@ impl Writer<'_> {
             let source = |&slot: &usize| registers.source(slot, &mut inputs);
             let sources = application.inputs.iter().map(source).collect();
             for &read in &application.inputs {
-                let ends = last_use.get(&read) == Some(&member) && !self.outside[read];
-                if ends && given != Some(read) {
+                if last_use.get(&read) == Some(&member) && !self.outside[read] {
                     registers.give_back(read);
                 }
             }
@@ -258,28 +227,27 @@ impl Writer<'_> {
                 stored.push((slot, output));
             }
         }
+        let names = members.iter().map(|&member| self.applications[member].op.name).collect();
         let chain = Chain {
             shape: self.avals[self.applications[members[0]].outputs[0]].shape.clone(),
             instructions,
             registers: registers.dtypes,
             outputs: stored.iter().map(|&(_, register)| register).collect(),
         };
-        let outputs = stored.iter().map(|&(slot, _)| slot).collect();
-        Ok(Links { chain, flops, inputs, outputs })
+        Ok(Step {
+            cost: Cost { flops, workspace: chain.workspace(inputs.len()) },
+            inputs,
+            outputs: stored.iter().map(|&(slot, _)| slot).collect(),
+            dead: SmallVec::new(),
+            room: 0,
+            work: Work::Chain(chain, names),
+        })
     }
-}
-
-/// A chain, what it costs, and the slots that it reads and writes.
-pub(super) struct Links {
-    pub(super) chain: Chain,
-    pub(super) flops: u64,
-    pub(super) inputs: SmallVec<[usize; 4]>,
-    pub(super) outputs: SmallVec<[usize; 2]>,
 }
 
 /// The registers of a chain, and which slots they hold.
 #[derive(Default)]
-pub(super) struct Registers {
+struct Registers {
     dtypes: Vec<DType>,
     free: Vec<usize>,
     holding: HashMap<usize, usize>,
@@ -293,12 +261,6 @@ impl Registers {
         }
         self.dtypes.push(dtype);
         self.dtypes.len() - 1
-    }
-
-    /// A new register for a slot that is there from the beginning.
-    pub(super) fn hold(&mut self, slot: usize, dtype: DType) {
-        self.holding.insert(slot, self.dtypes.len());
-        self.dtypes.push(dtype);
     }
 
     /// Makes the register of a slot free, if it has one.

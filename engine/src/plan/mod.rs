@@ -1,8 +1,7 @@
 //! Plans: programs made ready to run often and fast.
 //!
 //! A program says what is to be computed; a plan says how. [`Plan::compile`] rewrites the program (`rewrite`), joins
-//! elementwise ops into chains that go through memory once (`fuse`), and products of matrices with the chains that read them
-//! (`products`), decides when each value dies, and prices the whole.
+//! elementwise ops into chains that go through memory once (`fuse`), decides when each value dies, and prices the whole.
 //! [`Plan::run`] then takes inputs and gives results: nothing is looked up, inferred or priced again. A plan that is run over
 //! and over has a [`frame`], in which small values stay where they are.
 //!
@@ -11,7 +10,6 @@
 pub mod explain;
 pub mod frame;
 mod fuse;
-mod products;
 mod rewrite;
 mod spares;
 #[cfg(test)]
@@ -32,7 +30,6 @@ use crate::{
     kernels::block::Chain,
     ledger::{Charge, Ledger},
     op::{Call, Cost, Kernel},
-    ops::linalg,
 };
 
 /// Which rewritings are applied. None of them changes a bit of a result.
@@ -93,8 +90,6 @@ enum Work {
     Op(Box<(Application, Avals, Avals)>),
     /// A chain of elementwise ops, and their names.
     Chain(Chain, Vec<&'static str>),
-    /// A product of matrices whose rows go through a chain while they lie in the cache. The first two inputs are its own.
-    Product(Box<(Application, Avals, Avals)>, Chain, Vec<&'static str>),
 }
 
 impl Plan {
@@ -275,12 +270,6 @@ impl Step {
                 Ok(results.into_iter().collect())
             }
             Work::Chain(chain, _) => chain.run(&arrays),
-            Work::Product(one, chain, _) => {
-                let (Application { op, attrs, .. }, inputs, outputs) = &**one;
-                let (factors, others) = arrays.split_at(inputs.len());
-                let call = Call { op, attrs, inputs };
-                chain.run_on(&linalg::product(&call, &outputs[0].shape, factors)?, others)
-            }
         })?;
         drop(workspace);
         let paid = results.into_iter().zip(charges);

@@ -1,7 +1,5 @@
 //! A plan gives the bits of its program run op by op: for every op of the table, and for random programs of them.
 
-mod products;
-
 use std::sync::Arc;
 
 use proptest::{collection::vec, prelude::*};

@@ -330,8 +330,7 @@ class PlanStep:
     """One step of a plan.
 
     Attributes:
-        ops: Names of its ops. Several are elementwise ones that go through memory together, maybe with a
-            matrix product before them.
+        ops: Names of its ops. Several are elementwise ones that go through memory together.
         inputs: What it reads.
         outputs: What it writes.
         flops: About how many arithmetic operations it takes.

@@ -180,7 +180,7 @@ impl<'a> Layout<'a> {
                 return self.chain(step, chain);
             }
             Work::Op(_) if self.in_place(step)? => return Ok(()),
-            Work::Chain(..) | Work::Op(_) | Work::Product(..) => {}
+            Work::Chain(..) | Work::Op(_) => {}
         }
         // What is large is not kept beyond the run that computes it.
         let steady = step.outputs.iter().all(|&slot| is_small(&self.plan.avals[slot]))
