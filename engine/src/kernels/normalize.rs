@@ -8,14 +8,18 @@ use crate::{
     compute,
     error::Error,
     kernels::{
-        lanes::{self, each_level},
+        lanes::{self, TOGETHER, each_level, together},
         real::Real,
         rows,
     },
 };
 
+mod columns;
+
+pub(crate) use columns::{columns, gradients as column_gradients};
+
 /// Mean, and one over the root of the variance and epsilon.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Moments {
     mean: f64,
     factor: f64,
@@ -38,6 +42,17 @@ impl Moments {
         // Rounding may leave less than nothing of equal elements.
         let variance = if variance < 0.0 { 0.0 } else { variance };
         Self { mean: first + distance, factor: (variance + epsilon).sqrt().recip() }
+    }
+
+    /// Those of [`TOGETHER`] rows at most.
+    #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
+    #[inline(always)]
+    fn of_rows<T: Real>(rows: &[T], width: usize, epsilon: f64) -> [Self; TOGETHER] {
+        let mut moments = [Self::default(); TOGETHER];
+        for (moments, row) in moments.iter_mut().zip(rows.chunks_exact(width)) {
+            *moments = Self::of(row, epsilon);
+        }
+        moments
     }
 }
 
@@ -62,10 +77,14 @@ each_level! {
     /// Some of the rows.
     fn part<T: Real>(x: &[T], scale: &[T], offset: &[T], epsilon: f64, out: &mut [T]) {
         let width = scale.len().max(1);
-        for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-            let Moments { mean, factor } = Moments::of(x, epsilon);
-            for (((out, &x), &scale), &offset) in out.iter_mut().zip(x).zip(scale).zip(offset) {
-                *out = T::of((x.wide() - mean) * factor) * scale + offset;
+        let size = together(width);
+        for (x, out) in x.chunks(size).zip(out.chunks_mut(size)) {
+            let moments = Moments::of_rows(x, width, epsilon);
+            let rows = x.chunks_exact(width).zip(out.chunks_exact_mut(width));
+            for ((x, out), Moments { mean, factor }) in rows.zip(moments) {
+                for (((out, &x), &scale), &offset) in out.iter_mut().zip(x).zip(scale).zip(offset) {
+                    *out = T::of((x.wide() - mean) * factor) * scale + offset;
+                }
             }
         }
     }
@@ -106,14 +125,9 @@ pub(crate) fn gradients<T: Real>(
     let mut sums: Vec<f64> = filled(2 * width * blocks * batches, 0.0)?;
     if !x.is_empty() {
         let results = result.chunks_mut(of_batch).flat_map(|batch| batch.chunks_mut(block * width));
-        let mut tasks: Vec<_> = results.zip(sums.chunks_mut(2 * width)).enumerate().collect();
+        let tasks: Vec<_> = results.zip(sums.chunks_mut(2 * width)).enumerate().collect();
         let parts = compute::parts(8 * compute::elements(x.len()), tasks.len());
-        let size = tasks.len().div_ceil(parts);
-        let mut groups = Vec::with_capacity(parts);
-        while !tasks.is_empty() {
-            groups.push(tasks.split_off(tasks.len().saturating_sub(size)));
-        }
-        compute::each(groups, |group| {
+        compute::each(rows::shared_out(tasks, parts), |group| {
             for (i, (result, sums)) in group {
                 let (batch, first) =
                     (i / blocks, i / blocks * of_batch + i % blocks * block * width);
