@@ -193,46 +193,35 @@ pub(crate) fn halves<A: Copy>(parts: [A; PARTS], merge: &impl Fn(A, A) -> A) -> 
     merge(two[0], two[1])
 }
 
-/// Sums over three rows of one length, in the order of [`fold`], within a function that is compiled for each level.
+/// Two sums over three rows of one length, in the order of [`fold`], within a function that is compiled for each level.
 #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
 #[inline(always)]
-pub(crate) fn sums_here<T: Copy, const N: usize>(
+pub(crate) fn sums_here<T: Copy>(
     [x, y, z]: [&[T]; 3],
-    terms: impl Fn([T; 3]) -> [f64; N],
-) -> [f64; N] {
-    let mut sums = [[0.0; PARTS]; N];
+    terms: impl Fn([T; 3]) -> [f64; 2],
+) -> [f64; 2] {
     if x.len() < PARTS {
-        for ((&x, &y), &z) in x.iter().zip(y).zip(z) {
-            for (sums, term) in sums.iter_mut().zip(terms([x, y, z])) {
-                sums[0] += term;
-            }
-        }
-        return sums.map(|[sum, ..]| sum);
+        return x.iter().zip(y).zip(z).fold([0.0; 2], |[a, b], ((&x, &y), &z)| {
+            let [c, d] = terms([x, y, z]);
+            [a + c, b + d]
+        });
     }
+    let [mut first, mut second] = [[0.0; PARTS]; 2];
     let ((x, rest_x), (y, rest_y), (z, rest_z)) =
         (x.as_chunks::<PARTS>(), y.as_chunks::<PARTS>(), z.as_chunks::<PARTS>());
     for ((x, y), z) in x.iter().zip(y).zip(z) {
         for i in 0..PARTS {
-            for (sums, term) in sums.iter_mut().zip(terms([x[i], y[i], z[i]])) {
-                sums[i] += term;
-            }
+            let [a, b] = terms([x[i], y[i], z[i]]);
+            first[i] += a;
+            second[i] += b;
         }
     }
     for (i, ((&x, &y), &z)) in rest_x.iter().zip(rest_y).zip(rest_z).enumerate() {
-        for (sums, term) in sums.iter_mut().zip(terms([x, y, z])) {
-            sums[i] += term;
-        }
+        let [a, b] = terms([x, y, z]);
+        first[i] += a;
+        second[i] += b;
     }
-    sums.map(|parts| halves(parts, &|a, b| a + b))
-}
-
-/// Most rows that are gone over together: of one row alone the processor would wait for each sum before it goes on.
-pub(crate) const TOGETHER: usize = 8;
-
-/// Elements of as many rows as are gone over together, which lie in the first-level cache, of so many each.
-#[inline]
-pub(crate) fn together(width: usize) -> usize {
-    (2048 / width).clamp(1, TOGETHER) * width
+    [first, second].map(|parts| halves(parts, &|a, b| a + b))
 }
 
 each_level! {

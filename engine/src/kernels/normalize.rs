@@ -8,7 +8,7 @@ use crate::{
     compute,
     error::Error,
     kernels::{
-        lanes::{self, TOGETHER, each_level, together},
+        lanes::{self, each_level},
         real::Real,
         rows,
     },
@@ -19,7 +19,7 @@ mod columns;
 pub(crate) use columns::{columns, gradients as column_gradients};
 
 /// Mean, and one over the root of the variance and epsilon.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Moments {
     mean: f64,
     factor: f64,
@@ -42,17 +42,6 @@ impl Moments {
         // Rounding may leave less than nothing of equal elements.
         let variance = if variance < 0.0 { 0.0 } else { variance };
         Self { mean: first + distance, factor: (variance + epsilon).sqrt().recip() }
-    }
-
-    /// Those of [`TOGETHER`] rows at most.
-    #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
-    #[inline(always)]
-    fn of_rows<T: Real>(rows: &[T], width: usize, epsilon: f64) -> [Self; TOGETHER] {
-        let mut moments = [Self::default(); TOGETHER];
-        for (moments, row) in moments.iter_mut().zip(rows.chunks_exact(width)) {
-            *moments = Self::of(row, epsilon);
-        }
-        moments
     }
 }
 
@@ -77,14 +66,10 @@ each_level! {
     /// Some of the rows.
     fn part<T: Real>(x: &[T], scale: &[T], offset: &[T], epsilon: f64, out: &mut [T]) {
         let width = scale.len().max(1);
-        let size = together(width);
-        for (x, out) in x.chunks(size).zip(out.chunks_mut(size)) {
-            let moments = Moments::of_rows(x, width, epsilon);
-            let rows = x.chunks_exact(width).zip(out.chunks_exact_mut(width));
-            for ((x, out), Moments { mean, factor }) in rows.zip(moments) {
-                for (((out, &x), &scale), &offset) in out.iter_mut().zip(x).zip(scale).zip(offset) {
-                    *out = T::of((x.wide() - mean) * factor) * scale + offset;
-                }
+        for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            let Moments { mean, factor } = Moments::of(x, epsilon);
+            for (((out, &x), &scale), &offset) in out.iter_mut().zip(x).zip(scale).zip(offset) {
+                *out = T::of((x.wide() - mean) * factor) * scale + offset;
             }
         }
     }

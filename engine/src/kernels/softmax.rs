@@ -7,7 +7,7 @@ use crate::{
     error::Error,
     kernels::{
         columns::{Columns, Piece},
-        lanes::{self, TOGETHER, each_level, fold_here, sums_here, together},
+        lanes::{self, each_level, fold_here},
         real::{Number, Real},
     },
 };
@@ -17,29 +17,16 @@ pub(crate) trait Element: Real + Number + Send + Sync {}
 
 impl<T: Real + Number + Send + Sync> Element for T {}
 
-/// Writes the exponentials of the distances from the largest element of each row, of [`TOGETHER`] rows at most. Gives their
-/// sums and those elements.
+/// Writes the exponentials of the distances from the largest element. Gives their sum and that element.
 #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
 #[inline(always)]
-fn exponentials<T: Element>(
-    x: &[T],
-    out: &mut [T],
-    width: usize,
-) -> ([f64; TOGETHER], [T; TOGETHER]) {
-    let (mut sums, mut tops) = ([0.0; TOGETHER], [T::LOWEST; TOGETHER]);
+fn exponentials<T: Element>(x: &[T], out: &mut [T]) -> (f64, T) {
     let larger = |a, x| if x > a { x } else { a };
-    for (top, x) in tops.iter_mut().zip(x.chunks_exact(width)) {
-        *top = fold_here(x, T::LOWEST, &larger, &larger);
+    let top = fold_here(x, T::LOWEST, &larger, &larger);
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = (x - top).exp_();
     }
-    for ((x, out), &top) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)).zip(&tops) {
-        for (out, &x) in out.iter_mut().zip(x) {
-            *out = (x - top).exp_();
-        }
-    }
-    for (total, out) in sums.iter_mut().zip(out.chunks_exact(width)) {
-        *total = sum(out);
-    }
-    (sums, tops)
+    (sum(out), top)
 }
 
 #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
@@ -51,21 +38,21 @@ fn sum<T: Element>(x: &[T]) -> f64 {
 /// The sum of products.
 #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
 #[inline(always)]
-fn dot<T: Element>(x: &[T], y: &[T]) -> f64 {
-    let [sum] = sums_here([x, y, y], |[x, y, _]| [x.wide() * y.wide()]);
-    sum
+fn dot<T: Element>(x: &[T], y: &[T], scratch: &mut [f64]) -> f64 {
+    for ((product, &x), &y) in scratch.iter_mut().zip(x).zip(y) {
+        *product = x.wide() * y.wide();
+    }
+    fold_here(scratch, 0.0, &|sum, x| sum + x, &|a, b| a + b)
 }
 
 each_level! {
     /// Softmax of rows.
     pub(crate) fn softmax<T: Element>(x: &[T], out: &mut [T], width: usize) {
-        for (x, out) in x.chunks(together(width)).zip(out.chunks_mut(together(width))) {
-            let (sums, _) = exponentials(x, out, width);
-            for (out, sum) in out.chunks_exact_mut(width).zip(sums) {
-                let share = T::of(sum.recip());
-                for out in out {
-                    *out = *out * share;
-                }
+        for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            let (sum, _) = exponentials(x, out);
+            let share = T::of(sum.recip());
+            for out in out {
+                *out = *out * share;
             }
         }
     }
@@ -74,14 +61,11 @@ each_level! {
 each_level! {
     /// Logarithms of the softmax of rows.
     pub(crate) fn log_softmax<T: Element>(x: &[T], out: &mut [T], width: usize) {
-        for (x, out) in x.chunks(together(width)).zip(out.chunks_mut(together(width))) {
-            let (sums, tops) = exponentials(x, out, width);
-            let rows = x.chunks_exact(width).zip(out.chunks_exact_mut(width));
-            for ((x, out), (sum, top)) in rows.zip(sums.into_iter().zip(tops)) {
-                let log = T::of(libm::log(sum));
-                for (out, &x) in out.iter_mut().zip(x) {
-                    *out = x - top - log;
-                }
+        for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            let (sum, top) = exponentials(x, out);
+            let log = T::of(libm::log(sum));
+            for (out, &x) in out.iter_mut().zip(x) {
+                *out = x - top - log;
             }
         }
     }
@@ -89,18 +73,18 @@ each_level! {
 
 each_level! {
     /// From what flows into the softmax y of rows to what flows out of them: `(flow - sum of flow y) y`.
-    pub(crate) fn softmax_gradient<T: Element>(y: &[T], flow: &[T], out: &mut [T], width: usize) {
-        let size = together(width);
-        for ((y, flow), out) in y.chunks(size).zip(flow.chunks(size)).zip(out.chunks_mut(size)) {
-            let rows = y.chunks_exact(width).zip(flow.chunks_exact(width));
-            let mut sums = [T::ZERO; TOGETHER];
-            for (sum, (y, flow)) in sums.iter_mut().zip(rows.clone()) {
-                *sum = T::of(dot(y, flow));
-            }
-            for (((y, flow), out), all) in rows.zip(out.chunks_exact_mut(width)).zip(sums) {
-                for ((out, &y), &flow) in out.iter_mut().zip(y).zip(flow) {
-                    *out = (flow - all) * y;
-                }
+    pub(crate) fn softmax_gradient<T: Element>(
+        y: &[T],
+        flow: &[T],
+        out: &mut [T],
+        scratch: &mut [f64],
+    ) {
+        let width = scratch.len();
+        let rows = y.chunks_exact(width).zip(flow.chunks_exact(width));
+        for ((y, flow), out) in rows.zip(out.chunks_exact_mut(width)) {
+            let all = T::of(dot(y, flow, scratch));
+            for ((out, &y), &flow) in out.iter_mut().zip(y).zip(flow) {
+                *out = (flow - all) * y;
             }
         }
     }
@@ -132,9 +116,9 @@ each_level! {
         out: &mut [T],
         scratch: &mut [T],
     ) {
-        let width = scratch.len();
-        for ((&label, logits), out) in labels.iter().zip(logits.chunks_exact(width)).zip(out) {
-            let ([sum, ..], [top, ..]) = exponentials(logits, scratch, width);
+        let rows = logits.chunks_exact(scratch.len());
+        for ((&label, logits), out) in labels.iter().zip(rows).zip(out) {
+            let (sum, top) = exponentials(logits, scratch);
             *out = T::of(libm::log(sum)) - (logits[label] - top);
         }
     }
@@ -149,19 +133,14 @@ each_level! {
         out: &mut [T],
         width: usize,
     ) {
-        let size = together(width);
-        let rows = labels.chunks(size / width).zip(flow.chunks(size / width));
-        for ((labels, flow), (logits, out)) in rows.zip(logits.chunks(size).zip(out.chunks_mut(size)))
-        {
-            let (sums, _) = exponentials(logits, out, width);
-            let rows = out.chunks_exact_mut(width).zip(sums);
-            for ((out, sum), (&label, &flow)) in rows.zip(labels.iter().zip(flow)) {
-                let share = T::of(sum.recip());
-                for out in out.iter_mut() {
-                    *out = *out * share * flow;
-                }
-                out[label] = out[label] - flow;
+        let rows = logits.chunks_exact(width).zip(out.chunks_exact_mut(width));
+        for ((&label, &flow), (logits, out)) in labels.iter().zip(flow).zip(rows) {
+            let (sum, _) = exponentials(logits, out);
+            let share = T::of(sum.recip());
+            for out in out.iter_mut() {
+                *out = *out * share * flow;
             }
+            out[label] = out[label] - flow;
         }
     }
 }
@@ -172,17 +151,17 @@ each_level! {
         labels: &[T],
         logits: &[T],
         out: &mut [T],
-        logs: &mut [T],
+        (logs, products): (&mut [T], &mut [f64]),
     ) {
         let width = logs.len();
         let rows = labels.chunks_exact(width).zip(logits.chunks_exact(width));
         for ((labels, logits), out) in rows.zip(out) {
-            let ([sum, ..], [top, ..]) = exponentials(logits, logs, width);
+            let (sum, top) = exponentials(logits, logs);
             let log = T::of(libm::log(sum));
             for (out, &x) in logs.iter_mut().zip(logits) {
                 *out = x - top - log;
             }
-            *out = T::of(-dot(labels, logs));
+            *out = T::of(-dot(labels, logs, products));
         }
     }
 }
@@ -197,17 +176,12 @@ each_level! {
         out: &mut [T],
         width: usize,
     ) {
-        let size = together(width);
-        let rows = labels.chunks(size).zip(flow.chunks(size / width));
-        for ((labels, flow), (logits, out)) in rows.zip(logits.chunks(size).zip(out.chunks_mut(size)))
-        {
-            let (sums, _) = exponentials(logits, out, width);
-            let rows = labels.chunks_exact(width).zip(out.chunks_exact_mut(width));
-            for (((labels, out), all), &flow) in rows.zip(sums).zip(flow) {
-                let share = T::of(sum(labels) / all);
-                for (out, &label) in out.iter_mut().zip(labels) {
-                    *out = (*out * share - label) * flow;
-                }
+        let rows = labels.chunks_exact(width).zip(logits.chunks_exact(width)).zip(flow);
+        for (((labels, logits), &flow), out) in rows.zip(out.chunks_exact_mut(width)) {
+            let (all, _) = exponentials(logits, out);
+            let share = T::of(sum(labels) / all);
+            for (out, &label) in out.iter_mut().zip(labels) {
+                *out = (*out * share - label) * flow;
             }
         }
     }

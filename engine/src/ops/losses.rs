@@ -167,10 +167,10 @@ pub static SOFTMAX_CROSS_ENTROPY_WITH_LOGITS: OpDef = OpDef {
             Ok(smallvec![by_dtype!(float: out[0].dtype, T => {
                 let (labels, logits) = (inputs[0].elements::<T>()?, inputs[1].elements::<T>()?);
                 by_rows(call, &out[0], |rows, out: &mut [T], width| {
-                    let mut logs = scratch(width)?;
+                    let (mut logs, mut products) = (scratch(width)?, scratch(width)?);
                     let (labels, logits) =
                         (of_rows(labels, &rows, width), of_rows(logits, &rows, width));
-                    softmax::losses(labels, logits, out, &mut logs);
+                    softmax::losses(labels, logits, out, (&mut logs, &mut products));
                     Ok(())
                 })
             })?])

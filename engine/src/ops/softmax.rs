@@ -3,7 +3,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
-    array::{Array, overwritten},
+    array::{Array, filled, overwritten},
     attrs,
     attrs::Attr,
     aval::{Aval, Avals},
@@ -103,12 +103,16 @@ const fn gradient(
 
 fn cost(call: &Call, _: &[Aval]) -> Cost {
     let x = &call.inputs[0];
-    // What is known of each column, if the axis is not the last.
-    let columns = x.shape.axis(Softmax::read(call.attrs).axis, 0).ok();
-    let columns = columns.and_then(|axis| Columns::of(&x.shape, &[axis]));
+    let axis = x.shape.axis(Softmax::read(call.attrs).axis, 0).unwrap_or(0);
+    // What is known of each column, if the axis is not the last; a row of products for each thread otherwise.
+    let columns = if x.shape.is_empty() { None } else { Columns::of(&x.shape, &[axis]) };
+    let row = 8 * x.shape.get(axis).map_or(0, |&width| width as u64);
     Cost {
         flops: 4 * x.shape.elements() as u64,
-        workspace: columns.map_or(0, |columns| columns.bytes().saturating_mul(2)),
+        workspace: columns.map_or_else(
+            || row.saturating_mul(compute::MAX_WIDTH as u64),
+            |columns| columns.bytes().saturating_mul(2),
+        ),
     }
 }
 
@@ -117,7 +121,7 @@ fn cost(call: &Call, _: &[Aval]) -> Cost {
 fn along<T: Element>(
     call: &Call,
     inputs: &[&Array],
-    rows: impl Fn(&[&[T]], &mut [T], usize) + Sync,
+    rows: impl Fn(&[&[T]], &mut [T], usize) -> Result<(), Error> + Sync,
     columns: impl Fn(&[&[T]], Columns) -> Result<Vec<T>, Error>,
 ) -> Result<Array, Error> {
     let shape = &call.inputs[0].shape;
@@ -133,8 +137,7 @@ fn along<T: Element>(
     compute::each(results.chunks_mut(size).enumerate().collect(), |(i, results)| {
         let here = i * size..i * size + results.len();
         let inputs: SmallVec<[&[T]; 2]> = inputs.iter().map(|x| &x[here.clone()]).collect();
-        rows(&inputs, results, width);
-        Ok(())
+        rows(&inputs, results, width)
     })?;
     Array::new(shape, results)
 }
@@ -154,7 +157,10 @@ pub static SOFTMAX: OpDef = distribution(
             along::<T>(
                 call,
                 inputs,
-                |x, out, width| softmax::softmax(x[0], out, width),
+                |x, out, width| {
+                    softmax::softmax(x[0], out, width);
+                    Ok(())
+                },
                 |x, columns| softmax::softmax_columns(x[0], columns),
             )
         })?])
@@ -179,7 +185,11 @@ pub static SOFTMAX_GRADIENT: OpDef = gradient(
             along::<T>(
                 call,
                 inputs,
-                |x, out, width| softmax::softmax_gradient(x[0], x[1], out, width),
+                |x, out, width| {
+                    let mut products = filled(width, 0.0)?;
+                    softmax::softmax_gradient(x[0], x[1], out, &mut products);
+                    Ok(())
+                },
                 |x, columns| softmax::softmax_gradient_columns([x[0], x[1]], columns),
             )
         })?])
@@ -211,7 +221,10 @@ pub static LOG_SOFTMAX: OpDef = distribution(
             along::<T>(
                 call,
                 inputs,
-                |x, out, width| softmax::log_softmax(x[0], out, width),
+                |x, out, width| {
+                    softmax::log_softmax(x[0], out, width);
+                    Ok(())
+                },
                 |x, columns| softmax::log_softmax_columns(x[0], columns),
             )
         })?])
@@ -236,7 +249,10 @@ pub static LOG_SOFTMAX_GRADIENT: OpDef = gradient(
             along::<T>(
                 call,
                 inputs,
-                |x, out, width| softmax::log_softmax_gradient(x[0], x[1], out, width),
+                |x, out, width| {
+                    softmax::log_softmax_gradient(x[0], x[1], out, width);
+                    Ok(())
+                },
                 |x, columns| softmax::log_softmax_gradient_columns([x[0], x[1]], columns),
             )
         })?])
