@@ -248,6 +248,20 @@ each_level! {
     }
 }
 
+each_level! {
+    /// Combines each element with the two at its place.
+    pub(crate) fn update2<A: Copy, T: Copy>(
+        out: &mut [A],
+        x: &[T],
+        y: &[T],
+        f: impl Fn(A, T, T) -> A,
+    ) {
+        for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
+            *out = f(*out, x, y);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::inline_always, reason = "the traits want it")]

@@ -14,6 +14,10 @@ use crate::{
     },
 };
 
+mod columns;
+
+pub(crate) use columns::{columns, gradients as column_gradients};
+
 /// Mean, and one over the root of the variance and epsilon.
 #[derive(Clone, Copy)]
 struct Moments {
@@ -106,14 +110,9 @@ pub(crate) fn gradients<T: Real>(
     let mut sums: Vec<f64> = filled(2 * width * blocks * batches, 0.0)?;
     if !x.is_empty() {
         let results = result.chunks_mut(of_batch).flat_map(|batch| batch.chunks_mut(block * width));
-        let mut tasks: Vec<_> = results.zip(sums.chunks_mut(2 * width)).enumerate().collect();
+        let tasks: Vec<_> = results.zip(sums.chunks_mut(2 * width)).enumerate().collect();
         let parts = compute::parts(8 * compute::elements(x.len()), tasks.len());
-        let size = tasks.len().div_ceil(parts);
-        let mut groups = Vec::with_capacity(parts);
-        while !tasks.is_empty() {
-            groups.push(tasks.split_off(tasks.len().saturating_sub(size)));
-        }
-        compute::each(groups, |group| {
+        compute::each(rows::shared_out(tasks, parts), |group| {
             for (i, (result, sums)) in group {
                 let (batch, first) =
                     (i / blocks, i / blocks * of_batch + i % blocks * block * width);

@@ -16,11 +16,11 @@ use crate::{
 /// Columns of a panel: a register of AVX-512.
 pub(crate) const WIDTH: usize = 16;
 
-/// Rows and panels that are computed at a time. Seven by two panels of sums fill fourteen of the 32 registers of AVX-512, so
-/// that no sum waits for its last addition, and each number that is loaded is used twice or more; images often have a multiple
-/// of seven columns. Six by one fill twelve of the sixteen of AVX2 and leave four for factors.
-const WIDE: (usize, usize) = (7, 2);
-const NARROW: (usize, usize) = (6, 1);
+/// Panels that are computed at a time. Eight rows by two panels of sums fill sixteen of the 32 registers of AVX-512, so that
+/// no sum waits for its last addition, and each number that is loaded is used twice or more. Six rows by one fill twelve of the
+/// sixteen of AVX2 and leave four for factors.
+const WIDE: usize = 2;
+const NARROW: usize = 1;
 
 /// Rows whose sums are best computed panel by panel: what is read for them stays in the cache of the first level.
 pub(crate) const BLOCK: usize = 84;
@@ -31,8 +31,11 @@ pub(crate) const MAX_TERMS: usize = 256;
 /// Most columns; beyond them the panels of the first factor are used often enough to be worth packing.
 const MAX_COLUMNS: usize = 256;
 
+/// Rows from which on this is worth it.
+const FEW: usize = 6;
+
 /// Rows for which a second factor is worth packing whose columns are what lies in a row: that goes element by element.
-const TALL: usize = 256;
+const TALL: usize = 64;
 
 /// Most columns of a second factor that is read where it lies. The rows of a wider one are so far apart that they would push
 /// each other out of the cache of the first level.
@@ -52,7 +55,7 @@ pub(crate) type Extents = (usize, usize, usize);
 /// Whether [`product`] is the faster way, measured on a Zen 4 with AVX-512.
 pub(crate) fn pays((rows, _, columns): Extents, a: Matrix, b: Matrix) -> bool {
     let in_order = a.column == 1 || columns <= WIDTH;
-    let enough_rows = rows >= if b.column == 1 { NARROW.0 } else { TALL };
+    let enough_rows = rows >= if b.column == 1 { FEW } else { TALL };
     has_fused() && columns <= MAX_COLUMNS && in_order && enough_rows
 }
 
@@ -93,7 +96,10 @@ pub(crate) fn product(
             pack(b.elements, &rows, b.column, columns, &mut panels)?;
             Second::packed(&panels, terms)
         };
-        let term_starts: [usize; MAX_TERMS] = std::array::from_fn(|term| (first + term) * a.column);
+        let mut term_starts = [0; MAX_TERMS];
+        for (term, start) in term_starts[..terms].iter_mut().enumerate() {
+            *start = (first + term) * a.column;
+        }
         for (i, out) in out.chunks_mut(BLOCK * columns).enumerate() {
             let row_starts: [usize; BLOCK] = std::array::from_fn(|row| (i * BLOCK + row) * a.row);
             let rows = &row_starts[..BLOCK.min(rows - i * BLOCK)];
@@ -115,21 +121,30 @@ pub(crate) fn pack(
     panels: &mut Vec<f32>,
 ) -> Result<(), Error> {
     let mut looks = Looks::default();
+    let count = terms.clone().count();
     for first in (0..columns).step_by(WIDTH) {
-        let width = WIDTH.min(columns - first);
-        let start = panels.len();
-        for term in terms.clone() {
-            let from = &elements[term + first * column..];
-            match from.first_chunk::<WIDTH>() {
-                // So long that it is one register.
-                Some(from) if column == 1 && width == WIDTH => panels.extend_from_slice(from),
-                _ => {
-                    panels.extend(from.iter().step_by(column).take(width));
-                    panels.resize(panels.len() + WIDTH - width, 0.0);
+        let (start, width) = (panels.len(), WIDTH.min(columns - first));
+        panels.resize(start + count * WIDTH, 0.0);
+        let (lines, _) = panels[start..].as_chunks_mut::<WIDTH>();
+        if column != 1 {
+            // Column by column: what lies in a row is read at once, and numbers need not meet before they are written.
+            for i in 0..width {
+                let from = &elements[(first + i) * column..];
+                for (line, term) in lines.iter_mut().zip(terms.clone()) {
+                    line[i] = from[term];
                 }
             }
+        } else if width == WIDTH {
+            for (line, term) in lines.iter_mut().zip(terms.clone()) {
+                // Of known length, so that no function is called.
+                line.copy_from_slice(&elements[term + first..][..WIDTH]);
+            }
+        } else {
+            for (line, term) in lines.iter_mut().zip(terms.clone()) {
+                line[..width].copy_from_slice(&elements[term + first..][..width]);
+            }
         }
-        looks.after(panels.len() - start)?;
+        looks.after(count * WIDTH)?;
     }
     Ok(())
 }
@@ -196,33 +211,79 @@ fn sum_up(a: First, b: Second, place: &mut Place, adds: bool) {
     dispatcher = "direct"
 )]
 fn wide(a: First, b: Second, place: &mut Place, adds: bool) {
-    tiles::<{ WIDE.0 }, { WIDE.1 }>(a, b, place, adds);
+    tiles::<8, 7, WIDE>(a, b, place, adds);
 }
 
 #[multiversion::multiversion(targets("x86_64+avx2+fma"), dispatcher = "direct")]
 fn narrow(a: First, b: Second, place: &mut Place, adds: bool) {
-    tiles::<{ NARROW.0 }, { NARROW.1 }>(a, b, place, adds);
+    tiles::<6, 5, NARROW>(a, b, place, adds);
 }
 
-/// Goes through a product in tiles of so many rows and panels.
+/// Goes through a product in tiles of P panels and of R rows or of L, one less, so that all are whole if there are enough rows.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
-fn tiles<const R: usize, const P: usize>(a: First, b: Second, place: &mut Place, adds: bool) {
+fn tiles<const R: usize, const L: usize, const P: usize>(
+    a: First,
+    b: Second,
+    place: &mut Place,
+    adds: bool,
+) {
     let panels = place.columns.div_ceil(WIDTH);
     for first in (0..panels).step_by(P) {
         let b = Second { elements: &b.elements[first * b.panel..], ..b };
-        for (rows, row) in a.rows.chunks(R).zip((0..).step_by(R)) {
-            // The last row once more where there are no more; it is not written again.
-            let starts = std::array::from_fn(|r| rows[r.min(rows.len() - 1)]);
-            let rows = row..row + rows.len();
-            if panels - first < P {
-                let sums = tile::<R, 1>(a.elements, &starts, a.terms, b);
-                place.put(&sums, rows, first, adds);
-            } else {
-                let sums = tile::<R, P>(a.elements, &starts, a.terms, b);
-                place.put(&sums, rows, first, adds);
-            }
+        if panels - first < P {
+            column::<R, L, 1>(a, b, first, place, adds);
+        } else {
+            column::<R, L, P>(a, b, first, place, adds);
         }
+    }
+}
+
+/// The tiles of some panels. Loops, since what is called in a closure would not be compiled for the level.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
+fn column<const R: usize, const L: usize, const P: usize>(
+    a: First,
+    b: Second,
+    panel: usize,
+    place: &mut Place,
+    adds: bool,
+) {
+    let rows = a.rows.len();
+    let larger = rows.saturating_sub(rows.div_ceil(R) * L) * R;
+    for row in (0..larger).step_by(R) {
+        one::<R, P>(a, b, (row, panel), place, adds);
+    }
+    for row in (larger..rows).step_by(L) {
+        one::<L, P>(a, b, (row, panel), place, adds);
+    }
+}
+
+/// One tile, which begins at a row and a panel.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
+fn one<const R: usize, const P: usize>(
+    a: First,
+    b: Second,
+    (row, panel): (usize, usize),
+    place: &mut Place,
+    adds: bool,
+) {
+    let rows = &a.rows[row..a.rows.len().min(row + R)];
+    // The last row once more where there are no more; it is not written again.
+    let starts = std::array::from_fn(|r| rows[r.min(rows.len() - 1)]);
+    // Computed apart, so that sums that need not go through memory do not.
+    if rows.len() == R && place.column == 1 && (panel + P) * WIDTH <= place.columns {
+        let sums = tile::<R, P>(a.elements, &starts, a.terms, b);
+        let (out, distance) = (&mut place.out[row * place.row + panel * WIDTH..], place.row);
+        if adds {
+            put(&sums, out, distance, |out, sum| out + sum);
+        } else {
+            put(&sums, out, distance, |_, sum| sum);
+        }
+    } else {
+        let sums = tile::<R, P>(a.elements, &starts, a.terms, b);
+        place.put_cut(sums.as_flattened(), P, row..row + rows.len(), panel, adds);
     }
 }
 
@@ -255,29 +316,7 @@ fn tile<const R: usize, const P: usize>(
 }
 
 impl Place<'_> {
-    /// Writes or adds the sums of some rows and panels.
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
-    fn put<const R: usize, const P: usize>(
-        &mut self,
-        sums: &[[[f32; WIDTH]; P]; R],
-        rows: Range<usize>,
-        panel: usize,
-        adds: bool,
-    ) {
-        let first = panel * WIDTH;
-        if self.column != 1 || first + P * WIDTH > self.columns {
-            return self.put_cut(sums.as_flattened(), P, rows, panel, adds);
-        }
-        let out = &mut self.out[rows.start * self.row + first..];
-        if adds {
-            put_whole(sums, out, self.row, rows.len(), |out, sum| out + sum);
-        } else {
-            put_whole(sums, out, self.row, rows.len(), |_, sum| sum);
-        }
-    }
-
-    /// The same where columns are apart from each other, or fewer than those of the panels.
+    /// Writes or adds the sums of some rows and panels where columns are apart from each other, or fewer than those of the panels.
     fn put_cut(
         &mut self,
         sums: &[[f32; WIDTH]],
@@ -298,28 +337,21 @@ impl Place<'_> {
     }
 }
 
-/// Writes so many rows of whole panels, from the registers that the sums are in.
+/// Writes whole rows and panels, from the registers that the sums are in.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "a call would take the sums through memory")]
-fn put_whole<const R: usize, const P: usize>(
+fn put<const R: usize, const P: usize>(
     sums: &[[[f32; WIDTH]; P]; R],
-    mut out: &mut [f32],
+    out: &mut [f32],
     distance: usize,
-    rows: usize,
     update: impl Fn(f32, f32) -> f32,
 ) {
     for (r, sums) in sums.iter().enumerate() {
-        if r == rows {
-            return;
+        // Of known length, so that no function is called.
+        let out = &mut out[r * distance..][..P * WIDTH];
+        for (out, &sum) in out.iter_mut().zip(sums.as_flattened()) {
+            *out = update(*out, sum);
         }
-        let (panels, _) = out.as_chunks_mut::<WIDTH>();
-        for (out, sums) in panels.iter_mut().zip(sums) {
-            for (out, &sum) in out.iter_mut().zip(sums) {
-                *out = update(*out, sum);
-            }
-        }
-        let next = distance.min(out.len());
-        out = &mut out[next..];
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     error::Error,
     kernels::{
         lanes,
-        strided::{Walk, signed},
+        strided::{Walk, at, signed},
     },
 };
 
@@ -19,10 +19,18 @@ use crate::{
 pub(crate) fn split(shape: &Shape, axes: &[usize]) -> (Walk, Walk) {
     let strides = shape.strides();
     let part = |keep: bool| {
-        let axes: SmallVec<[usize; 8]> =
-            (0..shape.len()).filter(|i| axes.contains(i) != keep).collect();
-        let extents: SmallVec<[usize; 8]> = axes.iter().map(|&axis| shape[axis]).collect();
-        Walk::new(&extents, axes.iter().map(|&axis| signed(strides[axis])), 0)
+        let mut runs: SmallVec<[(usize, usize); 8]> = SmallVec::new();
+        for axis in (0..shape.len()).filter(|i| axes.contains(i) != keep) {
+            match runs.last_mut() {
+                // Neighbours are walked as one.
+                Some(last) if last.1 == strides[axis] * shape[axis] => {
+                    *last = (last.0 * shape[axis], strides[axis]);
+                }
+                _ => runs.push((shape[axis], strides[axis])),
+            }
+        }
+        let extents: SmallVec<[usize; 8]> = runs.iter().map(|run| run.0).collect();
+        Walk::new(&extents, runs.iter().map(|run| signed(run.1)), 0)
     };
     (part(true), part(false))
 }
@@ -80,14 +88,35 @@ pub(crate) fn fold<T: Copy + Sync, A: Copy + Sync, U: Send>(
     if neighbours.is_some() {
         return Ok(out);
     }
-    let Folding { init, step, .. } = folding;
+    let Folding { init, step, merge } = folding;
     let mut looks = Looks::default();
+    if let (&[ref outer @ .., inner], &[ref strides @ .., 1]) = (&kept.shape[..], &kept.strides[..])
+    {
+        // Rows of places that lie side by side are read together.
+        let mut columns = buffer(inner)?;
+        Walk::new(outer, strides.iter().copied(), 0).try_each(|start| {
+            columns.clear();
+            columns.resize(inner, init);
+            reduced.offset = signed(start);
+            reduced.try_each(|at| {
+                lanes::fold_columns(&x[at..at + inner], &mut columns, &step);
+                looks.after(inner)
+            })?;
+            out.extend(columns.iter().map(|&acc| finish(acc)));
+            Ok(())
+        })?;
+        return Ok(out);
+    }
     kept.try_each(|start| {
         reduced.offset = signed(start);
         let mut acc = init;
         reduced.runs(|offset, stride, count| {
-            let (start, stride) = (offset.unsigned_abs(), stride.unsigned_abs());
-            acc = (0..count).fold(acc, |acc, i| step(acc, x[start + i * stride]));
+            let start = offset.unsigned_abs();
+            acc = if stride == 1 {
+                merge(acc, lanes::fold(&x[start..start + count], init, &step, &merge))
+            } else {
+                (0..count).fold(acc, |acc, i| step(acc, x[at(offset, stride, i)]))
+            };
         })?;
         out.push(finish(acc));
         looks.after(reduced.shape.iter().product())
@@ -195,7 +224,7 @@ pub(crate) fn sum(row: &[f32], mean: bool) -> f32 {
 
 /// Extents of what lies outside, in and inside of the reduced axes, if these are neighbours. Axes of extent 1 count as
 /// whatever suits.
-fn neighbours(shape: &Shape, axes: &[usize]) -> Option<[usize; 3]> {
+pub(crate) fn neighbours(shape: &Shape, axes: &[usize]) -> Option<[usize; 3]> {
     let mut extents = [1; 3];
     let mut part = 0;
     for (i, &extent) in shape.iter().enumerate().filter(|&(_, &extent)| extent != 1) {
@@ -236,4 +265,33 @@ pub(crate) fn scan<A: Copy, U: Copy + Default>(
         })?;
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Axes that are not neighbours, with and without the last.
+    #[test]
+    fn axes_that_are_apart_are_summed() {
+        let shape = Shape::from([3, 4, 5, 37]);
+        let x: Vec<i64> = (0..).take(shape.elements()).map(|i: i64| i * 7919 % 1009).collect();
+        for axes in [&[0, 2][..], &[0, 2, 3], &[1, 3], &[0, 3]] {
+            let folding = Folding { init: 0, step: |sum, x| sum + x, merge: |a, b| a + b };
+            let sums = fold(&x, &shape, axes, folding, |sum| sum).unwrap();
+            let mut expected = vec![0; sums.len()];
+            for (i, &x) in x.iter().enumerate() {
+                let (mut rest, mut place, mut extent) = (i, 0, 1);
+                for axis in (0..4).rev() {
+                    if !axes.contains(&axis) {
+                        place += rest % shape[axis] * extent;
+                        extent *= shape[axis];
+                    }
+                    rest /= shape[axis];
+                }
+                expected[place] += x;
+            }
+            assert_eq!(sums, expected, "over {axes:?}");
+        }
+    }
 }

@@ -20,6 +20,16 @@ pub(crate) fn in_part(rows: usize, work: u64) -> usize {
     rows.div_ceil(compute::parts(work, rows)).max(1)
 }
 
+/// Tasks in so many lots at most, each of which is in order.
+pub(crate) fn shared_out<T>(mut tasks: Vec<T>, parts: usize) -> Vec<Vec<T>> {
+    let size = tasks.len().div_ceil(parts).max(1);
+    let mut lots = Vec::with_capacity(parts);
+    while !tasks.is_empty() {
+        lots.push(tasks.split_off(tasks.len().saturating_sub(size)));
+    }
+    lots
+}
+
 /// The axes of a shape with the given ones behind the others, if they are not there already.
 fn order(shape: &Shape, axes: &[usize]) -> Option<SmallVec<[usize; 8]>> {
     if reduce::rows(shape, axes).is_some() {

@@ -2,9 +2,14 @@
 //!
 //! Each row is gone over a few times while it lies in the first-level cache. Sums are in double precision.
 
-use crate::kernels::{
-    lanes::{each_level, fold_here},
-    real::{Number, Real},
+use crate::{
+    array::overwritten,
+    error::Error,
+    kernels::{
+        columns::{Columns, Piece},
+        lanes::{self, each_level, fold_here},
+        real::{Number, Real},
+    },
 };
 
 /// An element type of softmax.
@@ -180,4 +185,86 @@ each_level! {
             }
         }
     }
+}
+
+/// Of columns: the exponentials of the distances from the largest element of each, their sums, and those elements.
+struct Exponentials<T> {
+    of_all: Vec<T>,
+    sums: Vec<f64>,
+    tops: Vec<T>,
+}
+
+fn column_exponentials<T: Element>(x: &[T], columns: Columns) -> Result<Exponentials<T>, Error> {
+    let tops = columns.fold(T::LOWEST, |piece, tops| {
+        lanes::update(tops, &x[piece.elements], |top, x| if x > top { x } else { top });
+    })?;
+    let mut out = overwritten(x.len())?;
+    columns.rows(&mut out, |Piece { elements, columns, .. }, out| {
+        lanes::zip(&x[elements], &tops[columns], out, |x, top| x - top);
+        lanes::replace(out, T::exp_);
+    })?;
+    let sums = columns.fold(0.0, |piece, sums| {
+        lanes::fold_columns(&out[piece.elements], sums, |sum, x: T| sum + x.wide());
+    })?;
+    Ok(Exponentials { of_all: out, sums, tops })
+}
+
+/// Softmax of columns.
+pub(crate) fn softmax_columns<T: Element>(x: &[T], columns: Columns) -> Result<Vec<T>, Error> {
+    let Exponentials { of_all: mut out, mut sums, .. } = column_exponentials(x, columns)?;
+    lanes::replace(&mut sums, f64::recip);
+    columns.rows(&mut out, |piece, out| {
+        lanes::fold_columns(&sums[piece.columns], out, |x, share| x * T::of(share));
+    })?;
+    Ok(out)
+}
+
+/// Logarithms of the softmax of columns.
+pub(crate) fn log_softmax_columns<T: Element>(x: &[T], columns: Columns) -> Result<Vec<T>, Error> {
+    let Exponentials { of_all: mut out, mut sums, tops } = column_exponentials(x, columns)?;
+    for sum in &mut sums {
+        *sum = libm::log(*sum);
+    }
+    columns.rows(&mut out, |Piece { elements, columns, .. }, out| {
+        lanes::zip3(&x[elements], &tops[columns.clone()], &sums[columns], out, |x, top, log| {
+            x - top - T::of(log)
+        });
+    })?;
+    Ok(out)
+}
+
+/// [`softmax_gradient`] of columns.
+pub(crate) fn softmax_gradient_columns<T: Element>(
+    [y, flow]: [&[T]; 2],
+    columns: Columns,
+) -> Result<Vec<T>, Error> {
+    let sums = columns.fold(0.0, |Piece { elements, .. }, sums| {
+        lanes::update2(sums, &y[elements.clone()], &flow[elements], |sum, y: T, flow: T| {
+            sum + y.wide() * flow.wide()
+        });
+    })?;
+    let mut out = overwritten(y.len())?;
+    columns.rows(&mut out, |Piece { elements, columns, .. }, out| {
+        lanes::zip3(&y[elements.clone()], &flow[elements], &sums[columns], out, |y, flow, all| {
+            (flow - T::of(all)) * y
+        });
+    })?;
+    Ok(out)
+}
+
+/// [`log_softmax_gradient`] of columns.
+pub(crate) fn log_softmax_gradient_columns<T: Element>(
+    [y, flow]: [&[T]; 2],
+    columns: Columns,
+) -> Result<Vec<T>, Error> {
+    let sums = columns.fold(0.0, |piece, sums| {
+        lanes::fold_columns(&flow[piece.elements], sums, |sum, flow: T| sum + flow.wide());
+    })?;
+    let mut out = overwritten(y.len())?;
+    columns.rows(&mut out, |Piece { elements, columns, .. }, out| {
+        lanes::map(&y[elements.clone()], out, T::exp_);
+        lanes::fold_columns(&sums[columns], out, |y, all| y * T::of(all));
+        lanes::update(out, &flow[elements], |part, flow| flow - part);
+    })?;
+    Ok(out)
 }

@@ -14,6 +14,7 @@ use crate::{
     error::Error,
     graph::Var,
     kernels::{
+        columns::Columns,
         normalize::{self, Layout},
         reduce,
         rows::{gathered, scattered},
@@ -63,6 +64,10 @@ pub static LAYER_NORMALIZATION: OpDef = OpDef {
             ],
             || vec![ints("axis", &[0, 2]), ("epsilon", Attr::Double(1e-5))],
         ),
+        sample_with(
+            &[uniform(&[2, 3, 2], -1.0, 1.0), uniform(&[3], 0.5, 1.0), uniform(&[3], -1.0, 1.0)],
+            || vec![ints("axis", &[1])],
+        ),
         sample(&[
             uniform(&[2, 1, 19], -1.0, 1.0),
             uniform(&[19], 0.5, 1.0),
@@ -83,6 +88,10 @@ fn normalized(call: &Call, out: &[Aval], inputs: &[&Array]) -> Result<Arrays, Er
     let shape = &call.inputs[0].shape;
     let axes = shape.axes(&axis)?;
     let y = by_dtype!(float: out[0].dtype, T => {
+        if let Some(columns) = Columns::of(shape, &axes) {
+            let (x, parameters) = (inputs[0].elements::<T>()?, [inputs[1].elements()?, inputs[2].elements()?]);
+            return Ok(smallvec![Array::new(shape, normalize::columns(x, columns, parameters, epsilon)?)?]);
+        }
         let x = gathered(inputs[0].elements::<T>()?, shape, &axes)?;
         let y = normalize::rows(&x, inputs[1].elements()?, inputs[2].elements()?, epsilon)?;
         Array::new(shape, scattered(y, shape, &axes)?)
@@ -109,11 +118,14 @@ fn forwards<'g>(r: &Rule<'g>, t: &[Option<Var<'g>>]) -> Vars<'g> {
     smallvec![sum.unwrap_or_else(|| r.x[0].zeros())]
 }
 
-/// Price of an op that goes over its elements so often, with copies where the axes are not the last.
+/// Price of an op that goes over its elements so often, with copies where the axes are not neighbours.
 fn cost(call: &Call, axis: &Ints, flops: u64, copies: u64) -> Cost {
     let x = &call.inputs[0];
-    let moved = x.shape.axes(axis).is_ok_and(|axes| reduce::rows(&x.shape, &axes).is_none());
-    let workspace = if moved { x.bytes().saturating_mul(copies) } else { 0 };
+    let workspace = x.shape.axes(axis).map_or(0, |axes| match Columns::of(&x.shape, &axes) {
+        Some(columns) => columns.bytes().saturating_mul(4).saturating_add(columns.row_bytes() * 2),
+        None if reduce::rows(&x.shape, &axes).is_none() => x.bytes().saturating_mul(copies),
+        None => 0,
+    });
     Cost { flops: (x.shape.elements() as u64).saturating_mul(flops), workspace }
 }
 
@@ -210,6 +222,14 @@ pub static LAYER_NORMALIZATION_GRADIENT: OpDef = OpDef {
                 ]
             },
         ),
+        sample_with(
+            &[
+                uniform(&[2, 1, 3, 2], -1.0, 1.0),
+                uniform(&[2, 3], 0.5, 1.0),
+                uniform(&[2, 1, 3, 2], -1.0, 1.0),
+            ],
+            || vec![ints("axis", &[2]), ("batch_dims", Attr::Int(1))],
+        ),
     ],
     ..op(
         "layer_normalization_gradient",
@@ -226,6 +246,17 @@ fn gradients(call: &Call, out: &[Aval], inputs: &[&Array]) -> Result<Arrays, Err
     let shape = &call.inputs[0].shape;
     let (axes, _) = attrs.axes(shape)?;
     by_dtype!(float: out[0].dtype, T => {
+        if let Some(columns) = Columns::of(shape, &axes) {
+            let layout = attrs.layout(shape)?;
+            let inputs = [inputs[0].elements::<T>()?, inputs[1].elements()?, inputs[2].elements()?];
+            let [x, scale, offset] =
+                normalize::column_gradients(columns, layout.batches, inputs, attrs.epsilon)?;
+            return Ok(smallvec![
+                Array::new(shape, x)?,
+                Array::new(&out[1].shape, scale)?,
+                Array::new(&out[2].shape, offset)?,
+            ]);
+        }
         let x = gathered(inputs[0].elements::<T>()?, shape, &axes)?;
         let flow = gathered(inputs[2].elements::<T>()?, shape, &axes)?;
         let rows = [&x[..], inputs[1].elements()?, &flow[..]];

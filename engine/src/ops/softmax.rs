@@ -1,7 +1,5 @@
 //! Softmax and its logarithm, and the gradients of both as ops of their own: each goes through memory once.
 
-use std::borrow::Cow;
-
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
@@ -14,8 +12,8 @@ use crate::{
     error::Error,
     graph::Var,
     kernels::{
-        reduce,
-        rows::{self, gathered, scattered},
+        columns::Columns,
+        rows::in_part,
         softmax::{self, Element},
     },
     op::{Call, Cost, Derivative, Kernel, OpDef, Reads, Rule, Sample, cotangents},
@@ -106,36 +104,42 @@ const fn gradient(
 fn cost(call: &Call, _: &[Aval]) -> Cost {
     let x = &call.inputs[0];
     let axis = x.shape.axis(Softmax::read(call.attrs).axis, 0).unwrap_or(0);
-    // Copies of the inputs and of the result, if the axis is not the last.
-    let moved = !x.shape.is_empty() && reduce::rows(&x.shape, &[axis]).is_none();
-    let copies = if moved { 1 + call.inputs.len() as u64 } else { 0 };
+    // What is known of each column, if the axis is not the last; a row of products for each thread otherwise.
+    let columns = if x.shape.is_empty() { None } else { Columns::of(&x.shape, &[axis]) };
     let row = 8 * x.shape.get(axis).map_or(0, |&width| width as u64);
     Cost {
         flops: 4 * x.shape.elements() as u64,
-        workspace: (x.bytes().saturating_mul(copies))
-            .saturating_add(row.saturating_mul(compute::MAX_WIDTH as u64)),
+        workspace: columns.map_or_else(
+            || row.saturating_mul(compute::MAX_WIDTH as u64),
+            |columns| columns.bytes().saturating_mul(2),
+        ),
     }
 }
 
-/// Calls `f(inputs, results, width)` with the rows along the axis, or with parts of them.
-fn by_rows<T: Element>(
+/// Calls `rows(inputs, results, width)` with the rows along the axis, or with parts of them, or `columns(inputs, columns)` if
+/// the axis is not the last.
+fn along<T: Element>(
     call: &Call,
     inputs: &[&Array],
-    f: impl Fn(&[&[T]], &mut [T], usize) -> Result<(), Error> + Sync,
+    rows: impl Fn(&[&[T]], &mut [T], usize) -> Result<(), Error> + Sync,
+    columns: impl Fn(&[&[T]], Columns) -> Result<Vec<T>, Error>,
 ) -> Result<Array, Error> {
     let shape = &call.inputs[0].shape;
     let axis = [shape.axis(Softmax::read(call.attrs).axis, 0)?];
-    let inputs = inputs.iter().map(|x| gathered(x.elements::<T>()?, shape, &axis));
-    let inputs: SmallVec<[Cow<[T]>; 2]> = inputs.collect::<Result<_, _>>()?;
+    let inputs: SmallVec<[&[T]; 2]> =
+        inputs.iter().map(|x| x.elements()).collect::<Result<_, _>>()?;
+    if let Some(matrices) = Columns::of(shape, &axis) {
+        return Array::new(shape, columns(&inputs, matrices)?);
+    }
     let (count, width) = (shape.elements(), shape[axis[0]].max(1));
     let mut results = overwritten(count)?;
-    let size = rows::in_part(count / width, 4 * compute::elements(count)) * width;
+    let size = in_part(count / width, 4 * compute::elements(count)) * width;
     compute::each(results.chunks_mut(size).enumerate().collect(), |(i, results)| {
         let here = i * size..i * size + results.len();
         let inputs: SmallVec<[&[T]; 2]> = inputs.iter().map(|x| &x[here.clone()]).collect();
-        f(&inputs, results, width)
+        rows(&inputs, results, width)
     })?;
-    Array::new(shape, scattered(results, shape, &axis)?)
+    Array::new(shape, results)
 }
 
 fn sum_along<'g>(r: &Rule<'g>, v: Var<'g>) -> Var<'g> {
@@ -150,10 +154,15 @@ pub static SOFTMAX: OpDef = distribution(
     "y_i = exp(x_i) / sum_j exp(x_j)",
     Kernel::Run(|call, out, inputs| {
         Ok(smallvec![by_dtype!(float: out[0].dtype, T => {
-            by_rows::<T>(call, inputs, |x, out, width| {
-                softmax::softmax(x[0], out, width);
-                Ok(())
-            })
+            along::<T>(
+                call,
+                inputs,
+                |x, out, width| {
+                    softmax::softmax(x[0], out, width);
+                    Ok(())
+                },
+                |x, columns| softmax::softmax_columns(x[0], columns),
+            )
         })?])
     }),
     Derivative::Custom {
@@ -173,11 +182,16 @@ pub static SOFTMAX_GRADIENT: OpDef = gradient(
     "x_gradient_i = (upstream_i - sum_j upstream_j y_j) y_i",
     Kernel::Run(|call, out, inputs| {
         Ok(smallvec![by_dtype!(float: out[0].dtype, T => {
-            by_rows::<T>(call, inputs, |inputs, out, width| {
-                let mut products = filled(width, 0.0)?;
-                softmax::softmax_gradient(inputs[0], inputs[1], out, &mut products);
-                Ok(())
-            })
+            along::<T>(
+                call,
+                inputs,
+                |x, out, width| {
+                    let mut products = filled(width, 0.0)?;
+                    softmax::softmax_gradient(x[0], x[1], out, &mut products);
+                    Ok(())
+                },
+                |x, columns| softmax::softmax_gradient_columns([x[0], x[1]], columns),
+            )
         })?])
     }),
     Derivative::Custom {
@@ -204,10 +218,15 @@ pub static LOG_SOFTMAX: OpDef = distribution(
     "y_i = x_i - ln(sum_j exp(x_j))",
     Kernel::Run(|call, out, inputs| {
         Ok(smallvec![by_dtype!(float: out[0].dtype, T => {
-            by_rows::<T>(call, inputs, |x, out, width| {
-                softmax::log_softmax(x[0], out, width);
-                Ok(())
-            })
+            along::<T>(
+                call,
+                inputs,
+                |x, out, width| {
+                    softmax::log_softmax(x[0], out, width);
+                    Ok(())
+                },
+                |x, columns| softmax::log_softmax_columns(x[0], columns),
+            )
         })?])
     }),
     Derivative::Custom {
@@ -227,10 +246,15 @@ pub static LOG_SOFTMAX_GRADIENT: OpDef = gradient(
     "x_gradient_i = upstream_i - exp(y_i) sum_j upstream_j",
     Kernel::Run(|call, out, inputs| {
         Ok(smallvec![by_dtype!(float: out[0].dtype, T => {
-            by_rows::<T>(call, inputs, |inputs, out, width| {
-                softmax::log_softmax_gradient(inputs[0], inputs[1], out, width);
-                Ok(())
-            })
+            along::<T>(
+                call,
+                inputs,
+                |x, out, width| {
+                    softmax::log_softmax_gradient(x[0], x[1], out, width);
+                    Ok(())
+                },
+                |x, columns| softmax::log_softmax_gradient_columns([x[0], x[1]], columns),
+            )
         })?])
     }),
     Derivative::Custom {
