@@ -5,6 +5,7 @@ mod defined;
 mod derivatives;
 mod functions;
 mod looping;
+mod optimized;
 mod snapshots;
 
 use std::sync::Arc;

@@ -15,13 +15,13 @@ use crate::{
     error::Error,
     jacobian::Layout,
     ops,
-    optimizers::{Given, schedules::Schedule},
+    optimizers::{self, Given, schedules::Schedule},
     session::Slot,
 };
 
 pub(super) const W: Handle = 1;
 pub(super) const B: Handle = 2;
-const OPTIMIZER: Handle = 3;
+pub(super) const OPTIMIZER: Handle = 3;
 const GENERATOR: Handle = 4;
 const CAPTURED: Handle = 5;
 pub(super) const FUNCTION: Handle = 6;
@@ -120,10 +120,21 @@ impl Writer<'_> {
         self.op("reduce_mean", &[square], &[])
     }
 
+    /// A number of the optimizer.
+    fn number(&mut self, name: &str) -> Handle {
+        let output = self.fresh();
+        let (optimizer, name, variable) = (OPTIMIZER, name.into(), 0);
+        self.tell(Kind::ReadOptimizer { optimizer, name, variable, output });
+        output
+    }
+
+    /// A step of the loss, multiplied by what the optimizer divides gradients by.
     pub(super) fn step(&mut self, x: Handle) -> Handle {
         let tape = self.tape(false);
         let loss = self.loss(x);
-        let gradients = self.gradients(tape, loss, &[W, B]);
+        let scale = self.number("loss_scale");
+        let scaled = self.op("multiply", &[loss, scale], &[]);
+        let gradients = self.gradients(tape, scaled, &[W, B]);
         self.minimize(&gradients);
         loss
     }
@@ -171,15 +182,53 @@ const BODIES: &[(&str, Show)] = &[
     ("a training step", |w, x| vec![w.step(x)]),
     ("two training steps", |w, x| vec![w.step(x), w.step(x)]),
     ("numbers of the optimizer", |w, x| {
-        let mut numbers = Vec::new();
-        for name in ["iterations", "learning_rate"] {
-            let output = w.fresh();
-            let (optimizer, name, variable) = (OPTIMIZER, name.into(), 0);
-            w.tell(Kind::ReadOptimizer { optimizer, name, variable, output });
-            numbers.push(output);
-        }
-        numbers.push(w.step(x));
-        numbers
+        let before = ["iterations", "learning_rate", "loss_scale"].map(|name| w.number(name));
+        let loss = w.step(x);
+        let after = ["iterations", "learning_rate", "loss_scale"].map(|name| w.number(name));
+        [&before[..], &[loss], &after].concat()
+    }),
+    ("a variable changes between steps", |w, x| {
+        let first = w.step(x);
+        w.tell(Kind::Assign { variable: W, value: W, mode: AssignMode::Add });
+        vec![first, w.step(x)]
+    }),
+    ("rows of a gradient", |w, x| {
+        let tape = w.tape(false);
+        let indices = w.fresh();
+        let array = Array::new(&[4].into(), vec![2_i64, 0, 2, 1]).unwrap();
+        w.tell(Kind::Constant { output: indices, value: Tensor::unpaid(array) });
+        let rows = w.op("gather", &[W, indices], &[]);
+        let rows = w.op("multiply", &[rows, rows], &[]);
+        let scale = w.op("reduce_mean", &[x], &[]);
+        let loss = w.op("multiply", &[rows, scale], &[]);
+        let loss = w.op("reduce_sum", &[loss], &[]);
+        let (gradient, rows) = (w.fresh(), w.fresh());
+        w.tell(Kind::Gradient(GradientRequest {
+            tape,
+            targets: vec![loss],
+            sources: vec![W],
+            outputs: vec![GradientOutput { gradient, indices: rows }],
+            seeds: Vec::new(),
+            zero_unconnected: false,
+            expected: vec![],
+        }));
+        let pairs = vec![GradientPair {
+            variable: W,
+            gradient,
+            indices: rows,
+            exclude_from_weight_decay: true,
+            exclude_from_orthogonalization: true,
+        }];
+        w.tell(Kind::ApplyOptimizer { optimizer: OPTIMIZER, pairs });
+        vec![loss]
+    }),
+    ("a gradient that is absent", |w, x| {
+        let tape = w.tape(false);
+        let square = w.op("multiply", &[B, B], &[]);
+        let loss = w.op("reduce_sum", &[square], &[]);
+        let gradients = w.gradients(tape, loss, &[W, B]);
+        w.minimize(&gradients);
+        vec![loss, w.step(x)]
     }),
     ("dropout", |w, x| {
         let state = w.fresh();
@@ -249,7 +298,7 @@ const BODIES: &[(&str, Show)] = &[
 /// Name, hyperparameters and schedule of an optimizer.
 type Recipe = (&'static str, Given, Option<Schedule>);
 
-/// Optimizers, each with something that changes from step to step.
+/// Optimizers, each with something of its own that changes from step to step.
 pub(super) fn optimizers() -> Vec<Recipe> {
     let given = |given: &[(&str, Attr)]| -> Given {
         given.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
@@ -260,16 +309,32 @@ pub(super) fn optimizers() -> Vec<Recipe> {
         ("decay_rate", Attr::Double(0.5)),
     ]);
     let schedule = Schedule::new("exponential_decay", decay).unwrap();
-    vec![
-        ("sgd", given(&[("momentum", Attr::Double(0.9)), ("nesterov", Attr::Bool(true))]), None),
-        ("adam", given(&[("global_clipnorm", Attr::Double(0.01))]), Some(schedule)),
-        ("nadam", given(&[("gradient_accumulation_steps", Attr::Int(3))]), None),
-        (
-            "adamw",
-            given(&[("use_ema", Attr::Bool(true)), ("ema_overwrite_frequency", Attr::Int(2))]),
-            None,
-        ),
-    ]
+    let double = |name, value| (name, Attr::Double(value));
+    let int = |name, value| (name, Attr::Int(value));
+    let ema = ("use_ema", Attr::Bool(true));
+    let torch = ("compat", Attr::Text("torch".into()));
+    // The scale is soon too large for the gradients, and grows again when it is small enough.
+    let adapts = ("dynamic_loss_scale", Attr::Bool(true));
+    let adapts = [adapts, double("initial_scale", 3e38), int("dynamic_growth_steps", 2)];
+    let adapting = |more: &[(&str, Attr)]| given(&[&adapts[..], more].concat());
+    let mut all = vec![
+        ("sgd", given(&[double("momentum", 0.9), ("nesterov", Attr::Bool(true))]), None),
+        ("adam", given(&[double("global_clipnorm", 0.01)]), Some(schedule.clone())),
+        ("nadam", given(&[int("gradient_accumulation_steps", 3)]), None),
+        ("adamw", given(&[ema.clone(), int("ema_overwrite_frequency", 2)]), None),
+        ("sgd", given(&[double("clipnorm", 0.01), double("weight_decay", 0.1)]), None),
+        ("adam", given(&[torch.clone(), double("weight_decay", 0.1)]), None),
+        ("rmsprop", given(&[torch, double("clipvalue", 0.01)]), Some(schedule.clone())),
+        ("lamb", given(&[double("loss_scale_factor", 8.0)]), None),
+        ("muon", given(&[int("gradient_accumulation_steps", 2), ema.clone()]), None),
+        ("schedule_free_adamw", given(&[int("warmup_steps", 4)]), None),
+        ("adam", adapting(&[]), None),
+        ("sgd", adapting(&[double("momentum", 0.9), ema]), Some(schedule)),
+        ("ftrl", adapting(&[int("gradient_accumulation_steps", 2)]), None),
+        ("schedule_free_adamw", adapting(&[double("global_clipnorm", 0.01)]), None),
+    ];
+    all.extend(optimizers::ALL.iter().map(|def| (def.name, Vec::new(), None)));
+    all
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a few elements")]
@@ -315,6 +380,22 @@ impl Driver {
         }))
     }
 
+    /// The optimizer's loss scale.
+    pub(super) fn loss_scale(&self) -> f64 {
+        match &self.session.slots[&OPTIMIZER] {
+            Slot::Optimizer(state) => state.optimizer.loss_scale(),
+            other => panic!("{other:?} is no optimizer"),
+        }
+    }
+
+    /// How many results the function has.
+    pub(super) fn count_results(&self) -> usize {
+        match &self.session.slots[&FUNCTION] {
+            Slot::Function(defined) => defined.body.results.len(),
+            other => panic!("{other:?} is no function"),
+        }
+    }
+
     pub(super) fn bits(&mut self, handle: Handle) -> (Aval, Vec<u8>) {
         let tensor = self.session.peek(handle).unwrap();
         (tensor.aval(), tensor.array().as_bytes().unwrap().to_vec())
@@ -325,8 +406,19 @@ impl Driver {
         let generator = FIRST - 1;
         let kind = Kind::NextGeneratorState { generator: GENERATOR, output: generator, draws: 1 };
         self.apply(kind).unwrap();
-        let state = [W, B, generator].map(|handle| self.bits(handle)).to_vec();
+        let mut state = [W, B, generator].map(|handle| self.bits(handle)).to_vec();
         self.apply(Kind::Release { handles: vec![generator] }).unwrap();
+        let Slot::Optimizer(optimizer) = &self.session.slots[&OPTIMIZER] else {
+            panic!("the optimizer is gone")
+        };
+        let counters = format!("{:?}", optimizer.optimizer.counters());
+        state.push((Aval::scalar(DType::Bool), counters.into_bytes()));
+        let mut states: Vec<_> = optimizer.states.iter().collect();
+        states.sort_unstable_by_key(|(variable, _)| **variable);
+        for (name, tensor) in states.into_iter().flat_map(|(_, kept)| kept) {
+            let bits = [name.as_bytes(), tensor.array().as_bytes().unwrap()].concat();
+            state.push((tensor.aval(), bits));
+        }
         state
     }
 }
@@ -346,11 +438,7 @@ fn calls(optimizer: usize, show: Show, defined: bool, watched: bool) -> Vec<(Ava
             driver.apply(Kind::WatchTape { tape: TAPE, values: vec![X, CAPTURED] }).unwrap();
         }
         let results = if defined {
-            let count = match &driver.session.slots[&FUNCTION] {
-                Slot::Function(defined) => defined.body.results.len(),
-                other => panic!("{other:?} is no function"),
-            };
-            let results: Vec<Handle> = (next + 500..).take(count).collect();
+            let results: Vec<Handle> = (next + 500..).take(driver.count_results()).collect();
             driver.call_defined(X, &results).unwrap();
             results
         } else {
