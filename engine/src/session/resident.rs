@@ -39,7 +39,7 @@ const MOST: u64 = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Residents {
     /// The one that was used last at the end.
-    known: Vec<Box<Resident>>,
+    known: Vec<Resident>,
     /// Whether the last one is as far as the session.
     current: bool,
     /// Whether all steps are calls.
@@ -90,7 +90,7 @@ impl Residents {
     }
 
     /// Takes back the frame whose steps were the last.
-    pub(super) fn put(&mut self, resident: Box<Resident>) {
+    pub(super) fn put(&mut self, resident: Resident) {
         if self.known.len() == MAX_VARIANTS {
             self.known.remove(0);
         }
@@ -99,8 +99,8 @@ impl Residents {
     }
 
     /// The frame for steps of this kind, and whether it is as far as the session.
-    fn take(&mut self, variant: &Arc<Variant>) -> Option<(Box<Resident>, bool)> {
-        let fits = |known: &Box<Resident>| Arc::ptr_eq(&known.variant, variant);
+    fn take(&mut self, variant: &Arc<Variant>) -> Option<(Resident, bool)> {
+        let fits = |known: &Resident| Arc::ptr_eq(&known.variant, variant);
         let position = self.known.iter().rposition(fits)?;
         let current = self.current && position + 1 == self.known.len();
         Some((self.known.remove(position), current))
@@ -147,11 +147,7 @@ impl Resident {
 impl Session {
     /// The frame for the next steps of a loop; nothing, if the next one must be a call. What is wrong with the loop is left
     /// for that to find, and what a frame needs of memory beside the calls' is no error.
-    pub(super) fn resident(
-        &mut self,
-        working: &mut Working,
-        function: Handle,
-    ) -> Option<Box<Resident>> {
+    pub(super) fn resident(&mut self, working: &mut Working, function: Handle) -> Option<Resident> {
         if working.residents.never || self.tracer.is_some() || self.is_heard(working.scope()) {
             return None;
         }
@@ -165,15 +161,12 @@ impl Session {
         if variant.states.iter().any(begins) {
             return None;
         }
-        let (mut resident, current) = match working.residents.take(&variant) {
-            Some(known) => known,
-            None => match self.make_resident(working, variant, advanced) {
-                Some(made) => (made, false),
-                None => {
-                    working.residents.never = true;
-                    return None;
-                }
-            },
+        let known = working.residents.take(&variant);
+        let known =
+            known.or_else(|| Some((self.make_resident(working, variant, advanced)?, false)));
+        let Some((mut resident, current)) = known else {
+            working.residents.never = true;
+            return None;
         };
         if !current {
             self.load(working, &mut resident).ok()?;
@@ -186,7 +179,7 @@ impl Session {
         working: &Working,
         variant: Arc<Variant>,
         advanced: Advanced,
-    ) -> Option<Box<Resident>> {
+    ) -> Option<Resident> {
         if !variant.draws.is_empty() {
             return None;
         }
@@ -236,7 +229,7 @@ impl Session {
         }
         let most = (TURN / frame::estimate(plan).max(1)).clamp(1, MOST);
         let most = i64::try_from(most).unwrap_or(1);
-        Some(Box::new(Resident { variant, frame, batches, given, dials, optimizers, most }))
+        Some(Resident { variant, frame, batches, given, dials, optimizers, most })
     }
 
     /// Lets a frame begin with what the session and the loop have now.
