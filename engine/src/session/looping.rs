@@ -138,22 +138,23 @@ impl Working {
     /// The batches of the next step.
     pub(super) fn next_batches(&mut self, session: &Session) -> Result<Vec<Tensor>, Error> {
         let Some(batches) = &mut self.batches else { return Ok(Vec::new()) };
-        if let Some(held) = batches.held.take() {
-            return Ok(held);
-        }
-        let indices = batches.next(session)?;
+        let indices = match batches.repeated.take() {
+            Some(indices) => indices,
+            None => batches.next(session)?,
+        };
         let gather = Gather { axis: 0, batch_dims: 0 }.write();
         let mut taken = Vec::with_capacity(batches.datasets.len());
         for dataset in &batches.datasets {
             taken.extend(exec::run(&session.ledger, &GATHER, &gather, &[dataset, &indices])?);
         }
+        batches.last = Some(indices);
         Ok(taken)
     }
 
-    /// The next step takes these batches, which were taken already.
-    pub(super) fn hold_batches(&mut self, taken: Vec<Tensor>) {
+    /// The next step takes the batches of the last one again.
+    pub(super) fn repeat_batches(&mut self) {
         if let Some(batches) = &mut self.batches {
-            batches.held = Some(taken);
+            batches.repeated = batches.last.take();
         }
     }
 
@@ -311,8 +312,17 @@ impl Session {
         let charge = self.ledger.reserve(size_of::<i64>() as u64 * examples as u64)?;
         let order = (0_i64..).take(examples).collect();
         let seed = request.shuffle_seed;
-        let (next, epoch, held) = (0, 0, None);
-        Ok(Some(Batches { datasets, size, order, seed, next, epoch, held, _charge: charge }))
+        Ok(Some(Batches {
+            datasets,
+            size,
+            order,
+            seed,
+            next: 0,
+            epoch: 0,
+            last: None,
+            repeated: None,
+            _charge: charge,
+        }))
     }
 
     /// One step, and the answer if it was the last.
@@ -422,8 +432,10 @@ struct Batches {
     /// Place in `order` of the next batch.
     next: usize,
     epoch: i64,
-    /// Batches that were taken for a step which is to be done again.
-    held: Option<Vec<Tensor>>,
+    /// The numbers of the last step's examples.
+    last: Option<Tensor>,
+    /// The numbers of the next step's examples, if it is the last one done again.
+    repeated: Option<Tensor>,
     _charge: Charge,
 }
 

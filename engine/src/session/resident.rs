@@ -290,6 +290,9 @@ impl Session {
             let tensor = resident.frame.result(plan, &self.ledger, i)?;
             Ok(Value { id: self.new_id(), tensor })
         };
+        if taken == Taken::Dropped {
+            working.repeat_batches();
+        }
         if taken == Taken::Dropped || working.done() == first {
             // Of the results those that are carried are still there.
             let carried = (0..working.carried()).map(result).collect::<Result<Vec<_>, Error>>()?;
@@ -300,11 +303,15 @@ impl Session {
     }
 
     /// Does a step. Nothing changes if it fails, is of another kind or is dropped.
+    #[inline]
     fn step_in_place(
         &mut self,
         working: &mut Working,
         resident: &mut Resident,
     ) -> Result<Taken, Error> {
+        if resident.optimizers.is_empty() {
+            return self.try_step(working, resident);
+        }
         let before: SmallVec<[Counters; 2]> =
             resident.optimizers.iter().map(|(_, optimizer)| optimizer.counters()).collect();
         let taken = self.try_step(working, resident);
@@ -316,26 +323,22 @@ impl Session {
         taken
     }
 
+    #[inline]
     fn try_step(&mut self, working: &mut Working, resident: &mut Resident) -> Result<Taken, Error> {
-        if !resident.turn_dials()? {
+        if !resident.dials.is_empty() && !resident.turn_dials()? {
             return Ok(Taken::Other);
         }
         let Resident { variant, frame, batches, .. } = resident;
         let plan = Resident::plan(variant)?;
-        let mut taken = Vec::new();
         if !batches.is_empty() {
-            taken = working.next_batches(self)?;
-            for (&slot, batch) in batches.iter().zip(&taken) {
+            for (&slot, batch) in batches.iter().zip(working.next_batches(self)?) {
                 if let Some(slot) = slot {
-                    frame.set(plan, slot, batch)?;
+                    frame.set(plan, slot, &batch)?;
                 }
             }
         }
-        if frame.run(plan, &self.ledger)? {
-            return Ok(Taken::Done);
-        }
-        working.hold_batches(taken);
-        Ok(Taken::Dropped)
+        let counts = frame.run(plan, &self.ledger)?;
+        Ok(if counts { Taken::Done } else { Taken::Dropped })
     }
 
     /// Changes the session's state to what the last step left.

@@ -133,7 +133,11 @@ impl Writer<'_> {
         let tape = self.tape(false);
         let loss = self.loss(x);
         let scale = self.number("loss_scale");
-        let scaled = self.op("multiply", &[loss, scale], &[]);
+        let mut scaled = self.op("multiply", &[loss, scale], &[]);
+        // So steep that a large scale leaves nothing finite.
+        for _ in 0..8 {
+            scaled = self.op("add", &[scaled, scaled], &[]);
+        }
         let gradients = self.gradients(tape, scaled, &[W, B]);
         self.minimize(&gradients);
         loss
