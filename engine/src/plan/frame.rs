@@ -238,7 +238,13 @@ impl Values {
 
     /// Runs a step on tensors, as [`Plan::run`] does.
     #[inline(never)]
-    fn general(&mut self, plan: &Plan, step: usize, ledger: &Arc<Ledger>) -> Result<(), Error> {
+    fn general(
+        &mut self,
+        plan: &Plan,
+        step: usize,
+        ledger: &Arc<Ledger>,
+        spares: &mut Spares,
+    ) -> Result<(), Error> {
         let step = plan.steps.get(step).ok_or_else(missing)?;
         let tensor = |&slot: &usize| match self.homes[slot] {
             Some(home) => {
@@ -250,7 +256,7 @@ impl Values {
         let inputs: SmallVec<[Tensor; 4]> =
             step.inputs.iter().map(tensor).collect::<Result<_, Error>>()?;
         let inputs: SmallVec<[&Tensor; 4]> = inputs.iter().collect();
-        let outputs = step.run(ledger, &plan.avals, &inputs, &mut Spares::default())?;
+        let outputs = step.run(ledger, &plan.avals, &inputs, spares)?;
         step.outputs.iter().zip(outputs).try_for_each(|(&slot, tensor)| self.set(slot, tensor))
     }
 }
@@ -262,19 +268,26 @@ fn run(
     ledger: &Arc<Ledger>,
     values: &mut Values,
 ) -> Result<(), Error> {
+    let mut spares = Spares::default();
     for way in ways {
         if let Way::Apply(kernel, attrs, operands) = way {
             let place = Place::Lines(&mut values.registers, operands);
             kernel(attrs, &[], &mut Output(place))?;
         } else {
-            way.run(plan, ledger, values)?;
+            way.run(plan, ledger, values, &mut spares)?;
         }
     }
     Ok(())
 }
 
 impl Way {
-    fn run(&mut self, plan: &Plan, ledger: &Arc<Ledger>, values: &mut Values) -> Result<(), Error> {
+    fn run(
+        &mut self,
+        plan: &Plan,
+        ledger: &Arc<Ledger>,
+        values: &mut Values,
+        spares: &mut Spares,
+    ) -> Result<(), Error> {
         let registers = &mut values.registers;
         match self {
             Self::Apply(kernel, attrs, operands) => {
@@ -287,8 +300,9 @@ impl Way {
             Self::Same(from, into) => registers.copy(*from, *into),
             Self::General { step, dead } => {
                 compute::check()?;
-                values.general(plan, *step, ledger)?;
-                dead.iter().for_each(|&slot| values.tensors[slot] = None);
+                values.general(plan, *step, ledger, spares)?;
+                let dead = dead.iter().filter_map(|&slot| values.tensors[slot].take());
+                dead.for_each(|tensor| spares.keep(tensor));
                 Ok(())
             }
         }

@@ -271,18 +271,21 @@ impl Session {
     ) -> Result<Option<Vec<Value>>, Error> {
         let first = working.done();
         let last = first.saturating_add(resident.most).min(working.pause()?);
-        let mut taken = Ok(Taken::Done);
-        while matches!(taken, Ok(Taken::Done)) && working.done() < last {
-            taken = self.step_in_place(working, resident);
-            if let Ok(Taken::Done) = taken {
-                working.count_step();
-                if let Some(result) = working.condition()
-                    && !resident.frame.is_true(result)?
-                {
-                    break;
-                }
+        let taken = loop {
+            if working.done() >= last {
+                break Ok(Taken::Done);
             }
-        }
+            match self.step_in_place(working, resident) {
+                Ok(Taken::Done) => {}
+                other => break other,
+            }
+            working.count_step();
+            if let Some(result) = working.condition()
+                && !resident.frame.is_true(result)?
+            {
+                break Ok(Taken::Done);
+            }
+        };
         self.publish(resident)?;
         let taken = taken.map_err(|error| at_step(working.done() + 1, error))?;
         let plan = Resident::plan(&resident.variant)?;
