@@ -202,8 +202,11 @@ def test_loss_scale_in_functions(how: str) -> None:
         if how == "loop" and traced:
             run_loop(tf.function(step).get_concrete_function(x), 12, arguments=[x]).wait()
         elif how == "unrolled":
-            thrice = lambda x: [step(x) for _ in range(3)]  # noqa: E731
-            call = tf.function(thrice) if traced else thrice
+
+            def thrice(x: Any, step: Any = step) -> list[Any]:
+                return [step(x) for _ in range(3)]
+
+            call: Any = tf.function(thrice) if traced else thrice
             scales = [[s.numpy() for s in call(x)] for _ in range(4)]
             assert len({scale for group in scales for scale in group}) > 2
         else:

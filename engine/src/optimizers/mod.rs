@@ -5,6 +5,7 @@
 
 pub mod adam;
 pub mod adaptive;
+mod clipping;
 pub mod descent;
 pub mod matrix;
 pub mod numbers;
@@ -15,8 +16,8 @@ mod tests;
 
 use smallvec::SmallVec;
 
+pub(crate) use self::clipping::finite;
 use self::numbers::Number;
-pub(crate) use self::stages::finite;
 pub use self::stages::{Common, Counters, Member, Moved, Optimizer};
 use crate::{
     attrs::{Attr, AttrSpec, Attrs},

@@ -22,13 +22,12 @@ use super::{
     program::Log,
     tracing::{Hearing, Moment, Outcomes, Source, Traced, Tracer},
     values::Input,
-    written::{Numbers, Written},
+    written::{Given, Written},
 };
 use crate::{
     array::Tensor,
     aval::Aval,
     command::{Answer, Handle, PlanInfo},
-    dtype::DType,
     error::Error,
     exec::{MAX_FLOPS, Prepared},
     graph::{Value, ValueId},
@@ -133,36 +132,6 @@ impl Variant {
 pub(super) struct Advanced {
     pub(super) optimizers: HashMap<Handle, Optimizer>,
     pub(super) given: Vec<Given>,
-}
-
-/// What an optimizer gives at a moment of a body.
-#[derive(Debug)]
-pub(super) enum Given {
-    /// The numbers of a step, and what says how they follow.
-    Step(Arc<Written>, Numbers),
-    /// Nothing: it skips a step.
-    Skip,
-    /// A number that was asked for.
-    Number(DType, f64),
-}
-
-impl Given {
-    /// One of the numbers.
-    pub(super) fn number(&self, index: usize) -> Option<(DType, f64)> {
-        match self {
-            Self::Step(written, numbers) => Some((written.numbers[index].dtype, numbers[index])),
-            &Self::Number(dtype, value) => Some((dtype, value)),
-            Self::Skip => None,
-        }
-    }
-
-    /// Whether a number changes from step to step.
-    pub(super) fn changes(&self, index: usize) -> bool {
-        match self {
-            Self::Step(written, _) => written.numbers[index].changes(),
-            Self::Number(..) | Self::Skip => true,
-        }
-    }
 }
 
 impl Session {

@@ -12,10 +12,11 @@ use smallvec::SmallVec;
 
 use super::{
     NamedTensors, Session, Slot,
-    calling::{Advanced, Given, MAX_VARIANTS, Variant},
+    calling::{Advanced, MAX_VARIANTS, Variant},
     looping::{Working, at_step},
     optimizing::number_of,
     tracing::{Moment, Outcomes, Source},
+    written::Given,
 };
 use crate::{
     array::Tensor,

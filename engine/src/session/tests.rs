@@ -7,6 +7,7 @@ mod functions;
 mod looping;
 mod optimized;
 mod snapshots;
+mod writer;
 
 use std::sync::Arc;
 

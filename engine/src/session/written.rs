@@ -4,6 +4,8 @@
 //! numbers: those that follow from how far the optimizer is are computed by formulas, without writing anything. If its
 //! hyperparameters changed, the step is written again and compared.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::{
@@ -57,6 +59,36 @@ enum Origin {
     Constant(u64),
     /// One of the formulas.
     Formula(usize),
+}
+
+/// What an optimizer gives at a moment of a body.
+#[derive(Debug)]
+pub(super) enum Given {
+    /// The numbers of a step, and what says how they follow.
+    Step(Arc<Written>, Numbers),
+    /// Nothing: it skips a step.
+    Skip,
+    /// A number that was asked for.
+    Number(DType, f64),
+}
+
+impl Given {
+    /// One of the numbers.
+    pub(super) fn number(&self, index: usize) -> Option<(DType, f64)> {
+        match self {
+            Self::Step(written, numbers) => Some((written.numbers[index].dtype, numbers[index])),
+            &Self::Number(dtype, value) => Some((dtype, value)),
+            Self::Skip => None,
+        }
+    }
+
+    /// Whether a number changes from step to step.
+    pub(super) fn changes(&self, index: usize) -> bool {
+        match self {
+            Self::Step(written, _) => written.numbers[index].changes(),
+            Self::Number(..) | Self::Skip => true,
+        }
+    }
 }
 
 /// What decides the program of a step for a variable, besides shapes and dtypes.
