@@ -369,6 +369,16 @@ impl Tensor {
         self.0.array.aval()
     }
 
+    /// Whether it has this dtype and shape.
+    pub(crate) fn is_like(&self, aval: &Aval) -> bool {
+        match &self.0.standing {
+            Standing::Traced { aval: own, .. } => own == aval,
+            Standing::Unpaid | Standing::Paid { .. } | Standing::Shares(_) => {
+                self.0.array.dtype() == aval.dtype && *self.0.array.shape() == *aval.shape
+            }
+        }
+    }
+
     /// Dtype.
     pub fn dtype(&self) -> DType {
         if let Standing::Traced { aval, .. } = &self.0.standing {

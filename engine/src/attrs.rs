@@ -192,6 +192,11 @@ impl Attrs {
 
     /// Whether they are the same to the last bit: 0 is not -0.
     pub fn same_bits(&self, other: &Self) -> bool {
+        self.same_bits_from(0, other)
+    }
+
+    /// The same for those from the `first` one on.
+    pub(crate) fn same_bits_from(&self, first: usize, other: &Self) -> bool {
         let same = |(one, other): (&Attr, &Attr)| match (one, other) {
             (Attr::Double(one), Attr::Double(other)) => one.to_bits() == other.to_bits(),
             (Attr::Doubles(one), Attr::Doubles(other)) => {
@@ -200,7 +205,8 @@ impl Attrs {
             (one, other) => one == other,
         };
         let (own, others) = (self.values(), other.values());
-        own.len() == others.len() && own.iter().zip(others).all(same)
+        std::ptr::eq(own, others)
+            || own.len() == others.len() && own.iter().zip(others).skip(first).all(same)
     }
 
     /// The values, in the order of the specification.

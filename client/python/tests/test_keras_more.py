@@ -58,6 +58,7 @@ def test_training_in_half_precision_follows_keras(name: str, policy: Any) -> Non
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
     scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     assert scaled == (half == "float16")
+    assert not model.run_eagerly
     history = model.fit(x, y, 8, epochs=4, shuffle=False, verbose=0)
     losses, tolerance = MIXED[name]
     np.testing.assert_allclose(history.history["loss"], losses, rtol=tolerance)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import gradtape as tf
+from gradtape.experimental import run_loop
 from gradtape.keras import optimizers
 from gradtape.keras.optimizers import schedules
 
@@ -176,6 +177,45 @@ def test_loss_scale() -> None:
     assert optimizer.dynamic_scale.numpy() == 8.0
     again = optimizers.deserialize(optimizers.serialize(optimizer))
     assert again.get_config() == optimizer.get_config()
+
+
+@pytest.mark.parametrize("how", ["function", "unrolled", "loop"])
+def test_loss_scale_in_functions(how: str) -> None:
+    """A step is skipped, and the scale moves, as it does step by step."""
+    found = []
+    # The gradients are 1000 times the scale, so those of half precision are soon infinite.
+    x = tf.constant(np.full((3,), 1000.0, np.float16))
+    for traced in (False, True):
+        w = tf.Variable(tf.ones((3,), tf.float16))
+        optimizer = optimizers.LossScaleOptimizer(
+            optimizers.Adam(0.1), initial_scale=1024.0, dynamic_growth_steps=2
+        )
+
+        def step(x: Any, w: Any = w, optimizer: Any = optimizer) -> Any:
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(x * w)
+                scaled = optimizer.scale_loss(tf.cast(loss, tf.float32))
+            optimizer.apply_gradients([(tape.gradient(scaled, w), w)])
+            return optimizer.dynamic_scale
+
+        step(x)  # Makes what the optimizer keeps, if it does not skip.
+        if how == "loop" and traced:
+            run_loop(tf.function(step).get_concrete_function(x), 12, arguments=[x]).wait()
+        elif how == "unrolled":
+
+            def thrice(x: Any, step: Any = step) -> list[Any]:
+                return [step(x) for _ in range(3)]
+
+            call: Any = tf.function(thrice) if traced else thrice
+            scales = [[s.numpy() for s in call(x)] for _ in range(4)]
+            assert len({scale for group in scales for scale in group}) > 2
+        else:
+            call = tf.function(step) if traced else step
+            scales = [call(x).numpy() for _ in range(12)]
+            assert len(set(scales)) > 2
+        state = [w, optimizer.inner_optimizer.iterations, optimizer.dynamic_scale]
+        found.append([np.asarray(part).tobytes() for part in state])
+    assert found[0] == found[1]
 
 
 def test_one_optimizer_for_each_part() -> None:

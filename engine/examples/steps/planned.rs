@@ -115,7 +115,7 @@ impl Writer {
         let (target, sources) = (self.target(loss), self.sources());
         let Gradient { program: backward, found, .. } =
             gradient(self.tape.trace(), &[target], &sources).expect("a gradient");
-        let graph = Graph::default();
+        let (graph, sheet) = (Graph::default(), self.optimizer.sheet());
         let mut known: HashMap<Handle, Var> = HashMap::new();
         let (mut slots, mut values, mut wanted) = (vec![], vec![], vec![]);
         for (handle, tensor) in &self.values {
@@ -158,7 +158,7 @@ impl Writer {
             Member { theta, gradient, state, keeps_weight: false, plain: false }
         });
         let members: Vec<Member> = members.collect();
-        for (theta, state) in self.optimizer.step(&graph, &members) {
+        for (theta, state) in self.optimizer.step(&graph, &sheet, &members) {
             wanted.extend(std::iter::once(theta).chain(state).map(Var::slot));
         }
         drop((members, known, written));

@@ -200,6 +200,17 @@ impl Registers {
         })
     }
 
+    /// Overwrites a scalar by a number, in its dtype.
+    pub(crate) fn write_number(&mut self, home: Home, value: f64) -> Result<(), Error> {
+        #[expect(clippy::cast_possible_truncation, reason = "as constants are made")]
+        match home.dtype {
+            DType::F32 => self.write(home, Lanes::F32(&[value as f32])),
+            DType::F64 => self.write(home, Lanes::F64(&[value])),
+            DType::I64 => self.write(home, Lanes::I64(&[value as i64])),
+            DType::I32 | DType::Bool | DType::F16 | DType::BF16 => Err(lost()),
+        }
+    }
+
     /// Overwrites a value by another of as many elements.
     pub(crate) fn copy(&mut self, from: Home, into: Home) -> Result<(), Error> {
         by_dtype!(from.dtype, T => {

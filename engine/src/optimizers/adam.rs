@@ -2,7 +2,9 @@
 
 use smallvec::smallvec;
 
-use super::{AS_GIVEN, Initial, OptimizerDef, SlotDef, SlotShape, Slots, Step, Updated, average};
+use super::{
+    AS_GIVEN, Initial, Number, OptimizerDef, SlotDef, SlotShape, Slots, Step, Updated, average,
+};
 use crate::{
     attrs,
     graph::Var,
@@ -157,9 +159,7 @@ pub static NADAM: OptimizerDef = OptimizerDef {
     update: |s| {
         let Nadam { beta_1, beta_2, epsilon, momentum_decay, .. } = Nadam::read(s.attrs);
         let decay = momentum_decay.unwrap_or(if s.torch { 0.004 } else { 1.0 });
-        #[expect(clippy::cast_precision_loss, reason = "2^53 steps are not taken")]
-        let mu = |t: i64| beta_1 * (1.0 - 0.5 * s.power(0.96, t as f64 * decay));
-        let (now, next) = (mu(s.t), mu(s.t + 1));
+        let (now, next) = (rise(s, beta_1, decay, s.t), rise(s, beta_1, decay, s.t + 1.0));
         let [m, v] = next_moments(s, beta_1, beta_2);
         let product = s.slots[2] * now;
         let one = product.ones();
@@ -168,6 +168,11 @@ pub static NADAM: OptimizerDef = OptimizerDef {
         (s.theta - ahead * s.lr / (root + epsilon), smallvec![m, v, product])
     },
 };
+
+/// The momentum of an update.
+fn rise<'g>(s: &Step<'g, '_>, beta_1: f64, decay: f64, t: Number<'g>) -> Number<'g> {
+    beta_1 * (1.0 - 0.5 * s.power(t.constant(0.96), t * decay))
+}
 
 attrs! {
     /// Hyperparameters of Lamb.
@@ -252,14 +257,14 @@ pub static SCHEDULE_FREE_ADAMW: OptimizerDef = OptimizerDef {
     update: |s| {
         let ScheduleFree { beta_1, beta_2, epsilon, warmup_steps, .. } =
             ScheduleFree::read(s.attrs);
-        let risen =
-            if warmup_steps > 0 { (s.t as f64 / warmup_steps as f64).min(1.0) } else { 1.0 };
+        let one = s.t.constant(1.0);
+        let risen = if warmup_steps > 0 { (s.t / warmup_steps as f64).min(one) } else { one };
         let v = average(s.slots[1], s.g.map(&SQUARE), beta_2);
         let root = (v / s.correction(beta_2)).map(&SQRT);
         let before = s.slots[0];
         let z = before - s.g * (s.lr * risen) / (root + epsilon);
         let x = (s.theta - before * (1.0 - beta_1)) / beta_1;
-        let x = x + (z - x) / s.t as f64;
+        let x = x + (z - x) / s.t;
         (z * (1.0 - beta_1) + x * beta_1, smallvec![z, v])
     },
 };

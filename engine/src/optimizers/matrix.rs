@@ -49,12 +49,10 @@ pub static ADAFACTOR: OptimizerDef = OptimizerDef {
             SlotDef { shape: SlotShape::Columns, ..SlotDef::zeros("c") }
         ]
     },
-    #[expect(clippy::cast_precision_loss, reason = "2^53 steps are not taken")]
     update: |s| {
         let Adafactor { beta_2_decay, epsilon_1, epsilon_2, clip_threshold, .. } =
             Adafactor::read(s.attrs);
-        let t = s.t as f64;
-        let beta = 1.0 - s.power(t, beta_2_decay);
+        let beta = 1.0 - s.power(s.t, s.t.constant(beta_2_decay));
         let q = s.g.map(&SQUARE) + epsilon_1;
         let rank = s.theta.shape().len();
         let (v, slots) = if rank < 2 {
@@ -77,7 +75,7 @@ pub static ADAFACTOR: OptimizerDef = OptimizerDef {
         let u = s.g / v.map(&SQRT);
         let u = u / (rms(u) / clip_threshold).zip(&MAXIMUM, u.scalar(1.0));
         let scale = rms(s.theta).zip(&MAXIMUM, u.scalar(epsilon_2));
-        (s.theta - u * scale * s.lr.min(1.0 / t.sqrt()), slots)
+        (s.theta - u * scale * s.lr.min(1.0 / s.t.sqrt()), slots)
     },
 };
 

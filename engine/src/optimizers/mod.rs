@@ -5,8 +5,10 @@
 
 pub mod adam;
 pub mod adaptive;
+mod clipping;
 pub mod descent;
 pub mod matrix;
+pub mod numbers;
 pub mod schedules;
 mod stages;
 #[cfg(test)]
@@ -14,7 +16,8 @@ mod tests;
 
 use smallvec::SmallVec;
 
-pub(crate) use self::stages::finite;
+pub(crate) use self::clipping::finite;
+use self::numbers::Number;
 pub use self::stages::{Common, Counters, Member, Moved, Optimizer};
 use crate::{
     attrs::{Attr, AttrSpec, Attrs},
@@ -159,34 +162,30 @@ pub struct Step<'g, 'a> {
     /// The slots, in the order of their definition.
     pub slots: &'a [Var<'g>],
     /// Learning rate.
-    pub lr: f64,
+    pub lr: Number<'g>,
     /// Number of this update, from 1.
-    pub t: i64,
+    pub t: Number<'g>,
 }
 
 /// The new variable, and the new slots.
 pub type Updated<'g> = (Var<'g>, SmallVec<[Var<'g>; 3]>);
 
-impl Step<'_, '_> {
+impl<'g> Step<'g, '_> {
     /// A power of a decay. Keras computes it in the variable's dtype, which for `float32` moves the first steps of Adam
     /// by up to 1e-5 of their length; so do we, except with PyTorch's formulas.
-    fn power(&self, base: f64, exponent: f64) -> f64 {
-        if self.torch || self.theta.dtype() != DType::F32 {
-            return libm::pow(base, exponent);
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "Keras rounds here")]
-        let power = libm::powf(base as f32, exponent as f32);
-        f64::from(power)
+    fn power(&self, base: Number<'g>, exponent: Number<'g>) -> Number<'g> {
+        if self.rounds() { base.powf(exponent) } else { base.pow(exponent) }
     }
 
     /// What a bias correction divides by: 1 - beta^t.
-    #[expect(clippy::cast_precision_loss, reason = "2^53 steps are not taken")]
-    fn correction(&self, beta: f64) -> f64 {
-        let rest = 1.0 - self.power(beta, self.t as f64);
-        // In `float32` as Keras computes it.
-        #[expect(clippy::cast_possible_truncation, reason = "Keras rounds here")]
-        let rounded = f64::from(rest as f32);
-        if self.torch || self.theta.dtype() != DType::F32 { rest } else { rounded }
+    fn correction(&self, beta: f64) -> Number<'g> {
+        let rest = 1.0 - self.power(self.t.constant(beta), self.t);
+        if self.rounds() { rest.single() } else { rest }
+    }
+
+    /// Whether numbers are in `float32`, as Keras computes them.
+    fn rounds(&self) -> bool {
+        !self.torch && self.theta.dtype() == DType::F32
     }
 }
 

@@ -2,15 +2,21 @@
 //!
 //! A step is one program for all variables, so it happens for all of them or for none.
 
-use smallvec::{SmallVec, smallvec};
+use std::sync::Arc;
 
-use super::{ALL, Given, OptimizerDef, Role, Step, schedules::Schedule};
+use smallvec::SmallVec;
+
+use super::{
+    ALL, Given, OptimizerDef, Role, Step,
+    clipping::clip,
+    numbers::{Pace, Sheet},
+    schedules::Schedule,
+};
 use crate::{
     attrs,
     attrs::{Attr, Attrs},
     error::Error,
     graph::{Graph, Var},
-    ops::{CLIP_BY_VALUE, Clip, MAXIMUM, MINIMUM, RECIPROCAL, REDUCE_SUM, Reduce, SQRT, SQUARE},
     optimizers::{Initial, SlotDef, Slots},
 };
 
@@ -61,10 +67,10 @@ pub struct Optimizer {
     def: &'static OptimizerDef,
     own: Attrs,
     common: Attrs,
+    /// What `common` says.
+    stages: Arc<Common>,
     schedule: Option<Schedule>,
-    iterations: i64,
-    loss_scale: f64,
-    finite_steps: i64,
+    counters: Counters,
 }
 
 /// How far an optimizer is.
@@ -76,6 +82,15 @@ pub struct Counters {
     pub loss_scale: f64,
     /// Finite steps in a row since the loss scale last changed.
     pub finite_steps: i64,
+}
+
+/// What kind of step is next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Form {
+    /// Whether variables move, and gradients are not only accumulated.
+    updates: bool,
+    /// Whether variables take the values of their averages.
+    overwrites: bool,
 }
 
 /// A variable in a step, before it.
@@ -107,9 +122,10 @@ impl Optimizer {
         })?;
         let (own, common) = split(def, given);
         let (own, common) = (Attrs::check(def.attrs, own)?, Attrs::check(Common::SPECS, common)?);
-        let loss_scale = Common::read(&common).initial_scale;
-        let optimizer =
-            Self { def, own, common, schedule, iterations: 0, loss_scale, finite_steps: 0 };
+        let stages = Arc::new(Common::read(&common));
+        let counters =
+            Counters { iterations: 0, loss_scale: stages.initial_scale, finite_steps: 0 };
+        let optimizer = Self { def, own, common, stages, schedule, counters };
         optimizer.check()?;
         Ok(optimizer)
     }
@@ -128,10 +144,13 @@ impl Optimizer {
         let mut changed = self.clone();
         let rescaled = common.iter().any(|(name, _)| name == "initial_scale");
         changed.own.update(self.def.attrs, own)?;
-        changed.common.update(Common::SPECS, common)?;
+        if !common.is_empty() {
+            changed.common.update(Common::SPECS, common)?;
+            changed.stages = Arc::new(Common::read(&changed.common));
+        }
         if rescaled {
-            changed.loss_scale = Common::read(&changed.common).initial_scale;
-            changed.finite_steps = 0;
+            changed.counters.loss_scale = changed.stages.initial_scale;
+            changed.counters.finite_steps = 0;
         }
         changed.schedule = schedule.or(changed.schedule);
         changed.check()?;
@@ -158,8 +177,7 @@ impl Optimizer {
 
     /// How far it is.
     pub fn counters(&self) -> Counters {
-        let Self { iterations, loss_scale, finite_steps, .. } = *self;
-        Counters { iterations, loss_scale, finite_steps }
+        self.counters
     }
 
     /// The same optimizer at another point of its way.
@@ -167,7 +185,7 @@ impl Optimizer {
         let Counters { iterations, loss_scale, finite_steps } = counters;
         let scale = f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX);
         let scale_fits = scale.contains(&loss_scale)
-            || loss_scale.to_bits() == Common::read(&self.common).initial_scale.to_bits();
+            || loss_scale.to_bits() == self.stages.initial_scale.to_bits();
         if iterations < 0 || finite_steps < 0 || !scale_fits {
             let why = format!(
                 "{iterations} iterations, {finite_steps} finite steps and the loss scale \
@@ -175,50 +193,93 @@ impl Optimizer {
             );
             return Err(Error::Malformed { what: "optimizer".into(), why: why.into() });
         }
-        Ok(Self { iterations, loss_scale, finite_steps, ..self })
+        Ok(Self { counters, ..self })
+    }
+
+    /// Goes back to where it was.
+    pub(crate) fn rewind(&mut self, counters: Counters) {
+        self.counters = counters;
     }
 
     /// Steps taken, accumulating ones included.
     pub fn iterations(&self) -> i64 {
-        self.iterations
+        self.counters.iterations
     }
 
     /// What the loss should be multiplied by before its gradients are taken.
     pub fn loss_scale(&self) -> f64 {
-        let common = Common::read(&self.common);
-        if common.dynamic_loss_scale {
-            return self.loss_scale;
+        if self.adapts() {
+            return self.counters.loss_scale;
         }
-        common.loss_scale_factor.unwrap_or(1.0)
+        self.stages.loss_scale_factor.unwrap_or(1.0)
     }
 
     /// Whether gradients must be looked at before a step: the loss scale adapts to them.
     pub fn adapts(&self) -> bool {
-        Common::read(&self.common).dynamic_loss_scale
+        self.stages.dynamic_loss_scale
     }
 
     /// Counts a step that succeeded.
     pub fn advance(&mut self) {
-        self.iterations = self.iterations.saturating_add(1);
-        if self.adapts() {
-            self.finite_steps = self.finite_steps.saturating_add(1);
-            if self.finite_steps >= Common::read(&self.common).dynamic_growth_steps {
-                self.loss_scale = (self.loss_scale * 2.0).min(f64::from(f32::MAX));
-                self.finite_steps = 0;
+        let Counters { iterations, loss_scale, finite_steps } = &mut self.counters;
+        *iterations = iterations.saturating_add(1);
+        if self.stages.dynamic_loss_scale {
+            *finite_steps = finite_steps.saturating_add(1);
+            if *finite_steps >= self.stages.dynamic_growth_steps {
+                *loss_scale = (*loss_scale * 2.0).min(f64::from(f32::MAX));
+                *finite_steps = 0;
             }
         }
     }
 
     /// Takes note of a step that was skipped because its gradients were not finite.
     pub fn skip(&mut self) {
-        self.loss_scale = (self.loss_scale * 0.5).max(f64::from(f32::MIN_POSITIVE));
-        self.finite_steps = 0;
+        let Counters { loss_scale, finite_steps, .. } = &mut self.counters;
+        *loss_scale = (*loss_scale * 0.5).max(f64::from(f32::MIN_POSITIVE));
+        *finite_steps = 0;
+    }
+
+    /// Whether its next step has the program that the next step of another has, but for the numbers. `true` is certain.
+    pub(crate) fn writes_like(&self, other: &Self) -> bool {
+        // The first attribute is the learning rate, a number of the step.
+        std::ptr::eq(self.def, other.def)
+            && self.form() == other.form()
+            && self.own.same_bits_from(1, &other.own)
+            && self.common.same_bits_from(0, &other.common)
+    }
+
+    /// What the next step is, besides its hyperparameters and numbers.
+    pub(crate) fn form(&self) -> Form {
+        let Common { gradient_accumulation_steps: k, use_ema, ema_overwrite_frequency, .. } =
+            *self.stages;
+        let updates = k == 1 || (self.counters.iterations + 1) % k == 0;
+        let overwrites = use_ema
+            && ema_overwrite_frequency > 0
+            && self.update_number() % ema_overwrite_frequency == 0;
+        Form { updates, overwrites: updates && overwrites }
+    }
+
+    /// What the numbers of the next step depend on.
+    pub(crate) fn pace(&self) -> Pace {
+        #[expect(clippy::cast_precision_loss, reason = "2^53 steps are not taken")]
+        let update = self.update_number() as f64;
+        Pace { rate: self.learning_rate(), update, scale: self.loss_scale() }
+    }
+
+    /// Where the formulas of its next step are written.
+    pub fn sheet(&self) -> Sheet {
+        Sheet::new(self.pace())
+    }
+
+    /// The number of the next update, from 1.
+    fn update_number(&self) -> i64 {
+        self.counters.iterations / self.stages.gradient_accumulation_steps + 1
     }
 
     /// The learning rate of the next step. Schedules see every step, accumulating ones included.
     pub fn learning_rate(&self) -> f64 {
         if let Some(schedule) = &self.schedule {
-            return schedule.rate(self.iterations);
+            return schedule.rate(self.counters.iterations);
         }
         match self.own.values().first() {
             Some(&Attr::Double(lr)) => lr,
@@ -228,7 +289,7 @@ impl Optimizer {
 
     /// The state that a variable has: that of the stages first, then the rule's own.
     pub fn slots(&self, theta: &crate::aval::Aval, plain: bool) -> Slots {
-        let common = Common::read(&self.common);
+        let common = &self.stages;
         let role = Role { attrs: &self.own, shape: &theta.shape, plain };
         let accumulator = (common.gradient_accumulation_steps > 1).then_some(ACCUMULATOR);
         let average = common.use_ema.then_some(AVERAGE);
@@ -236,7 +297,7 @@ impl Optimizer {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let common = Common::read(&self.common);
+        let common = &self.stages;
         let given = self
             .def
             .attrs
@@ -289,54 +350,57 @@ impl Optimizer {
     }
 
     /// Writes one step for all members.
-    pub fn step<'g>(&self, graph: &'g Graph, members: &[Member<'g>]) -> Vec<Moved<'g>> {
-        let common = Common::read(&self.common);
-        let torch = common.compat == "torch";
+    pub fn step<'g>(
+        &self,
+        graph: &'g Graph,
+        sheet: &'g Sheet,
+        members: &[Member<'g>],
+    ) -> Vec<Moved<'g>> {
+        let common = &*self.stages;
+        let (form, torch) = (self.form(), common.compat == "torch");
         let k = common.gradient_accumulation_steps;
         let widened = |var: Var<'g>| var.cast(var.dtype().widened());
         let mut gradients: Vec<Var> = members.iter().map(|m| widened(m.gradient)).collect();
-        let scale = self.loss_scale();
-        if scale.to_bits() != 1.0_f64.to_bits() {
+        if self.adapts() || self.loss_scale().to_bits() != 1.0_f64.to_bits() {
             for g in &mut gradients {
-                *g = *g / scale;
+                *g = *g / sheet.scale();
             }
         }
         let mut states: Vec<SmallVec<[Var; 4]>> =
             members.iter().map(|member| self.state(graph, member)).collect();
         if k > 1 {
-            let last = (self.iterations + 1) % k == 0;
             for (g, state) in gradients.iter_mut().zip(&mut states) {
                 let sum = state[0] + *g;
                 #[expect(clippy::cast_precision_loss, reason = "at most 2^20")]
                 let mean = sum / k as f64;
-                (*g, state[0]) = (mean, if last { sum.zeros() } else { sum });
+                (*g, state[0]) = (mean, if form.updates { sum.zeros() } else { sum });
             }
-            if !last {
+            if !form.updates {
                 return members.iter().map(|member| member.theta).zip(states).collect();
             }
         }
-        clip(&common, torch, &mut gradients);
+        clip(common, torch, &mut gradients);
         members
             .iter()
             .zip(gradients)
             .zip(states)
-            .map(|((member, g), state)| self.update(&common, member, g, state))
+            .map(|((member, g), state)| self.update(form, sheet, member, (g, state)))
             .collect()
     }
 
     /// Weight decay, the rule, and the average, for one variable.
     fn update<'g>(
         &self,
-        common: &Common,
+        form: Form,
+        sheet: &'g Sheet,
         member: &Member<'g>,
-        mut g: Var<'g>,
-        mut state: SmallVec<[Var<'g>; 4]>,
+        (mut g, mut state): (Var<'g>, SmallVec<[Var<'g>; 4]>),
     ) -> Moved<'g> {
+        let common = &*self.stages;
         let torch = common.compat == "torch";
         let (dtype, shape) = (member.theta.dtype(), member.theta.shape());
         let mut theta = member.theta.cast(dtype.widened());
-        let lr = self.learning_rate();
-        let t = self.iterations / common.gradient_accumulation_steps + 1;
+        let (lr, t) = (sheet.rate(), sheet.update());
         let role = Role { attrs: &self.own, shape: &shape, plain: member.plain };
         match (self.def.weight_decay)(&role, common.weight_decay) {
             Some(_) if member.keeps_weight => {}
@@ -350,10 +414,9 @@ impl Optimizer {
         state.truncate(own);
         if common.use_ema {
             // The first average is the first value.
-            let momentum = if t == 1 { 0.0 } else { common.ema_momentum };
+            let momentum = sheet.constant(common.ema_momentum).after_first();
             let average = state[own - 1] * momentum + theta * (1.0 - momentum);
-            let every = common.ema_overwrite_frequency;
-            if every > 0 && t % every == 0 {
+            if form.overwrites {
                 theta = average;
             }
             state[own - 1] = average;
@@ -380,57 +443,4 @@ fn split(def: &OptimizerDef, given: Given) -> (Given, Given) {
             && !def.attrs.iter().any(|spec| spec.name == name)
     };
     given.into_iter().partition(|(name, _)| !is_common(name))
-}
-
-/// 0 if all elements are finite, and otherwise not a number.
-pub(crate) fn finite<'g>(gradients: impl Iterator<Item = Var<'g>>) -> Option<Var<'g>> {
-    gradients.map(|g| sum(g.cast(g.dtype().widened()) * 0.0)).reduce(|all, next| {
-        let next = next.cast(all.dtype());
-        all + next
-    })
-}
-
-fn sum(x: Var<'_>) -> Var<'_> {
-    x.op(&REDUCE_SUM, Reduce { axis: smallvec![], keepdims: false }.write(), &[])
-}
-
-fn squared_norm(g: Var<'_>) -> Var<'_> {
-    sum(g.map(&SQUARE))
-}
-
-/// Clips gradients by at most one of the three ways.
-fn clip(common: &Common, torch: bool, gradients: &mut [Var<'_>]) {
-    if let Some(limit) = common.clipvalue {
-        let bounds = Clip { clip_value_min: -limit, clip_value_max: limit }.write();
-        for g in gradients.iter_mut() {
-            *g = g.op(&CLIP_BY_VALUE, bounds.clone(), &[]);
-        }
-    }
-    if let Some(limit) = common.clipnorm {
-        for g in gradients.iter_mut() {
-            let norm = squared_norm(*g).map(&SQRT);
-            *g = *g * shrink(norm, limit, torch);
-        }
-    }
-    if let Some(limit) = common.global_clipnorm {
-        // Summed in the first gradient's dtype; the others of another dtype are converted.
-        let Some(dtype) = gradients.first().map(|g| g.dtype()) else { return };
-        let total =
-            gradients.iter().map(|&g| squared_norm(g).cast(dtype)).reduce(|sum, next| sum + next);
-        let Some(norm) = total.map(|total| total.map(&SQRT)) else { return };
-        // A norm that is not finite makes every gradient NaN, so that it is noticed.
-        let scale = shrink(norm, limit, torch) + norm * 0.0;
-        for g in gradients.iter_mut() {
-            *g = *g * scale.cast(g.dtype());
-        }
-    }
-}
-
-/// What to multiply a gradient of this norm by so that the norm is at most the limit.
-fn shrink(norm: Var<'_>, limit: f64, torch: bool) -> Var<'_> {
-    if torch {
-        ((norm + 1e-6).map(&RECIPROCAL) * limit).zip(&MINIMUM, norm.scalar(1.0))
-    } else {
-        norm.zip(&MAXIMUM, norm.scalar(limit)).map(&RECIPROCAL) * limit
-    }
 }

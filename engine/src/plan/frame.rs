@@ -42,12 +42,14 @@ pub struct Frame {
     /// What each run does.
     each: Vec<Way>,
     carries: Vec<Carry>,
-    /// The inputs that may be set anew without doing the first again.
+    /// The inputs that change, so that they may be set without doing the first again.
     fed: Vec<usize>,
     /// The inputs that were never set.
     unset: Vec<usize>,
     /// Where each result is after a run.
     places: Vec<usize>,
+    /// The results that must be true.
+    guards: Vec<usize>,
     _charge: Charge,
 }
 
@@ -87,7 +89,8 @@ struct Carry {
 
 impl Frame {
     /// A frame in which each pair of a result (by its number) and an input (by its slot) is carried from run to run, and
-    /// some inputs are set anew between runs. Nothing, if results and inputs are entangled.
+    /// some inputs are set anew between runs. A run counts only if some results (by their numbers) are true. Nothing, if
+    /// results and inputs are entangled.
     ///
     /// # Errors
     ///
@@ -97,12 +100,13 @@ impl Frame {
         ledger: &Arc<Ledger>,
         carried: &[(usize, usize)],
         fed: &[usize],
+        guards: &[usize],
     ) -> Result<Option<Self>, Error> {
         let Some((mut carries, places)) = carries(plan, carried) else { return Ok(None) };
         let changes = |slot| carries.iter().any(|carry| carry.into == slot) || fed.contains(&slot);
         let mut layout = Layout::new(plan, changes)?;
         for &Carry { from, into, moves } in &carries {
-            if moves {
+            if moves && guards.is_empty() {
                 layout.carry_at_once(from, into);
             }
         }
@@ -116,9 +120,10 @@ impl Frame {
             begun: false,
             each,
             carries,
-            fed: fed.to_vec(),
+            fed: fed.iter().copied().chain(carried.iter().map(|&(_, into)| into)).collect(),
             unset: plan.inputs.clone(),
             places,
+            guards: guards.to_vec(),
             _charge: charge,
         }))
     }
@@ -134,18 +139,34 @@ impl Frame {
         Ok(())
     }
 
-    /// Runs the plan, and carries on what is to be carried.
-    pub fn run(&mut self, plan: &Plan, ledger: &Arc<Ledger>) -> Result<(), Error> {
+    /// Sets a scalar input to a number.
+    pub(crate) fn set_number(&mut self, slot: usize, value: f64) -> Result<(), Error> {
+        let home = self.values.homes.get(slot).copied().flatten().ok_or_else(missing)?;
+        self.values.registers.write_number(home, value)?;
+        self.unset.retain(|&unset| unset != slot);
+        self.begun &= self.fed.contains(&slot);
+        Ok(())
+    }
+
+    /// Runs the plan, and carries on what is to be carried. `false`, if the run does not count: nothing is carried then.
+    pub fn run(&mut self, plan: &Plan, ledger: &Arc<Ledger>) -> Result<bool, Error> {
         if !self.unset.is_empty() {
             return Err(missing());
         }
-        let Self { values, first, begun, each, carries, .. } = self;
+        let Self { values, first, begun, each, .. } = self;
         if !*begun {
             run(first, plan, ledger, values)?;
             *begun = true;
         }
         run(each, plan, ledger, values)?;
-        carries.iter().try_for_each(|carry| values.carry(*carry))
+        for i in 0..self.guards.len() {
+            if !self.is_true(self.guards[i])? {
+                return Ok(false);
+            }
+        }
+        let Self { values, carries, .. } = self;
+        carries.iter().try_for_each(|carry| values.carry(*carry))?;
+        Ok(true)
     }
 
     /// A result of the last run; if it is carried, that of the last run that did not fail, or what the frame began with.
@@ -217,7 +238,13 @@ impl Values {
 
     /// Runs a step on tensors, as [`Plan::run`] does.
     #[inline(never)]
-    fn general(&mut self, plan: &Plan, step: usize, ledger: &Arc<Ledger>) -> Result<(), Error> {
+    fn general(
+        &mut self,
+        plan: &Plan,
+        step: usize,
+        ledger: &Arc<Ledger>,
+        spares: &mut Spares,
+    ) -> Result<(), Error> {
         let step = plan.steps.get(step).ok_or_else(missing)?;
         let tensor = |&slot: &usize| match self.homes[slot] {
             Some(home) => {
@@ -229,7 +256,7 @@ impl Values {
         let inputs: SmallVec<[Tensor; 4]> =
             step.inputs.iter().map(tensor).collect::<Result<_, Error>>()?;
         let inputs: SmallVec<[&Tensor; 4]> = inputs.iter().collect();
-        let outputs = step.run(ledger, &plan.avals, &inputs, &mut Spares::default())?;
+        let outputs = step.run(ledger, &plan.avals, &inputs, spares)?;
         step.outputs.iter().zip(outputs).try_for_each(|(&slot, tensor)| self.set(slot, tensor))
     }
 }
@@ -241,19 +268,26 @@ fn run(
     ledger: &Arc<Ledger>,
     values: &mut Values,
 ) -> Result<(), Error> {
+    let mut spares = Spares::default();
     for way in ways {
         if let Way::Apply(kernel, attrs, operands) = way {
             let place = Place::Lines(&mut values.registers, operands);
             kernel(attrs, &[], &mut Output(place))?;
         } else {
-            way.run(plan, ledger, values)?;
+            way.run(plan, ledger, values, &mut spares)?;
         }
     }
     Ok(())
 }
 
 impl Way {
-    fn run(&mut self, plan: &Plan, ledger: &Arc<Ledger>, values: &mut Values) -> Result<(), Error> {
+    fn run(
+        &mut self,
+        plan: &Plan,
+        ledger: &Arc<Ledger>,
+        values: &mut Values,
+        spares: &mut Spares,
+    ) -> Result<(), Error> {
         let registers = &mut values.registers;
         match self {
             Self::Apply(kernel, attrs, operands) => {
@@ -266,8 +300,9 @@ impl Way {
             Self::Same(from, into) => registers.copy(*from, *into),
             Self::General { step, dead } => {
                 compute::check()?;
-                values.general(plan, *step, ledger)?;
-                dead.iter().for_each(|&slot| values.tensors[slot] = None);
+                values.general(plan, *step, ledger, spares)?;
+                let dead = dead.iter().filter_map(|&slot| values.tensors[slot].take());
+                dead.for_each(|tensor| spares.keep(tensor));
                 Ok(())
             }
         }

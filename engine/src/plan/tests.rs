@@ -126,7 +126,7 @@ fn in_a_frame(
     fed: bool,
 ) -> Result<Vec<Tensor>, Error> {
     let inputs = if fed { plan.inputs() } else { &[] };
-    let mut frame = Frame::new(plan, ledger, &[], inputs)?.unwrap();
+    let mut frame = Frame::new(plan, ledger, &[], inputs, &[])?.unwrap();
     for round in 0..2 {
         for (slot, operand) in program.operands.iter().filter(|_| fed || round == 0) {
             if plan.inputs().contains(slot) {
@@ -171,9 +171,10 @@ fn a_frame_carries_results_into_inputs() {
         };
         let mut values =
             [tensor(&aval.shape, 1.0), tensor(&Shape::scalar(), 2.0), tensor(&aval.shape, 3.0)];
-        let mut frame = Frame::new(&plan, &ledger, &[(0, inputs[0]), (1, inputs[1])], &inputs[2..])
-            .unwrap()
-            .unwrap();
+        let mut frame =
+            Frame::new(&plan, &ledger, &[(0, inputs[0]), (1, inputs[1])], &inputs[2..], &[])
+                .unwrap()
+                .unwrap();
         for (&slot, value) in inputs.iter().zip(&values) {
             frame.set(&plan, slot, value).unwrap();
         }
@@ -208,7 +209,7 @@ fn a_frame_is_refused_where_inputs_change_places() {
     let carried = [(0, a.slot()), (1, b.slot())];
     let program = graph.finish().unwrap();
     let plan = Plan::compile(&ledger, &program, &wanted, Passes::ALL).unwrap();
-    assert!(Frame::new(&plan, &ledger, &carried, &[]).unwrap().is_none());
+    assert!(Frame::new(&plan, &ledger, &carried, &[], &[]).unwrap().is_none());
 }
 
 /// Applies an op to a sample, and computes more from its outputs; nothing, if the sample does not fit the dtype.

@@ -13,7 +13,7 @@ use smallvec::{SmallVec, smallvec};
 use super::{
     Session, Slot,
     functions::{check_count, fits},
-    tracing::Source,
+    tracing::{Outcomes, Source},
     values::Input,
 };
 use crate::{
@@ -258,7 +258,7 @@ impl Session {
             fits("arguments", *handle, aval, expected)?;
         }
         self.check_references(&body)?;
-        let (variant, _) = self.variant(function, &body)?;
+        let (variant, _) = self.variant(function, &body, &Outcomes::new())?;
         if !variant.is_steady() || variant.own_gradient {
             return Err(Error::NotInFunction {
                 what: "an optimizer step, random numbers or a custom gradient in a branch or loop",

@@ -3,6 +3,10 @@
 //! A body is traced again when an optimizer writes another step than before: a variable's first, or the last of those that
 //! accumulate. The programs of the last few are kept.
 //!
+//! An optimizer whose loss scale adapts skips a step if its gradients are not finite, which the program only finds out. So a
+//! program is written for one way in which its guards turn out, normally that all gradients are finite. If they turn out
+//! otherwise, what it gave is dropped and the program for that way runs: nobody pays for skips but who skips.
+//!
 //! Invariant: a call that fails changes nothing.
 
 use std::sync::Arc;
@@ -14,17 +18,16 @@ use super::{
     NamedTensors, Session, Slot,
     defining::Body,
     functions::{check_count, fits},
-    optimizing::{number_of, write_step},
+    optimizing::{is_true, number_of},
     program::Log,
-    steps::numbers,
-    tracing::{Hearing, Moment, Source, Traced},
+    tracing::{Hearing, Moment, Outcomes, Source, Traced, Tracer},
     values::Input,
+    written::{Given, Written},
 };
 use crate::{
     array::Tensor,
     aval::Aval,
     command::{Answer, Handle, PlanInfo},
-    dtype::DType,
     error::Error,
     exec::{MAX_FLOPS, Prepared},
     graph::{Value, ValueId},
@@ -34,7 +37,7 @@ use crate::{
 };
 
 /// Programs of one function that are kept. An optimizer that accumulates gradients writes two in turn, after a first one.
-const MAX_VARIANTS: usize = 4;
+pub(super) const MAX_VARIANTS: usize = 4;
 
 /// Most steps of a plan that is explained.
 const MAX_EXPLAINED: usize = 1024;
@@ -53,7 +56,7 @@ pub(super) struct Defined {
 /// A program of a function, for steps of its optimizers that are written alike.
 #[derive(Debug)]
 pub(super) struct Variant {
-    /// It leaves the results first, then the variables, then what optimizers keep.
+    /// It leaves the results first, then the variables, then what optimizers keep, then the guards.
     pub(super) prepared: Prepared,
     pub(super) inputs: Vec<(usize, Source)>,
     /// Values of the body that its own is nested in.
@@ -65,6 +68,8 @@ pub(super) struct Variant {
     pub(super) variables: Vec<Handle>,
     /// What it changes of an optimizer: for which variable, and which slots.
     pub(super) states: Vec<(Handle, ValueId, SmallVec<[&'static str; 4]>)>,
+    /// How its guards turn out.
+    pub(super) outcomes: Outcomes,
     /// By how much it moves generators on.
     pub(super) draws: Vec<(Handle, i64)>,
     /// Whether some of it has a gradient of the client's own.
@@ -77,13 +82,56 @@ impl Variant {
     pub(super) fn is_steady(&self) -> bool {
         self.moments.is_empty() && self.states.is_empty() && self.draws.is_empty()
     }
+
+    /// Where it leaves a variable or a tensor of an optimizer's state, if it changes it.
+    pub(super) fn place(&self, source: Source) -> Option<usize> {
+        let mut place = self.results;
+        for &handle in &self.variables {
+            if matches!(source, Source::Variable { handle: wanted, .. } if wanted == handle) {
+                return Some(place);
+            }
+            place += 1;
+        }
+        for (optimizer, variable, names) in &self.states {
+            for name in names {
+                let (optimizer, variable) = (*optimizer, *variable);
+                if source == (Source::State { optimizer, variable, name }) {
+                    return Some(place);
+                }
+                place += 1;
+            }
+        }
+        None
+    }
+
+    /// Where the guards are among what it leaves.
+    pub(super) fn guards(&self) -> std::ops::Range<usize> {
+        let all = self.prepared.wanted().len();
+        all - self.outcomes.len()..all
+    }
+
+    /// How the guards turned out, if they are not what the program is for: as far as the first such one.
+    fn otherwise(&self, guards: &[Value]) -> Option<Outcomes> {
+        let differs = |(guard, expected): (&Value, &bool)| is_true(&guard.tensor) != *expected;
+        let first = guards.iter().zip(&self.outcomes).position(differs)?;
+        // What comes after it was computed with numbers that are not the right ones.
+        let mut outcomes: Outcomes = self.outcomes[..first].into();
+        outcomes.push(!self.outcomes[first]);
+        Some(outcomes)
+    }
+
+    /// Whether it is for guards that turn out so.
+    fn expects(&self, outcomes: &Outcomes) -> bool {
+        let wanted = outcomes.iter().copied().chain(std::iter::repeat(true));
+        self.outcomes.iter().zip(wanted).all(|(&own, wanted)| own == wanted)
+    }
 }
 
-/// What the optimizers of a body are after a call, and the numbers that they gave on the way, by moment.
+/// What the optimizers of a body are after a call, and what they gave on the way, by moment.
 #[derive(Debug, Default)]
 pub(super) struct Advanced {
-    optimizers: HashMap<Handle, Optimizer>,
-    numbers: Vec<Vec<(DType, f64)>>,
+    pub(super) optimizers: HashMap<Handle, Optimizer>,
+    pub(super) given: Vec<Given>,
 }
 
 impl Session {
@@ -119,7 +167,7 @@ impl Session {
             other => return Err(other.refuse(function, "function")),
         };
         self.check_references(&body)?;
-        let (variant, _) = self.variant(function, &body)?;
+        let (variant, _) = self.variant(function, &body, &Outcomes::new())?;
         let plan = variant.prepared.plan(&self.ledger)?;
         let (count, half) = (plan.len(), MAX_EXPLAINED / 2);
         let elided = count.saturating_sub(MAX_EXPLAINED);
@@ -137,23 +185,35 @@ impl Session {
         scope: u32,
     ) -> Result<Vec<Value>, Error> {
         self.check_references(body)?;
-        let (variant, advanced) = self.variant(function, body)?;
-        let heard = self.is_heard(scope);
-        if heard && variant.own_gradient {
-            return Err(Error::NotInFunction {
-                what: "a custom gradient that a tape outside of the function hears of",
-            });
+        let mut outcomes = self.tracer.as_ref().map_or_else(Outcomes::new, Tracer::outcomes);
+        loop {
+            let (variant, advanced) = self.variant(function, body, &outcomes)?;
+            let heard = self.is_heard(scope);
+            if heard && variant.own_gradient {
+                return Err(Error::NotInFunction {
+                    what: "a custom gradient that a tape outside of the function hears of",
+                });
+            }
+            if let (Some(tracer), true) = (&self.tracer, variant.own_gradient) {
+                tracer.note_own_gradient();
+            }
+            let inputs = self.inputs_of(&variant, arguments, &advanced)?;
+            let mut log = Log::new(self.next_id, heard).of(&variant.hearing);
+            let mut values = self.run_variant(&variant, inputs, &mut log)?;
+            let guards = values.split_off(variant.guards().start);
+            if let Some(tracer) = &self.tracer {
+                for guard in &guards {
+                    tracer.guard(&guard.tensor)?;
+                }
+            } else if let Some(found) = variant.otherwise(&guards) {
+                outcomes = found;
+                continue;
+            }
+            let changed = values.split_off(variant.results);
+            self.tell(&log, &values, arguments, scope)?;
+            self.change(&variant, changed, advanced)?;
+            return Ok(values);
         }
-        if let (Some(tracer), true) = (&self.tracer, variant.own_gradient) {
-            tracer.note_own_gradient();
-        }
-        let inputs = self.inputs_of(&variant, arguments, &advanced)?;
-        let mut log = Log::new(self.next_id, heard).of(&variant.hearing);
-        let mut values = self.run_variant(&variant, inputs, &mut log)?;
-        let changed = values.split_off(variant.results);
-        self.tell(&log, &values, arguments, scope)?;
-        self.change(&variant, changed, advanced)?;
-        Ok(values)
     }
 
     /// The one place that runs a function's program.
@@ -172,24 +232,28 @@ impl Session {
         }
     }
 
-    /// The program that fits the optimizers as they are, and what becomes of them.
+    /// The program that fits the optimizers as they are, if its guards turn out so, and what becomes of the optimizers.
     pub(super) fn variant(
         &mut self,
         function: Handle,
         body: &Arc<Body>,
+        outcomes: &Outcomes,
     ) -> Result<(Arc<Variant>, Advanced), Error> {
         let known = match self.slot(function)? {
             Slot::Function(defined) => &defined.variants,
             other => return Err(other.refuse(function, "function")),
         };
         for (position, variant) in known.iter().enumerate().rev() {
+            if !variant.expects(outcomes) {
+                continue;
+            }
             if let Some(advanced) = self.advance(variant)? {
                 let variant = Arc::clone(variant);
                 self.keep(function, Some(position), &variant);
                 return Ok((variant, advanced));
             }
         }
-        let variant = Arc::new(self.trace_body(body)?);
+        let variant = Arc::new(self.trace_body(body, outcomes)?);
         let advanced = self.advance(&variant)?;
         let advanced =
             advanced.ok_or_else(|| Error::bug("a function does not fit its own trace"))?;
@@ -214,33 +278,41 @@ impl Session {
         let mut advanced = Advanced::default();
         let mut left: HashMap<(Handle, ValueId), &NamedTensors> = HashMap::new();
         for moment in &variant.moments {
-            let (Moment::Step { optimizer: handle, .. } | Moment::Number { optimizer: handle, .. }) =
-                moment;
-            let state = match self.slot(*handle)? {
+            let handle = moment.optimizer();
+            let state = match self.slot(handle)? {
                 Slot::Optimizer(state) => state,
-                other => return Err(other.refuse(*handle, "optimizer")),
+                other => return Err(other.refuse(handle, "optimizer")),
             };
             let optimizer =
-                advanced.optimizers.entry(*handle).or_insert_with(|| state.optimizer.clone());
-            match moment {
+                advanced.optimizers.entry(handle).or_insert_with(|| state.optimizer.clone());
+            advanced.given.push(match moment {
                 Moment::Number { name, dtype, .. } => {
                     let number = number_of(optimizer, name);
-                    let number = number.ok_or_else(|| Error::bug("an unknown number"))?;
-                    advanced.numbers.push(vec![(*dtype, number)]);
+                    Given::Number(*dtype, number.ok_or_else(|| Error::bug("an unknown number"))?)
+                }
+                // As far as it is known before the program runs.
+                Moment::Skip { .. } if !optimizer.adapts() => return Ok(None),
+                Moment::Skip { .. } => {
+                    optimizer.skip();
+                    Given::Skip
                 }
                 Moment::Step { members, written, after, .. } => {
                     let known =
-                        |id| left.get(&(*handle, id)).copied().or_else(|| state.states.get(&id));
-                    if optimizer.adapts() {
-                        return Ok(None);
+                        |id| left.get(&(handle, id)).copied().or_else(|| state.states.get(&id));
+                    let mut written = Arc::clone(written);
+                    if written.serves(optimizer, &known, members).is_none() {
+                        let step = Written::new(optimizer, &known, members)?;
+                        if !step.is_like(&written) {
+                            return Ok(None);
+                        }
+                        written = Arc::new(step.without_tensors());
                     }
-                    let step = write_step(optimizer, &known, members)?;
-                    let Some(found) = numbers(&step, written) else { return Ok(None) };
-                    advanced.numbers.push(found);
+                    let numbers = written.numbers(optimizer);
                     optimizer.advance();
-                    left.extend(after.iter().map(|(id, kept)| ((*handle, *id), kept)));
+                    left.extend(after.iter().map(|(id, kept)| ((handle, *id), kept)));
+                    Given::Step(written, numbers)
                 }
-            }
+            });
         }
         Ok(Some(advanced))
     }
@@ -270,7 +342,9 @@ impl Session {
                     unknown(self.state_of(optimizer, variable, name)?)
                 }
                 Source::Number { moment, index } => {
-                    let (dtype, value) = advanced.numbers[moment][index];
+                    let number = advanced.given.get(moment).and_then(|given| given.number(index));
+                    let (dtype, value) =
+                        number.ok_or_else(|| Error::bug("a moment gives no number"))?;
                     unknown(if let Some(tracer) = &self.tracer {
                         let source = Source::Number { moment: moments[moment], index };
                         tracer.input(Aval::scalar(dtype), source)?
@@ -285,7 +359,8 @@ impl Session {
         Ok(inputs)
     }
 
-    fn state_of(
+    /// What an optimizer keeps for a variable.
+    pub(super) fn state_of(
         &self,
         optimizer: Handle,
         variable: ValueId,
@@ -369,6 +444,8 @@ impl Session {
             }
         }
         wanted.extend(kept);
+        let (guards, outcomes) = tracer.guards();
+        wanted.extend(guards);
         let (traced, places) = tracer.finish(&wanted)?;
         let Traced { program, inputs, captured, hearing, moments, own_gradient, charges } = traced;
         let prepared = Prepared::new(program, places);
@@ -385,6 +462,7 @@ impl Session {
             results: results.len(),
             variables,
             states,
+            outcomes,
             draws,
             own_gradient,
             _charges: charges,

@@ -18,7 +18,7 @@ use super::{
     calling::{Defined, Variant},
     functions::check_count,
     steps::Steps,
-    tracing::{Source, Tracer},
+    tracing::{Outcomes, Source, Tracer},
 };
 pub(super) use definition::Definition;
 pub(super) use images::{Bodies, bodies};
@@ -105,7 +105,7 @@ impl Session {
         }
         let parameters = parameters.iter().copied().zip(specs.iter().cloned()).collect();
         let body = Body { parameters, ..Body::default() };
-        let session = self.apart(&body)?;
+        let session = self.apart(&body, &Outcomes::new())?;
         let definition = Definition { session, body, failed: None, unbegun: 0 };
         self.definitions.insert(scope, Box::new(definition));
         Ok(Answer::Done)
@@ -116,7 +116,7 @@ impl Session {
         if self.definitions.len() >= MAX_FUNCTIONS {
             return;
         }
-        if let Ok(session) = self.apart(&Body::default()) {
+        if let Ok(session) = self.apart(&Body::default(), &Outcomes::new()) {
             let (sequence, tag) = (failure.root_sequence, failure.root_tag.clone());
             let poison = Poison { sequence, tag, reason: failure.error.classify().1.into() };
             let (body, failed) = (Body::default(), Some(Arc::new(poison)));
@@ -126,9 +126,9 @@ impl Session {
     }
 
     /// A session that writes down what it is told, knowing nothing but parameters.
-    fn apart(&self, body: &Body) -> Result<Session, Error> {
+    fn apart(&self, body: &Body, outcomes: &Outcomes) -> Result<Session, Error> {
         let mut session = Session::new(Arc::clone(&self.ledger));
-        let tracer = Tracer::new(Arc::clone(&self.ledger), self.nesting);
+        let tracer = Tracer::new(Arc::clone(&self.ledger), self.nesting, outcomes.clone());
         session.nesting = self.nesting + 1;
         session.next_id = self.first_id_within();
         for (position, (handle, aval)) in body.parameters.iter().enumerate() {
@@ -214,9 +214,9 @@ impl Session {
         Ok(Answer::Defined(specs))
     }
 
-    /// Traces a body again.
-    pub(super) fn trace_body(&self, body: &Body) -> Result<Variant, Error> {
-        let mut session = self.apart(body)?;
+    /// Traces a body again, for guards that turn out so.
+    pub(super) fn trace_body(&self, body: &Body, outcomes: &Outcomes) -> Result<Variant, Error> {
+        let mut session = self.apart(body, outcomes)?;
         for Step { captures, command } in &body.steps {
             self.import(&mut session, captures)?;
             session.within(0, command).result.map_err(|failure| failure.error)?;

@@ -9,7 +9,7 @@ use super::{
     Session, Slot,
     defining::Body,
     functions::{check_count, fits},
-    resident::Resident,
+    resident::Residents,
     values::Input,
 };
 use crate::{
@@ -59,18 +59,8 @@ pub struct Working {
     reports: Vec<LoopReport>,
     /// The newest report, until it is taken.
     fresh: Option<LoopReport>,
-    pace: Pace,
-}
-
-/// How steps are done.
-#[derive(Debug)]
-enum Pace {
-    /// It was not looked at yet.
-    Unknown,
-    /// As calls of the function, one by one.
-    Calls,
-    /// In the frame of a plan, many at a time.
-    Resident(Box<Resident>),
+    /// Where steps are done in place.
+    pub(super) residents: Residents,
 }
 
 /// What a loop begins with.
@@ -148,13 +138,32 @@ impl Working {
     /// The batches of the next step.
     pub(super) fn next_batches(&mut self, session: &Session) -> Result<Vec<Tensor>, Error> {
         let Some(batches) = &mut self.batches else { return Ok(Vec::new()) };
-        let indices = batches.next(session)?;
+        let indices = match batches.repeated.take() {
+            Some(indices) => indices,
+            None => batches.next(session)?,
+        };
         let gather = Gather { axis: 0, batch_dims: 0 }.write();
         let mut taken = Vec::with_capacity(batches.datasets.len());
         for dataset in &batches.datasets {
             taken.extend(exec::run(&session.ledger, &GATHER, &gather, &[dataset, &indices])?);
         }
+        batches.last = Some(indices);
         Ok(taken)
+    }
+
+    /// The next step takes the batches of the last one again.
+    pub(super) fn repeat_batches(&mut self) {
+        if let Some(batches) = &mut self.batches {
+            batches.repeated = batches.last.take();
+        }
+    }
+
+    /// Results become arguments of the next step.
+    pub(super) fn carry(&mut self, results: &[Value]) {
+        let carried = self.carried();
+        for (argument, result) in self.arguments.iter_mut().zip(results).take(carried) {
+            argument.value = result.clone();
+        }
     }
 
     fn request(&self) -> Result<&LoopRequest, Error> {
@@ -209,7 +218,7 @@ impl Session {
                 ends_after: None,
                 reports: Vec::new(),
                 fresh: None,
-                pace: Pace::Unknown,
+                residents: Residents::default(),
             })),
             Err(error) => Progress::Done(self.fail_loop(sequence, &command, error)),
         }
@@ -303,13 +312,23 @@ impl Session {
         let charge = self.ledger.reserve(size_of::<i64>() as u64 * examples as u64)?;
         let order = (0_i64..).take(examples).collect();
         let seed = request.shuffle_seed;
-        Ok(Some(Batches { datasets, size, order, seed, next: 0, epoch: 0, _charge: charge }))
+        Ok(Some(Batches {
+            datasets,
+            size,
+            order,
+            seed,
+            next: 0,
+            epoch: 0,
+            last: None,
+            repeated: None,
+            _charge: charge,
+        }))
     }
 
     /// One step, and the answer if it was the last.
     fn next_step(&mut self, working: &mut Working) -> Result<Option<Answer>, Error> {
         let request = working.request()?;
-        let (function, steps, carried) = (request.function, request.steps, request.carried);
+        let (function, steps) = (request.function, request.steps);
         let every = request.report_every;
         let (streams, condition) = (request.stream_reports, request.while_result);
         if let Some((_, error)) = working.ends_after.take_if(|(end, _)| working.done >= *end) {
@@ -320,9 +339,7 @@ impl Session {
         }
         if !working.stopped {
             let results = self.some_steps(working, function)?;
-            for (argument, result) in working.arguments.iter_mut().zip(&results).take(carried) {
-                argument.value = result.clone();
-            }
+            working.carry(&results);
             let step = working.done;
             if every > 0 && step % every == 0 {
                 let values = results.iter().filter_map(|result| scalar(&result.tensor)).collect();
@@ -353,21 +370,18 @@ impl Session {
 
     /// At least one step, if none fails. Gives the results of the last.
     fn some_steps(&mut self, working: &mut Working, function: Handle) -> Result<Vec<Value>, Error> {
-        let mut pace = std::mem::replace(&mut working.pace, Pace::Unknown);
-        if let Pace::Unknown = pace {
-            let resident = self.make_resident(working, function);
-            pace = resident.map_or(Pace::Calls, Pace::Resident);
+        if let Some(mut resident) = self.resident(working, function) {
+            let results = self.steps_in_place(working, &mut resident);
+            working.residents.put(resident);
+            if let Some(results) = results? {
+                return Ok(results);
+            }
         }
-        let results = if let Pace::Resident(resident) = &mut pace {
-            self.steps_in_place(working, resident)
-        } else {
-            let results = self.loop_step(working, function);
-            let results = results.map_err(|error| at_step(working.done + 1, error));
-            working.done += i64::from(results.is_ok());
-            results
-        };
-        working.pace = pace;
-        results
+        working.residents.call();
+        let results = self.loop_step(working, function);
+        let results = results.map_err(|error| at_step(working.done + 1, error))?;
+        working.done += 1;
+        Ok(results)
     }
 
     fn loop_step(&mut self, working: &mut Working, function: Handle) -> Result<Vec<Value>, Error> {
@@ -418,6 +432,10 @@ struct Batches {
     /// Place in `order` of the next batch.
     next: usize,
     epoch: i64,
+    /// The numbers of the last step's examples.
+    last: Option<Tensor>,
+    /// The numbers of the next step's examples, if it is the last one done again.
+    repeated: Option<Tensor>,
     _charge: Charge,
 }
 

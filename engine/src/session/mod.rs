@@ -31,6 +31,7 @@ mod tests;
 mod tracing;
 mod values;
 mod verbs;
+mod written;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -7,8 +7,9 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{
     NamedTensors, OptimizerState, Session, Slot,
-    steps::{Steps, Written},
+    steps::Steps,
     tracing::{Moment, Source},
+    written::{self, Written},
 };
 use crate::{
     array::{Array, Tensor},
@@ -17,21 +18,21 @@ use crate::{
     dtype::DType,
     error::Error,
     exec,
-    graph::{Graph, Operand, Value, ValueId, Var},
-    ops::{FULL, Full, SCATTER_SUM, ScatterSum, scatter_sum},
-    optimizers::{Given, Member, Optimizer, finite, schedules::Schedule},
+    graph::{Graph, Value, ValueId, Var},
+    ops::{FULL, Full, SCATTER_SUM, ScatterSum},
+    optimizers::{Given, Optimizer, finite, schedules::Schedule},
 };
 
 /// A variable of a step, with everything looked up and checked.
 #[derive(Clone, Debug)]
 pub(super) struct Checked {
     handle: Handle,
-    id: ValueId,
-    theta: Tensor,
-    gradient: Tensor,
-    indices: Option<Tensor>,
-    keeps_weight: bool,
-    plain: bool,
+    pub(super) id: ValueId,
+    pub(super) theta: Tensor,
+    pub(super) gradient: Tensor,
+    pub(super) indices: Option<Tensor>,
+    pub(super) keeps_weight: bool,
+    pub(super) plain: bool,
 }
 
 impl Session {
@@ -117,11 +118,6 @@ impl Session {
     ) -> Result<Answer, Error> {
         let optimizer = &self.optimizer(handle)?.optimizer;
         let (adapts, learning_rate) = (optimizer.adapts(), optimizer.learning_rate());
-        if adapts && self.tracer.is_some() {
-            return Err(Error::NotInFunction {
-                what: "an optimizer whose loss scale adapts to the gradients",
-            });
-        }
         let mut skipped = false;
         if !pairs.is_empty() {
             let members = self.members(pairs)?;
@@ -129,11 +125,11 @@ impl Session {
                 return Err(Error::AllGradientsAbsent);
             }
             skipped = adapts && !self.all_finite(&members)?;
-            if !skipped {
+            if skipped {
+                self.skip(handle)?;
+            } else {
                 self.step(handle, members)?;
             }
-            let optimizer = &mut self.optimizer(handle)?.optimizer;
-            if skipped { optimizer.skip() } else { optimizer.advance() }
         }
         let optimizer = &self.optimizer(handle)?.optimizer;
         Ok(Answer::Stepped(StepInfo {
@@ -144,25 +140,34 @@ impl Session {
         }))
     }
 
+    fn skip(&mut self, handle: Handle) -> Result<(), Error> {
+        if let Some(tracer) = &self.tracer {
+            tracer.moment(Moment::Skip { optimizer: handle });
+        }
+        self.optimizer(handle)?.optimizer.skip();
+        Ok(())
+    }
+
     fn step(&mut self, handle: Handle, members: Vec<Checked>) -> Result<(), Error> {
-        let state = self.optimizer(handle)?;
-        let written = write_step(&state.optimizer, &|id| state.states.get(&id), &members)?;
+        let ledger = Arc::clone(&self.ledger);
+        let traces = self.tracer.is_some();
+        let OptimizerState { optimizer, states, steps, .. } = self.optimizer(handle)?;
         let names: Vec<_> = members
             .iter()
-            .map(|member| state.optimizer.slots(&member.theta.aval(), member.plain))
+            .map(|member| optimizer.slots(&member.theta.aval(), member.plain))
             .collect();
-        let slots = written.1.clone();
-        let wanted: Vec<usize> = slots.iter().flatten().copied().collect();
-        let (values, traced) = if let Some(tracer) = &self.tracer {
-            (tracer.step(&written.0, &wanted, &mut Unheard)?, Some(written.into()))
+        let known = |id| states.get(&id);
+        let (values, traced) = if traces {
+            let written = Written::new(optimizer, &known, &members)?;
+            let tracer = self.tracer.as_ref().ok_or_else(|| Error::bug("nothing is traced"))?;
+            (tracer.step(&written, &mut Unheard)?, Some(written.without_tensors()))
         } else {
-            let ledger = Arc::clone(&self.ledger);
-            (self.optimizer(handle)?.steps.take(&ledger, written, &wanted)?, None)
+            (steps.take(&ledger, optimizer, &known, &members)?, None)
         };
         let mut values = values.into_iter();
         let mut after = Vec::new();
-        for ((member, slots), names) in members.iter().zip(&slots).zip(names) {
-            let mut tensors = values.by_ref().take(slots.len()).map(|value| value.tensor);
+        for (member, names) in members.iter().zip(names) {
+            let mut tensors = values.by_ref().map(|value| value.tensor);
             let theta = tensors.next().ok_or_else(|| Error::bug("a step without a variable"))?;
             let kept: NamedTensors = names.iter().map(|slot| slot.name).zip(tensors).collect();
             self.set_variable(member.handle, theta);
@@ -172,27 +177,35 @@ impl Session {
             self.optimizer(handle)?.states.insert(member.id, kept);
         }
         if let (Some(tracer), Some(written)) = (&self.tracer, traced) {
-            let members = members.into();
+            let (members, written) = (members.into(), Arc::new(written));
             tracer.moment(Moment::Step { optimizer: handle, members, written, after });
         }
+        self.optimizer(handle)?.optimizer.advance();
         Ok(())
     }
 
-    /// Whether no gradient holds an infinite element or one that is not a number.
+    /// Whether no gradient holds an infinite element or one that is not a number. In a body it is taken for granted, as the
+    /// trace says, and what says whether it was so is a result of the program.
     fn all_finite(&self, members: &[Checked]) -> Result<bool, Error> {
         let graph = Graph::default();
-        let slot = finite(members.iter().map(|member| operand(&graph, &member.gradient)))
+        let slot = finite(members.iter().map(|member| written::operand(&graph, &member.gradient)))
             .map(Var::slot)
             .ok_or_else(|| Error::bug("a step without a gradient"))?;
-        let values = self.compute(graph.finish()?, &[slot], &mut Unheard)?;
-        let zero = |tensor: &Tensor| match tensor.array() {
-            Array::F32(a) => a.iter().all(|&x| x == 0.0),
-            Array::F64(a) => a.iter().all(|&x| x == 0.0),
-            Array::I32(_) | Array::I64(_) | Array::Bool(_) | Array::F16(_) | Array::BF16(_) => {
-                false
-            }
+        let program = graph.finish()?;
+        let one = |values: Vec<Value>| {
+            let value = values.into_iter().next();
+            Ok(value.ok_or_else(|| Error::bug("a step without a gradient"))?.tensor)
         };
-        Ok(values.iter().all(|value| zero(&value.tensor)))
+        match &self.tracer {
+            None => {
+                let values = exec::run_program(&self.ledger, program, &[slot], &mut Unheard)?;
+                one(values).map(|finite| is_true(&finite))
+            }
+            Some(tracer) => {
+                let values = tracer.run_program_silently(&program, &[slot], &mut Unheard)?;
+                tracer.guard(&one(values)?)
+            }
+        }
     }
 
     /// Looks up and checks the pairs; those whose gradient is absent are left out.
@@ -284,55 +297,9 @@ pub(super) fn number_of(optimizer: &Optimizer, name: &str) -> Option<f64> {
 /// Where a program leaves a variable and its state.
 pub(super) type StepSlots = SmallVec<[usize; 4]>;
 
-/// What is kept for a variable.
-pub(super) type Known<'a> = &'a dyn Fn(ValueId) -> Option<&'a NamedTensors>;
-
-/// Writes the program of a step, and where it leaves each variable and its state.
-pub(super) fn write_step(
-    optimizer: &Optimizer,
-    known: Known<'_>,
-    members: &[Checked],
-) -> Result<Written, Error> {
-    let graph = Graph::default();
-    let slots = {
-        let written: Vec<Member> = members
-            .iter()
-            .map(|member| {
-                let theta = operand(&graph, &member.theta);
-                let mut gradient = operand(&graph, &member.gradient);
-                if let Some(indices) = &member.indices {
-                    // Duplicate rows are summed before anything that is not linear.
-                    let extent = member.theta.aval().shape[0];
-                    gradient = scatter_sum(gradient, operand(&graph, indices), extent);
-                }
-                let known = known(member.id);
-                let slots = optimizer.slots(&member.theta.aval(), member.plain);
-                let kept = slots.iter().map(|slot| {
-                    let named = known?.iter().find(|(name, _)| *name == slot.name)?;
-                    Some(operand(&graph, &named.1))
-                });
-                Member {
-                    theta,
-                    gradient,
-                    state: kept.collect(),
-                    keeps_weight: member.keeps_weight,
-                    plain: member.plain,
-                }
-            })
-            .collect();
-        let moved = optimizer.step(&graph, &written);
-        moved
-            .iter()
-            .map(|(theta, state)| {
-                std::iter::once(theta).chain(state).map(|var| var.slot()).collect()
-            })
-            .collect()
-    };
-    Ok((graph.finish()?, slots))
-}
-
-fn operand<'g>(graph: &'g Graph, tensor: &Tensor) -> Var<'g> {
-    graph.operand(tensor.aval(), Operand { id: ValueId(0), tensor: Some(tensor.clone()) })
+/// Whether a scalar is true.
+pub(super) fn is_true(tensor: &Tensor) -> bool {
+    matches!(tensor.array(), Array::Bool(array) if array.first() == Some(&true))
 }
 
 /// Steps are not recorded: assignments are not differentiable.

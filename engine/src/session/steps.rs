@@ -1,22 +1,24 @@
 //! Optimizer steps that are like those before: what one of them wrote is made ready once, and runs again with other numbers.
 //!
-//! A step is written anew each time, since a schedule or a count of steps may change what it does. If it differs from a known
-//! one in nothing but scalar constants, those that were the same so far stay part of the plan, and the others are its inputs.
+//! Of the scalar constants of a step, those that were the same so far stay part of the plan, and the others are its inputs.
 
 use std::sync::Arc;
 
 use hashbrown::HashSet;
 use smallvec::smallvec;
 
-use super::optimizing::{StepSlots, Unheard};
+use super::{
+    optimizing::{Checked, Unheard},
+    written::{self, Numbers, Written},
+};
 use crate::{
-    aval::Shape,
-    dtype::DType,
+    array::Tensor,
     error::Error,
     exec::{self, Prepared},
-    graph::{Application, Program, Value, ValueId},
+    graph::{Value, ValueId},
     ledger::{Charge, Ledger},
     ops::{FULL, Full},
+    optimizers::Optimizer,
 };
 
 /// Steps of one optimizer that are known. One that accumulates gradients takes two in turn.
@@ -24,9 +26,6 @@ const MOST: usize = 2;
 
 /// What an op and a slot of a step cost to keep, in bytes.
 const PART_BYTES: u64 = 512;
-
-/// The program of a step, and where it leaves each variable and its state.
-pub(super) type Written = (Program, Vec<StepSlots>);
 
 /// The steps that an optimizer took.
 #[derive(Debug, Default)]
@@ -39,8 +38,8 @@ pub(super) struct Steps {
 struct Known {
     /// What was written, without its tensors.
     written: Written,
-    /// Its scalar constants.
-    numbers: Vec<(DType, f64)>,
+    /// Its numbers, when it was taken first.
+    numbers: Numbers,
     /// It made ready, when it was taken for the second time.
     ready: Option<Ready>,
     _charge: Charge,
@@ -49,122 +48,106 @@ struct Known {
 #[derive(Debug)]
 struct Ready {
     prepared: Prepared,
-    /// Which of the constants are inputs, and of which slot.
+    /// Which of the numbers are inputs, and of which slot.
     inputs: Vec<(usize, usize)>,
 }
 
 impl Steps {
-    /// Takes a step. Gives what it leaves, in the order of `wanted`.
-    pub(super) fn take(
+    /// Takes a step. Gives what it leaves: for each variable its value, and then its state.
+    pub(super) fn take<'t>(
         &mut self,
         ledger: &Arc<Ledger>,
-        written: Written,
-        wanted: &[usize],
+        optimizer: &Optimizer,
+        states: written::Known<'_, 't>,
+        members: &'t [Checked],
     ) -> Result<Vec<Value>, Error> {
-        let alike = |(i, known): (usize, &Known)| Some((i, numbers(&written, &known.written)?));
-        let Some((i, numbers)) = self.known.iter().enumerate().rev().find_map(alike) else {
-            self.remember(ledger, &written);
-            return exec::run_program(ledger, written.0, wanted, &mut Unheard);
+        for (i, known) in self.known.iter().enumerate().rev() {
+            if let Some(operands) = known.written.serves(optimizer, states, members) {
+                let numbers = known.written.numbers(optimizer);
+                let operands: Vec<Tensor> = operands.into_iter().cloned().collect();
+                return self.again(ledger, i, &numbers, operands);
+            }
+        }
+        let written = Written::new(optimizer, states, members)?;
+        let Some(i) = self.known.iter().rposition(|known| written.is_like(&known.written)) else {
+            self.remember(ledger, &written, optimizer);
+            let wanted: Vec<usize> = written.left.iter().flatten().copied().collect();
+            return exec::run_program(ledger, written.program, &wanted, &mut Unheard);
         };
-        let mut known = self.known.remove(i);
-        known.make_ready(&numbers, wanted);
-        let result = known.run(ledger, written.0, &numbers);
-        self.known.push(known);
-        result
+        let numbers = written.numbers(optimizer);
+        let missing = || Error::bug("a step lacks a tensor");
+        let operands = written.program.operands.iter();
+        let operands = operands.map(|(_, operand)| operand.tensor.clone().ok_or_else(missing));
+        let operands = operands.collect::<Result<_, _>>()?;
+        // Its formulas are those of the hyperparameters as they are now.
+        self.known[i].written = written.without_tensors();
+        self.again(ledger, i, &numbers, operands)
+    }
+
+    /// Takes a step that is known.
+    fn again(
+        &mut self,
+        ledger: &Arc<Ledger>,
+        i: usize,
+        numbers: &Numbers,
+        operands: Vec<Tensor>,
+    ) -> Result<Vec<Value>, Error> {
+        self.known[i..].rotate_left(1);
+        let known = self.known.last_mut().ok_or_else(|| Error::bug("a step is not known"))?;
+        known.make_ready(numbers);
+        known.run(ledger, numbers, operands)
     }
 
     /// Remembers a step, if there is memory for it.
-    fn remember(&mut self, ledger: &Arc<Ledger>, (program, slots): &Written) {
-        let parts = program.applications.len() + program.avals.len();
+    fn remember(&mut self, ledger: &Arc<Ledger>, written: &Written, optimizer: &Optimizer) {
+        let parts = written.program.applications.len() + written.program.avals.len();
         let Ok(charge) = ledger.reserve((parts as u64).saturating_mul(PART_BYTES)) else { return };
-        let mut program = program.clone();
-        program.operands.iter_mut().for_each(|(_, operand)| operand.tensor = None);
-        let numbers = program.applications.iter().filter_map(|one| number(&program, one)).collect();
         if self.known.len() == MOST {
             self.known.remove(0);
         }
-        let written = (program, slots.clone());
+        let numbers = written.numbers(optimizer);
+        let written = written.clone().without_tensors();
         self.known.push(Known { written, numbers, ready: None, _charge: charge });
     }
 }
 
 impl Known {
     /// Makes it ready, so that constants which ever changed are inputs.
-    fn make_ready(&mut self, numbers: &[(DType, f64)], wanted: &[usize]) {
+    fn make_ready(&mut self, numbers: &Numbers) {
+        let Written { program, left, scalars, .. } = &self.written;
         let inputs = self.ready.as_ref().map(|ready| &*ready.inputs);
         let is_input = |i: usize| inputs.is_some_and(|inputs| inputs.iter().any(|&(j, _)| i == j));
-        let differs = |i: usize| numbers[i].1.to_bits() != self.numbers[i].1.to_bits();
+        let differs = |i: usize| numbers[i].to_bits() != self.numbers[i].to_bits();
         if inputs.is_some() && (0..numbers.len()).all(|i| is_input(i) || !differs(i)) {
             return;
         }
-        let mut program = self.written.0.clone();
+        let mut program = program.clone();
         program.operands.clear();
-        let constants = program.applications.iter().filter(|one| number(&program, one).is_some());
-        let inputs: Vec<(usize, usize)> = constants
-            .enumerate()
-            .filter(|&(i, _)| is_input(i) || differs(i))
-            .map(|(i, one)| (i, one.outputs[0]))
-            .collect();
+        let inputs = scalars.iter().filter(|&&(_, i)| is_input(i) || differs(i));
+        let inputs: Vec<(usize, usize)> = inputs.map(|&(slot, i)| (i, slot)).collect();
         let slots: HashSet<usize> = inputs.iter().map(|&(_, slot)| slot).collect();
         program.applications.retain(|one| !slots.contains(&one.outputs[0]));
-        self.ready = Some(Ready { prepared: Prepared::new(program, wanted.to_vec()), inputs });
+        let wanted = left.iter().flatten().copied().collect();
+        self.ready = Some(Ready { prepared: Prepared::new(program, wanted), inputs });
     }
 
     fn run(
         &self,
         ledger: &Arc<Ledger>,
-        program: Program,
-        numbers: &[(DType, f64)],
+        numbers: &Numbers,
+        operands: Vec<Tensor>,
     ) -> Result<Vec<Value>, Error> {
         let ready = self.ready.as_ref().ok_or_else(|| Error::bug("a step is not ready"))?;
-        let mut inputs = Vec::with_capacity(program.operands.len() + ready.inputs.len());
+        let mut inputs = Vec::with_capacity(operands.len() + ready.inputs.len());
+        let value = |tensor| Value { id: ValueId(0), tensor };
         for &(i, slot) in &ready.inputs {
-            let (dtype, value) = numbers[i];
+            let (dtype, value) = (self.written.numbers[i].dtype, numbers[i]);
             let attrs = Full { shape: smallvec![], dtype, value }.write();
             let tensor = exec::run(ledger, &FULL, &attrs, &[])?.remove(0);
             inputs.push((slot, Value { id: ValueId(0), tensor }));
         }
-        for (slot, operand) in program.operands {
-            let tensor = operand.tensor.ok_or_else(|| Error::bug("a step lacks a tensor"))?;
-            inputs.push((slot, Value { id: operand.id, tensor }));
-        }
+        let slots = self.written.program.operands.iter().map(|&(slot, _)| slot);
+        inputs.extend(slots.zip(operands.into_iter().map(value)));
         ready.prepared.run(ledger, inputs, &mut Unheard)
     }
-}
-
-/// The number that an application of an optimizer's program makes, if it is one.
-pub(super) fn number(program: &Program, application: &Application) -> Option<(DType, f64)> {
-    let aval = &program.avals[application.outputs[0]];
-    let scalar = std::ptr::eq(application.op, &raw const FULL) && aval.shape == Shape::default();
-    scalar.then(|| (aval.dtype, Full::read(&application.attrs).value))
-}
-
-/// Whether two steps differ in nothing but their numbers. Gives those of the first.
-pub(super) fn numbers(
-    (program, left): &Written,
-    (like, also_left): &Written,
-) -> Option<Vec<(DType, f64)>> {
-    let slots = |program: &Program| -> Vec<usize> {
-        program.operands.iter().map(|&(slot, _)| slot).collect()
-    };
-    if program.avals != like.avals
-        || program.applications.len() != like.applications.len()
-        || slots(program) != slots(like)
-        || left != also_left
-    {
-        return None;
-    }
-    let mut numbers = Vec::new();
-    for (one, other) in program.applications.iter().zip(&like.applications) {
-        let same = std::ptr::eq(one.op, other.op)
-            && one.inputs == other.inputs
-            && one.outputs == other.outputs;
-        match number(program, one) {
-            _ if !same => return None,
-            Some(found) => numbers.push(found),
-            None if one.attrs.same_bits(&other.attrs) => {}
-            None => return None,
-        }
-    }
-    Some(numbers)
 }

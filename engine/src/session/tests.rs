@@ -5,7 +5,9 @@ mod defined;
 mod derivatives;
 mod functions;
 mod looping;
+mod optimized;
 mod snapshots;
+mod writer;
 
 use std::sync::Arc;
 

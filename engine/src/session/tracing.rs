@@ -11,11 +11,7 @@ use std::{cell::RefCell, sync::Arc};
 use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
-use super::{
-    NamedTensors,
-    optimizing::Checked,
-    steps::{self, number},
-};
+use super::{NamedTensors, optimizing::Checked, written};
 use crate::{
     array::Tensor,
     attrs::Attrs,
@@ -80,12 +76,24 @@ pub(super) enum Moment {
         optimizer: Handle,
         members: Arc<[Checked]>,
         /// What the optimizer wrote when the body was traced, and where it left the results.
-        written: Arc<steps::Written>,
+        written: Arc<written::Written>,
         /// The state that it left for each variable.
         after: Vec<(ValueId, NamedTensors)>,
     },
+    /// A step that an optimizer whose loss scale adapts does not take, since the gradients are not finite.
+    Skip { optimizer: Handle },
     /// A number that was asked for.
     Number { optimizer: Handle, name: &'static str, dtype: DType },
+}
+
+impl Moment {
+    /// Whose moment it is.
+    pub(super) fn optimizer(&self) -> Handle {
+        let (Self::Step { optimizer, .. }
+        | Self::Skip { optimizer }
+        | Self::Number { optimizer, .. }) = self;
+        *optimizer
+    }
 }
 
 /// The program that a session writes.
@@ -94,8 +102,13 @@ pub(super) struct Tracer {
     ledger: Arc<Ledger>,
     level: usize,
     graph: Graph,
+    /// How the guards turn out, as far as it is not as wanted.
+    outcomes: Outcomes,
     written: RefCell<Written>,
 }
+
+/// For each guard of a program whether the gradients were finite, in order. Those that are not there are taken for finite.
+pub(super) type Outcomes = SmallVec<[bool; 4]>;
 
 /// What is known of the program beside its applications.
 #[derive(Debug, Default)]
@@ -105,6 +118,7 @@ struct Written {
     captured: Vec<Value>,
     hearing: Hearing,
     moments: Vec<Moment>,
+    guards: Vec<Tensor>,
     own_gradient: bool,
     /// Ops in the bodies of control flow: they count like its own.
     weight: usize,
@@ -125,9 +139,32 @@ pub(super) struct Traced {
 }
 
 impl Tracer {
-    /// An empty program within so many others, paid for by `ledger`.
-    pub(super) fn new(ledger: Arc<Ledger>, level: usize) -> Self {
-        Self { ledger, level, graph: Graph::default(), written: RefCell::default() }
+    /// An empty program within so many others, paid for by `ledger`, for the case that its guards turn out so.
+    pub(super) fn new(ledger: Arc<Ledger>, level: usize, outcomes: Outcomes) -> Self {
+        let (graph, written) = (Graph::default(), RefCell::default());
+        Self { ledger, level, graph, outcomes, written }
+    }
+
+    /// Appends what says whether gradients are finite. Gives what is taken for granted of it.
+    pub(super) fn guard(&self, finite: &Tensor) -> Result<bool, Error> {
+        // A value of its own, so that it is no result of another kind.
+        let finite = self.run_silently(&IDENTITY, &Attrs::default(), &[finite])?.remove(0);
+        let guards = &mut self.written.borrow_mut().guards;
+        guards.push(finite);
+        Ok(self.outcomes.get(guards.len() - 1).copied().unwrap_or(true))
+    }
+
+    /// What is taken for granted of the guards that are still to come.
+    pub(super) fn outcomes(&self) -> Outcomes {
+        self.outcomes.iter().skip(self.written.borrow().guards.len()).copied().collect()
+    }
+
+    /// The guards so far, and what was taken for granted of them.
+    pub(super) fn guards(&self) -> (Vec<Tensor>, Outcomes) {
+        let guards = self.written.borrow().guards.clone();
+        let outcomes = self.outcomes.iter().copied().chain(std::iter::repeat(true));
+        let outcomes = outcomes.take(guards.len()).collect();
+        (guards, outcomes)
     }
 
     /// A slot that a call fills. The same source has one slot.
@@ -255,6 +292,18 @@ impl Tracer {
         self.call(program, (&[], &Hearing::default()), wanted, recorder)
     }
 
+    /// The same, for what tapes do not hear of.
+    pub(super) fn run_program_silently(
+        &self,
+        program: &Program,
+        wanted: &[usize],
+        recorder: &mut dyn Recorder,
+    ) -> Result<Vec<Value>, Error> {
+        self.append(program, &[], wanted, recorder, |application, inputs| {
+            self.run_silently(application.op, &application.attrs, inputs)
+        })
+    }
+
     /// Appends the program of a function that is called. What is heard of it stays so.
     pub(super) fn call(
         &self,
@@ -279,20 +328,17 @@ impl Tracer {
     /// Appends an optimizer step. Its scalar constants become inputs, since they are those of this step only.
     pub(super) fn step(
         &self,
-        program: &Program,
-        wanted: &[usize],
+        step: &written::Written,
         recorder: &mut dyn Recorder,
     ) -> Result<Vec<Value>, Error> {
         let moment = self.written.borrow().moments.len();
-        let scalars = program.applications.iter().filter(|one| number(program, one).is_some());
-        let places: HashMap<usize, usize> =
-            scalars.enumerate().map(|(index, one)| (one.outputs[0], index)).collect();
-        self.append(program, &[], wanted, recorder, |application, inputs| {
-            let slot = application.outputs[0];
-            let Some(&index) = places.get(&slot) else {
+        let places: HashMap<usize, usize> = step.scalars.iter().copied().collect();
+        let wanted: Vec<usize> = step.left.iter().flatten().copied().collect();
+        self.append(&step.program, &[], &wanted, recorder, |application, inputs| {
+            let Some(&index) = places.get(&application.outputs[0]) else {
                 return self.run_silently(application.op, &application.attrs, inputs);
             };
-            let aval = program.avals[slot].clone();
+            let aval = Aval::scalar(step.numbers[index].dtype);
             Ok([self.input(aval, Source::Number { moment, index })?].into())
         })
     }

@@ -3,9 +3,10 @@
 use smallvec::smallvec;
 
 use super::Driver;
+pub(super) use super::writer::Writer;
 use crate::{
     array::{Array, Tensor},
-    attrs::{Attr, Attrs},
+    attrs::Attr,
     aval::{Aval, Shape},
     command::{
         Answer, AssignMode, Callee, CustomGradient, FunctionCall, FunctionDefinition,
@@ -14,14 +15,13 @@ use crate::{
     dtype::DType,
     error::Error,
     jacobian::Layout,
-    ops,
-    optimizers::{Given, schedules::Schedule},
+    optimizers::{self, Given, schedules::Schedule},
     session::Slot,
 };
 
 pub(super) const W: Handle = 1;
 pub(super) const B: Handle = 2;
-const OPTIMIZER: Handle = 3;
+pub(super) const OPTIMIZER: Handle = 3;
 const GENERATOR: Handle = 4;
 const CAPTURED: Handle = 5;
 pub(super) const FUNCTION: Handle = 6;
@@ -30,104 +30,6 @@ pub(super) const X: Handle = 10;
 const TAPE: Handle = 11;
 pub(super) const PARAMETER: Handle = 50;
 pub(super) const FIRST: Handle = 1000;
-
-/// Writes commands, with a new handle for each result.
-pub(super) struct Writer<'a> {
-    pub(super) driver: &'a mut Driver,
-    pub(super) next: Handle,
-}
-
-impl Writer<'_> {
-    fn fresh(&mut self) -> Handle {
-        self.next += 1;
-        self.next
-    }
-
-    pub(super) fn tell(&mut self, kind: Kind) {
-        self.driver.apply(kind).unwrap();
-    }
-
-    pub(super) fn op(&mut self, name: &str, inputs: &[Handle], attrs: &[(&str, Attr)]) -> Handle {
-        let op = ops::find(name).unwrap();
-        let given = attrs.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-        let attrs = Attrs::check(op.attrs, given.collect()).unwrap();
-        let output = self.fresh();
-        let (inputs, outputs) = (inputs.into(), smallvec![output]);
-        self.tell(Kind::Op { op, attrs, inputs, outputs });
-        output
-    }
-
-    pub(super) fn tape(&mut self, persistent: bool) -> Handle {
-        let tape = self.fresh();
-        let watch_accessed_variables = true;
-        self.tell(Kind::OpenTape { tape, persistent, watch_accessed_variables, paused: false });
-        tape
-    }
-
-    fn gradients(&mut self, tape: Handle, target: Handle, sources: &[Handle]) -> Vec<Handle> {
-        let outputs: Vec<Handle> = sources.iter().map(|_| self.fresh()).collect();
-        self.tell(Kind::Gradient(GradientRequest {
-            tape,
-            targets: vec![target],
-            sources: sources.to_vec(),
-            outputs: outputs
-                .iter()
-                .map(|&gradient| GradientOutput { gradient, indices: 0 })
-                .collect(),
-            seeds: Vec::new(),
-            zero_unconnected: false,
-            expected: vec![],
-        }));
-        self.tell(Kind::StopTape { tape, require_recording: false });
-        outputs
-    }
-
-    fn minimize(&mut self, gradients: &[Handle]) {
-        let pair = |(&variable, &gradient)| GradientPair {
-            variable,
-            gradient,
-            indices: 0,
-            exclude_from_weight_decay: false,
-            exclude_from_orthogonalization: false,
-        };
-        let pairs = [W, B].iter().zip(gradients).map(pair).collect();
-        self.tell(Kind::ApplyOptimizer { optimizer: OPTIMIZER, pairs });
-    }
-
-    /// Defines a function here.
-    fn within(&mut self, show: impl FnOnce(&mut Self, Handle) -> Vec<Handle>) -> Handle {
-        let (function, parameter) = (self.fresh(), self.fresh());
-        let (parameters, specs) = (vec![parameter], Ok(vec![Aval::new(DType::F32, [2, 3])]));
-        self.tell(Kind::DefineFunction(FunctionDefinition { function, parameters, specs }));
-        let results = show(self, parameter);
-        self.tell(Kind::FinishFunction { function, results, abandon: false });
-        function
-    }
-
-    fn call(&mut self, function: Handle, argument: Handle) -> Handle {
-        let output = self.fresh();
-        let (callee, arguments) = (Callee::Defined(function), vec![argument]);
-        self.tell(Kind::CallFunction(FunctionCall { callee, arguments, outputs: vec![output] }));
-        output
-    }
-
-    /// The mean of the squares of x w + b.
-    pub(super) fn loss(&mut self, x: Handle) -> Handle {
-        let product = self.op("matmul", &[x, W], &[]);
-        let sum = self.op("add", &[product, B], &[]);
-        let curved = self.op("tanh", &[sum], &[]);
-        let square = self.op("square", &[curved], &[]);
-        self.op("reduce_mean", &[square], &[])
-    }
-
-    pub(super) fn step(&mut self, x: Handle) -> Handle {
-        let tape = self.tape(false);
-        let loss = self.loss(x);
-        let gradients = self.gradients(tape, loss, &[W, B]);
-        self.minimize(&gradients);
-        loss
-    }
-}
 
 /// A body: from the argument to the results.
 pub(super) type Show = fn(&mut Writer, Handle) -> Vec<Handle>;
@@ -171,15 +73,53 @@ const BODIES: &[(&str, Show)] = &[
     ("a training step", |w, x| vec![w.step(x)]),
     ("two training steps", |w, x| vec![w.step(x), w.step(x)]),
     ("numbers of the optimizer", |w, x| {
-        let mut numbers = Vec::new();
-        for name in ["iterations", "learning_rate"] {
-            let output = w.fresh();
-            let (optimizer, name, variable) = (OPTIMIZER, name.into(), 0);
-            w.tell(Kind::ReadOptimizer { optimizer, name, variable, output });
-            numbers.push(output);
-        }
-        numbers.push(w.step(x));
-        numbers
+        let before = ["iterations", "learning_rate", "loss_scale"].map(|name| w.number(name));
+        let loss = w.step(x);
+        let after = ["iterations", "learning_rate", "loss_scale"].map(|name| w.number(name));
+        [&before[..], &[loss], &after].concat()
+    }),
+    ("a variable changes between steps", |w, x| {
+        let first = w.step(x);
+        w.tell(Kind::Assign { variable: W, value: W, mode: AssignMode::Add });
+        vec![first, w.step(x)]
+    }),
+    ("rows of a gradient", |w, x| {
+        let tape = w.tape(false);
+        let indices = w.fresh();
+        let array = Array::new(&[4].into(), vec![2_i64, 0, 2, 1]).unwrap();
+        w.tell(Kind::Constant { output: indices, value: Tensor::unpaid(array) });
+        let rows = w.op("gather", &[W, indices], &[]);
+        let rows = w.op("multiply", &[rows, rows], &[]);
+        let scale = w.op("reduce_mean", &[x], &[]);
+        let loss = w.op("multiply", &[rows, scale], &[]);
+        let loss = w.op("reduce_sum", &[loss], &[]);
+        let (gradient, rows) = (w.fresh(), w.fresh());
+        w.tell(Kind::Gradient(GradientRequest {
+            tape,
+            targets: vec![loss],
+            sources: vec![W],
+            outputs: vec![GradientOutput { gradient, indices: rows }],
+            seeds: Vec::new(),
+            zero_unconnected: false,
+            expected: vec![],
+        }));
+        let pairs = vec![GradientPair {
+            variable: W,
+            gradient,
+            indices: rows,
+            exclude_from_weight_decay: true,
+            exclude_from_orthogonalization: true,
+        }];
+        w.tell(Kind::ApplyOptimizer { optimizer: OPTIMIZER, pairs });
+        vec![loss]
+    }),
+    ("a gradient that is absent", |w, x| {
+        let tape = w.tape(false);
+        let square = w.op("multiply", &[B, B], &[]);
+        let loss = w.op("reduce_sum", &[square], &[]);
+        let gradients = w.gradients(tape, loss, &[W, B]);
+        w.minimize(&gradients);
+        vec![loss, w.step(x)]
     }),
     ("dropout", |w, x| {
         let state = w.fresh();
@@ -249,7 +189,7 @@ const BODIES: &[(&str, Show)] = &[
 /// Name, hyperparameters and schedule of an optimizer.
 type Recipe = (&'static str, Given, Option<Schedule>);
 
-/// Optimizers, each with something that changes from step to step.
+/// Optimizers, each with something of its own that changes from step to step.
 pub(super) fn optimizers() -> Vec<Recipe> {
     let given = |given: &[(&str, Attr)]| -> Given {
         given.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
@@ -260,16 +200,32 @@ pub(super) fn optimizers() -> Vec<Recipe> {
         ("decay_rate", Attr::Double(0.5)),
     ]);
     let schedule = Schedule::new("exponential_decay", decay).unwrap();
-    vec![
-        ("sgd", given(&[("momentum", Attr::Double(0.9)), ("nesterov", Attr::Bool(true))]), None),
-        ("adam", given(&[("global_clipnorm", Attr::Double(0.01))]), Some(schedule)),
-        ("nadam", given(&[("gradient_accumulation_steps", Attr::Int(3))]), None),
-        (
-            "adamw",
-            given(&[("use_ema", Attr::Bool(true)), ("ema_overwrite_frequency", Attr::Int(2))]),
-            None,
-        ),
-    ]
+    let double = |name, value| (name, Attr::Double(value));
+    let int = |name, value| (name, Attr::Int(value));
+    let ema = ("use_ema", Attr::Bool(true));
+    let torch = ("compat", Attr::Text("torch".into()));
+    // The scale is soon too large for the gradients, and grows again when it is small enough.
+    let adapts = ("dynamic_loss_scale", Attr::Bool(true));
+    let adapts = [adapts, double("initial_scale", 3e38), int("dynamic_growth_steps", 2)];
+    let adapting = |more: &[(&str, Attr)]| given(&[&adapts[..], more].concat());
+    let mut all = vec![
+        ("sgd", given(&[double("momentum", 0.9), ("nesterov", Attr::Bool(true))]), None),
+        ("adam", given(&[double("global_clipnorm", 0.01)]), Some(schedule.clone())),
+        ("nadam", given(&[int("gradient_accumulation_steps", 3)]), None),
+        ("adamw", given(&[ema.clone(), int("ema_overwrite_frequency", 2)]), None),
+        ("sgd", given(&[double("clipnorm", 0.01), double("weight_decay", 0.1)]), None),
+        ("adam", given(&[torch.clone(), double("weight_decay", 0.1)]), None),
+        ("rmsprop", given(&[torch, double("clipvalue", 0.01)]), Some(schedule.clone())),
+        ("lamb", given(&[double("loss_scale_factor", 8.0)]), None),
+        ("muon", given(&[int("gradient_accumulation_steps", 2), ema.clone()]), None),
+        ("schedule_free_adamw", given(&[int("warmup_steps", 4)]), None),
+        ("adam", adapting(&[]), None),
+        ("sgd", adapting(&[double("momentum", 0.9), ema]), Some(schedule)),
+        ("ftrl", adapting(&[int("gradient_accumulation_steps", 2)]), None),
+        ("schedule_free_adamw", adapting(&[double("global_clipnorm", 0.01)]), None),
+    ];
+    all.extend(optimizers::ALL.iter().map(|def| (def.name, Vec::new(), None)));
+    all
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a few elements")]
@@ -315,6 +271,22 @@ impl Driver {
         }))
     }
 
+    /// The optimizer's loss scale.
+    pub(super) fn loss_scale(&self) -> f64 {
+        match &self.session.slots[&OPTIMIZER] {
+            Slot::Optimizer(state) => state.optimizer.loss_scale(),
+            other => panic!("{other:?} is no optimizer"),
+        }
+    }
+
+    /// How many results the function has.
+    pub(super) fn count_results(&self) -> usize {
+        match &self.session.slots[&FUNCTION] {
+            Slot::Function(defined) => defined.body.results.len(),
+            other => panic!("{other:?} is no function"),
+        }
+    }
+
     pub(super) fn bits(&mut self, handle: Handle) -> (Aval, Vec<u8>) {
         let tensor = self.session.peek(handle).unwrap();
         (tensor.aval(), tensor.array().as_bytes().unwrap().to_vec())
@@ -325,8 +297,19 @@ impl Driver {
         let generator = FIRST - 1;
         let kind = Kind::NextGeneratorState { generator: GENERATOR, output: generator, draws: 1 };
         self.apply(kind).unwrap();
-        let state = [W, B, generator].map(|handle| self.bits(handle)).to_vec();
+        let mut state = [W, B, generator].map(|handle| self.bits(handle)).to_vec();
         self.apply(Kind::Release { handles: vec![generator] }).unwrap();
+        let Slot::Optimizer(optimizer) = &self.session.slots[&OPTIMIZER] else {
+            panic!("the optimizer is gone")
+        };
+        let counters = format!("{:?}", optimizer.optimizer.counters());
+        state.push((Aval::scalar(DType::Bool), counters.into_bytes()));
+        let mut states: Vec<_> = optimizer.states.iter().collect();
+        states.sort_unstable_by_key(|(variable, _)| **variable);
+        for (name, tensor) in states.into_iter().flat_map(|(_, kept)| kept) {
+            let bits = [name.as_bytes(), tensor.array().as_bytes().unwrap()].concat();
+            state.push((tensor.aval(), bits));
+        }
         state
     }
 }
@@ -346,11 +329,7 @@ fn calls(optimizer: usize, show: Show, defined: bool, watched: bool) -> Vec<(Ava
             driver.apply(Kind::WatchTape { tape: TAPE, values: vec![X, CAPTURED] }).unwrap();
         }
         let results = if defined {
-            let count = match &driver.session.slots[&FUNCTION] {
-                Slot::Function(defined) => defined.body.results.len(),
-                other => panic!("{other:?} is no function"),
-            };
-            let results: Vec<Handle> = (next + 500..).take(count).collect();
+            let results: Vec<Handle> = (next + 500..).take(driver.count_results()).collect();
             driver.call_defined(X, &results).unwrap();
             results
         } else {

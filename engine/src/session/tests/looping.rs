@@ -21,7 +21,7 @@ use crate::{
     session::{Progress, Session},
 };
 
-fn request(steps: i64) -> LoopRequest {
+pub(super) fn request(steps: i64) -> LoopRequest {
     LoopRequest {
         function: FUNCTION,
         steps,
@@ -38,7 +38,7 @@ fn request(steps: i64) -> LoopRequest {
 }
 
 impl Driver {
-    fn run_loop(&mut self, request: LoopRequest) -> Result<LoopInfo, Error> {
+    pub(super) fn run_loop(&mut self, request: LoopRequest) -> Result<LoopInfo, Error> {
         match self.apply(Kind::RunLoop(request))? {
             Answer::Looped(info) => Ok(info),
             other => panic!("{other:?}"),

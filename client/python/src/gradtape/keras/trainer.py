@@ -92,8 +92,7 @@ class Trainer(Layer):
         self.loss = loss
         if steps_per_execution < 1:
             raise ValueError(f"steps_per_execution must be at least 1, got {steps_per_execution}")
-        scaled = isinstance(self.optimizer, optimizers.LossScaleOptimizer)
-        self.run_eagerly, self.jit_compile = run_eagerly or scaled, jit_compile
+        self.run_eagerly, self.jit_compile = run_eagerly, jit_compile
         self.steps_per_execution = steps_per_execution
         self._executions = {}
         self._loss = None if loss is None else CompiledLoss(loss, loss_weights, self._names)
