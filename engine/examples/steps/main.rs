@@ -39,9 +39,20 @@ trait Client {
     fn variable(&mut self, shape: &[usize], scale: f32) -> Handle;
     fn optimizer(&mut self, name: &str);
     fn open(&mut self) -> Handle;
-    fn op(&mut self, name: &str, inputs: &[Handle], attrs: Vec<(&str, Attr)>) -> Handle;
+    /// Applies an op; gives as many results as are asked for.
+    fn ops(
+        &mut self,
+        name: &str,
+        inputs: &[Handle],
+        attrs: Vec<(&str, Attr)>,
+        count: usize,
+    ) -> Vec<Handle>;
     /// Gradients of the loss with respect to all variables, and an optimizer step with them.
     fn train(&mut self, tape: Handle, loss: Handle);
+
+    fn op(&mut self, name: &str, inputs: &[Handle], attrs: Vec<(&str, Attr)>) -> Handle {
+        self.ops(name, inputs, attrs, 1)[0]
+    }
 
     fn floats(&mut self, shape: &[usize], scale: f32) -> Handle {
         self.constant(floats(shape, scale))
@@ -142,12 +153,18 @@ impl Client for Eager {
         tape
     }
 
-    fn op(&mut self, name: &str, inputs: &[Handle], attrs: Vec<(&str, Attr)>) -> Handle {
+    fn ops(
+        &mut self,
+        name: &str,
+        inputs: &[Handle],
+        attrs: Vec<(&str, Attr)>,
+        count: usize,
+    ) -> Vec<Handle> {
         let (op, attrs) = find(name, attrs);
-        let output = self.handle();
-        let (inputs, outputs) = (Handles::from(inputs), Handles::from_slice(&[output]));
+        let made: Vec<Handle> = (0..count).map(|_| self.handle()).collect();
+        let (inputs, outputs) = (Handles::from(inputs), Handles::from_slice(&made));
         self.apply(Kind::Op { op, attrs, inputs, outputs });
-        output
+        made
     }
 
     fn train(&mut self, tape: Handle, loss: Handle) {

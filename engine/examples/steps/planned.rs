@@ -202,7 +202,13 @@ impl Client for Writer {
         0
     }
 
-    fn op(&mut self, name: &str, inputs: &[Handle], attrs: Vec<(&str, Attr)>) -> Handle {
+    fn ops(
+        &mut self,
+        name: &str,
+        inputs: &[Handle],
+        attrs: Vec<(&str, Attr)>,
+        count: usize,
+    ) -> Vec<Handle> {
         let (op, attrs): (_, Attrs) = find(name, attrs);
         let graph = Graph::default();
         // Composites become what they stand for.
@@ -215,7 +221,8 @@ impl Client for Writer {
                 })
                 .collect();
             let outputs = graph.apply(op, attrs, &vars).expect("an op");
-            (vars.iter().map(|var| var.slot()).collect::<Vec<_>>(), outputs[0].slot())
+            let wanted: Vec<usize> = outputs.iter().take(count).map(|var| var.slot()).collect();
+            (vars.iter().map(|var| var.slot()).collect::<Vec<_>>(), wanted)
         };
         let program = graph.finish().expect("a program");
         let mut handles: HashMap<usize, Handle> =
@@ -226,7 +233,7 @@ impl Client for Writer {
             let outputs = self.run(application, read);
             handles.extend(slots.into_iter().zip(outputs));
         }
-        handles[&wanted]
+        wanted.iter().map(|slot| handles[slot]).collect()
     }
 
     fn train(&mut self, _: Handle, loss: Handle) {

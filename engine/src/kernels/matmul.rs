@@ -129,6 +129,12 @@ pub(crate) fn matmul<T: Entry>(
     let (a_batch, a_dims) = matrices(a_shape);
     let (b_batch, b_dims) = matrices(b_shape);
     let (batch, out_dims) = matrices(out);
+    if !transpose_a && is_tall(&a_batch, &b_batch, &batch) && batch.elements() > 1 {
+        let tall = |rows: usize, columns: usize| Shape::from([batch.elements() * rows, columns]);
+        let (a_tall, out_tall) = (tall(a_dims.0, a_dims.1), tall(out_dims.0, out_dims.1));
+        let one = Shape::from([b_dims.0, b_dims.1]);
+        return matmul((a, &a_tall, false), (b, &one, transpose_b), &out_tall);
+    }
     let size = out_dims.0 * out_dims.1;
     if size == 0 || a_dims.0 * a_dims.1 == 0 {
         result.fill(T::ZERO);
@@ -153,6 +159,12 @@ pub(crate) fn matmul<T: Entry>(
         T::product(a, matrix(b, j, b_dims, transpose_b), extents, chunk)
     })?;
     Ok(result)
+}
+
+/// Whether a batch of products is one, since all rows of the first factors meet the same second factor: by the batch axes of
+/// the factors and of their product.
+pub(crate) fn is_tall(a: &[usize], b: &[usize], out: &[usize]) -> bool {
+    b.iter().all(|&extent| extent == 1) && a.iter().product::<usize>() == out.iter().product()
 }
 
 /// In panels of how many rows a product is computed: whole matrices of `most` rows, unless these are too few or too large for

@@ -11,6 +11,7 @@ use crate::{
     compute,
     dtype::DTypes,
     error::Error,
+    graph::Var,
     kernels,
     op::{Call, Cost, Cotangents, Derivative, Kernel, OpDef, Rule},
     ops::family::{self, by_dtype, common_dtype, common_shape, sample, sample_with, uniform},
@@ -97,6 +98,10 @@ pub static MATMUL: OpDef = OpDef {
             vec![("transpose_a", Attr::Bool(true)), ("transpose_b", Attr::Bool(true))]
         }),
         sample(&[uniform(&[2, 1, 2, 3], -1.0, 1.0), uniform(&[2, 3, 2], -1.0, 1.0)]),
+        sample(&[uniform(&[2, 2, 3], -1.0, 1.0), uniform(&[3, 4], -1.0, 1.0)]),
+        sample_with(&[uniform(&[3, 2, 3], -1.0, 1.0), uniform(&[1, 2, 3], -1.0, 1.0)], || {
+            vec![("transpose_b", Attr::Bool(true))]
+        }),
         sample_with(&[uniform(&[2, 3], -1.0, 1.0), uniform(&[2, 4], -1.0, 1.0)], || {
             vec![("transpose_a", Attr::Bool(true))]
         }),
@@ -121,14 +126,31 @@ pub static MATMUL: OpDef = OpDef {
     )
 };
 
+/// The first factor and the cotangent as single matrices where the second factor is one, so that its cotangent is one product
+/// over all rows instead of a sum over products.
+fn tall<'g>(a: Var<'g>, b: Var<'g>, c: Var<'g>) -> (Var<'g>, Var<'g>) {
+    let (from, of, to) = (a.shape(), b.shape(), c.shape());
+    let ([a_batch @ .., rows, inner], [b_batch @ .., _, _], [c_batch @ .., _, columns]) =
+        (&from[..], &of[..], &to[..])
+    else {
+        return (a, c);
+    };
+    if !kernels::matmul::is_tall(a_batch, b_batch, c_batch) {
+        return (a, c);
+    }
+    let rows = rows * c_batch.iter().product::<usize>();
+    (a.reshape(&[rows, *inner].into()), c.reshape(&[rows, *columns].into()))
+}
+
 /// With C = op(A) op(B): the cotangent of A is C op(B)^T, transposed if A was, and likewise for B.
-fn matmul_back<'g>(r: &Rule<'g>, ct: &[crate::graph::Var<'g>]) -> Cotangents<'g> {
+fn matmul_back<'g>(r: &Rule<'g>, ct: &[Var<'g>]) -> Cotangents<'g> {
     let MatMul { transpose_a, transpose_b } = MatMul::read(r.attrs);
     let (a, b, c) = (r.x[0], r.x[1], ct[0]);
     let da = || {
         if transpose_a { b.matmul(c, transpose_b, true) } else { c.matmul(b, false, !transpose_b) }
     };
     let db = || {
+        let (a, c) = if transpose_a { (a, c) } else { tall(a, b, c) };
         if transpose_b { c.matmul(a, true, transpose_a) } else { a.matmul(c, !transpose_a, false) }
     };
     let mut all: SmallVec<[_; 2]> = smallvec![None, None];

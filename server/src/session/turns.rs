@@ -74,7 +74,7 @@ pub(super) struct State {
     pub(super) free: usize,
     /// Turns that were given to sessions, and wait for their threads.
     pub(super) given: VecDeque<Given>,
-    /// Whether a thread looks for turns that wait, and needs no waking.
+    /// Whether a thread looks for turns that wait, or is about to, and needs no waking.
     watched: bool,
     /// All threads, and those of them that were interrupted.
     threads: usize,
@@ -289,6 +289,7 @@ impl ReadyQueue {
     /// Waits for the next session; `None` if the queue has stopped or there are threads enough.
     fn next(&self, cores: usize, clock: &dyn Clock) -> Option<Given> {
         let mut state = self.lock();
+        state.watched = false;
         let mut has_looked = false;
         loop {
             if state.stopped {
@@ -345,6 +346,7 @@ impl ReadyQueue {
         loop {
             let wait = {
                 let mut state = self.lock();
+                state.watched = false;
                 self.give(&mut state, clock.now());
                 if state.stopped {
                     return None;
@@ -363,7 +365,8 @@ impl ReadyQueue {
         }
     }
 
-    /// Notes how long a turn took, and takes its session back if there is more to do.
+    /// Notes how long a turn took, and takes its session back if there is more to do. Whoever calls it looks for the next turn
+    /// right after, so nobody is woken for the first.
     pub(super) fn settle(
         &self,
         turn: Turn<Principal, SessionId>,
@@ -377,6 +380,7 @@ impl ReadyQueue {
             let (owner, id) = (session.owner().clone(), session.id());
             state.queue.push(owner, id, Next::Session(session), Waiting::Busy);
         }
+        state.watched = true;
         self.give(&mut state, now);
     }
 
