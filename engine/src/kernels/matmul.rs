@@ -124,8 +124,6 @@ pub(crate) fn matmul<T: Entry>(
     (b, b_shape, transpose_b): Operand<T>,
     out: &Shape,
 ) -> Result<Vec<T>, Error> {
-    let count = out.elements();
-    let mut result = overwritten(count)?;
     let (a_batch, a_dims) = matrices(a_shape);
     let (b_batch, b_dims) = matrices(b_shape);
     let (batch, out_dims) = matrices(out);
@@ -135,6 +133,8 @@ pub(crate) fn matmul<T: Entry>(
         let one = Shape::from([b_dims.0, b_dims.1]);
         return matmul((a, &a_tall, false), (b, &one, transpose_b), &out_tall);
     }
+    let count = out.elements();
+    let mut result = overwritten(count)?;
     let size = out_dims.0 * out_dims.1;
     if size == 0 || a_dims.0 * a_dims.1 == 0 {
         result.fill(T::ZERO);
