@@ -145,11 +145,23 @@ def test_a_layer_that_is_frozen_between_two_fits_stays_as_it_is() -> None:
     assert not np.array_equal(others[0], model.layers[-1].get_weights()[0])
 
 
-def test_a_step_that_looks_for_a_loss_scale_runs_eagerly_and_says_so() -> None:
-    x, y = examples(24)
-    model = network()
-    assert model.run_eagerly is False
-    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1))
-    model.compile(scaled, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    assert model.run_eagerly is True
-    model.fit(x, y, batch_size=8, epochs=2, verbose=0)
+@pytest.mark.parametrize("steps", [1, 2, 100])
+def test_steps_that_look_for_a_loss_scale_have_the_bits_of_eager_ones(steps: int) -> None:
+    def trained(**settings: Any) -> tuple[float, int, list[Any]]:
+        x, y = examples(44)
+        model = network()
+        # So large that gradients overflow, and steps are skipped until it has come down.
+        sgd = keras.optimizers.SGD(0.1)
+        scaled = keras.optimizers.LossScaleOptimizer(sgd, initial_scale=2.0**127)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(scaled, loss, **settings)
+        assert model.run_eagerly is settings.get("run_eagerly", False)
+        model.fit(x, y, batch_size=8, epochs=3, verbose=0)
+        return float(scaled.dynamic_scale), int(sgd.iterations), model.get_weights()
+
+    scale, iterations, weights = trained(steps_per_execution=steps)
+    eager_scale, eager_iterations, eager_weights = trained(run_eagerly=True)
+    assert scale == eager_scale < 2.0**127
+    assert iterations == eager_iterations < 18
+    for weight, eager in zip(weights, eager_weights, strict=True):
+        np.testing.assert_array_equal(weight, eager)

@@ -70,8 +70,7 @@ class Trainer(Layer):
                 dictionary by name.
             weighted_metrics: Metrics that take the sample weights.
             run_eagerly: Whether steps run as they are instead of as functions that the server
-                traces once. An optimizer that looks for a loss scale always makes it so: what it
-                finds steers the next step. `Model.run_eagerly` says what came of it.
+                traces once.
             steps_per_execution: Batches that one command trains on or evaluates; callbacks hear of
                 the last one of them. Of arrays that fit in the session it is a loop on the server.
             jit_compile: Accepted for Keras' sake: a function is always compiled.
