@@ -1,5 +1,5 @@
-//! Convolutions. Those of `float32` are computed [directly](Direct) where that is possible, and all others as products of
-//! matrices, into whose rows the windows of a block of outputs are copied.
+//! Convolutions. Those of `float32` are computed by [Winograd's algorithm](Winograd) or [directly](Direct) where that is
+//! possible, and all others as products of matrices, into whose rows the windows of a block of outputs are copied.
 //!
 //! All three products of an input, a filter and an output are the same loop over blocks. Images have nothing to do with each
 //! other, but for the filter's gradient, to which they add in their order: there the rows of the product are split.

@@ -241,10 +241,14 @@ impl Winograd {
             });
             let row = &mut into.elements[at * inputs..];
             if windows.channels_first {
-                let channels = image.chunks_exact(layout.channel);
-                for (channel, x) in channels.enumerate() {
-                    for (cell, place) in places.as_flattened().iter().enumerate() {
-                        turned[cell * inputs + channel] = place.map_or(0.0, |place| x[place]);
+                let cells = turned.chunks_exact_mut(inputs).zip(places.as_flattened());
+                for (cell, place) in cells {
+                    match *place {
+                        None => cell.fill(0.0),
+                        Some(place) => {
+                            let channels = image[place..].iter().step_by(layout.channel);
+                            cell.iter_mut().zip(channels).for_each(|(cell, &x)| *cell = x);
+                        }
                     }
                 }
                 let places =
@@ -274,12 +278,11 @@ impl Winograd {
             if windows.channels_first {
                 let all = [[Some(0), Some(outputs)], [Some(2 * outputs), Some(3 * outputs)]];
                 transform_output(row, product.distance, &all, outputs, turned);
-                let channels = image.chunks_exact_mut(layout.channel);
-                for (channel, y) in channels.enumerate() {
-                    for (cell, place) in places.as_flattened().iter().enumerate() {
-                        if let Some(place) = *place {
-                            y[place] = turned[cell * outputs + channel];
-                        }
+                let cells = turned.chunks_exact(outputs).zip(places.as_flattened());
+                for (cell, place) in cells {
+                    if let Some(place) = *place {
+                        let channels = image[place..].iter_mut().step_by(layout.channel);
+                        channels.zip(cell).for_each(|(y, &cell)| *y = cell);
                     }
                 }
             } else {
