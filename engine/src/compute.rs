@@ -489,7 +489,7 @@ mod tests {
             (&LAYER_NORMALIZATION_GRADIENT, vec![&[3000, 301], &[301], &[3000, 301]], vec![]),
             (&TRANSPOSE, vec![&[1000, 1001]], vec![]),
             (&CONVOLUTION, vec![&images, &filter], vec![same.clone()]),
-            (&CONVOLUTION, vec![&[8, 8, 30, 31], &filter], vec![same.clone(), first]),
+            (&CONVOLUTION, vec![&[8, 8, 30, 31], &filter], vec![same.clone(), first.clone()]),
             (
                 &CONVOLUTION_INPUT_GRADIENT,
                 vec![&filter, &[8, 30, 31, 16]],
@@ -499,6 +499,14 @@ mod tests {
                 &CONVOLUTION_FILTER_GRADIENT,
                 vec![&images, &[8, 30, 31, 16]],
                 vec![same.clone(), ints("shape", &[3, 3, 8, 16])],
+            ),
+            // By Winograd's algorithm.
+            (&CONVOLUTION, vec![&[5, 29, 31, 32], &[3, 3, 32, 40]], vec![same.clone()]),
+            (&CONVOLUTION, vec![&[5, 32, 30, 31], &[3, 3, 32, 40]], vec![first]),
+            (
+                &CONVOLUTION_INPUT_GRADIENT,
+                vec![&[3, 3, 32, 40], &[5, 29, 31, 40]],
+                vec![same.clone(), ints("shape", &[5, 29, 31, 32])],
             ),
             (&MAX_POOL, vec![&images], vec![ints("ksize", &[3, 2])]),
             (&AVG_POOL, vec![&images], vec![ints("ksize", &[3, 2]), same]),

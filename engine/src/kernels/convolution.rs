@@ -1,5 +1,5 @@
-//! Convolutions. Those of `float32` are computed [directly](Direct) where that is possible, and all others as products of
-//! matrices, into whose rows the windows of a block of outputs are copied.
+//! Convolutions. Those of `float32` are computed by [Winograd's algorithm](Winograd) or [directly](Direct) where that is
+//! possible, and all others as products of matrices, into whose rows the windows of a block of outputs are copied.
 //!
 //! All three products of an input, a filter and an output are the same loop over blocks. Images have nothing to do with each
 //! other, but for the filter's gradient, to which they add in their order: there the rows of the product are split.
@@ -23,6 +23,7 @@ use crate::{
         panel::Matrix,
         real::Number,
         window::{self, Windows},
+        winograd::Winograd,
     },
 };
 
@@ -64,11 +65,22 @@ pub(crate) enum Product {
     Filter,
 }
 
+/// How a product is computed.
+#[derive(Debug)]
+pub(crate) enum Form {
+    /// With fewer products of numbers.
+    Winograd(Winograd),
+    /// From windows where they lie.
+    Direct(Direct),
+    /// From copied windows.
+    Matrices,
+}
+
 /// An element of images. How a convolution is computed depends on it and on shapes.
 pub(crate) trait Pixel: Entry + LinalgScalar {
-    /// The direct way to compute a product, if it is the best.
-    fn direct(_: &Convolution, _: Product) -> Option<Direct> {
-        None
+    /// The best way to compute a product.
+    fn form(_: &Convolution, _: Product) -> Form {
+        Form::Matrices
     }
 
     /// Computes one of the three products.
@@ -83,10 +95,11 @@ pub(crate) trait Pixel: Entry + LinalgScalar {
 
     /// Bytes that this needs besides its operands and its result.
     fn workspace(convolution: &Convolution, product: Product) -> u64 {
-        match (Self::direct(convolution, product), product) {
-            (Some(direct), Product::Filter) => direct.filter_workspace(),
-            (Some(direct), _) => direct.workspace(),
-            (None, _) => convolution.workspace::<Self>(),
+        match (Self::form(convolution, product), product) {
+            (Form::Winograd(winograd), _) => winograd.workspace(),
+            (Form::Direct(direct), Product::Filter) => direct.filter_workspace(),
+            (Form::Direct(direct), _) => direct.workspace(),
+            (Form::Matrices, _) => convolution.workspace::<Self>(),
         }
     }
 }
@@ -94,10 +107,15 @@ pub(crate) trait Pixel: Entry + LinalgScalar {
 impl Pixel for f64 {}
 
 impl Pixel for f32 {
-    fn direct(convolution: &Convolution, product: Product) -> Option<Direct> {
+    fn form(convolution: &Convolution, product: Product) -> Form {
+        let direct = |convolution| Direct::of(convolution).map_or(Form::Matrices, Form::Direct);
+        let best = |convolution| {
+            Winograd::of(convolution).map_or_else(|| direct(convolution), Form::Winograd)
+        };
         match product {
-            Product::Input => Direct::of(convolution.transposed()?),
-            Product::Output | Product::Filter => Direct::of(*convolution),
+            Product::Output => best(*convolution),
+            Product::Input => convolution.transposed().map_or(Form::Matrices, best),
+            Product::Filter => direct(*convolution),
         }
     }
 
@@ -107,11 +125,13 @@ impl Pixel for f32 {
         a: &[Self],
         b: &[Self],
     ) -> Result<Vec<Self>, Error> {
-        match (Self::direct(convolution, product), product) {
-            (Some(direct), Product::Output) => direct.forward(a, b),
-            (Some(direct), Product::Input) => direct.transposed(a, b),
-            (Some(direct), Product::Filter) => direct.filter_gradient(a, b),
-            (None, _) => convolution.as_matrices(product, a, b),
+        match (Self::form(convolution, product), product) {
+            (Form::Winograd(winograd), Product::Input) => winograd.transposed(a, b),
+            (Form::Winograd(winograd), _) => winograd.forward(a, b),
+            (Form::Direct(direct), Product::Output) => direct.forward(a, b),
+            (Form::Direct(direct), Product::Input) => direct.transposed(a, b),
+            (Form::Direct(direct), Product::Filter) => direct.filter_gradient(a, b),
+            (Form::Matrices, _) => convolution.as_matrices(product, a, b),
         }
     }
 }

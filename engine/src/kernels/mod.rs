@@ -29,3 +29,4 @@ pub(crate) mod special;
 pub(crate) mod strided;
 pub(crate) mod vector;
 pub(crate) mod window;
+pub(crate) mod winograd;

@@ -175,6 +175,15 @@ pub static CONVOLUTION: OpDef = OpDef {
             &[uniform(&[1, 3, 2, 3, 2], -1.0, 1.0), uniform(&[2, 1, 2, 1, 4], -1.0, 1.0)],
             || sliding(&[1, 1, 2], &[2, 1, 1], "SAME", false),
         ),
+        // Large enough for Winograd's algorithm, with tiles that are cut and channels that fill no register.
+        sample_with(
+            &[uniform(&[2, 7, 9, 32], -1.0, 1.0), uniform(&[3, 3, 32, 33], -0.1, 0.1)],
+            || sliding(&[1, 1], &[1, 1], "SAME", false),
+        ),
+        sample_with(
+            &[uniform(&[2, 32, 9, 10], -1.0, 1.0), uniform(&[3, 3, 32, 32], -0.1, 0.1)],
+            || sliding(&[1, 1], &[1, 1], "VALID", true),
+        ),
     ],
     ..product(
         "convolution",
@@ -211,6 +220,10 @@ pub static CONVOLUTION_INPUT_GRADIENT: OpDef = OpDef {
                 attrs.push(ints("shape", &[1, 2, 4, 3]));
                 attrs
             },
+        ),
+        sample_with(
+            &[uniform(&[3, 3, 33, 32], -0.1, 0.1), uniform(&[2, 7, 7, 32], -1.0, 1.0)],
+            || vec![ints("shape", &[2, 9, 9, 33])],
         ),
     ],
     ..product(

@@ -41,6 +41,11 @@ const CASES: &[Case] = &[
     Case(1, &[70, 60], &[3, 3], &[1, 1], &[1, 1], &[(1, 1), (1, 1)], [1, 40, 8], false),
     Case(1, &[140, 60], &[3, 3], &[2, 2], &[1, 1], &[(1, 1), (1, 1)], [1, 40, 8], true),
     Case(1, &[70, 60], &[3, 3], &[1, 1], &[1, 1], &[(0, 0), (0, 0)], [1, 40, 8], false),
+    // By Winograd's algorithm: odd and even sides, padding on any side, channels that fill no line, several blocks.
+    Case(3, &[11, 12], &[3, 3], &[1, 1], &[1, 1], &[(0, 0), (0, 0)], [1, 32, 48], false),
+    Case(2, &[13, 10], &[3, 3], &[1, 1], &[1, 1], &[(1, 1), (1, 1)], [1, 33, 37], false),
+    Case(2, &[10, 13], &[3, 3], &[1, 1], &[1, 1], &[(2, 0), (1, 3)], [1, 40, 35], true),
+    Case(1, &[4, 41], &[3, 3], &[1, 1], &[1, 1], &[(1, 1), (0, 2)], [1, 170, 32], false),
     // Three axes.
     Case(2, &[4, 5, 6], &[2, 3, 2], &[1, 1, 1], &[1, 1, 1], &[(1, 0), (1, 1), (0, 1)], [1, 3, 18], false),
     Case(1, &[5, 4, 6], &[2, 1, 3], &[2, 1, 1], &[1, 1, 2], &[(0, 0), (0, 0), (2, 2)], [2, 3, 4], true),
@@ -141,9 +146,25 @@ fn close<T: Real>(found: &[T], expected: &[(f64, f64)], unit: f64) -> bool {
     found.len() == expected.len() && found.iter().zip(expected).all(holds)
 }
 
+/// The root of the mean square of the errors.
+#[expect(clippy::cast_precision_loss, reason = "cases are small")]
+fn error(found: &[f32], expected: &[(f64, f64)]) -> f64 {
+    let errors = found.iter().zip(expected).map(|(found, (sum, _))| found.wide() - sum);
+    (errors.map(|error| error * error).sum::<f64>() / found.len() as f64).sqrt()
+}
+
+/// What Winograd's algorithm is chosen instead of.
+fn as_direct(convolution: &Convolution, product: Product, a: &[f32], b: &[f32]) -> Vec<f32> {
+    let products = match product {
+        Product::Input => Direct::of(convolution.transposed().unwrap()).unwrap().transposed(a, b),
+        Product::Output | Product::Filter => Direct::of(*convolution).unwrap().forward(a, b),
+    };
+    products.unwrap()
+}
+
 #[test]
 fn every_product_is_the_sum_that_defines_it() {
-    let mut direct = 0;
+    let (mut direct, mut winograd) = (0, 0);
     for (i, case) in CASES.iter().enumerate() {
         let convolution = case.convolution();
         for product in PRODUCTS {
@@ -155,14 +176,54 @@ fn every_product_is_the_sum_that_defines_it() {
             assert!(close(&matrices, &expected, 1e-6), "matrices, case {i}, {product:?}");
             let best = f32::compute(&convolution, product, &a, &b).unwrap();
             assert!(close(&best, &expected, 1e-6), "best, case {i}, {product:?}");
-            if f32::direct(&convolution, product).is_some() {
-                direct += 1;
-                if matches!(product, Product::Output) {
-                    let equal = best.iter().zip(&matrices).all(|(x, y)| x.to_bits() == y.to_bits());
-                    assert!(equal, "case {i}: the order of sums is not that of matrices");
+            match f32::form(&convolution, product) {
+                Form::Winograd(_) => {
+                    winograd += 1;
+                    let direct = as_direct(&convolution, product, &a, &b);
+                    let [best, direct] = [best, direct].map(|y| error(&y, &expected));
+                    assert!(
+                        best < direct,
+                        "case {i}, {product:?}: {best:e} is not below {direct:e}"
+                    );
                 }
+                Form::Direct(_) => {
+                    direct += 1;
+                    if matches!(product, Product::Output) {
+                        let mut pairs = best.iter().zip(&matrices);
+                        let equal = pairs.all(|(x, y)| x.to_bits() == y.to_bits());
+                        assert!(equal, "case {i}: the order of sums is not that of matrices");
+                    }
+                }
+                Form::Matrices => {}
             }
         }
     }
     assert!(!panel::has_fused() || direct > 40, "only {direct} were computed directly");
+    assert!(!panel::has_fused() || winograd >= 8, "only {winograd} by Winograd's algorithm");
+}
+
+/// Whether an image comes alone or with others must not change a bit, and neither must its place in a block.
+#[test]
+fn the_batch_changes_no_bit() {
+    for case in CASES {
+        let mut convolution = case.convolution();
+        let batch = convolution.windows.batch;
+        for product in [Product::Output, Product::Input] {
+            let ([a, b], _) = defined(&convolution, product);
+            let [a, b] = [a, b].map(|x| x.iter().map(|&x| f32::of(x)).collect::<Vec<_>>());
+            let all = f32::compute(&convolution, product, &a, &b).unwrap();
+            convolution.windows.batch = 1;
+            for image in 0..batch {
+                let last = |x: &[f32]| x[x.len() / batch * image..][..x.len() / batch].to_vec();
+                let alone = match product {
+                    Product::Input => f32::compute(&convolution, product, &a, &last(&b)),
+                    Product::Output | Product::Filter => {
+                        f32::compute(&convolution, product, &last(&a), &b)
+                    }
+                };
+                assert_eq!(alone.unwrap(), last(&all), "{convolution:?}, {product:?}");
+            }
+            convolution.windows.batch = batch;
+        }
+    }
 }
