@@ -73,6 +73,27 @@ def normalize_moments(
     return mean, _ops.multiply(variance_ss, divisor) - _ops.square(shifted)
 
 
+def layer_normalized(x: Value, scale: Any, offset: Any, axes: Any, epsilon: float) -> Tensor:
+    """Shifts and scales each example along axes to mean 0 and variance 1.
+
+    Args:
+        x: The tensor.
+        scale: Is multiplied by, or None; it has the extents of the axes, in the order of `x`.
+        offset: Is added, or None; likewise.
+        axes: The axis, or axes.
+        epsilon: Is added to the variance.
+    """
+    axes = tuple(sorted(axis % x.ndim for axis in _export.integers(axes)))
+    extents = tuple(x.shape[axis] for axis in axes)
+    scale, offset = (
+        _ops.full(shape=extents, value=default, dtype=x._dtype)
+        if weight is None
+        else _ops.cast(weight, dtype=x._dtype)
+        for weight, default in ((scale, 1.0), (offset, 0.0))
+    )
+    return _ops.layer_normalization(x, scale, offset, axis=axes, epsilon=epsilon)
+
+
 def batch_normalization(
     x: Any,
     mean: Any,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import gradtape as tf
+from gradtape._moments import layer_normalized
 from gradtape.keras.layers.base import Layer
 
 
@@ -182,21 +183,14 @@ class LayerNormalization(_Scaled):
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes gamma and beta."""
-        rank = len(input_shape)
-        axes = sorted(axis % rank for axis in self.axis)
+        axes = sorted(axis % len(input_shape) for axis in self.axis)
         self._add_gamma_and_beta([input_shape[axis] for axis in axes])
-        # Where the weights lie among the axes of the inputs, if not at the end.
-        trailing = axes == list(range(rank - len(axes), rank))
-        self._shape = (
-            None if trailing else [input_shape[i] if i in axes else 1 for i in range(rank)]
-        )
 
     def call(self, inputs: Any) -> Any:
         """Computes the outputs."""
-        inputs = self._widened(inputs)
-        mean, variance = tf.nn.moments(inputs, self.axis, keepdims=True)
-        normal = (inputs - mean) * tf.math.rsqrt(variance + self.epsilon)
-        return self._scaled(normal, self._shape)
+        x = self._widened(inputs)
+        y = layer_normalized(x, self.gamma, self.beta, self.axis, self.epsilon)
+        return tf.cast(y, self.compute_dtype)
 
 
 class GroupNormalization(_Scaled):

@@ -8,6 +8,7 @@ from typing import Any
 import gradtape as tf
 from gradtape import _ops
 from gradtape.keras import activations as _activations, layers as _layers, losses as _losses
+from gradtape._moments import layer_normalized
 from gradtape.keras.layers.adaptive_pooling import adaptive_pool as _adaptive_pool
 from gradtape.keras.ops._lift import floating, lift, lifted, value
 
@@ -120,12 +121,8 @@ def layer_normalization(
     **kwargs: Any,
 ) -> Any:
     """Each example along axes shifted and scaled by its own mean and variance."""
-    x = floating(x)
-    axes = [axis] if isinstance(axis, int) else list(axis)
-    mean, variance = tf.nn.moments(x, axes, keepdims=True)
-    found = (x - mean) * tf.math.rsqrt(variance + (1e-7 if epsilon is None else epsilon))
-    found = found if gamma is None else found * value(gamma)
-    return found if beta is None else found + value(beta)
+    gamma, beta = (None if each is None else value(each) for each in (gamma, beta))
+    return layer_normalized(floating(x), gamma, beta, axis, 1e-7 if epsilon is None else epsilon)
 
 
 def rms_normalization(
