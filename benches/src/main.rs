@@ -22,6 +22,10 @@ mod run;
 mod server;
 mod table;
 
+/// What runs in this process and not behind the server has the server's allocator, too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The benches of gradtape.
 #[derive(Debug, Parser)]
 struct Cli {
