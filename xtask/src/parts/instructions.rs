@@ -77,9 +77,10 @@ fn runner(context: &Context) -> Result<PathBuf> {
     let stamp = tools.join(format!(".{RUNNER}-{version}"));
     if !installed.exists() || !stamp.exists() {
         println!("installing {RUNNER} {version}; this takes a minute, once");
+        // It only starts valgrind, so it need not be optimised.
         cmd!(
             context.sh,
-            "cargo install --locked --quiet {RUNNER} --version {version} --root {tools}"
+            "cargo install --locked --quiet --debug {RUNNER} --version {version} --root {tools}"
         )
         .run()
         .with_context(|| format!("install {RUNNER}"))?;

@@ -83,9 +83,10 @@ fn cargo_deny(context: &Context) -> Result<PathBuf> {
     }
     if !installed.exists() {
         println!("installing cargo-deny {VERSION}; this takes some minutes, once");
+        // Optimised, it would take more than twice as long to build, and no less to run on one workspace.
         cmd!(
             context.sh,
-            "cargo install --locked --quiet cargo-deny --version {VERSION} --root {tools}"
+            "cargo install --locked --quiet --debug cargo-deny --version {VERSION} --root {tools}"
         )
         .run()
         .context("install cargo-deny")?;
