@@ -134,18 +134,27 @@ impl Frame {
             return Err(Error::bug("a frame is given what it is not made for"));
         }
         self.values.set(slot, tensor.clone())?;
-        self.unset.retain(|&unset| unset != slot);
-        self.begun &= self.fed.contains(&slot);
+        self.note_set(slot);
         Ok(())
     }
 
     /// Sets a scalar input to a number.
     pub(crate) fn set_number(&mut self, slot: usize, value: f64) -> Result<(), Error> {
-        let home = self.values.homes.get(slot).copied().flatten().ok_or_else(missing)?;
-        self.values.registers.write_number(home, value)?;
+        self.values.registers.write_number(self.values.home(slot)?, value)?;
+        self.note_set(slot);
+        Ok(())
+    }
+
+    /// Sets the elements of a small input.
+    pub(crate) fn set_elements(&mut self, slot: usize, elements: Lanes) -> Result<(), Error> {
+        self.values.registers.write(self.values.home(slot)?, elements)?;
+        self.note_set(slot);
+        Ok(())
+    }
+
+    fn note_set(&mut self, slot: usize) {
         self.unset.retain(|&unset| unset != slot);
         self.begun &= self.fed.contains(&slot);
-        Ok(())
     }
 
     /// Runs the plan, and carries on what is to be carried. `false`, if the run does not count: nothing is carried then.
@@ -218,6 +227,10 @@ fn carries(plan: &Plan, carried: &[(usize, usize)]) -> Option<(Vec<Carry>, Vec<u
 }
 
 impl Values {
+    fn home(&self, slot: usize) -> Result<Home, Error> {
+        self.homes.get(slot).copied().flatten().ok_or_else(missing)
+    }
+
     fn set(&mut self, slot: usize, tensor: Tensor) -> Result<(), Error> {
         match self.homes[slot] {
             Some(home) => self.registers.write(home, lanes_of(tensor.array())?)?,
@@ -268,7 +281,8 @@ fn run(
     ledger: &Arc<Ledger>,
     values: &mut Values,
 ) -> Result<(), Error> {
-    let mut spares = Spares::default();
+    // Most frames have nothing to keep, and no time to lose.
+    let mut spares = None;
     for way in ways {
         if let Way::Apply(kernel, attrs, operands) = way {
             let place = Place::Lines(&mut values.registers, operands);
@@ -286,7 +300,7 @@ impl Way {
         plan: &Plan,
         ledger: &Arc<Ledger>,
         values: &mut Values,
-        spares: &mut Spares,
+        spares: &mut Option<Spares>,
     ) -> Result<(), Error> {
         let registers = &mut values.registers;
         match self {
@@ -300,6 +314,7 @@ impl Way {
             Self::Same(from, into) => registers.copy(*from, *into),
             Self::General { step, dead } => {
                 compute::check()?;
+                let spares = spares.get_or_insert_default();
                 values.general(plan, *step, ledger, spares)?;
                 let dead = dead.iter().filter_map(|&slot| values.tensors[slot].take());
                 dead.for_each(|tensor| spares.keep(tensor));
