@@ -61,6 +61,8 @@ struct Values {
     homes: Vec<Option<Home>>,
     /// The others, as long as they are needed.
     tensors: Vec<Option<Tensor>>,
+    /// Memory of those that died in this run. It is here since making and dropping it would be felt in a short run.
+    spares: Spares,
 }
 
 /// How something is computed.
@@ -251,13 +253,7 @@ impl Values {
 
     /// Runs a step on tensors, as [`Plan::run`] does.
     #[inline(never)]
-    fn general(
-        &mut self,
-        plan: &Plan,
-        step: usize,
-        ledger: &Arc<Ledger>,
-        spares: &mut Spares,
-    ) -> Result<(), Error> {
+    fn general(&mut self, plan: &Plan, step: usize, ledger: &Arc<Ledger>) -> Result<(), Error> {
         let step = plan.steps.get(step).ok_or_else(missing)?;
         let tensor = |&slot: &usize| match self.homes[slot] {
             Some(home) => {
@@ -269,7 +265,7 @@ impl Values {
         let inputs: SmallVec<[Tensor; 4]> =
             step.inputs.iter().map(tensor).collect::<Result<_, Error>>()?;
         let inputs: SmallVec<[&Tensor; 4]> = inputs.iter().collect();
-        let outputs = step.run(ledger, &plan.avals, &inputs, spares)?;
+        let outputs = step.run(ledger, &plan.avals, &inputs, &mut self.spares)?;
         step.outputs.iter().zip(outputs).try_for_each(|(&slot, tensor)| self.set(slot, tensor))
     }
 }
@@ -281,27 +277,19 @@ fn run(
     ledger: &Arc<Ledger>,
     values: &mut Values,
 ) -> Result<(), Error> {
-    // Most frames have nothing to keep, and no time to lose.
-    let mut spares = None;
-    for way in ways {
+    let done = ways.iter_mut().try_for_each(|way| {
         if let Way::Apply(kernel, attrs, operands) = way {
             let place = Place::Lines(&mut values.registers, operands);
-            kernel(attrs, &[], &mut Output(place))?;
-        } else {
-            way.run(plan, ledger, values, &mut spares)?;
+            return kernel(attrs, &[], &mut Output(place));
         }
-    }
-    Ok(())
+        way.run(plan, ledger, values)
+    });
+    values.spares.clear();
+    done
 }
 
 impl Way {
-    fn run(
-        &mut self,
-        plan: &Plan,
-        ledger: &Arc<Ledger>,
-        values: &mut Values,
-        spares: &mut Option<Spares>,
-    ) -> Result<(), Error> {
+    fn run(&mut self, plan: &Plan, ledger: &Arc<Ledger>, values: &mut Values) -> Result<(), Error> {
         let registers = &mut values.registers;
         match self {
             Self::Apply(kernel, attrs, operands) => {
@@ -314,9 +302,9 @@ impl Way {
             Self::Same(from, into) => registers.copy(*from, *into),
             Self::General { step, dead } => {
                 compute::check()?;
-                let spares = spares.get_or_insert_default();
-                values.general(plan, *step, ledger, spares)?;
-                let dead = dead.iter().filter_map(|&slot| values.tensors[slot].take());
+                values.general(plan, *step, ledger)?;
+                let Values { tensors, spares, .. } = values;
+                let dead = dead.iter().filter_map(|&slot| tensors[slot].take());
                 dead.for_each(|tensor| spares.keep(tensor));
                 Ok(())
             }

@@ -219,7 +219,10 @@ impl Session {
             }
             match self.step_in_place(working, resident, plan) {
                 Ok(Taken::Done) => {}
-                other => break other,
+                other => {
+                    resident.dials.turn_back();
+                    break other;
+                }
             }
             working.count_step();
             if let Some(result) = condition
@@ -246,38 +249,17 @@ impl Session {
         (0..variant.results).map(&mut result).collect::<Result<_, _>>().map(Some)
     }
 
-    /// Does a step. Nothing changes if it fails, is of another kind or is dropped.
-    #[inline]
+    /// Does a step. If it fails, is of another kind or is dropped, nothing changes but dials.
     fn step_in_place(
         &mut self,
         working: &mut Working,
         resident: &mut Resident,
         plan: &Plan,
     ) -> Result<Taken, Error> {
-        if resident.dials.is_empty() {
-            return self.run_in_place(working, resident, plan);
+        let Resident { variant, frame, batches, dials, .. } = resident;
+        if !dials.is_empty() && !dials.turn(&variant.moments, frame)? {
+            return Ok(Taken::Other);
         }
-        let before = resident.dials.positions();
-        let Resident { variant, frame, dials, .. } = resident;
-        let taken = match dials.turn(&variant.moments, frame) {
-            Ok(true) => self.run_in_place(working, resident, plan),
-            Ok(false) => Ok(Taken::Other),
-            Err(error) => Err(error),
-        };
-        if !matches!(taken, Ok(Taken::Done)) {
-            resident.dials.rewind(before);
-        }
-        taken
-    }
-
-    #[inline]
-    fn run_in_place(
-        &mut self,
-        working: &mut Working,
-        resident: &mut Resident,
-        plan: &Plan,
-    ) -> Result<Taken, Error> {
-        let Resident { frame, batches, .. } = resident;
         if !batches.is_empty() {
             for (&slot, batch) in batches.iter().zip(working.next_batches(self)?) {
                 if let Some(slot) = slot {

@@ -1,7 +1,7 @@
 //! What moves on by itself from step to step, and what a frame is told of it before each: the numbers of its optimizers' steps,
 //! and the states from which random numbers are drawn.
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::smallvec;
 
 use crate::{
     command::Handle,
@@ -22,8 +22,17 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Dials {
     moments: Vec<Dial>,
-    optimizers: Vec<(Handle, Optimizer)>,
+    optimizers: Vec<Stepped>,
     generators: Vec<Drawn>,
+}
+
+/// An optimizer.
+#[derive(Debug)]
+struct Stepped {
+    handle: Handle,
+    optimizer: Optimizer,
+    /// How far it was before the last step.
+    before: Counters,
 }
 
 /// A moment of the body at which an optimizer gives numbers.
@@ -46,17 +55,12 @@ struct Drawn {
     handle: Handle,
     key: i64,
     counter: i64,
+    /// The counter before the last step.
+    before: i64,
     /// By how much a step moves it on.
     draws: i64,
     /// The slots that states go to, and how many draws after the beginning of a step they are.
     inputs: Vec<(i64, usize)>,
-}
-
-/// How far optimizers and generators are.
-#[derive(Debug)]
-pub(super) struct Positions {
-    optimizers: SmallVec<[Counters; 2]>,
-    generators: SmallVec<[i64; 2]>,
 }
 
 impl Dial {
@@ -75,10 +79,14 @@ impl Dial {
 impl Dials {
     /// The optimizers and generators of a body, without any inputs so far.
     pub(super) fn new(variant: &Variant, advanced: Advanced) -> Self {
-        let optimizers: Vec<(Handle, Optimizer)> = advanced.optimizers.into_iter().collect();
+        let stepped = |(handle, optimizer): (Handle, Optimizer)| {
+            let before = optimizer.counters();
+            Stepped { handle, optimizer, before }
+        };
+        let optimizers: Vec<Stepped> = advanced.optimizers.into_iter().map(stepped).collect();
         let dial = |(moment, given): (&Moment, Given)| {
             let owner = moment.optimizer();
-            let optimizer = optimizers.iter().position(|&(handle, _)| handle == owner);
+            let optimizer = optimizers.iter().position(|stepped| stepped.handle == owner);
             let told = match &given {
                 Given::Step(_, numbers) => numbers.clone(),
                 &Given::Number(_, number) => smallvec![number],
@@ -90,7 +98,7 @@ impl Dials {
         let moments = variant.moments.iter().zip(advanced.given).map(dial).collect();
         let drawn = |&(handle, draws): &(Handle, i64)| {
             let inputs = Vec::new();
-            Drawn { handle, key: 0, counter: 0, draws, inputs }
+            Drawn { handle, key: 0, counter: 0, before: 0, draws, inputs }
         };
         Self { moments, optimizers, generators: variant.draws.iter().map(drawn).collect() }
     }
@@ -128,7 +136,7 @@ impl Dials {
 
     /// Takes over how far the session is.
     pub(super) fn load(&mut self, session: &Session) -> Result<(), Error> {
-        for (handle, optimizer) in &mut self.optimizers {
+        for Stepped { handle, optimizer, .. } in &mut self.optimizers {
             match session.slot(*handle)? {
                 Slot::Optimizer(state) => optimizer.clone_from(&state.optimizer),
                 other => return Err(other.refuse(*handle, "optimizer")),
@@ -142,7 +150,7 @@ impl Dials {
 
     /// Lets the session be as far.
     pub(super) fn publish(&self, session: &mut Session) -> Result<(), Error> {
-        for (handle, optimizer) in &self.optimizers {
+        for Stepped { handle, optimizer, .. } in &self.optimizers {
             session.optimizer(*handle)?.optimizer.clone_from(optimizer);
         }
         for drawn in &self.generators {
@@ -151,28 +159,16 @@ impl Dials {
         Ok(())
     }
 
-    /// How far everything is.
-    pub(super) fn positions(&self) -> Positions {
-        Positions {
-            optimizers: self.optimizers.iter().map(|(_, optimizer)| optimizer.counters()).collect(),
-            generators: self.generators.iter().map(|drawn| drawn.counter).collect(),
-        }
-    }
-
-    /// Goes back.
-    pub(super) fn rewind(&mut self, to: Positions) {
-        for ((_, optimizer), counters) in self.optimizers.iter_mut().zip(to.optimizers) {
-            optimizer.rewind(counters);
-        }
-        for (drawn, counter) in self.generators.iter_mut().zip(to.generators) {
-            drawn.counter = counter;
-        }
-    }
-
     /// Tells a frame of the next step, and lets everything move on. `false`, if the step is of another kind.
     pub(super) fn turn(&mut self, moments: &[Moment], frame: &mut Frame) -> Result<bool, Error> {
+        for Stepped { optimizer, before, .. } in &mut self.optimizers {
+            *before = optimizer.counters();
+        }
+        for drawn in &mut self.generators {
+            drawn.before = drawn.counter;
+        }
         for (dial, moment) in self.moments.iter_mut().zip(moments) {
-            let (_, optimizer) = &mut self.optimizers[dial.optimizer];
+            let optimizer = &mut self.optimizers[dial.optimizer].optimizer;
             dial.next = match (&dial.given, moment) {
                 (Given::Step(written, _), Moment::Step { .. }) => {
                     if !written.is_of_form(optimizer) {
@@ -198,5 +194,15 @@ impl Dials {
             *counter = counter.wrapping_add(*draws);
         }
         Ok(true)
+    }
+
+    /// Goes back to where everything was before the last turn.
+    pub(super) fn turn_back(&mut self) {
+        for Stepped { optimizer, before, .. } in &mut self.optimizers {
+            optimizer.rewind(*before);
+        }
+        for drawn in &mut self.generators {
+            drawn.counter = drawn.before;
+        }
     }
 }
