@@ -1,7 +1,8 @@
 //! The tutorial's loop without a network: what a loop of a function costs in the engine.
 //!
-//! `cargo run --release -p gradtape-engine --example loops [STEPS [LOOPS [OPTIMIZER]]]` prints the plan of the step, and the first, the
-//! median and the best time of a loop. Without an optimizer the step subtracts its gradients itself, as the tutorial's does.
+//! `cargo run --release -p gradtape-engine --example loops [STEPS [LOOPS [OPTIMIZER [dropout]]]]` prints the plan of the step, and the
+//! first, the median and the best time of a loop. Without an optimizer, or with `none`, the step subtracts its gradients itself, as
+//! the tutorial's does. With `dropout` it leaves out half of its examples by chance.
 
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 #![allow(missing_docs, reason = "nothing uses it")]
@@ -68,8 +69,12 @@ impl Client {
     }
 
     fn op(&mut self, name: &str, inputs: &[Handle]) -> Handle {
+        self.op_with(name, inputs, vec![])
+    }
+
+    fn op_with(&mut self, name: &str, inputs: &[Handle], attrs: Vec<(String, Attr)>) -> Handle {
         let op = ops::find(name).expect("an op of that name");
-        let attrs = Attrs::check(op.attrs, vec![]).expect("no attributes");
+        let attrs = Attrs::check(op.attrs, attrs).expect("attributes of the op");
         let output = self.handle();
         let (inputs, outputs) = (SmallVec::from(inputs), SmallVec::from_slice(&[output]));
         self.apply(Kind::Op { op, attrs, inputs, outputs });
@@ -90,8 +95,25 @@ impl Client {
         gradient
     }
 
+    /// Ten numbers that are 0 or 2 by chance.
+    fn mask(&mut self, generator: Handle) -> Handle {
+        let (state, draws) = (self.handle(), 10);
+        self.apply(Kind::NextGeneratorState { generator, output: state, draws });
+        let shape = ("shape".to_owned(), Attr::Ints(SmallVec::from_slice(&[10])));
+        let numbers = self.op_with("random_uniform", &[state], vec![shape]);
+        let twice = self.op("add", &[numbers, numbers]);
+        let whole = self.op("floor", &[twice]);
+        self.op("add", &[whole, whole])
+    }
+
     /// The step of the tutorial, as a function.
-    fn step(&mut self, w: Handle, b: Handle, optimizer: Option<Handle>) -> Handle {
+    fn step(
+        &mut self,
+        w: Handle,
+        b: Handle,
+        optimizer: Option<Handle>,
+        generator: Option<Handle>,
+    ) -> Handle {
         let x = self.constant(&[10], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
         let y = self.constant(&[10], &[-1.0, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0, 17.0]);
         let rate = self.constant(&[], &[0.001]);
@@ -104,7 +126,11 @@ impl Client {
         let product = self.op("multiply", &[w, x]);
         let line = self.op("add", &[product, b]);
         let difference = self.op("subtract", &[y, line]);
-        let loss = self.op("abs", &[difference]);
+        let mut loss = self.op("abs", &[difference]);
+        if let Some(generator) = generator {
+            let mask = self.mask(generator);
+            loss = self.op("multiply", &[loss, mask]);
+        }
         let gradients = [w, b].map(|variable| self.derivative(tape, loss, variable));
         if let Some(optimizer) = optimizer {
             let pair = |(variable, gradient)| GradientPair {
@@ -137,13 +163,19 @@ fn main() {
     let session = Session::new(Ledger::new("loops", 1 << 30));
     let mut client = Client { session, sequence: 0, last: 0 };
     let (w, b) = (client.variable("w"), client.variable("b"));
-    let optimizer = arguments.get(2).map(|name| {
+    let optimizer = arguments.get(2).filter(|name| *name != "none").map(|name| {
         let (optimizer, name) = (client.handle(), name.as_str().into());
         let hyperparameters = vec![("learning_rate".to_owned(), Attr::Double(0.001))];
         client.apply(Kind::CreateOptimizer { optimizer, name, hyperparameters, schedule: None });
         optimizer
     });
-    let function = client.step(w, b, optimizer);
+    let generator = arguments.get(3).map(|what| {
+        assert_eq!(what, "dropout", "unknown");
+        let generator = client.handle();
+        client.apply(Kind::CreateGenerator { generator, seed: 1 });
+        generator
+    });
+    let function = client.step(w, b, optimizer, generator);
     let run = |client: &mut Client| {
         client.apply(Kind::RunLoop(LoopRequest {
             function,

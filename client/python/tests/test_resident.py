@@ -28,13 +28,14 @@ def data() -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
 
 
 def network(**kwargs: Any) -> Any:
-    """Has all that goes on from step to step: dropout, moving averages, a schedule."""
+    """Has all that goes on from step to step: dropout, noise, moving averages, a schedule."""
     keras.utils.set_random_seed(1)
     left = keras.Input((3,), name="left")
     right = keras.Input((2,), name="right", dtype="int32")
     codes = layers.Flatten()(layers.Embedding(9, 2)(right))
     hidden = layers.Dense(8, activation="tanh")(layers.Concatenate()([left, codes]))
-    outputs = layers.Dense(3)(layers.Dropout(0.3)(layers.BatchNormalization()(hidden)))
+    dropped = layers.Dropout(0.3)(layers.BatchNormalization()(hidden))
+    outputs = layers.Dense(3)(layers.GaussianNoise(0.1, seed=7)(dropped))
     model = keras.Model({"left": left, "right": right}, outputs)
     rate = keras.optimizers.schedules.ExponentialDecay(0.05, 3, 0.7)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -74,7 +75,9 @@ def trained(fit: dict[str, Any], **kwargs: Any) -> tuple[list[Any], Numbers]:
     )  # fmt: skip
     evaluated = model.evaluate(x, y, sample_weight=weights, batch_size=8, verbose=0)
     found = [np.asarray(values) for _, values in sorted(history.history.items())]
-    return [*found, *model.get_weights(), np.asarray(evaluated)], numbers
+    # What is drawn next says how far the steps have moved the generator on.
+    drawn = tf.random.uniform((2,)).numpy()
+    return [*found, *model.get_weights(), np.asarray(evaluated), drawn], numbers
 
 
 FITS = [{}, {"shuffle": False}, {"class_weight": {0: 0.5, 2: 3.0}}, {"steps_per_epoch": 4}]

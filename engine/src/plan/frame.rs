@@ -61,6 +61,8 @@ struct Values {
     homes: Vec<Option<Home>>,
     /// The others, as long as they are needed.
     tensors: Vec<Option<Tensor>>,
+    /// Memory of those that died in this run. It is here since making and dropping it would be felt in a short run.
+    spares: Spares,
 }
 
 /// How something is computed.
@@ -134,18 +136,27 @@ impl Frame {
             return Err(Error::bug("a frame is given what it is not made for"));
         }
         self.values.set(slot, tensor.clone())?;
-        self.unset.retain(|&unset| unset != slot);
-        self.begun &= self.fed.contains(&slot);
+        self.note_set(slot);
         Ok(())
     }
 
     /// Sets a scalar input to a number.
     pub(crate) fn set_number(&mut self, slot: usize, value: f64) -> Result<(), Error> {
-        let home = self.values.homes.get(slot).copied().flatten().ok_or_else(missing)?;
-        self.values.registers.write_number(home, value)?;
+        self.values.registers.write_number(self.values.home(slot)?, value)?;
+        self.note_set(slot);
+        Ok(())
+    }
+
+    /// Sets the elements of a small input.
+    pub(crate) fn set_elements(&mut self, slot: usize, elements: Lanes) -> Result<(), Error> {
+        self.values.registers.write(self.values.home(slot)?, elements)?;
+        self.note_set(slot);
+        Ok(())
+    }
+
+    fn note_set(&mut self, slot: usize) {
         self.unset.retain(|&unset| unset != slot);
         self.begun &= self.fed.contains(&slot);
-        Ok(())
     }
 
     /// Runs the plan, and carries on what is to be carried. `false`, if the run does not count: nothing is carried then.
@@ -158,7 +169,10 @@ impl Frame {
             run(first, plan, ledger, values)?;
             *begun = true;
         }
-        run(each, plan, ledger, values)?;
+        // Looked at here and not handed on by `run`: what copies it would wait for the byte that was just written.
+        let done = run(each, plan, ledger, values);
+        values.spares.clear();
+        done?;
         for i in 0..self.guards.len() {
             if !self.is_true(self.guards[i])? {
                 return Ok(false);
@@ -218,6 +232,10 @@ fn carries(plan: &Plan, carried: &[(usize, usize)]) -> Option<(Vec<Carry>, Vec<u
 }
 
 impl Values {
+    fn home(&self, slot: usize) -> Result<Home, Error> {
+        self.homes.get(slot).copied().flatten().ok_or_else(missing)
+    }
+
     fn set(&mut self, slot: usize, tensor: Tensor) -> Result<(), Error> {
         match self.homes[slot] {
             Some(home) => self.registers.write(home, lanes_of(tensor.array())?)?,
@@ -238,13 +256,7 @@ impl Values {
 
     /// Runs a step on tensors, as [`Plan::run`] does.
     #[inline(never)]
-    fn general(
-        &mut self,
-        plan: &Plan,
-        step: usize,
-        ledger: &Arc<Ledger>,
-        spares: &mut Spares,
-    ) -> Result<(), Error> {
+    fn general(&mut self, plan: &Plan, step: usize, ledger: &Arc<Ledger>) -> Result<(), Error> {
         let step = plan.steps.get(step).ok_or_else(missing)?;
         let tensor = |&slot: &usize| match self.homes[slot] {
             Some(home) => {
@@ -256,7 +268,7 @@ impl Values {
         let inputs: SmallVec<[Tensor; 4]> =
             step.inputs.iter().map(tensor).collect::<Result<_, Error>>()?;
         let inputs: SmallVec<[&Tensor; 4]> = inputs.iter().collect();
-        let outputs = step.run(ledger, &plan.avals, &inputs, spares)?;
+        let outputs = step.run(ledger, &plan.avals, &inputs, &mut self.spares)?;
         step.outputs.iter().zip(outputs).try_for_each(|(&slot, tensor)| self.set(slot, tensor))
     }
 }
@@ -268,26 +280,19 @@ fn run(
     ledger: &Arc<Ledger>,
     values: &mut Values,
 ) -> Result<(), Error> {
-    let mut spares = Spares::default();
     for way in ways {
         if let Way::Apply(kernel, attrs, operands) = way {
             let place = Place::Lines(&mut values.registers, operands);
             kernel(attrs, &[], &mut Output(place))?;
         } else {
-            way.run(plan, ledger, values, &mut spares)?;
+            way.run(plan, ledger, values)?;
         }
     }
     Ok(())
 }
 
 impl Way {
-    fn run(
-        &mut self,
-        plan: &Plan,
-        ledger: &Arc<Ledger>,
-        values: &mut Values,
-        spares: &mut Spares,
-    ) -> Result<(), Error> {
+    fn run(&mut self, plan: &Plan, ledger: &Arc<Ledger>, values: &mut Values) -> Result<(), Error> {
         let registers = &mut values.registers;
         match self {
             Self::Apply(kernel, attrs, operands) => {
@@ -300,8 +305,9 @@ impl Way {
             Self::Same(from, into) => registers.copy(*from, *into),
             Self::General { step, dead } => {
                 compute::check()?;
-                values.general(plan, *step, ledger, spares)?;
-                let dead = dead.iter().filter_map(|&slot| values.tensors[slot].take());
+                values.general(plan, *step, ledger)?;
+                let Values { tensors, spares, .. } = values;
+                let dead = dead.iter().filter_map(|&slot| tensors[slot].take());
                 dead.for_each(|tensor| spares.keep(tensor));
                 Ok(())
             }

@@ -34,6 +34,12 @@ impl Spares {
         }
     }
 
+    /// Gives everything back.
+    pub(super) fn clear(&mut self) {
+        self.kept.clear();
+        self.bytes = 0;
+    }
+
     /// Takes what fits the results of a step, the last that was kept first, and gives back what the step needs the room of.
     pub(super) fn take(&mut self, step: &Step, avals: &[Aval]) -> Taken {
         let mut offered = Vec::new();

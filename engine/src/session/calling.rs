@@ -395,9 +395,8 @@ impl Session {
             self.optimizer(*handle)?.states.insert(*variable, kept);
         }
         for &(handle, draws) in &variant.draws {
-            let (id, key, counter) = self.generator(handle)?;
-            let next = Slot::Generator { id, key, counter: counter.wrapping_add(draws) };
-            self.slots.insert(handle, next);
+            let (_, _, counter) = self.generator(handle)?;
+            self.set_counter(handle, counter.wrapping_add(draws));
         }
         Ok(())
     }

@@ -1,29 +1,26 @@
 //! Steps of a loop in the frame of their plan: what a call looks up, checks and makes anew is done once for many of them.
 //!
-//! A loop is resident if its steps are alike: no tape hears of them, and no random numbers change from one to the next. What
-//! its optimizers keep is carried from step to step like variables, and only the numbers of their steps are computed anew.
-//! For each kind of step that optimizers take, as those that accumulate gradients take two, there is a frame. A step that is
+//! A loop is resident if its steps are alike and no tape hears of them. What its optimizers keep is carried from step to step
+//! like variables; the numbers of their steps and the states of generators are set anew before each (`dials`). For each kind of step that optimizers take, as those that accumulate gradients take two, there is a frame. A step that is
 //! the first of its kind, and one whose gradients are not finite, is a call. After each run of steps the session's state is
 //! what as many calls would have left.
 
+mod dials;
+
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
+use self::dials::Dials;
 use super::{
     NamedTensors, Session, Slot,
     calling::{Advanced, MAX_VARIANTS, Variant},
     looping::{Working, at_step},
-    optimizing::number_of,
-    tracing::{Moment, Outcomes, Source},
-    written::Given,
+    tracing::{Outcomes, Source},
 };
 use crate::{
     array::Tensor,
     command::Handle,
     error::Error,
     graph::Value,
-    optimizers::{Counters, Optimizer},
     plan::{
         Plan,
         frame::{self, Frame},
@@ -56,22 +53,9 @@ pub(super) struct Resident {
     batches: Vec<Option<usize>>,
     /// The slots that begin with something of the session or the loop.
     given: Vec<(usize, Source)>,
-    dials: Vec<Dial>,
-    /// The optimizers, as the last step left them.
-    optimizers: Vec<(Handle, Optimizer)>,
+    dials: Dials,
     /// Steps of a turn.
     most: i64,
-}
-
-/// A moment of the body at which an optimizer gives numbers.
-#[derive(Debug)]
-struct Dial {
-    /// Which of the optimizers.
-    optimizer: usize,
-    /// What it gave last.
-    given: Given,
-    /// Which of the numbers are inputs, and of which slots.
-    inputs: Vec<(usize, usize)>,
 }
 
 /// What became of a step.
@@ -112,37 +96,6 @@ impl Resident {
     fn plan(variant: &Variant) -> Result<&Plan, Error> {
         variant.prepared.planned().ok_or_else(|| Error::bug("a resident loop without a plan"))
     }
-
-    /// Sets the numbers of the next step, and lets the optimizers take it. `false`, if it is of another kind.
-    fn turn_dials(&mut self) -> Result<bool, Error> {
-        for (dial, moment) in self.dials.iter_mut().zip(&self.variant.moments) {
-            let (_, optimizer) = &mut self.optimizers[dial.optimizer];
-            match (&mut dial.given, moment) {
-                (Given::Step(written, last), Moment::Step { .. }) => {
-                    if !written.is_of_form(optimizer) {
-                        return Ok(false);
-                    }
-                    let numbers = written.numbers(optimizer);
-                    for &(i, slot) in &dial.inputs {
-                        if numbers[i].to_bits() != last[i].to_bits() {
-                            self.frame.set_number(slot, numbers[i])?;
-                        }
-                    }
-                    *last = numbers;
-                    optimizer.advance();
-                }
-                (Given::Number(_, last), Moment::Number { name, .. }) => {
-                    let number = number_of(optimizer, name);
-                    *last = number.ok_or_else(|| Error::bug("an unknown number"))?;
-                    for &(_, slot) in &dial.inputs {
-                        self.frame.set_number(slot, *last)?;
-                    }
-                }
-                _ => return Err(Error::bug("a resident loop skips a step")),
-            }
-        }
-        Ok(true)
-    }
 }
 
 impl Session {
@@ -181,14 +134,11 @@ impl Session {
         variant: Arc<Variant>,
         advanced: Advanced,
     ) -> Option<Resident> {
-        if !variant.draws.is_empty() {
-            return None;
-        }
         let plan = variant.prepared.plan(&self.ledger).ok()?;
         let datasets = working.datasets();
         let (mut carries, mut given, mut fed) = (Vec::new(), Vec::new(), Vec::new());
         let mut batches = vec![None; datasets];
-        let (optimizers, mut dials) = dials(&variant, advanced);
+        let mut dials = Dials::new(&variant, advanced);
         for &(slot, source) in &variant.inputs {
             if !plan.inputs().contains(&slot) {
                 continue;
@@ -206,12 +156,11 @@ impl Session {
                 Source::Variable { .. } | Source::State { .. } => {
                     carries.extend(variant.place(source).map(|place| (place, slot)));
                 }
-                Source::Number { moment, index } => {
-                    dials[moment].inputs.push((index, slot));
-                    fed.extend(dials[moment].given.changes(index).then_some(slot));
+                Source::Number { .. } | Source::Generator { .. } => {
+                    fed.extend(dials.connect(source, slot)?.then_some(slot));
                     continue;
                 }
-                Source::Captured(_) | Source::Generator { .. } => return None,
+                Source::Captured(_) => return None,
             }
             given.push((slot, source));
         }
@@ -223,30 +172,20 @@ impl Session {
         }
         let guards: Vec<usize> = guards.collect();
         let mut frame = Frame::new(plan, &self.ledger, &carries, &fed, &guards).ok()??;
-        for dial in &dials {
-            for &(i, slot) in &dial.inputs {
-                frame.set_number(slot, dial.given.number(i)?.1).ok()?;
-            }
-        }
+        dials.begin(&mut frame).ok()?;
         let most = (TURN / frame::estimate(plan).max(1)).clamp(1, MOST);
         let most = i64::try_from(most).unwrap_or(1);
-        Some(Resident { variant, frame, batches, given, dials, optimizers, most })
+        Some(Resident { variant, frame, batches, given, dials, most })
     }
 
     /// Lets a frame begin with what the session and the loop have now.
     fn load(&self, working: &Working, resident: &mut Resident) -> Result<(), Error> {
-        let Resident { variant, frame, given, optimizers, .. } = resident;
+        let Resident { variant, frame, given, dials, .. } = resident;
         let plan = Resident::plan(variant)?;
         for &(slot, source) in &*given {
             frame.set(plan, slot, &self.source(working, source)?)?;
         }
-        for (handle, optimizer) in optimizers {
-            match self.slot(*handle)? {
-                Slot::Optimizer(state) => optimizer.clone_from(&state.optimizer),
-                other => return Err(other.refuse(*handle, "optimizer")),
-            }
-        }
-        Ok(())
+        dials.load(self)
     }
 
     fn source(&self, working: &Working, source: Source) -> Result<Tensor, Error> {
@@ -270,18 +209,23 @@ impl Session {
         working: &mut Working,
         resident: &mut Resident,
     ) -> Result<Option<Vec<Value>>, Error> {
+        let variant = Arc::clone(&resident.variant);
+        let (plan, condition) = (Resident::plan(&variant)?, working.condition());
         let first = working.done();
         let last = first.saturating_add(resident.most).min(working.pause()?);
         let taken = loop {
             if working.done() >= last {
                 break Ok(Taken::Done);
             }
-            match self.step_in_place(working, resident) {
+            match self.step_in_place(working, resident, plan) {
                 Ok(Taken::Done) => {}
-                other => break other,
+                other => {
+                    resident.dials.turn_back();
+                    break other;
+                }
             }
             working.count_step();
-            if let Some(result) = working.condition()
+            if let Some(result) = condition
                 && !resident.frame.is_true(result)?
             {
                 break Ok(Taken::Done);
@@ -289,7 +233,6 @@ impl Session {
         };
         self.publish(resident)?;
         let taken = taken.map_err(|error| at_step(working.done() + 1, error))?;
-        let plan = Resident::plan(&resident.variant)?;
         let mut result = |i| {
             let tensor = resident.frame.result(plan, &self.ledger, i)?;
             Ok(Value { id: self.new_id(), tensor })
@@ -303,37 +246,20 @@ impl Session {
             working.carry(&carried);
             return Ok(None);
         }
-        (0..resident.variant.results).map(&mut result).collect::<Result<_, _>>().map(Some)
+        (0..variant.results).map(&mut result).collect::<Result<_, _>>().map(Some)
     }
 
-    /// Does a step. Nothing changes if it fails, is of another kind or is dropped.
-    #[inline]
+    /// Does a step. If it fails, is of another kind or is dropped, nothing changes but dials.
     fn step_in_place(
         &mut self,
         working: &mut Working,
         resident: &mut Resident,
+        plan: &Plan,
     ) -> Result<Taken, Error> {
-        if resident.optimizers.is_empty() {
-            return self.try_step(working, resident);
-        }
-        let before: SmallVec<[Counters; 2]> =
-            resident.optimizers.iter().map(|(_, optimizer)| optimizer.counters()).collect();
-        let taken = self.try_step(working, resident);
-        if !matches!(taken, Ok(Taken::Done)) {
-            for ((_, optimizer), counters) in resident.optimizers.iter_mut().zip(before) {
-                optimizer.rewind(counters);
-            }
-        }
-        taken
-    }
-
-    #[inline]
-    fn try_step(&mut self, working: &mut Working, resident: &mut Resident) -> Result<Taken, Error> {
-        if !resident.dials.is_empty() && !resident.turn_dials()? {
+        let Resident { variant, frame, batches, dials, .. } = resident;
+        if !dials.is_empty() && !dials.turn(&variant.moments, frame)? {
             return Ok(Taken::Other);
         }
-        let Resident { variant, frame, batches, .. } = resident;
-        let plan = Resident::plan(variant)?;
         if !batches.is_empty() {
             for (&slot, batch) in batches.iter().zip(working.next_batches(self)?) {
                 if let Some(slot) = slot {
@@ -358,21 +284,6 @@ impl Session {
             let kept: NamedTensors = names.iter().copied().zip(tensors.by_ref()).collect();
             self.optimizer(*handle)?.states.insert(*variable, kept);
         }
-        for (handle, optimizer) in &resident.optimizers {
-            self.optimizer(*handle)?.optimizer.clone_from(optimizer);
-        }
-        Ok(())
+        resident.dials.publish(self)
     }
-}
-
-/// The optimizers of a body, and where they give numbers.
-fn dials(variant: &Variant, advanced: Advanced) -> (Vec<(Handle, Optimizer)>, Vec<Dial>) {
-    let optimizers: Vec<(Handle, Optimizer)> = advanced.optimizers.into_iter().collect();
-    let dial = |(moment, given): (&Moment, Given)| {
-        let owner = moment.optimizer();
-        let optimizer = optimizers.iter().position(|&(handle, _)| handle == owner);
-        Dial { optimizer: optimizer.unwrap_or(0), given, inputs: Vec::new() }
-    };
-    let dials = variant.moments.iter().zip(advanced.given).map(dial).collect();
-    (optimizers, dials)
 }

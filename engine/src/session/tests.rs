@@ -3,6 +3,7 @@
 mod bodies;
 mod defined;
 mod derivatives;
+mod drawn;
 mod functions;
 mod looping;
 mod optimized;

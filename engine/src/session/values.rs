@@ -366,10 +366,9 @@ impl Session {
                 why: "must be from 1 to 2^40".into(),
             });
         }
-        let (id, key, counter) = self.generator(generator)?;
+        let (_, _, counter) = self.generator(generator)?;
         let tensor = self.state_tensor(generator, 0)?;
-        let next = Slot::Generator { id, key, counter: counter.wrapping_add(draws) };
-        self.slots.insert(generator, next);
+        self.set_counter(generator, counter.wrapping_add(draws));
         let value = Value { id: self.new_id(), tensor };
         self.bind(output, Slot::Value(value))
     }
@@ -379,6 +378,12 @@ impl Session {
         match self.slot(handle)? {
             Slot::Generator { id, key, counter } => Ok((*id, *key, *counter)),
             other => Err(other.refuse(handle, "generator")),
+        }
+    }
+
+    pub(super) fn set_counter(&mut self, handle: Handle, to: i64) {
+        if let Some(Slot::Generator { counter, .. }) = self.slots.get_mut(&handle) {
+            *counter = to;
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     },
     op::Kernel,
     ops::{REDUCE_MEAN, REDUCE_SUM, Reduce},
-    plan::{Plan, Step, Work, missing},
+    plan::{Plan, Step, Work, missing, spares::Spares},
 };
 
 /// What a frame consists of.
@@ -137,7 +137,8 @@ impl<'a> Layout<'a> {
                 None => tensors[*slot] = Some(tensor.clone()),
             }
         }
-        Ok((Values { registers, homes, tensors }, self.first, self.each))
+        let spares = Spares::default();
+        Ok((Values { registers, homes, tensors, spares }, self.first, self.each))
     }
 
     /// Gives a slot registers, if its value is small.

@@ -22,10 +22,12 @@ use crate::{
 pub(super) const W: Handle = 1;
 pub(super) const B: Handle = 2;
 pub(super) const OPTIMIZER: Handle = 3;
-const GENERATOR: Handle = 4;
+pub(super) const GENERATOR: Handle = 4;
 const CAPTURED: Handle = 5;
 pub(super) const FUNCTION: Handle = 6;
 pub(super) const INNER: Handle = 7;
+/// A second generator.
+pub(super) const NOISE: Handle = 8;
 pub(super) const X: Handle = 10;
 const TAPE: Handle = 11;
 pub(super) const PARAMETER: Handle = 50;
@@ -122,10 +124,7 @@ const BODIES: &[(&str, Show)] = &[
         vec![loss, w.step(x)]
     }),
     ("dropout", |w, x| {
-        let state = w.fresh();
-        w.tell(Kind::NextGeneratorState { generator: GENERATOR, output: state, draws: 6 });
-        let again = w.fresh();
-        w.tell(Kind::NextGeneratorState { generator: GENERATOR, output: again, draws: 1 });
+        let (state, again) = (w.draw(GENERATOR, 6), w.draw(GENERATOR, 1));
         let shape = ("shape", Attr::Ints(smallvec![2, 3]));
         let kept = w.op("random_uniform", &[state], std::slice::from_ref(&shape));
         let more = w.op("random_uniform", &[again], &[shape]);
@@ -249,7 +248,9 @@ pub(super) fn furnished(optimizer: usize) -> Driver {
     let name = name.into();
     let kind = Kind::CreateOptimizer { optimizer: OPTIMIZER, name, hyperparameters, schedule };
     driver.apply(kind).unwrap();
-    driver.apply(Kind::CreateGenerator { generator: GENERATOR, seed: 5 }).unwrap();
+    for (generator, seed) in [(GENERATOR, 5), (NOISE, i64::MIN + 3)] {
+        driver.apply(Kind::CreateGenerator { generator, seed }).unwrap();
+    }
     driver.apply(Kind::Constant { output: CAPTURED, value: tensor(&[2, 3], 0.2) }).unwrap();
     driver
 }
@@ -294,11 +295,13 @@ impl Driver {
 
     /// All of the state that bodies change.
     pub(super) fn state(&mut self) -> Vec<(Aval, Vec<u8>)> {
-        let generator = FIRST - 1;
-        let kind = Kind::NextGeneratorState { generator: GENERATOR, output: generator, draws: 1 };
-        self.apply(kind).unwrap();
-        let mut state = [W, B, generator].map(|handle| self.bits(handle)).to_vec();
-        self.apply(Kind::Release { handles: vec![generator] }).unwrap();
+        let mut state = [W, B].map(|handle| self.bits(handle)).to_vec();
+        for generator in [GENERATOR, NOISE] {
+            let output = FIRST - 1;
+            self.apply(Kind::NextGeneratorState { generator, output, draws: 1 }).unwrap();
+            state.push(self.bits(output));
+            self.apply(Kind::Release { handles: vec![output] }).unwrap();
+        }
         let Slot::Optimizer(optimizer) = &self.session.slots[&OPTIMIZER] else {
             panic!("the optimizer is gone")
         };
@@ -490,8 +493,7 @@ fn a_function_within_a_function_calls_another_that_captured_what_is_around_both(
 /// Divides integers after a step: fails where the argument has a zero.
 pub(super) const FAILING: Show = |w, x| {
     let loss = w.step(x);
-    let state = w.fresh();
-    w.tell(Kind::NextGeneratorState { generator: GENERATOR, output: state, draws: 3 });
+    w.draw(GENERATOR, 3);
     let integers = w.op("cast", &[x], &[("dtype", Attr::DType(DType::I32))]);
     vec![loss, w.op("floordiv", &[integers, integers], &[])]
 };

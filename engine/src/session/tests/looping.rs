@@ -18,7 +18,7 @@ use crate::{
     dtype::DType,
     error::Error,
     ledger::Ledger,
-    session::{Progress, Session},
+    session::{Progress, Session, Working},
 };
 
 pub(super) fn request(steps: i64) -> LoopRequest {
@@ -42,6 +42,16 @@ impl Driver {
         match self.apply(Kind::RunLoop(request))? {
             Answer::Looped(info) => Ok(info),
             other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn begin(&mut self, request: LoopRequest) -> Box<Working> {
+        self.sequence += 1;
+        let kind = Kind::RunLoop(request);
+        let command = Command { kind, tag: "".into(), scope: 0, source: None };
+        match self.session.begin(self.sequence, command) {
+            Progress::Working(working) => working,
+            Progress::Done(outcome) => panic!("{outcome:?}"),
         }
     }
 }
@@ -250,13 +260,7 @@ fn a_loop_carries_results_on_and_stops_when_it_is_told() {
     let begin = |driver: &mut Driver, output| {
         // As many steps as come before the next report may be done at once.
         let (carried, report_every, outputs) = (1, 6, vec![output]);
-        let kind = Kind::RunLoop(LoopRequest { carried, outputs, report_every, ..request(100) });
-        driver.sequence += 1;
-        let command = Command { kind, tag: "".into(), scope: 0, source: None };
-        match driver.session.begin(driver.sequence, command) {
-            Progress::Working(working) => working,
-            Progress::Done(outcome) => panic!("{outcome:?}"),
-        }
+        driver.begin(LoopRequest { carried, outputs, report_every, ..request(100) })
     };
     let mut working = begin(&mut driver, 20);
     assert!(driver.session.proceed(&mut working).is_none());

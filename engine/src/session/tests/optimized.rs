@@ -5,15 +5,16 @@ use super::{
     defined::{
         FAILING, FIRST, FUNCTION, OPTIMIZER, Show, Writer, X, furnished, optimizers, tensor,
     },
+    drawn::DRAWING,
     looping::request,
 };
 use crate::{
     array::{Array, Tensor},
     attrs::Attr,
-    command::{Answer, Command, Kind, LoopRequest},
+    command::{Answer, Handle, Kind, LoopRequest},
+    dtype::DType,
     error::Error,
     optimizers::Given,
-    session::{Progress, Working},
 };
 
 /// Bodies of loops.
@@ -23,6 +24,12 @@ const BODIES: &[(&str, Show)] = &[
         let first = w.step(x);
         vec![w.step(x), first]
     }),
+    ("numbers of the optimizer", |w, x| {
+        let before = w.number("iterations");
+        w.step(x);
+        vec![before, w.number("learning_rate")]
+    }),
+    ("a step that draws", DRAWING),
 ];
 
 /// A session whose data is eight examples.
@@ -105,29 +112,22 @@ fn a_loop_of_steps_leaves_what_they_leave_one_by_one() {
     }
 }
 
-fn begin(driver: &mut Driver, request: LoopRequest) -> Box<Working> {
-    driver.sequence += 1;
-    let kind = Kind::RunLoop(request);
-    let command = Command { kind, tag: "".into(), scope: 0, source: None };
-    match driver.session.begin(driver.sequence, command) {
-        Progress::Working(working) => working,
-        Progress::Done(outcome) => panic!("{outcome:?}"),
-    }
-}
-
 #[test]
 fn steps_of_optimizers_are_done_many_at_a_time_and_can_be_stopped() {
-    for optimizer in 0..optimizers().len() {
+    let shows = [BODIES[0].1, DRAWING];
+    for (optimizer, show) in (0..optimizers().len()).flat_map(|i| shows.map(|show| (i, show))) {
         let mut driver = with_examples(optimizer);
-        driver.define(FUNCTION, BODIES[0].1).unwrap();
+        driver.define(FUNCTION, show).unwrap();
+        let results: Vec<Handle> = (20..).take(driver.count_results()).collect();
         let batched = || LoopRequest {
             datasets: vec![X],
             batch_size: 2,
             arguments: vec![],
+            outputs: results.clone(),
             report_every: 400,
             ..request(2000)
         };
-        let mut working = begin(&mut driver, batched());
+        let mut working = driver.begin(batched());
         let mut turns = 0;
         // Steps of two kinds take turns, and one that is skipped ends a turn.
         let changing =
@@ -145,9 +145,9 @@ fn steps_of_optimizers_are_done_many_at_a_time_and_can_be_stopped() {
         let Ok(Answer::Looped(info)) = outcome.result else { panic!("{outcome:?}") };
         assert_eq!((info.steps, info.stopped), (done, true));
         let mut again = with_examples(optimizer);
-        again.define(FUNCTION, BODIES[0].1).unwrap();
+        again.define(FUNCTION, show).unwrap();
         // As a log tells of it.
-        let mut working = begin(&mut again, batched());
+        let mut working = again.begin(batched());
         working.end_after(done, None);
         while again.session.proceed(&mut working).is_none() {}
         assert_eq!(driver.state(), again.state(), "{:?}", optimizers()[optimizer]);
@@ -158,11 +158,18 @@ fn steps_of_optimizers_are_done_many_at_a_time_and_can_be_stopped() {
 fn a_step_of_an_optimizer_that_fails_leaves_those_before_it() {
     let failing: Show = |w, x| {
         let loss = w.step(x);
-        let integers = w.op("cast", &[x], &[("dtype", Attr::DType(crate::dtype::DType::I32))]);
+        let integers = w.op("cast", &[x], &[("dtype", Attr::DType(DType::I32))]);
         vec![loss, w.op("floordiv", &[integers, integers], &[])]
     };
+    let drawing: Show = |w, x| {
+        let mut results = DRAWING(w, x);
+        results.truncate(1);
+        let integers = w.op("cast", &[x], &[("dtype", Attr::DType(DType::I32))]);
+        results.push(w.op("floordiv", &[integers, integers], &[]));
+        results
+    };
     for optimizer in 0..optimizers().len() {
-        for show in [failing, FAILING] {
+        for show in [failing, FAILING, drawing] {
             let run = |steps| {
                 let mut driver = furnished(optimizer);
                 driver.define(FUNCTION, show).unwrap();

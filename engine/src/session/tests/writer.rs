@@ -102,6 +102,13 @@ impl Writer<'_> {
         output
     }
 
+    /// The state of a generator, which moves on by so many draws.
+    pub(super) fn draw(&mut self, generator: Handle, draws: i64) -> Handle {
+        let output = self.fresh();
+        self.tell(Kind::NextGeneratorState { generator, output, draws });
+        output
+    }
+
     /// The mean of the squares of x w + b.
     pub(super) fn loss(&mut self, x: Handle) -> Handle {
         let product = self.op("matmul", &[x, W], &[]);
