@@ -202,7 +202,8 @@ each_level! {
 fn parts_here<T: Copy, A: Copy, S: Step<A, T>>(mut x: &[T], parts: &mut [A; PARTS], step: &S) {
     // Of integers the compiler would make vectors that go from line to line, and gather them: ten times as long. What it
     // cannot see through keeps it from that, and costs nothing.
-    if S::CHOOSES {
+    // Lines of eight bytes an element are two registers, which wait for each other little; memory is read in its order then.
+    if S::CHOOSES && size_of::<T>() <= 4 {
         let (fours, rest) = x.as_chunks::<{ 4 * PARTS }>();
         for lines in fours {
             black_box(());

@@ -224,9 +224,10 @@ mod tests {
     const SHAPES: [&[usize]; 9] =
         [&[1], &[1, 9], &[9, 1], &[5, 63], &[7, 130], &[3, 5, 7], &[3, 1030], &[70_001], &[0, 4]];
 
+    type Beats<T> = fn(T, T) -> bool;
+
     fn check<T: Number>(number: impl Fn(usize) -> T) {
-        let choices: [(T, fn(T, T) -> bool); 2] =
-            [(T::LOWEST, |x, y| x > y), (T::HIGHEST, |x, y| x < y)];
+        let choices: [(T, Beats<T>); 2] = [(T::LOWEST, |x, y| x > y), (T::HIGHEST, |x, y| x < y)];
         for (shape, (init, beats)) in
             SHAPES.into_iter().flat_map(|shape| choices.map(|choice| (shape, choice)))
         {

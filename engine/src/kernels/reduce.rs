@@ -159,13 +159,13 @@ fn columns<T: Copy, A: Copy, U>(
         columns.resize(taken, *init);
         if taken == width {
             for rows in matrix.chunks(compute::range().div_ceil(width) * width) {
-                lanes::fold_columns(rows, &mut columns, &step);
+                lanes::fold_columns(rows, &mut columns, step);
                 looks.after(rows.len())?;
             }
         } else {
             for row in matrix.chunks_exact(width) {
                 looks.after(taken)?;
-                lanes::fold_columns(&row[column..column + taken], &mut columns, &step);
+                lanes::fold_columns(&row[column..column + taken], &mut columns, step);
             }
         }
         out.extend(columns.iter().map(|&acc| finish(acc)));
