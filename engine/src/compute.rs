@@ -395,9 +395,9 @@ mod tests {
         op::OpDef,
         ops::{
             ADD, AVG_POOL, CONVOLUTION, CONVOLUTION_FILTER_GRADIENT, CONVOLUTION_INPUT_GRADIENT,
-            GELU, LAYER_NORMALIZATION, LAYER_NORMALIZATION_GRADIENT, MATMUL, MAX_POOL, REDUCE_MAX,
-            REDUCE_SUM, SOFTMAX, SOFTMAX_CROSS_ENTROPY_GRADIENT, SOFTMAX_CROSS_ENTROPY_WITH_LOGITS,
-            SOFTMAX_GRADIENT, TANH, TRANSPOSE, WHERE,
+            CUMSUM, GELU, LAYER_NORMALIZATION, LAYER_NORMALIZATION_GRADIENT, MATMUL, MAX_POOL,
+            REDUCE_MAX, REDUCE_SUM, SOFTMAX, SOFTMAX_CROSS_ENTROPY_GRADIENT,
+            SOFTMAX_CROSS_ENTROPY_WITH_LOGITS, SOFTMAX_GRADIENT, TANH, TRANSPOSE, WHERE,
         },
     };
 
@@ -479,6 +479,9 @@ mod tests {
             (&REDUCE_SUM, vec![&[1000, 1001]], vec![ints("axis", &[1])]),
             (&REDUCE_MAX, vec![&[7, 1000, 101]], vec![ints("axis", &[1])]),
             (&REDUCE_SUM, vec![&[1000, 1001]], vec![]),
+            (&REDUCE_MAX, vec![&[1000, 1001]], vec![ints("axis", &[1])]),
+            (&CUMSUM, vec![&[1000, 1001]], vec![("axis".to_owned(), Attr::Int(1))]),
+            (&CUMSUM, vec![&[7, 1000, 101]], vec![("axis".to_owned(), Attr::Int(1))]),
             (&SOFTMAX, vec![&[3000, 301]], vec![]),
             (&SOFTMAX, vec![&[301, 3000]], vec![("axis".to_owned(), Attr::Int(0))]),
             (&SOFTMAX_GRADIENT, vec![&[3000, 301], &[3000, 301]], vec![]),

@@ -3,6 +3,8 @@
 //! The compiler makes vector instructions of them as wide as the processor has. Formulas must be of operations that IEEE 754
 //! fixes, as those of [`vector`](super::vector) are; then every level gives the same bits, which a test holds them to.
 
+use std::hint::black_box;
+
 /// Compiles a function for AVX-512, AVX2 and the baseline; which one runs is decided at each call, by two loads and a branch.
 macro_rules! each_level {
     ($($function:tt)*) => {
@@ -111,16 +113,60 @@ each_level! {
 /// In how many parts a row is folded, so that one addition need not wait for the last. Two registers of AVX-512.
 pub(crate) const PARTS: usize = 16;
 
+/// How a fold takes in elements. A function does it one by one.
+pub(crate) trait Step<A, T> {
+    /// Whether elements may be compared with each other first: see [`Choice`].
+    const CHOOSES: bool;
+    /// Takes in an element. Must be `#[inline(always)]`.
+    fn one(&self, acc: A, x: T) -> A;
+    /// Takes in four, from the first on. Must be `#[inline(always)]`.
+    fn four(&self, acc: A, x: [T; 4]) -> A;
+}
+
+impl<A, T, F: Fn(A, T) -> A> Step<A, T> for F {
+    const CHOOSES: bool = false;
+    #[expect(clippy::inline_always, reason = "the trait wants it")]
+    #[inline(always)]
+    fn one(&self, acc: A, x: T) -> A {
+        self(acc, x)
+    }
+    #[expect(clippy::inline_always, reason = "the trait wants it")]
+    #[inline(always)]
+    fn four(&self, acc: A, x: [T; 4]) -> A {
+        x.into_iter().fold(acc, self)
+    }
+}
+
+/// A rule that chooses one of two elements, and of more the same one in whatever groups they are compared as long as they
+/// keep their order, as "the first of the largest" does. A fold then waits for one comparison of four.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Choice<F>(pub(crate) F);
+
+impl<T, F: Fn(T, T) -> T> Step<T, T> for Choice<F> {
+    const CHOOSES: bool = true;
+    #[expect(clippy::inline_always, reason = "the trait wants it")]
+    #[inline(always)]
+    fn one(&self, acc: T, x: T) -> T {
+        self.0(acc, x)
+    }
+    #[expect(clippy::inline_always, reason = "the trait wants it")]
+    #[inline(always)]
+    fn four(&self, acc: T, [a, b, c, d]: [T; 4]) -> T {
+        let Self(choose) = self;
+        choose(acc, choose(choose(a, b), choose(c, d)))
+    }
+}
+
 each_level! {
     /// Folds a row: element i goes into part i modulo 16, and then the parts are merged by halves. Rows shorter than that are
     /// folded from the first element to the last. `init` must be neutral.
     pub(crate) fn fold<T: Copy, A: Copy>(
         x: &[T],
         init: A,
-        step: impl Fn(A, T) -> A,
+        step: &impl Step<A, T>,
         merge: impl Fn(A, A) -> A,
     ) -> A {
-        fold_here(x, init, &step, &merge)
+        fold_here(x, init, step, &merge)
     }
 }
 
@@ -130,12 +176,12 @@ each_level! {
         x: &[T],
         width: usize,
         init: A,
-        step: impl Fn(A, T) -> A,
+        step: &impl Step<A, T>,
         merge: impl Fn(A, A) -> A,
         mut visit: impl FnMut(A),
     ) {
         for row in x.chunks_exact(width) {
-            visit(fold_here(row, init, &step, &merge));
+            visit(fold_here(row, init, step, &merge));
         }
     }
 }
@@ -145,23 +191,37 @@ each_level! {
     pub(crate) fn fold_into_parts<T: Copy, A: Copy>(
         x: &[T],
         parts: &mut [A; PARTS],
-        step: impl Fn(A, T) -> A,
+        step: &impl Step<A, T>,
     ) {
-        parts_here(x, parts, &step);
+        parts_here(x, parts, step);
     }
 }
 
 #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
 #[inline(always)]
-fn parts_here<T: Copy, A: Copy>(x: &[T], parts: &mut [A; PARTS], step: &impl Fn(A, T) -> A) {
-    let (rows, rest) = x.as_chunks::<PARTS>();
-    for row in rows {
-        for (part, &x) in parts.iter_mut().zip(row) {
-            *part = step(*part, x);
+fn parts_here<T: Copy, A: Copy, S: Step<A, T>>(mut x: &[T], parts: &mut [A; PARTS], step: &S) {
+    // Of integers the compiler would make vectors that go from line to line, and gather them: ten times as long. What it
+    // cannot see through keeps it from that, and costs nothing.
+    // Lines of eight bytes an element are two registers, which wait for each other little; memory is read in its order then.
+    if S::CHOOSES && size_of::<T>() <= 4 {
+        let (fours, rest) = x.as_chunks::<{ 4 * PARTS }>();
+        for lines in fours {
+            black_box(());
+            for (i, part) in parts.iter_mut().enumerate() {
+                *part = step.four(*part, std::array::from_fn(|line| lines[line * PARTS + i]));
+            }
+        }
+        x = rest;
+    }
+    let (lines, rest) = x.as_chunks::<PARTS>();
+    for line in lines {
+        black_box(());
+        for (part, &x) in parts.iter_mut().zip(line) {
+            *part = step.one(*part, x);
         }
     }
     for (part, &x) in parts.iter_mut().zip(rest) {
-        *part = step(*part, x);
+        *part = step.one(*part, x);
     }
 }
 
@@ -171,26 +231,28 @@ fn parts_here<T: Copy, A: Copy>(x: &[T], parts: &mut [A; PARTS], step: &impl Fn(
 pub(crate) fn fold_here<T: Copy, A: Copy>(
     x: &[T],
     init: A,
-    step: &impl Fn(A, T) -> A,
+    step: &impl Step<A, T>,
     merge: &impl Fn(A, A) -> A,
 ) -> A {
     if x.len() < PARTS {
-        return x.iter().fold(init, |acc, &x| step(acc, x));
+        return x.iter().fold(init, |acc, &x| step.one(acc, x));
     }
     let mut parts = [init; PARTS];
     parts_here(x, &mut parts, step);
     halves(parts, merge)
 }
 
-/// Merges parts by halves. Not in sight of the loops that fill them: there the compiler would choose vectors for these that
-/// are as narrow as the last halves.
-#[inline(never)]
-pub(crate) fn halves<A: Copy>(parts: [A; PARTS], merge: &impl Fn(A, A) -> A) -> A {
-    // Arrays of known lengths, so that each level is a few instructions without a loop.
-    let eight: [A; 8] = std::array::from_fn(|i| merge(parts[i], parts[i + 8]));
-    let four: [A; 4] = std::array::from_fn(|i| merge(eight[i], eight[i + 4]));
-    let two: [A; 2] = std::array::from_fn(|i| merge(four[i], four[i + 2]));
-    merge(two[0], two[1])
+each_level! {
+    /// Merges parts by halves. Not in sight of the loops that fill them: there the compiler would choose vectors for these
+    /// that are as narrow as the last halves.
+    #[inline(never)]
+    pub(crate) fn halves<A: Copy>(parts: [A; PARTS], merge: &impl Fn(A, A) -> A) -> A {
+        // Arrays of known lengths, so that each level is a few instructions without a loop.
+        let eight: [A; 8] = std::array::from_fn(|i| merge(parts[i], parts[i + 8]));
+        let four: [A; 4] = std::array::from_fn(|i| merge(eight[i], eight[i + 4]));
+        let two: [A; 2] = std::array::from_fn(|i| merge(four[i], four[i + 2]));
+        merge(two[0], two[1])
+    }
 }
 
 /// Two sums over three rows of one length, in the order of [`fold`], within a function that is compiled for each level.
@@ -235,6 +297,24 @@ each_level! {
             for (column, &x) in columns.iter_mut().zip(row) {
                 *column = step(*column, x);
             }
+        }
+    }
+}
+
+each_level! {
+    /// A step of each column: from what it has accumulated and its element in each input to what it accumulates and its
+    /// result.
+    pub(crate) fn step_columns<const N: usize, T: Copy, A: Copy, U>(
+        x: [&[T]; N],
+        accumulated: &mut [A],
+        out: &mut [U],
+        step: impl Fn(A, [T; N]) -> (A, U),
+    ) {
+        // Of one length that the compiler knows of, so that it need not look at each element's place.
+        let count = out.len();
+        let (x, accumulated) = (x.map(|x| &x[..count]), &mut accumulated[..count]);
+        for i in 0..count {
+            (accumulated[i], out[i]) = step(accumulated[i], x.map(|x| x[i]));
         }
     }
 }

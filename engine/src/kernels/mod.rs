@@ -23,6 +23,7 @@ pub(crate) mod reduce;
 pub(crate) mod registers;
 pub(crate) mod resample;
 pub(crate) mod rows;
+pub(crate) mod scan;
 pub(crate) mod scatter;
 pub(crate) mod softmax;
 pub(crate) mod special;

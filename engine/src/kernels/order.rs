@@ -5,9 +5,14 @@ use std::cmp::Ordering;
 use crate::{
     array::{buffer, filled},
     aval::Shape,
-    compute,
+    compute::{self, Looks},
     error::Error,
-    kernels::real::Number,
+    kernels::{
+        columns::Columns,
+        lanes::{Choice, each_level},
+        real::Number,
+        reduce::{self, Folding},
+    },
 };
 
 /// Extents before an axis, along it, and behind it.
@@ -59,6 +64,81 @@ pub(crate) fn argsort<T: Number>(
         }
     }
     Ok(out)
+}
+
+/// For each line along an axis, which is not empty, where its extreme is: the place of the first element that is equal to what
+/// `choose` finds, from `init` on, or that is NaN as well.
+pub(crate) fn extremes<T: Number>(
+    x: &[T],
+    shape: &Shape,
+    axis: usize,
+    init: T,
+    choose: impl Fn(T, T) -> T + Sync,
+) -> Result<Vec<i64>, Error> {
+    let folding = Folding { init, step: Choice(&choose), merge: &choose };
+    let extremes = reduce::fold(x, shape, &[axis], folding, |extreme| extreme)?;
+    if let Some(columns) = Columns::of(shape, &[axis]) {
+        return columns.fold(MISSING, |piece, places| {
+            let extremes = &extremes[piece.columns];
+            find(&x[piece.elements], extremes, signed_position(piece.row), places);
+        });
+    }
+    let extent = shape[axis];
+    reduce::in_parts(extremes.len(), extent, |lines, places| {
+        let mut looks = Looks::default();
+        for line in lines {
+            places.push(place(&x[line * extent..(line + 1) * extent], extremes[line])?);
+            looks.after(extent)?;
+        }
+        Ok(())
+    })
+}
+
+/// The place of what was not found yet.
+const MISSING: i64 = -1;
+
+/// Whether two elements are equal, or both NaN.
+fn is_same<T: Number>(x: T, y: T) -> bool {
+    x == y || (x.is_nan() && y.is_nan())
+}
+
+/// The place of an element of a line.
+fn place<T: Number>(line: &[T], x: T) -> Result<i64, Error> {
+    for range in compute::ranges(line.len()) {
+        let range = range?;
+        if let Some(at) = first_same(&line[range.clone()], x) {
+            return Ok(signed_position(range.start + at));
+        }
+    }
+    Err(Error::bug("an extreme is one of the elements"))
+}
+
+each_level! {
+    fn first_same<T: Number>(line: &[T], x: T) -> Option<usize> {
+        // Many at a time without a branch, as vectors; then bits of those among which it is.
+        let (pieces, rest) = line.as_chunks::<64>();
+        let places = |piece: &[T]| {
+            let bits = piece.iter().enumerate();
+            bits.fold(0_u64, |bits, (i, &y)| bits | (u64::from(is_same(x, y)) << i))
+        };
+        for (piece, first) in pieces.iter().zip((0..).step_by(64)) {
+            if piece.iter().fold(false, |any, &y| any | is_same(x, y)) {
+                return Some(first + places(piece).trailing_zeros() as usize);
+            }
+        }
+        let places = places(rest);
+        (places != 0).then(|| line.len() - rest.len() + places.trailing_zeros() as usize)
+    }
+}
+
+each_level! {
+    /// Notes a row for the columns whose extreme was not found before and is in it.
+    fn find<T: Number>(x: &[T], extremes: &[T], row: i64, places: &mut [i64]) {
+        for ((&x, &extreme), place) in x.iter().zip(extremes).zip(places) {
+            let is_first = *place == MISSING && is_same(x, extreme);
+            *place = if is_first { row } else { *place };
+        }
+    }
 }
 
 fn signed_position(position: usize) -> i64 {
@@ -133,4 +213,55 @@ pub(crate) fn insertion_points<T: Number>(
         }
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Extents that are no multiple of what is compared at once, a single row and a single column, more columns than are
+    /// gone down together, a line that is searched in pieces; and none.
+    const SHAPES: [&[usize]; 9] =
+        [&[1], &[1, 9], &[9, 1], &[5, 63], &[7, 130], &[3, 5, 7], &[3, 1030], &[70_001], &[0, 4]];
+
+    type Beats<T> = fn(T, T) -> bool;
+
+    fn check<T: Number>(number: impl Fn(usize) -> T) {
+        let choices: [(T, Beats<T>); 2] = [(T::LOWEST, |x, y| x > y), (T::HIGHEST, |x, y| x < y)];
+        for (shape, (init, beats)) in
+            SHAPES.into_iter().flat_map(|shape| choices.map(|choice| (shape, choice)))
+        {
+            let shape = Shape::from(shape);
+            let x: Vec<T> = (0..shape.elements()).map(&number).collect();
+            let better = |x: T, best: T| beats(x, best) || (x.is_nan() && !best.is_nan());
+            for axis in (0..shape.len()).filter(|&axis| shape[axis] > 0) {
+                let (before, extent, behind) = around(&shape, axis);
+                let mut expected = vec![];
+                for (block, place) in (0..before).flat_map(|i| (0..behind).map(move |j| (i, j))) {
+                    let element = |i: usize| x[(block * extent + i) * behind + place];
+                    let best = (1..extent).fold(0, |best, i| {
+                        if better(element(i), element(best)) { i } else { best }
+                    });
+                    expected.push(signed_position(best));
+                }
+                let choose = |a: T, x: T| if better(x, a) { x } else { a };
+                let places = extremes(&x, &shape, axis, init, choose).unwrap();
+                assert!(places == expected, "{} {shape:?} along {axis}", T::DTYPE);
+            }
+        }
+    }
+
+    #[test]
+    fn extremes_are_the_first_of_equals_or_the_first_nan() {
+        let small = |i: usize| i32::try_from(i * 7919 % 11).unwrap();
+        check(|i| i64::from(small(i)) << 40);
+        check(small);
+        check(|i| f64::from(small(i)));
+        check(|_| 0.0_f32);
+        check(|_| f32::NEG_INFINITY);
+        check(|i| if i.is_multiple_of(2) { 0.0 } else { -0.0_f32 });
+        check(|i| {
+            if (i * 7919 % 41) == 0 { f32::NAN } else { f32::from(i8::try_from(small(i)).unwrap()) }
+        });
+    }
 }

@@ -5,12 +5,12 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use crate::{
-    array::{buffer, filled},
+    array::buffer,
     aval::Shape,
     compute::{self, Looks},
     error::Error,
     kernels::{
-        lanes,
+        lanes::{self, Step},
         strided::{Walk, at, signed},
     },
 };
@@ -39,7 +39,7 @@ pub(crate) fn split(shape: &Shape, axes: &[usize]) -> (Walk, Walk) {
 pub(crate) struct Folding<A, S, M> {
     /// What it begins with, which must be neutral.
     pub(crate) init: A,
-    /// Takes in an element.
+    /// Takes in elements.
     pub(crate) step: S,
     /// Puts two partial results together.
     pub(crate) merge: M,
@@ -50,7 +50,7 @@ pub(crate) fn fold<T: Copy + Sync, A: Copy + Sync, U: Send>(
     x: &[T],
     shape: &Shape,
     axes: &[usize],
-    folding: Folding<A, impl Fn(A, T) -> A + Sync, impl Fn(A, A) -> A + Sync>,
+    folding: Folding<A, impl Step<A, T> + Sync, impl Fn(A, A) -> A + Sync>,
     finish: impl Fn(A) -> U + Sync,
 ) -> Result<Vec<U>, Error> {
     let (kept, mut reduced) = split(shape, axes);
@@ -99,7 +99,7 @@ pub(crate) fn fold<T: Copy + Sync, A: Copy + Sync, U: Send>(
             columns.resize(inner, init);
             reduced.offset = signed(start);
             reduced.try_each(|at| {
-                lanes::fold_columns(&x[at..at + inner], &mut columns, &step);
+                lanes::fold_columns(&x[at..at + inner], &mut columns, |acc, x| step.one(acc, x));
                 looks.after(inner)
             })?;
             out.extend(columns.iter().map(|&acc| finish(acc)));
@@ -115,7 +115,7 @@ pub(crate) fn fold<T: Copy + Sync, A: Copy + Sync, U: Send>(
             acc = if stride == 1 {
                 merge(acc, lanes::fold(&x[start..start + count], init, &step, &merge))
             } else {
-                (0..count).fold(acc, |acc, i| step(acc, x[at(offset, stride, i)]))
+                (0..count).fold(acc, |acc, i| step.one(acc, x[at(offset, stride, i)]))
             };
         })?;
         out.push(finish(acc));
@@ -127,7 +127,7 @@ pub(crate) fn fold<T: Copy + Sync, A: Copy + Sync, U: Send>(
 /// The same as [`lanes::fold`], with looks at the flag.
 fn long_row<T: Copy, A: Copy>(
     x: &[T],
-    Folding { init, step, merge }: &Folding<A, impl Fn(A, T) -> A, impl Fn(A, A) -> A>,
+    Folding { init, step, merge }: &Folding<A, impl Step<A, T>, impl Fn(A, A) -> A>,
 ) -> Result<A, Error> {
     let mut parts = [*init; lanes::PARTS];
     // As many as a multiple of the parts, so that each element goes to the part that it would go to.
@@ -143,10 +143,11 @@ fn columns<T: Copy, A: Copy, U>(
     x: &[T],
     (rows, width): (usize, usize),
     places: Range<usize>,
-    Folding { init, step, .. }: &Folding<A, impl Fn(A, T) -> A, impl Fn(A, A) -> A>,
+    Folding { init, step, .. }: &Folding<A, impl Step<A, T>, impl Fn(A, A) -> A>,
     finish: &impl Fn(A) -> U,
     out: &mut Vec<U>,
 ) -> Result<(), Error> {
+    let step = |acc, x| step.one(acc, x);
     let mut columns = buffer(width.min(places.len()))?;
     let mut looks = Looks::default();
     let mut next = places.start;
@@ -174,7 +175,7 @@ fn columns<T: Copy, A: Copy, U>(
 }
 
 /// Fills so many places in parts, each of which takes `count` elements. `fill` appends the results of a range of places.
-fn in_parts<U: Send>(
+pub(crate) fn in_parts<U: Send>(
     places: usize,
     count: usize,
     fill: impl Fn(Range<usize>, &mut Vec<U>) -> Result<(), Error> + Sync,
@@ -216,7 +217,7 @@ pub(crate) fn sum_rows(x: &[f32], count: usize, mean: bool, out: &mut [f32]) {
 pub(crate) fn sum(row: &[f32], mean: bool) -> f32 {
     #[expect(clippy::cast_precision_loss, reason = "a row has far fewer than 2^52 elements")]
     let divisor = if mean { row.len() as f64 } else { 1.0 };
-    let sum = lanes::fold(row, 0.0, |sum, x: f32| sum + f64::from(x), |a, b| a + b);
+    let sum = lanes::fold(row, 0.0, &|sum, x: f32| sum + f64::from(x), |a, b| a + b);
     #[expect(clippy::cast_possible_truncation, reason = "rounded as the ops round")]
     let rounded = (sum / divisor) as f32;
     rounded
@@ -239,37 +240,10 @@ pub(crate) fn neighbours(shape: &Shape, axes: &[usize]) -> Option<[usize; 3]> {
     Some(extents)
 }
 
-/// Goes along an axis from one end: `step` takes what was accumulated so far and the place of an element, and gives what
-/// is accumulated now and the result for that place.
-pub(crate) fn scan<A: Copy, U: Copy + Default>(
-    shape: &Shape,
-    axis: usize,
-    reverse: bool,
-    init: A,
-    step: impl Fn(A, usize) -> (A, U),
-) -> Result<Vec<U>, Error> {
-    let mut out = filled(shape.elements(), U::default())?;
-    let (stride, count) = (shape.strides()[axis], shape[axis]);
-    let (starts, _) = split(shape, &[axis]);
-    if count > 0 {
-        let mut looks = Looks::default();
-        starts.try_each(|start| {
-            let mut acc = init;
-            for range in compute::ranges(count) {
-                for i in range? {
-                    let at = start + stride * if reverse { count - 1 - i } else { i };
-                    (acc, out[at]) = step(acc, at);
-                }
-            }
-            looks.after(count)
-        })?;
-    }
-    Ok(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::{lanes::Choice, real::Number};
 
     /// Axes that are not neighbours, with and without the last.
     #[test]
@@ -293,5 +267,34 @@ mod tests {
             }
             assert_eq!(sums, expected, "over {axes:?}");
         }
+    }
+
+    /// Elements that are compared with each other first give what they give one by one, also which of two zeros and which
+    /// NaN it is.
+    #[test]
+    fn choices_are_what_they_are_one_by_one() {
+        fn compare<T: Number>(numbers: impl Fn(usize) -> T, bits: impl Fn(T) -> u64 + Sync) {
+            let larger = |a: T, x: T| if a >= x || a.is_nan() { a } else { x };
+            for width in [1, 15, 16, 17, 63, 64, 65, 130, 321] {
+                let x: Vec<T> = (0..3 * width).map(&numbers).collect();
+                let shape = Shape::from([3, width]);
+                let grouped = Folding { init: T::LOWEST, step: Choice(larger), merge: larger };
+                let grouped = fold(&x, &shape, &[1], grouped, &bits).unwrap();
+                let single = Folding { init: T::LOWEST, step: larger, merge: larger };
+                let single = fold(&x, &shape, &[1], single, &bits).unwrap();
+                assert_eq!(grouped, single, "{} of rows of {width}", T::DTYPE);
+            }
+        }
+        let float = |i: usize| match i * 7919 % 251 {
+            // One of many NaNs.
+            0 => f32::from_bits(0x7fc0_0000 + u32::try_from(i).unwrap()),
+            1..100 => 0.0,
+            100..200 => -0.0,
+            _ => -1.0,
+        };
+        compare(float, |x| u64::from(x.to_bits()));
+        compare(|i| f64::from(float(i + 1)), f64::to_bits);
+        compare(|i| i32::try_from(i * 7919 % 1009).unwrap(), |x| x.unsigned_abs().into());
+        compare(|i| i64::try_from(i * 7919 % 1009).unwrap(), i64::unsigned_abs);
     }
 }

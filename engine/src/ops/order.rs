@@ -8,21 +8,18 @@ use crate::{
     attrs::Attr,
     aval::{Aval, Shape},
     batching::{Batching, along_axis},
-    compute::{self, Looks},
+    compute,
     dtype::{DType, DTypes},
     error::Error,
     kernels::{
-        order::{argsort, insertion_points},
+        order::{argsort, extremes, insertion_points},
         real::{Number, Real},
-        reduce::split,
-        strided::signed,
     },
     op::{Arrays, Call, Cost, Derivative, Kernel, OpDef, ResultType, Sample},
     ops::{
         TAKE_ALONG_AXIS,
-        family::{
-            self, by_dtype, common_dtype, index, indices, per_input, sample, sample_with, uniform,
-        },
+        family::{self, by_dtype, common_dtype, index, indices, sample, sample_with, uniform},
+        reduce::{larger, smaller},
     },
 };
 
@@ -40,7 +37,11 @@ attrs! {
     }
 }
 
-const SAMPLE: &[Sample] = &[sample(&[uniform(&[3, 2], -2.0, 2.0)])];
+const SAMPLE: &[Sample] = &[
+    sample(&[uniform(&[3, 2], -2.0, 2.0)]),
+    sample_with(&[uniform(&[2, 3], -2.0, 2.0)], || vec![("axis", Attr::Int(-1))]),
+    sample_with(&[uniform(&[2, 70, 3], -2.0, 2.0)], || vec![("axis", Attr::Int(1))]),
+];
 
 const fn position(
     name: &'static str,
@@ -64,41 +65,27 @@ const fn position(
             }
             Ok(smallvec![Aval { dtype: DType::I64, shape: x.reduce(&[axis], false) }])
         },
-        cost: per_input,
+        cost: |call, outputs| Cost {
+            flops: (call.inputs[0].shape.elements() as u64).saturating_mul(2),
+            // The extremes, and places that parts find each for themselves.
+            workspace: (outputs[0].shape.elements() as u64).saturating_mul(16),
+        },
         samples: SAMPLE,
         ..family::unary(name, summary, formula, kernel, Derivative::None)
     }
 }
 
 fn positions(call: &Call, out: &[Aval], inputs: &[&Array], largest: bool) -> Result<Arrays, Error> {
-    fn typed<T: Number>(
-        x: &[T],
-        shape: &Shape,
-        axis: usize,
-        largest: bool,
-    ) -> Result<Vec<i64>, Error> {
-        let (kept, mut along) = split(shape, &[axis]);
-        let mut out = buffer(kept.shape.iter().product())?;
-        let mut looks = Looks::default();
-        kept.try_each(|start| {
-            along.offset = signed(start);
-            let (mut best, mut best_at, mut at) = (x[start], 0, 0);
-            along.each(|place| {
-                let x = x[place];
-                let better = if largest { x > best } else { x < best };
-                if better || (x.is_nan() && !best.is_nan()) {
-                    (best, best_at) = (x, at);
-                }
-                at += 1;
-            })?;
-            out.push(best_at);
-            looks.after(along.shape.iter().product())
-        })?;
-        Ok(out)
-    }
     let shape = &call.inputs[0].shape;
     let axis = shape.axis(AlongAxis::read(call.attrs).axis, 0)?;
-    let y = by_dtype!(numeric: inputs[0].dtype(), T => typed::<T>(inputs[0].elements()?, shape, axis, largest))?;
+    let y = by_dtype!(numeric: inputs[0].dtype(), T => {
+        let x = inputs[0].elements::<T>()?;
+        if largest {
+            extremes(x, shape, axis, T::LOWEST, larger)
+        } else {
+            extremes(x, shape, axis, T::HIGHEST, smaller)
+        }
+    })?;
     Ok(smallvec![Array::new(&out[0].shape, y)?])
 }
 

@@ -12,6 +12,7 @@ use crate::{
     error::Error,
     graph::Var,
     kernels::{
+        lanes::Choice,
         real::Number,
         reduce::{Folding, fold},
     },
@@ -271,7 +272,7 @@ pub static REDUCE_MAX: OpDef = OpDef {
         "reduce_max",
         "Largest element along axes; equal ones share the gradient. The lowest number for an empty axis.",
         "y = max of x",
-        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::LOWEST, larger::<T>, larger::<T>, |a| a),
+        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::LOWEST, Choice(larger::<T>), larger::<T>, |a| a),
         EXTREME,
     )
 };
@@ -283,7 +284,7 @@ pub static REDUCE_MIN: OpDef = OpDef {
         "reduce_min",
         "Smallest element along axes; equal ones share the gradient. The highest number for an empty axis.",
         "y = min of x",
-        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::HIGHEST, smaller::<T>, smaller::<T>, |a| a),
+        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::HIGHEST, Choice(smaller::<T>), smaller::<T>, |a| a),
         EXTREME,
     )
 };

@@ -13,7 +13,7 @@ use crate::{
     graph::Var,
     kernels::{
         real::{Number, Real},
-        reduce::scan,
+        scan::Scan,
     },
     op::{Arrays, Call, Derivative, Kernel, OpDef, Reads, Rule, Sample, cotangents},
     ops::{
@@ -78,15 +78,15 @@ fn chosen<A: Copy, U>(before: A, after: A, exclusive: bool, result: impl Fn(A) -
 fn accumulate<T: Number>(
     (call, out, x): (&Call, &Aval, &Array),
     init: T,
-    step: impl Fn(T::Wide, T::Wide) -> T::Wide,
-) -> Result<Array, Error> {
+    step: impl Fn(T::Wide, T::Wide) -> T::Wide + Sync,
+) -> Result<Array, Error>
+where
+    T::Wide: Sync,
+{
     let Cumulative { axis, exclusive, reverse } = Cumulative::read(call.attrs);
-    let axis = out.shape.axis(axis, 0)?;
-    let x = x.elements::<T>()?;
-    let y = scan(&out.shape, axis, reverse, init.widen(), |acc, at| {
-        chosen(acc, step(acc, x[at].widen()), exclusive, T::narrow)
-    })?;
-    Array::new(&out.shape, y)
+    let step = |acc, [x]: [T; 1]| chosen(acc, step(acc, x.widen()), exclusive, T::narrow);
+    let scan = Scan { reverse, init: init.widen(), step };
+    Array::new(&out.shape, scan.run([x.elements()?], &out.shape, out.shape.axis(axis, 0)?)?)
 }
 
 /// Running sum.
@@ -160,16 +160,11 @@ pub static CUMULATIVE_LOGSUMEXP: OpDef = OpDef {
         Kernel::Run(|call, out, inputs| {
             fn typed<T: Real>(call: &Call, out: &Aval, x: &Array) -> Result<Array, Error> {
                 let Cumulative { axis, exclusive, reverse } = Cumulative::read(call.attrs);
-                let x = x.elements::<T>()?;
                 let log = |(top, sum): (f64, f64)| T::of(top + libm::log(sum));
-                let y = scan(
-                    &out.shape,
-                    out.shape.axis(axis, 0)?,
-                    reverse,
-                    (f64::NEG_INFINITY, 0.0),
-                    |acc, at| chosen(acc, add_exp(acc, x[at].wide()), exclusive, log),
-                )?;
-                Array::new(&out.shape, y)
+                let step = |acc, [x]: [T; 1]| chosen(acc, add_exp(acc, x.wide()), exclusive, log);
+                let scan = Scan { reverse, init: (f64::NEG_INFINITY, 0.0), step };
+                let axis = out.shape.axis(axis, 0)?;
+                Array::new(&out.shape, scan.run([x.elements()?], &out.shape, axis)?)
             }
             Ok(smallvec![
                 by_dtype!(float: out[0].dtype, T => typed::<T>(call, &out[0], inputs[0]))?
@@ -275,14 +270,14 @@ pub static LINEAR_RECURRENCE: OpDef = OpDef {
 
 fn recur(call: &Call, out: &[Aval], inputs: &[&Array]) -> Result<Arrays, Error> {
     fn typed<T: Real>(call: &Call, out: &Aval, inputs: &[&Array]) -> Result<Array, Error> {
-        let (a, x) = (inputs[0].elements::<T>()?, inputs[1].elements::<T>()?);
         let Along { axis, reverse } = Along::read(call.attrs);
-        let y = scan(&out.shape, out.shape.axis(axis, 0)?, reverse, None, |last, at| {
-            let through = last.map_or(0.0, |last: f64| a[at].wide() * last);
-            let y = x[at].wide() + through;
+        let step = |last: Option<f64>, [coefficient, x]: [T; 2]| {
+            let y = x.wide() + last.map_or(0.0, |last| coefficient.wide() * last);
             (Some(y), T::of(y))
-        })?;
-        Array::new(&out.shape, y)
+        };
+        let (scan, axis) = (Scan { reverse, init: None, step }, out.shape.axis(axis, 0)?);
+        let inputs = [inputs[0].elements()?, inputs[1].elements()?];
+        Array::new(&out.shape, scan.run(inputs, &out.shape, axis)?)
     }
     Ok(smallvec![by_dtype!(float: out[0].dtype, T => typed::<T>(call, &out[0], inputs))?])
 }
