@@ -396,7 +396,8 @@ mod tests {
         ops::{
             ADD, AVG_POOL, CONVOLUTION, CONVOLUTION_FILTER_GRADIENT, CONVOLUTION_INPUT_GRADIENT,
             GELU, LAYER_NORMALIZATION, LAYER_NORMALIZATION_GRADIENT, MATMUL, MAX_POOL, REDUCE_MAX,
-            REDUCE_SUM, SOFTMAX, SOFTMAX_CROSS_ENTROPY_GRADIENT, SOFTMAX_CROSS_ENTROPY_WITH_LOGITS,
+            REDUCE_SUM, SCALED_DOT_PRODUCT_ATTENTION, SCALED_DOT_PRODUCT_ATTENTION_GRADIENT,
+            SOFTMAX, SOFTMAX_CROSS_ENTROPY_GRADIENT, SOFTMAX_CROSS_ENTROPY_WITH_LOGITS,
             SOFTMAX_GRADIENT, TANH, TRANSPOSE, WHERE,
         },
     };
@@ -468,6 +469,8 @@ mod tests {
         let same = ("padding".to_owned(), Attr::Text("SAME".into()));
         let first = ("data_format".to_owned(), Attr::Text("channels_first".into()));
         let (images, filter) = ([8, 30, 31, 8], [3, 3, 8, 16]);
+        let places = [3, 200, 4, 30];
+        let last = vec![yes("causal"), ("qkv_layout".to_owned(), Attr::Text("BTNH".into()))];
         let cases: Vec<Case> = vec![
             (&MATMUL, vec![&[500, 300], &[300, 200]], vec![]),
             (&MATMUL, vec![&[300, 500], &[300, 100]], vec![yes("transpose_a")]),
@@ -507,6 +510,16 @@ mod tests {
                 &CONVOLUTION_INPUT_GRADIENT,
                 vec![&[3, 3, 32, 40], &[5, 29, 31, 40]],
                 vec![same.clone(), ints("shape", &[5, 29, 31, 32])],
+            ),
+            (
+                &SCALED_DOT_PRODUCT_ATTENTION,
+                vec![&places, &places, &places, &[4, 1, 1]],
+                last.clone(),
+            ),
+            (
+                &SCALED_DOT_PRODUCT_ATTENTION_GRADIENT,
+                vec![&places, &places, &places, &[4, 1, 1], &places],
+                last,
             ),
             (&MAX_POOL, vec![&images], vec![ints("ksize", &[3, 2])]),
             (&AVG_POOL, vec![&images], vec![ints("ksize", &[3, 2]), same]),

@@ -96,17 +96,49 @@ pub(crate) fn product(
             pack(b.elements, &rows, b.column, columns, &mut panels)?;
             Second::packed(&panels, terms)
         };
-        let mut term_starts = [0; MAX_TERMS];
-        for (term, start) in term_starts[..terms].iter_mut().enumerate() {
-            *start = (first + term) * a.column;
-        }
-        for (i, out) in out.chunks_mut(BLOCK * columns).enumerate() {
-            let row_starts: [usize; BLOCK] = std::array::from_fn(|row| (i * BLOCK + row) * a.row);
-            let rows = &row_starts[..BLOCK.min(rows - i * BLOCK)];
-            let a = First { elements: a.elements, rows, terms: &term_starts[..terms] };
-            let place = Place { out, row: columns, column: 1, columns };
-            if first == 0 { multiply(a, second, place)? } else { add(a, second, place)? }
-        }
+        let a = Matrix { elements: &a.elements[first * a.column..], ..a };
+        rows_of(a, second, (rows, terms, columns), (out, columns), first > 0)?;
+    }
+    Ok(())
+}
+
+/// Writes the product of a matrix and the first terms and columns of panels of so many terms, or adds it to what is there. The
+/// rows of the result are so far apart.
+pub(crate) fn times_panels(
+    a: Matrix,
+    (panels, height): (&[f32], usize),
+    (rows, terms, columns): Extents,
+    (out, distance): (&mut [f32], usize),
+    adds: bool,
+) -> Result<(), Error> {
+    for first in (0..terms).step_by(MAX_TERMS) {
+        let a = Matrix { elements: &a.elements[first * a.column..], ..a };
+        let b = Second { elements: &panels[first * WIDTH..], ..Second::packed(panels, height) };
+        let extents = (rows, MAX_TERMS.min(terms - first), columns);
+        rows_of(a, b, extents, (&mut *out, distance), adds || first > 0)?;
+    }
+    Ok(())
+}
+
+/// Writes a product of [`MAX_TERMS`] terms at most, or adds it.
+fn rows_of(
+    a: Matrix,
+    b: Second,
+    (rows, terms, columns): Extents,
+    (out, distance): (&mut [f32], usize),
+    adds: bool,
+) -> Result<(), Error> {
+    let mut term_starts = [0; MAX_TERMS];
+    for (term, start) in term_starts[..terms].iter_mut().enumerate() {
+        *start = term * a.column;
+    }
+    let blocks = out.chunks_mut(BLOCK * distance).take(rows.div_ceil(BLOCK));
+    for (i, out) in blocks.enumerate() {
+        let row_starts: [usize; BLOCK] = std::array::from_fn(|row| (i * BLOCK + row) * a.row);
+        let rows = &row_starts[..BLOCK.min(rows - i * BLOCK)];
+        let a = First { elements: a.elements, rows, terms: &term_starts[..terms] };
+        let place = Place { out, row: distance, column: 1, columns };
+        if adds { add(a, b, place)? } else { multiply(a, b, place)? }
     }
     Ok(())
 }
