@@ -56,13 +56,16 @@ pub(crate) struct Extents {
     pub(crate) depth: usize,
     /// Length of values.
     pub(crate) width: usize,
+    /// Whether attention is causal. If nothing else is masked, a block of few queries has few products for nothing.
+    pub(crate) is_causal: bool,
 }
 
 impl Extents {
     /// Queries of a block.
     fn block(self) -> usize {
         let most = (WEIGHTS / self.keys.max(1)).next_multiple_of(FEWEST_QUERIES);
-        most.clamp(FEWEST_QUERIES, MOST_QUERIES).min(self.queries.max(1))
+        let limit = if self.is_causal { MOST_QUERIES / 2 } else { MOST_QUERIES };
+        most.clamp(FEWEST_QUERIES, limit).min(self.queries.max(1))
     }
 
     /// From the weights of a query to the next. A line is left free, so that those of many do not push each other out of the
@@ -132,8 +135,6 @@ pub(crate) struct Attention<'a, T> {
     pub(crate) mask: Mask<'a, T>,
     /// Factor of the products.
     pub(crate) scale: f64,
-    /// Whether each query sees only the keys up to its own place.
-    pub(crate) causal: bool,
 }
 
 /// What each thread needs for weights.
@@ -160,7 +161,7 @@ impl<T: Scalar> Attention<'_, T> {
             Mask::Truth(mask) => HeadMask::Truth(mask.head(head, first)),
             Mask::Added(mask) => HeadMask::Added(mask.head(head, first)),
         };
-        Sight { mask, causal: self.causal, first, keys: self.extents.keys }
+        Sight { mask, causal: self.extents.is_causal, first, keys: self.extents.keys }
     }
 
     /// Takes the keys of a head, a column each.
@@ -264,18 +265,47 @@ each_level! {
     }
 }
 
+/// So many rows of a block, each with its number.
+#[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
+#[inline(always)]
+fn rows_of<T>(
+    block: &mut [T],
+    distance: usize,
+    count: usize,
+) -> impl Iterator<Item = (usize, &mut [T])> {
+    block.chunks_mut(distance).take(count).enumerate()
+}
+
 each_level! {
-    /// From products with keys to weights.
+    /// From products with keys to weights. Whole registers of them: behind what a query sees are numbers without weight.
     fn weights<T: Scalar>(
         products: &mut [T],
-        (rows, distance): (usize, usize),
+        (count, distance): (usize, usize),
         reach: usize,
         sight: &Sight<T>,
     ) {
-        for (query, row) in products.chunks_mut(distance).take(rows).enumerate() {
-            let (row, rest) = row[..reach].split_at_mut(sight.reach(query));
-            sight.mask(query, row);
-            softmax::softmax_here(row);
+        let (mut tops, mut shares) = ([T::ZERO; MOST_QUERIES], [T::ZERO; MOST_QUERIES]);
+        let whole = |query| sight.reach(query).next_multiple_of(WIDTH);
+        // One thing after the other for all queries, so that no row waits for its own maximum and for its own sum.
+        for ((query, row), top) in rows_of(products, distance, count).zip(&mut tops) {
+            let seen = sight.reach(query);
+            sight.mask(query, &mut row[..seen]);
+            row[seen..whole(query)].fill(T::LOWEST);
+            *top = softmax::top(&row[..whole(query)]);
+        }
+        for ((query, row), &top) in rows_of(products, distance, count).zip(&tops) {
+            for x in &mut row[..whole(query)] {
+                *x = (*x - top).exp_();
+            }
+        }
+        for ((query, row), share) in rows_of(products, distance, count).zip(&mut shares) {
+            *share = T::of(softmax::sum(&row[..whole(query)]).recip());
+        }
+        for ((query, row), &share) in rows_of(products, distance, count).zip(&shares) {
+            let (row, rest) = row[..reach.max(whole(query))].split_at_mut(whole(query));
+            for x in row {
+                *x = *x * share;
+            }
             rest.fill(T::ZERO);
         }
     }

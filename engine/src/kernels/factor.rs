@@ -90,6 +90,9 @@ impl Packs for f32 {
         (terms, columns): (usize, usize),
         into: &mut Vec<Self>,
     ) -> Result<(), Error> {
+        if panel::has_fused() && b.row == 1 {
+            return panel::pack_turned(b.elements, terms, b.column, columns, into);
+        }
         if panel::has_fused() {
             let rows = (0..terms).map(|term| term * b.row);
             return panel::pack(b.elements, &rows, b.column, columns, into);

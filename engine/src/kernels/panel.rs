@@ -134,8 +134,11 @@ fn rows_of(
     }
     let blocks = out.chunks_mut(BLOCK * distance).take(rows.div_ceil(BLOCK));
     for (i, out) in blocks.enumerate() {
-        let row_starts: [usize; BLOCK] = std::array::from_fn(|row| (i * BLOCK + row) * a.row);
-        let rows = &row_starts[..BLOCK.min(rows - i * BLOCK)];
+        let mut row_starts = [0; BLOCK];
+        let rows = &mut row_starts[..BLOCK.min(rows - i * BLOCK)];
+        for (row, start) in (i * BLOCK..).zip(rows.iter_mut()) {
+            *start = row * a.row;
+        }
         let a = First { elements: a.elements, rows, terms: &term_starts[..terms] };
         let place = Place { out, row: distance, column: 1, columns };
         if adds { add(a, b, place)? } else { multiply(a, b, place)? }
@@ -177,6 +180,30 @@ pub(crate) fn pack(
             }
         }
         looks.after(count * WIDTH)?;
+    }
+    Ok(())
+}
+
+/// [`pack`] of a matrix whose terms lie side by side.
+pub(crate) fn pack_turned(
+    elements: &[f32],
+    terms: usize,
+    column: usize,
+    columns: usize,
+    panels: &mut Vec<f32>,
+) -> Result<(), Error> {
+    let mut looks = Looks::default();
+    for first in (0..columns).step_by(WIDTH) {
+        let start = panels.len();
+        panels.resize(start + terms * WIDTH, 0.0);
+        let (lines, _) = panels[start..].as_chunks_mut::<WIDTH>();
+        for i in 0..WIDTH.min(columns - first) {
+            let from = &elements[(first + i) * column..][..terms];
+            for (line, &x) in lines.iter_mut().zip(from) {
+                line[i] = x;
+            }
+        }
+        looks.after(terms * WIDTH)?;
     }
     Ok(())
 }

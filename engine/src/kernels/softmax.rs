@@ -21,49 +21,31 @@ impl<T: Real + Number + Send + Sync> Element for T {}
 #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
 #[inline(always)]
 fn exponentials<T: Element>(x: &[T], out: &mut [T]) -> (f64, T) {
-    let larger = |a, x| if x > a { x } else { a };
-    let top = fold_here(x, T::LOWEST, &larger, &larger);
+    let top = top(x);
     for (out, &x) in out.iter_mut().zip(x) {
         *out = (x - top).exp_();
     }
     (sum(out), top)
 }
 
+/// The largest element.
 #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
 #[inline(always)]
-fn sum<T: Element>(x: &[T]) -> f64 {
-    fold_here(x, 0.0, &|sum, x: T| sum + x.wide(), &|a, b| a + b)
-}
-
-/// Softmax of a row in its place, within a function that is compiled for each level.
-#[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
-#[inline(always)]
-pub(super) fn softmax_here<T: Element>(row: &mut [T]) {
+pub(super) fn top<T: Element>(x: &[T]) -> T {
     let larger = |a, x| if x > a { x } else { a };
-    let top = fold_here(row, T::LOWEST, &larger, &larger);
-    for x in row.iter_mut() {
-        *x = (*x - top).exp_();
-    }
-    let share = T::of(sum(row).recip());
-    for x in row {
-        *x = *x * share;
-    }
+    fold_here(x, T::LOWEST, &larger, &larger)
 }
 
-/// [`softmax_gradient`] of a row, in the place of what flows into it. As much scratch as the row is long.
 #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
 #[inline(always)]
-pub(super) fn softmax_gradient_here<T: Element>(y: &[T], flow: &mut [T], scratch: &mut [f64]) {
-    let all = T::of(dot(y, flow, scratch));
-    for (flow, &y) in flow.iter_mut().zip(y) {
-        *flow = (*flow - all) * y;
-    }
+pub(super) fn sum<T: Element>(x: &[T]) -> f64 {
+    fold_here(x, 0.0, &|sum, x: T| sum + x.wide(), &|a, b| a + b)
 }
 
 /// The sum of products.
 #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
 #[inline(always)]
-fn dot<T: Element>(x: &[T], y: &[T], scratch: &mut [f64]) -> f64 {
+pub(super) fn dot<T: Element>(x: &[T], y: &[T], scratch: &mut [f64]) -> f64 {
     for ((product, &x), &y) in scratch.iter_mut().zip(x).zip(y) {
         *product = x.wide() * y.wide();
     }

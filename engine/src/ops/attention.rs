@@ -64,6 +64,7 @@ pub(super) struct Shapes {
     depth: usize,
     /// Length of values.
     width: usize,
+    causal: bool,
 }
 
 impl Shapes {
@@ -96,7 +97,8 @@ impl Shapes {
             return Err(misfit(value, "there must be as many values as keys"));
         }
         let heads = common_shape(&common_shape(&query_heads, &key_heads)?, &value_heads)?;
-        let this = Self { layout, heads, queries, keys, depth, width };
+        let causal = attrs.causal;
+        let this = Self { layout, heads, queries, keys, depth, width, causal };
         if mask.dtype != DType::Bool {
             common_dtype(query, mask)?;
         }
@@ -122,8 +124,8 @@ impl Shapes {
     }
 
     fn extents(&self) -> Extents {
-        let Self { queries, keys, depth, width, .. } = *self;
-        Extents { heads: self.heads.elements(), queries, keys, depth, width }
+        let Self { queries, keys, depth, width, causal: is_causal, .. } = *self;
+        Extents { heads: self.heads.elements(), queries, keys, depth, width, is_causal }
     }
 
     /// What the kernels take.
@@ -132,7 +134,6 @@ impl Shapes {
         call: &Call,
         inputs: &[&'a Array],
     ) -> Result<attention::Attention<'a, T>, Error> {
-        let attrs = Attention::read(call.attrs);
         let stack = |i: usize| self.stack(&call.inputs[i].shape, inputs[i]);
         let mask = &call.inputs[3].shape;
         let mask = if call.inputs[3].dtype == DType::Bool {
@@ -152,8 +153,7 @@ impl Shapes {
             keys: stack(1)?,
             values: stack(2)?,
             mask,
-            scale: attrs.scale(self.depth),
-            causal: attrs.causal,
+            scale: Attention::read(call.attrs).scale(self.depth),
         })
     }
 

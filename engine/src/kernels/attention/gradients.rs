@@ -2,13 +2,21 @@
 
 use ndarray::{ArrayViewMut2, Axis};
 
-use super::{Attention, Desk, Extents, Layout, Scalar, Stack, put, sight::Sight, turned};
+use super::{
+    Attention, Desk, Extents, Layout, MOST_QUERIES, Scalar, Stack, put, sight::Sight, turned,
+};
 use crate::{
     array::{buffer, filled},
     aval::Shape,
     compute,
     error::Error,
-    kernels::{factor::Factor, lanes::each_level, panel::Matrix, rows::shared_out, softmax},
+    kernels::{
+        factor::Factor,
+        lanes::each_level,
+        panel::{Matrix, WIDTH},
+        rows::shared_out,
+        softmax,
+    },
 };
 
 impl<T: Scalar> Attention<'_, T> {
@@ -74,7 +82,7 @@ impl<'a, T: Scalar> Backwards<'a, T> {
             queries: Factor::new(block, depth)?,
             upstream: Factor::new(block, width)?,
             flow: filled(block * attention.extents.distance(), T::ZERO)?,
-            scratch: filled(keys, 0.0)?,
+            scratch: filled(keys.next_multiple_of(WIDTH), 0.0)?,
             of_queries: filled(block * depth, T::ZERO)?,
             of_keys: filled(keys * depth, T::ZERO)?,
             of_values: filled(keys * width, T::ZERO)?,
@@ -146,17 +154,29 @@ each_level! {
         weights: &[T],
         flow: &mut [T],
         scratch: &mut [f64],
-        (rows, distance): (usize, usize),
+        (count, distance): (usize, usize),
         reach: usize,
         sight: &Sight<T>,
     ) {
-        let both = weights.chunks(distance).zip(flow.chunks_mut(distance));
-        for (query, (weights, flow)) in both.take(rows).enumerate() {
-            let (flow, rest) = flow[..reach].split_at_mut(sight.reach(query));
-            let seen = flow.len();
-            softmax::softmax_gradient_here(&weights[..seen], flow, &mut scratch[..seen]);
-            sight.hide(query, flow, T::ZERO);
-            rest.fill(T::ZERO);
+        let rows = || weights.chunks(distance).zip(0..count);
+        let mut means = [T::ZERO; MOST_QUERIES];
+        for (((weights, query), flow), mean) in
+            rows().zip(flow.chunks_mut(distance)).zip(&mut means)
+        {
+            let seen = sight.reach(query);
+            let whole = seen.next_multiple_of(WIDTH);
+            flow[seen..whole].fill(T::ZERO);
+            *mean = T::of(softmax::dot(&weights[..whole], &flow[..whole], &mut scratch[..whole]));
+        }
+        for (((weights, query), flow), &mean) in rows().zip(flow.chunks_mut(distance)).zip(&means) {
+            let seen = sight.reach(query);
+            for (flow, &weight) in flow[..seen].iter_mut().zip(weights) {
+                *flow = (*flow - mean) * weight;
+            }
+            sight.hide(query, &mut flow[..seen], T::ZERO);
+            if seen < reach {
+                flow[seen..reach].fill(T::ZERO);
+            }
         }
     }
 }
