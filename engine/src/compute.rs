@@ -461,6 +461,19 @@ mod tests {
     /// An op, shapes of its inputs, and attributes.
     type Case<'a> = (&'static OpDef, Vec<&'a [usize]>, Vec<(String, Attr)>);
 
+    /// Attention and its gradients, with a mask of numbers.
+    fn attention() -> [Case<'static>; 2] {
+        let places: &[usize] = &[3, 200, 4, 30];
+        let layout = ("qkv_layout".to_owned(), Attr::Text("BTNH".into()));
+        let attrs = vec![("causal".to_owned(), Attr::Bool(true)), layout];
+        let inputs = vec![places, places, places, &[4, 1, 1]];
+        let with_upstream = inputs.iter().copied().chain([places]).collect();
+        [
+            (&SCALED_DOT_PRODUCT_ATTENTION, inputs, attrs.clone()),
+            (&SCALED_DOT_PRODUCT_ATTENTION_GRADIENT, with_upstream, attrs),
+        ]
+    }
+
     /// What is split is large, so the samples of the op table do not reach it.
     #[test]
     fn no_bit_depends_on_who_helps() {
@@ -469,8 +482,6 @@ mod tests {
         let same = ("padding".to_owned(), Attr::Text("SAME".into()));
         let first = ("data_format".to_owned(), Attr::Text("channels_first".into()));
         let (images, filter) = ([8, 30, 31, 8], [3, 3, 8, 16]);
-        let places = [3, 200, 4, 30];
-        let last = vec![yes("causal"), ("qkv_layout".to_owned(), Attr::Text("BTNH".into()))];
         let cases: Vec<Case> = vec![
             (&MATMUL, vec![&[500, 300], &[300, 200]], vec![]),
             (&MATMUL, vec![&[300, 500], &[300, 100]], vec![yes("transpose_a")]),
@@ -511,21 +522,11 @@ mod tests {
                 vec![&[3, 3, 32, 40], &[5, 29, 31, 40]],
                 vec![same.clone(), ints("shape", &[5, 29, 31, 32])],
             ),
-            (
-                &SCALED_DOT_PRODUCT_ATTENTION,
-                vec![&places, &places, &places, &[4, 1, 1]],
-                last.clone(),
-            ),
-            (
-                &SCALED_DOT_PRODUCT_ATTENTION_GRADIENT,
-                vec![&places, &places, &places, &[4, 1, 1], &places],
-                last,
-            ),
             (&MAX_POOL, vec![&images], vec![ints("ksize", &[3, 2])]),
             (&AVG_POOL, vec![&images], vec![ints("ksize", &[3, 2]), same]),
         ];
         let ledger = Ledger::new("test", 1 << 30);
-        for (op, shapes, attrs) in cases {
+        for (op, shapes, attrs) in cases.into_iter().chain(attention()) {
             let attrs = Attrs::check(op.attrs, attrs).unwrap();
             let inputs: Vec<Tensor> =
                 shapes.iter().map(|shape| tensor(&ledger, op, shape)).collect();
