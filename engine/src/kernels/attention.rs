@@ -91,9 +91,11 @@ impl Extents {
         self.products(2 * (3 * self.depth + 2 * self.width) + 12)
     }
 
-    /// About how long it takes, in nanoseconds: products, and what is done with weights.
+    /// About how long it takes, in nanoseconds: products, what is done with weights, and packing keys and values.
     fn work(self, flops: u64) -> u64 {
-        compute::products(flops).saturating_add(2 * self.products(1))
+        let packed = self.heads * self.keys * (self.depth + self.width);
+        let others = self.products(2).saturating_add(compute::elements(packed));
+        compute::products(flops).saturating_add(others)
     }
 
     /// Bytes of where matrices begin and of the blocks, and of what each thread has for itself.
