@@ -221,13 +221,13 @@ class MultiHeadAttention(Layer):
             near = near_mask(query.shape[1], value.shape[1], self.sliding_window)
             mask = tf.constant(near) if mask is None else tf.logical_and(mask, near)
         heads = [self._query(query), self._key(key), self._value(value)]
-        weights = None
+        weights: Any = None
         if is_one_op:
-            joined = [_joined(x, len(axes), 2) for x in heads]
+            queries, keys, values = (_joined(x, len(axes), 2) for x in heads)
             if mask is not None and len(axes) > 1:
-                places = [x.shape[-3] for x in joined[:2]]
+                places = (queries.shape[-3], keys.shape[-3])
                 mask = tf.reshape(mask, (*mask.shape[: -2 * len(axes)], *places))
-            means = attention_in_place(*joined, mask, causal)
+            means = attention_in_place(queries, keys, values, mask, causal)
             if len(axes) > 1:
                 means = tf.reshape(means, (*heads[0].shape[:-1], means.shape[-1]))
         else:
