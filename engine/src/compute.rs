@@ -396,7 +396,8 @@ mod tests {
         ops::{
             ADD, AVG_POOL, CONVOLUTION, CONVOLUTION_FILTER_GRADIENT, CONVOLUTION_INPUT_GRADIENT,
             CUMSUM, GELU, LAYER_NORMALIZATION, LAYER_NORMALIZATION_GRADIENT, MATMUL, MAX_POOL,
-            REDUCE_MAX, REDUCE_SUM, SOFTMAX, SOFTMAX_CROSS_ENTROPY_GRADIENT,
+            REDUCE_MAX, REDUCE_SUM, SCALED_DOT_PRODUCT_ATTENTION,
+            SCALED_DOT_PRODUCT_ATTENTION_GRADIENT, SOFTMAX, SOFTMAX_CROSS_ENTROPY_GRADIENT,
             SOFTMAX_CROSS_ENTROPY_WITH_LOGITS, SOFTMAX_GRADIENT, TANH, TRANSPOSE, WHERE,
         },
     };
@@ -460,6 +461,19 @@ mod tests {
     /// An op, shapes of its inputs, and attributes.
     type Case<'a> = (&'static OpDef, Vec<&'a [usize]>, Vec<(String, Attr)>);
 
+    /// Attention and its gradients, with a mask of numbers.
+    fn attention() -> [Case<'static>; 2] {
+        let places: &[usize] = &[3, 200, 4, 30];
+        let layout = ("qkv_layout".to_owned(), Attr::Text("BTNH".into()));
+        let attrs = vec![("causal".to_owned(), Attr::Bool(true)), layout];
+        let inputs = vec![places, places, places, &[4, 1, 1]];
+        let with_upstream = inputs.iter().copied().chain([places]).collect();
+        [
+            (&SCALED_DOT_PRODUCT_ATTENTION, inputs, attrs.clone()),
+            (&SCALED_DOT_PRODUCT_ATTENTION_GRADIENT, with_upstream, attrs),
+        ]
+    }
+
     /// What is split is large, so the samples of the op table do not reach it.
     #[test]
     fn no_bit_depends_on_who_helps() {
@@ -515,7 +529,7 @@ mod tests {
             (&AVG_POOL, vec![&images], vec![ints("ksize", &[3, 2]), same]),
         ];
         let ledger = Ledger::new("test", 1 << 30);
-        for (op, shapes, attrs) in cases {
+        for (op, shapes, attrs) in cases.into_iter().chain(attention()) {
             let attrs = Attrs::check(op.attrs, attrs).unwrap();
             let inputs: Vec<Tensor> =
                 shapes.iter().map(|shape| tensor(&ledger, op, shape)).collect();

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use gradtape_client::{
     Function, Optimizer, Session, Tensor, TensorData, Variable,
-    ops::{Convolution, LayerNormalization, MaxPool, ScaledDotProductAttention, Split, Transpose},
+    ops::{Convolution, LayerNormalization, MaxPool, ScaledDotProductAttention, Split},
 };
 
 use super::{Contender, Setting, numbers, row, seconds};
@@ -222,15 +222,16 @@ fn gpt(p: &[Variable], ids: &Tensor) -> Tensor {
 fn gpt_block(x: &Tensor, p: &[Variable]) -> Tensor {
     let qkv = norm(x, &p[0], &p[1]).matmul(&p[2]) + &p[3];
     let apart = Split { axis: -1 };
-    let heads = |x: &Tensor| {
-        let swap = Transpose { perm: vec![0, 2, 1, 3] };
-        x.reshape([16, 64, 4, 16]).transpose_with(swap)
-    };
+    let heads = |x: &Tensor| x.reshape([16, 64, 4, 16]);
     let parts: Vec<Tensor> = qkv.split_with(3, apart).iter().map(heads).collect();
-    let causal = ScaledDotProductAttention { causal: true, ..Default::default() };
+    let causal = ScaledDotProductAttention {
+        causal: true,
+        qkv_layout: "BTNH".to_owned(),
+        ..Default::default()
+    };
     let everything = x.session().constant(true);
     let y = parts[0].scaled_dot_product_attention_with(&parts[1], &parts[2], &everything, causal);
-    let y = y.transpose_with(Transpose { perm: vec![0, 2, 1, 3] }).reshape([16, 64, 64]);
+    let y = y.reshape([16, 64, 64]);
     let x = x + (y.matmul(&p[4]) + &p[5]);
     let y = (norm(&x, &p[6], &p[7]).matmul(&p[8]) + &p[9]).gelu();
     x + (y.matmul(&p[10]) + &p[11])

@@ -2244,7 +2244,7 @@ impl Tensor {
         )
     }
 
-    /// Means of values, weighted by how well the keys fit the query. A mask of truth values says what is seen; one of numbers is added to the products, and 0 hides nothing. `y = softmax(scale query key^T + mask) value`
+    /// Means of values, weighted by how well the keys fit the query. A mask of truth values says what is seen; one of numbers is added to the products, and 0 hides nothing. It broadcasts to [batch..., heads, queries, keys]. `y = softmax(scale query key^T + mask) value`
     #[track_caller]
     pub fn scaled_dot_product_attention(
         &self,
@@ -2270,6 +2270,46 @@ impl Tensor {
             vec![
                 ("scale", Attribute::Double(options.scale)),
                 ("causal", Attribute::Bool(options.causal)),
+                ("qkv_layout", Attribute::String(options.qkv_layout)),
+            ],
+        )
+    }
+
+    /// The gradients of `scaled_dot_product_attention` with respect to queries, keys and values, from that with respect to its result. Where inputs broadcast, the gradients have the shapes that they broadcast to. `value_gradient = w^T upstream, query_gradient = scale d key, key_gradient = scale d^T query, where w = softmax(scale query key^T + mask) and d = w (upstream value^T - sum of w upstream value^T)`
+    #[track_caller]
+    pub fn scaled_dot_product_attention_gradient(
+        &self,
+        key: impl Operand,
+        value: impl Operand,
+        mask: impl Operand,
+        upstream: impl Operand,
+    ) -> Vec<Tensor> {
+        self.apply_many(
+            "scaled_dot_product_attention_gradient",
+            &[&key, &value, &mask, &upstream],
+            3,
+            vec![],
+        )
+    }
+
+    /// [`Tensor::scaled_dot_product_attention_gradient`](Tensor::scaled_dot_product_attention_gradient()) with attributes.
+    #[track_caller]
+    pub fn scaled_dot_product_attention_gradient_with(
+        &self,
+        key: impl Operand,
+        value: impl Operand,
+        mask: impl Operand,
+        upstream: impl Operand,
+        options: ScaledDotProductAttentionGradient,
+    ) -> Vec<Tensor> {
+        self.apply_many(
+            "scaled_dot_product_attention_gradient",
+            &[&key, &value, &mask, &upstream],
+            3,
+            vec![
+                ("scale", Attribute::Double(options.scale)),
+                ("causal", Attribute::Bool(options.causal)),
+                ("qkv_layout", Attribute::String(options.qkv_layout)),
             ],
         )
     }
@@ -3874,11 +3914,30 @@ pub struct ScaledDotProductAttention {
     pub scale: f64,
     /// Whether each query sees only the keys up to its own place. Default `false`.
     pub causal: bool,
+    /// How queries, keys, values and the result lie: "BNTH" is [batch..., heads, places, depth], and "BTNH" is [batch..., places, heads, depth]. Default `"BNTH"`.
+    pub qkv_layout: String,
 }
 
 impl Default for ScaledDotProductAttention {
     fn default() -> Self {
-        Self { scale: 0.0, causal: false }
+        Self { scale: 0.0, causal: false, qkv_layout: "BNTH".to_owned() }
+    }
+}
+
+/// Attributes of [`Tensor::scaled_dot_product_attention_gradient_with`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScaledDotProductAttentionGradient {
+    /// Factor of the products; 0 for 1 / sqrt(depth). Default `0.0`.
+    pub scale: f64,
+    /// Whether each query sees only the keys up to its own place. Default `false`.
+    pub causal: bool,
+    /// How queries, keys, values and the result lie: "BNTH" is [batch..., heads, places, depth], and "BTNH" is [batch..., places, heads, depth]. Default `"BNTH"`.
+    pub qkv_layout: String,
+}
+
+impl Default for ScaledDotProductAttentionGradient {
+    fn default() -> Self {
+        Self { scale: 0.0, causal: false, qkv_layout: "BNTH".to_owned() }
     }
 }
 

@@ -151,11 +151,10 @@ fn normalize(client: &mut dyn Client, x: Handle, (scale, offset): (Handle, Handl
     client.op("layer_normalization", &[x, scale, offset], vec![("epsilon", Attr::Double(1e-5))])
 }
 
-/// From `[batch, context, width]` to `[batch, heads, context, width / heads]`.
+/// From `[batch, context, width]` to `[batch, context, heads, width / heads]`.
 fn heads(client: &mut dyn Client, x: Handle) -> Handle {
     let shape = ints(&[BATCH, CONTEXT, HEADS, WIDTH / HEADS]);
-    let x = client.op("reshape", &[x], vec![("shape", shape)]);
-    client.op("transpose", &[x], vec![("perm", ints(&[0, 2, 1, 3]))])
+    client.op("reshape", &[x], vec![("shape", shape)])
 }
 
 fn block(client: &mut dyn Client, x: Handle, layer: &Layer, nothing: Handle) -> Handle {
@@ -168,9 +167,8 @@ fn block(client: &mut dyn Client, x: Handle, layer: &Layer, nothing: Handle) -> 
     let y = client.op(
         "scaled_dot_product_attention",
         &[heads[0], heads[1], heads[2], nothing],
-        vec![("causal", Attr::Bool(true))],
+        vec![("causal", Attr::Bool(true)), ("qkv_layout", Attr::Text("BTNH".into()))],
     );
-    let y = client.op("transpose", &[y], vec![("perm", ints(&[0, 2, 1, 3]))]);
     let y = client.op("reshape", &[y], vec![("shape", ints(&[BATCH, CONTEXT, WIDTH]))]);
     let y = dense(client, y, layer.joined.0, layer.joined.1);
     let x = client.op("add", &[x, y], vec![]);

@@ -81,13 +81,16 @@ fn general<T: LinalgScalar>(
     Ok(())
 }
 
-fn view<T: Copy>(matrix: Matrix<'_, T>, shape: (usize, usize)) -> Result<ArrayView2<'_, T>, Error> {
+pub(crate) fn view<T: Copy>(
+    matrix: Matrix<'_, T>,
+    shape: (usize, usize),
+) -> Result<ArrayView2<'_, T>, Error> {
     let strided = shape.strides((matrix.row, matrix.column));
     ArrayView2::from_shape(strided, matrix.elements).map_err(misshapen)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as errors are mapped")]
-fn misshapen(error: ShapeError) -> Error {
+pub(crate) fn misshapen(error: ShapeError) -> Error {
     Error::bug(format!("matmul: {error}"))
 }
 

@@ -2,12 +2,14 @@
 //!
 //! Every loop visits elements in one fixed order, so the same input gives the same bits.
 
+pub(crate) mod attention;
 pub(crate) mod block;
 pub(crate) mod columns;
 pub(crate) mod convolution;
 pub(crate) mod cursor;
 pub(crate) mod direct;
 pub(crate) mod elementwise;
+pub(crate) mod factor;
 pub(crate) mod gamma;
 pub(crate) mod lanes;
 pub(crate) mod loops;

@@ -96,17 +96,52 @@ pub(crate) fn product(
             pack(b.elements, &rows, b.column, columns, &mut panels)?;
             Second::packed(&panels, terms)
         };
-        let mut term_starts = [0; MAX_TERMS];
-        for (term, start) in term_starts[..terms].iter_mut().enumerate() {
-            *start = (first + term) * a.column;
+        let a = Matrix { elements: &a.elements[first * a.column..], ..a };
+        rows_of(a, second, (rows, terms, columns), (out, columns), first > 0)?;
+    }
+    Ok(())
+}
+
+/// Writes the product of a matrix and the first terms and columns of panels of so many terms, or adds it to what is there. The
+/// rows of the result are so far apart.
+pub(crate) fn times_panels(
+    a: Matrix,
+    (panels, height): (&[f32], usize),
+    (rows, terms, columns): Extents,
+    (out, distance): (&mut [f32], usize),
+    adds: bool,
+) -> Result<(), Error> {
+    for first in (0..terms).step_by(MAX_TERMS) {
+        let a = Matrix { elements: &a.elements[first * a.column..], ..a };
+        let b = Second { elements: &panels[first * WIDTH..], ..Second::packed(panels, height) };
+        let extents = (rows, MAX_TERMS.min(terms - first), columns);
+        rows_of(a, b, extents, (&mut *out, distance), adds || first > 0)?;
+    }
+    Ok(())
+}
+
+/// Writes a product of [`MAX_TERMS`] terms at most, or adds it.
+fn rows_of(
+    a: Matrix,
+    b: Second,
+    (rows, terms, columns): Extents,
+    (out, distance): (&mut [f32], usize),
+    adds: bool,
+) -> Result<(), Error> {
+    let mut term_starts = [0; MAX_TERMS];
+    for (term, start) in term_starts[..terms].iter_mut().enumerate() {
+        *start = term * a.column;
+    }
+    let blocks = out.chunks_mut(BLOCK * distance).take(rows.div_ceil(BLOCK));
+    for (i, out) in blocks.enumerate() {
+        let mut row_starts = [0; BLOCK];
+        let rows = &mut row_starts[..BLOCK.min(rows - i * BLOCK)];
+        for (row, start) in (i * BLOCK..).zip(rows.iter_mut()) {
+            *start = row * a.row;
         }
-        for (i, out) in out.chunks_mut(BLOCK * columns).enumerate() {
-            let row_starts: [usize; BLOCK] = std::array::from_fn(|row| (i * BLOCK + row) * a.row);
-            let rows = &row_starts[..BLOCK.min(rows - i * BLOCK)];
-            let a = First { elements: a.elements, rows, terms: &term_starts[..terms] };
-            let place = Place { out, row: columns, column: 1, columns };
-            if first == 0 { multiply(a, second, place)? } else { add(a, second, place)? }
-        }
+        let a = First { elements: a.elements, rows, terms: &term_starts[..terms] };
+        let place = Place { out, row: distance, column: 1, columns };
+        if adds { add(a, b, place)? } else { multiply(a, b, place)? }
     }
     Ok(())
 }
@@ -145,6 +180,30 @@ pub(crate) fn pack(
             }
         }
         looks.after(count * WIDTH)?;
+    }
+    Ok(())
+}
+
+/// [`pack`] of a matrix whose terms lie side by side.
+pub(crate) fn pack_turned(
+    elements: &[f32],
+    terms: usize,
+    column: usize,
+    columns: usize,
+    panels: &mut Vec<f32>,
+) -> Result<(), Error> {
+    let mut looks = Looks::default();
+    for first in (0..columns).step_by(WIDTH) {
+        let start = panels.len();
+        panels.resize(start + terms * WIDTH, 0.0);
+        let (lines, _) = panels[start..].as_chunks_mut::<WIDTH>();
+        for i in 0..WIDTH.min(columns - first) {
+            let from = &elements[(first + i) * column..][..terms];
+            for (line, &x) in lines.iter_mut().zip(from) {
+                line[i] = x;
+            }
+        }
+        looks.after(terms * WIDTH)?;
     }
     Ok(())
 }

@@ -21,24 +21,31 @@ impl<T: Real + Number + Send + Sync> Element for T {}
 #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
 #[inline(always)]
 fn exponentials<T: Element>(x: &[T], out: &mut [T]) -> (f64, T) {
-    let larger = |a, x| if x > a { x } else { a };
-    let top = fold_here(x, T::LOWEST, &larger, &larger);
+    let top = top(x);
     for (out, &x) in out.iter_mut().zip(x) {
         *out = (x - top).exp_();
     }
     (sum(out), top)
 }
 
+/// The largest element.
 #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
 #[inline(always)]
-fn sum<T: Element>(x: &[T]) -> f64 {
+pub(super) fn top<T: Element>(x: &[T]) -> T {
+    let larger = |a, x| if x > a { x } else { a };
+    fold_here(x, T::LOWEST, &larger, &larger)
+}
+
+#[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
+#[inline(always)]
+pub(super) fn sum<T: Element>(x: &[T]) -> f64 {
     fold_here(x, 0.0, &|sum, x: T| sum + x.wide(), &|a, b| a + b)
 }
 
 /// The sum of products.
 #[expect(clippy::inline_always, reason = "compiled for the level of its caller")]
 #[inline(always)]
-fn dot<T: Element>(x: &[T], y: &[T], scratch: &mut [f64]) -> f64 {
+pub(super) fn dot<T: Element>(x: &[T], y: &[T], scratch: &mut [f64]) -> f64 {
     for ((product, &x), &y) in scratch.iter_mut().zip(x).zip(y) {
         *product = x.wide() * y.wide();
     }

@@ -30,6 +30,7 @@ _INTERNAL = frozenset(
         "max_pool_scatter",
         "resize_nearest",
         "resize_scatter",
+        "scaled_dot_product_attention_gradient",
         "scatter_along_axis",
         "scatter_sum",
         "softmax_cross_entropy_gradient",

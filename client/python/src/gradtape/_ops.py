@@ -3141,8 +3141,9 @@ def scaled_dot_product_attention(
     *,
     scale: float = 0.0,
     causal: bool = False,
+    qkv_layout: str = "BNTH",
 ) -> Any:
-    """Means of values, weighted by how well the keys fit the query. A mask of truth values says what is seen; one of numbers is added to the products, and 0 hides nothing.
+    """Means of values, weighted by how well the keys fit the query. A mask of truth values says what is seen; one of numbers is added to the products, and 0 hides nothing. It broadcasts to [batch..., heads, queries, keys].
 
     Computes `y = softmax(scale query key^T + mask) value`.
 
@@ -3153,13 +3154,51 @@ def scaled_dot_product_attention(
         mask: A tensor.
         scale: Factor of the products; 0 for 1 / sqrt(depth).
         causal: Whether each query sees only the keys up to its own place.
+        qkv_layout: How queries, keys, values and the result lie: "BNTH" is [batch..., heads, places, depth], and "BTNH" is [batch..., places, heads, depth].
     """
     attributes: dict[str, Any] = {}
     if scale != 0.0:
         attributes["scale"] = float(scale)
     if causal:
         attributes["causal"] = bool(causal)
+    if qkv_layout != "BNTH":
+        attributes["qkv_layout"] = qkv_layout
     return _apply("scaled_dot_product_attention", [query, key, value, mask], attributes, 0)
+
+
+def scaled_dot_product_attention_gradient(
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any,
+    upstream: Any,
+    *,
+    scale: float = 0.0,
+    causal: bool = False,
+    qkv_layout: str = "BNTH",
+) -> list[Any]:
+    """The gradients of `scaled_dot_product_attention` with respect to queries, keys and values, from that with respect to its result. Where inputs broadcast, the gradients have the shapes that they broadcast to.
+
+    Computes `value_gradient = w^T upstream, query_gradient = scale d key, key_gradient = scale d^T query, where w = softmax(scale query key^T + mask) and d = w (upstream value^T - sum of w upstream value^T)`.
+
+    Args:
+        query: A tensor.
+        key: A tensor.
+        value: A tensor.
+        mask: A tensor.
+        upstream: A tensor.
+        scale: Factor of the products; 0 for 1 / sqrt(depth).
+        causal: Whether each query sees only the keys up to its own place.
+        qkv_layout: How queries, keys, values and the result lie: "BNTH" is [batch..., heads, places, depth], and "BTNH" is [batch..., places, heads, depth].
+    """
+    attributes: dict[str, Any] = {}
+    if scale != 0.0:
+        attributes["scale"] = float(scale)
+    if causal:
+        attributes["causal"] = bool(causal)
+    if qkv_layout != "BNTH":
+        attributes["qkv_layout"] = qkv_layout
+    return _apply_many("scaled_dot_product_attention_gradient", [query, key, value, mask, upstream], attributes, 0, 3)
 
 
 def softmax(
@@ -4212,6 +4251,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "segment_min",
         "segment_mean",
         "scaled_dot_product_attention",
+        "scaled_dot_product_attention_gradient",
     ),
     "nn": (
         "l2_loss",

@@ -30,8 +30,20 @@ def attention(query, key, value, mask, scale=None, causal=False):
     return tf.matmul(tf.nn.softmax(scores), value)
 
 
+def turned(x):
+    return tf.einsum("btnh->bnth", x)
+
+
+def places_first(query, key, value, mask):
+    return turned(attention(turned(query), turned(key), turned(value), mask, causal=True))
+
+
 def heads():
     return [uniform([2, 2, *extents]) for extents in ([3, 4], [5, 4], [5, 3])]
+
+
+def behind_places():
+    return [uniform(extents) for extents in ([2, 3, 2, 4], [2, 5, 2, 4], [2, 5, 2, 3])]
 
 
 ATTENTION = "scaled_dot_product_attention"
@@ -61,6 +73,15 @@ CASES = [
     case(ATTENTION, [*heads(), uniform([2, 1, 1, 5])], lambda *x: attention(*x, scale=0.7), scale=0.7),
     case(ATTENTION, [*heads(), array(0.0)], lambda *x: attention(*x, causal=True), causal=True),
     case(ATTENTION, [*heads(), array([[False] * 5, [True] * 5, [False, True] * 2 + [False]], "bool")], attention),
+    case(ATTENTION, [*behind_places(), uniform([2, 1, 5])], places_first, causal=True, qkv_layout="BTNH"),
+    case(f"{ATTENTION}_gradient", [*heads(), booleans([3, 5]), uniform([2, 2, 3, 3])], gradient_of(attention, 0, 1, 2)),
+    case(
+        f"{ATTENTION}_gradient",
+        [*behind_places(), uniform([2, 1, 5]), uniform([2, 3, 2, 3])],
+        gradient_of(places_first, 0, 1, 2),
+        causal=True,
+        qkv_layout="BTNH",
+    ),
     case("gelu_gradient", [uniform([3, 4]), uniform([3, 4])], gradient_of(tf.nn.gelu, 0)),
     case("gelu_gradient", [uniform([3, 4]), uniform([3, 4])], gradient_of(lambda x: tf.nn.gelu(x, True), 0), approximate=True),
     case("gelu_gradient", [uniform([7], dtype="float64"), uniform([7], dtype="float64")], gradient_of(tf.nn.gelu, 0), tolerance=ROUNDED),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import gradtape as tf
+from gradtape._ops import scaled_dot_product_attention
 from gradtape.keras.layers.base import Layer, mask_of
 
 # What is added to the scores of positions that do not count, as in Keras.
@@ -35,12 +36,31 @@ def _all_of(masks: list[Any]) -> Any:
     return found
 
 
-def _joined(x: Any, count: int) -> Any:
-    """Makes one of the axes before the last."""
+def _joined(x: Any, count: int, rest: int = 1) -> Any:
+    """Makes one of the axes before the last one, or before so many."""
     if count == 1:
         return x
-    start = x.ndim - 1 - count
-    return tf.reshape(x, (*x.shape[:start], math.prod(x.shape[start:-1]), x.shape[-1]))
+    start = x.ndim - rest - count
+    return tf.reshape(x, (*x.shape[:start], math.prod(x.shape[start:-rest]), *x.shape[-rest:]))
+
+
+def attention_in_place(
+    queries: Any, keys: Any, values: Any, mask: Any, causal: bool = False
+) -> Any:
+    """Returns the heads' means of the values, by the op that keeps no weights.
+
+    Args:
+        queries: Tensor of shape [batch, ..., targets, heads, features].
+        keys: Tensor of shape [batch, ..., sources, heads, features].
+        values: Tensor of the same shape, but for the features.
+        mask: Which targets see which sources, for all heads; all by default.
+        causal: Whether a position sees only itself and what is before it.
+    """
+    # One axis more, for the heads.
+    seen = tf.constant(True) if mask is None else tf.expand_dims(mask, -3)
+    return scaled_dot_product_attention(
+        queries, keys, values, seen, causal=causal, qkv_layout="BTNH"
+    )
 
 
 class _Projection(Layer):
@@ -188,21 +208,51 @@ class MultiHeadAttention(Layer):
             use_causal_mask: Whether a position sees only itself and what is before it.
         """
         key = value if key is None else key
-        mask = self._mask(
-            query, value, key, (query_mask, value_mask, key_mask), attention_mask, use_causal_mask
-        )
-        if self.sliding_window is not None:
-            near = near_mask(query.shape[1], value.shape[1], self.sliding_window)
-            mask = tf.constant(near) if mask is None else tf.logical_and(mask, near)
         axes = self.attention_axes or tuple(range(1, query.ndim - 1))
         axes = tuple(axis % query.ndim for axis in axes)
         others = tuple(axis for axis in range(1, query.ndim - 1) if axis not in axes)
+        drops = training and bool(self.dropout)
+        side_by_side = (*others, *axes) == tuple(range(1, query.ndim - 1))
+        is_one_op = side_by_side and not drops and not return_attention_scores
+        causal = use_causal_mask and is_one_op and query.ndim == 3
+        masks = (query_mask, value_mask, key_mask)
+        mask = self._mask(query, value, key, masks, attention_mask, use_causal_mask and not causal)
+        if self.sliding_window is not None:
+            near = near_mask(query.shape[1], value.shape[1], self.sliding_window)
+            mask = tf.constant(near) if mask is None else tf.logical_and(mask, near)
+        heads = [self._query(query), self._key(key), self._value(value)]
+        weights: Any = None
+        if is_one_op:
+            queries, keys, values = (_joined(x, len(axes), 2) for x in heads)
+            if mask is not None and len(axes) > 1:
+                places = (queries.shape[-3], keys.shape[-3])
+                mask = tf.reshape(mask, (*mask.shape[: -2 * len(axes)], *places))
+            means = attention_in_place(queries, keys, values, mask, causal)
+            if len(axes) > 1:
+                means = tf.reshape(means, (*heads[0].shape[:-1], means.shape[-1]))
+        else:
+            means, weights = self._by_weights(heads, mask, others, axes, drops)
+        if self._gate is not None:
+            means = means * tf.sigmoid(self._gate(query))
+        outputs = self._output(means)
+        if return_attention_scores and len(axes) > 1:
+            extents = [x.shape[axis] for x in (query, key) for axis in axes]
+            weights = tf.reshape(weights, (*weights.shape[:-2], *extents))
+        return (outputs, weights) if return_attention_scores else outputs
+
+    def _by_weights(
+        self,
+        heads: list[Any],
+        mask: Any,
+        others: tuple[int, ...],
+        axes: tuple[int, ...],
+        drops: bool,
+    ) -> Any:
+        """Returns the heads' means of the values, and the weights that these are of."""
+        rank = heads[0].ndim
         # Batch, axes without attention, heads, axes with attention as one, features.
-        order = (0, *others, query.ndim - 1, *axes, query.ndim)
-        queries, keys, values = (
-            _joined(tf.transpose(project(x), order), len(axes))
-            for project, x in ((self._query, query), (self._key, key), (self._value, value))
-        )
+        order = (0, *others, rank - 2, *axes, rank - 1)
+        queries, keys, values = (_joined(tf.transpose(x, order), len(axes)) for x in heads)
         queries = queries * (1.0 / math.sqrt(self.key_dim))
         scores = tf.matmul(queries, keys, transpose_b=True)
         if mask is not None:
@@ -214,20 +264,12 @@ class MultiHeadAttention(Layer):
             scores = scores + (1.0 - tf.cast(mask, scores.dtype)) * least
         weights = tf.nn.softmax(scores)
         dropped = weights
-        if training and self.dropout:
+        if drops:
             dropped = tf.nn.dropout(weights, self.dropout, seed=self.seed)
-        heads = tf.matmul(dropped, values)
-        sizes = [query.shape[axis] for axis in axes]
-        heads = tf.reshape(heads, (*heads.shape[:-2], *sizes, heads.shape[-1]))
-        back = [order.index(axis) for axis in range(query.ndim + 1)]
-        heads = tf.transpose(heads, back)
-        if self._gate is not None:
-            heads = heads * tf.sigmoid(self._gate(query))
-        outputs = self._output(heads)
-        if return_attention_scores and len(axes) > 1:
-            sources = [key.shape[axis] for axis in axes]
-            weights = tf.reshape(weights, (*weights.shape[:-2], *sizes, *sources))
-        return (outputs, weights) if return_attention_scores else outputs
+        means = tf.matmul(dropped, values)
+        sizes = [heads[0].shape[axis] for axis in axes]
+        means = tf.reshape(means, (*means.shape[:-2], *sizes, means.shape[-1]))
+        return tf.transpose(means, [order.index(axis) for axis in range(rank)]), weights
 
     @staticmethod
     def _mask(

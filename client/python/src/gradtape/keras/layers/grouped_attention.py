@@ -12,6 +12,7 @@ from gradtape.keras.layers.attention import (
     _EXCLUDED,
     MultiHeadAttention,
     _Projection,
+    attention_in_place,
     near_mask,
 )
 from gradtape.keras.layers.base import Layer
@@ -117,7 +118,12 @@ class GroupQueryAttention(Layer):
         """Computes the outputs; the arguments are those of `MultiHeadAttention`."""
         key = value if key is None else key
         masks = (query_mask, value_mask, key_mask)
-        mask = MultiHeadAttention._mask(query, value, key, masks, attention_mask, use_causal_mask)
+        drops = training and bool(self.dropout)
+        is_one_op = not drops and not return_attention_scores
+        causal = use_causal_mask and is_one_op
+        mask = MultiHeadAttention._mask(
+            query, value, key, masks, attention_mask, use_causal_mask and not causal
+        )
         if self.sliding_window is not None:
             near = near_mask(query.shape[1], value.shape[1], self.sliding_window)
             mask = tf.constant(near) if mask is None else tf.logical_and(mask, near)
@@ -125,20 +131,26 @@ class GroupQueryAttention(Layer):
         gate = None if self._gate is None else tf.sigmoid(self._gate(query))
         heads = np.arange(self.num_query_heads, dtype=np.int32)
         shared = heads * self.num_key_value_heads // self.num_query_heads
-        queries, keys, values = (
-            tf.transpose(x, (0, 2, 1, 3))
-            for x in (queries, tf.gather(keys, shared, axis=2), tf.gather(values, shared, axis=2))
-        )
+        keys, values = (tf.gather(x, shared, axis=2) for x in (keys, values))
+        weights = None
+        if is_one_op:
+            means = attention_in_place(queries, keys, values, mask, causal)
+        else:
+            means, weights = self._by_weights(queries, keys, values, mask, drops)
+        outputs = self._output(means if gate is None else means * gate)
+        return (outputs, weights) if return_attention_scores else outputs
+
+    def _by_weights(self, queries: Any, keys: Any, values: Any, mask: Any, drops: bool) -> Any:
+        """Returns the heads' means of the values, and the weights that these are of."""
+        queries, keys, values = (tf.transpose(x, (0, 2, 1, 3)) for x in (queries, keys, values))
         scores = tf.matmul(queries, keys, transpose_b=True) * (1.0 / math.sqrt(self.head_dim))
         if mask is not None:
             scores = tf.where(tf.expand_dims(mask, -3), scores, scores + _EXCLUDED)
         weights = tf.nn.softmax(scores)
         dropped = weights
-        if training and self.dropout:
+        if drops:
             dropped = tf.nn.dropout(weights, self.dropout, seed=self.seed)
-        heads = tf.transpose(tf.matmul(dropped, values), (0, 2, 1, 3))
-        outputs = self._output(heads if gate is None else heads * gate)
-        return (outputs, weights) if return_attention_scores else outputs
+        return tf.transpose(tf.matmul(dropped, values), (0, 2, 1, 3)), weights
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """Returns the mask of the queries."""
