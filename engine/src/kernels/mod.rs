@@ -3,6 +3,7 @@
 //! Every loop visits elements in one fixed order, so the same input gives the same bits.
 
 pub(crate) mod block;
+pub(crate) mod chain;
 pub(crate) mod columns;
 pub(crate) mod convolution;
 pub(crate) mod cursor;

@@ -15,7 +15,10 @@ use crate::{
     error::Error,
     exec,
     graph::Application,
-    kernels::block::{Chain, Instruction, MAX_INPUTS, Source},
+    kernels::{
+        block::MAX_INPUTS,
+        chain::{Chain, Instruction, Source},
+    },
     op::{BlockKernel, Call, Cost, Kernel},
 };
 

@@ -27,7 +27,7 @@ use crate::{
     error::Error,
     exec,
     graph::{Application, Program},
-    kernels::block::Chain,
+    kernels::chain::Chain,
     ledger::{Charge, Ledger},
     op::{Call, Cost, Kernel},
 };
