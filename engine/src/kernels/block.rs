@@ -92,12 +92,11 @@ macro_rules! lane {
                 }
             };
         }
+        pub(super) use by_type;
     };
 }
 
 lane! { f32, F32; f64, F64; i32, I32; i64, I64; bool, Bool; }
-
-pub(super) use by_type;
 
 pub(super) fn mistyped() -> Error {
     Error::bug("a block of another dtype than its kernel's")
@@ -132,6 +131,8 @@ pub(crate) fn run(
         }],
         registers: vec![out.dtype],
         outputs: SmallVec::from_elem(0, 1),
+        reductions: Vec::new(),
+        extents: [1; 3],
     };
     chain.run(inputs)?.pop().ok_or_else(|| Error::bug("a chain without a result"))
 }
@@ -144,6 +145,13 @@ pub(crate) fn workspace(inputs: &[Aval], out: &Aval) -> u64 {
         return 0;
     }
     (1 + inputs.len() as u64).saturating_mul(8 * elements.min(BLOCK) as u64)
+}
+
+impl Lanes<'_> {
+    /// Some of the elements.
+    pub(crate) fn part(self, start: usize, length: usize) -> Self {
+        by_type!(Lanes, self, elements => Lane::lanes(&elements[start..start + length]))
+    }
 }
 
 /// An array's elements.

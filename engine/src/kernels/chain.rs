@@ -2,21 +2,26 @@
 //!
 //! Each block of elements goes through all instructions while it lies in the first-level cache, and only what is wanted
 //! afterwards is written to memory. It is the same whether one op runs alone or a plan runs a chain of them.
+//!
+//! A chain may end in reductions, which take in each block while it lies there. Who runs it on several cores is in
+//! [`shared`].
+
+mod shared;
 
 use smallvec::SmallVec;
 
 use crate::{
     array::{Array, Element},
     attrs::Attrs,
-    aval::Shape,
-    compute,
+    aval::{Aval, Shape},
+    compute::{self, Looks},
     dtype::DType,
     error::Error,
     kernels::{
         block::{BLOCK, Elements, Lane, MAX_INPUTS, by_type, lanes_of, mistyped},
         cursor::Cursor,
     },
-    op::{BlockKernel, Lanes, LanesMut},
+    op::{BeginFold, BlockKernel, Fold, Lanes, LanesMut},
 };
 
 /// Where an instruction takes an input from.
@@ -38,6 +43,17 @@ pub(crate) struct Instruction {
     pub(crate) output: usize,
 }
 
+/// A fold of what a chain computes, or of an input that has the chain's shape.
+#[derive(Clone, Debug)]
+pub(crate) struct Reduction {
+    pub(crate) begin: BeginFold,
+    /// A register that keeps what it holds to the end of the instructions, or an input.
+    pub(crate) source: Source,
+    /// The dtype of its elements.
+    pub(crate) dtype: DType,
+    pub(crate) result: Aval,
+}
+
 /// A chain of elementwise ops on tensors that broadcast to one shape.
 #[derive(Clone, Debug)]
 pub(crate) struct Chain {
@@ -47,37 +63,78 @@ pub(crate) struct Chain {
     pub(crate) registers: Vec<DType>,
     /// The registers that are written to memory.
     pub(crate) outputs: SmallVec<[usize; 2]>,
+    /// What reads the chain block by block.
+    pub(crate) reductions: Vec<Reduction>,
+    /// For all of these, the extents outside, of and inside of the axes that they reduce.
+    pub(crate) extents: [usize; 3],
 }
 
 impl Chain {
-    /// Bytes of the registers, and of the copies of inputs that broadcast.
+    /// Bytes of the registers, of the copies of inputs that broadcast, and of what reductions keep.
     pub(crate) fn workspace(&self, inputs: usize) -> u64 {
         let block = self.shape.elements().min(BLOCK) as u64;
         let registers: u64 = self.registers.iter().map(|dtype| dtype.size() as u64 * block).sum();
-        registers.saturating_add((inputs as u64).saturating_mul(8 * block))
+        // An accumulator for each result, as where such an op runs alone.
+        let accumulators = self.reductions.iter().map(|fold| fold.result.shape.elements() as u64);
+        registers
+            .saturating_add((inputs as u64).saturating_mul(8 * block))
+            .saturating_add(accumulators.sum::<u64>().saturating_mul(8))
+            .saturating_add(self.slab_bytes())
     }
 
-    /// Runs the chain. An input may have any shape that broadcasts to the chain's.
+    /// Runs the chain: the values of its outputs, and then those of its reductions. An input may have any shape that
+    /// broadcasts to the chain's.
     pub(crate) fn run(&self, inputs: &[&Array]) -> Result<SmallVec<[Array; 2]>, Error> {
         let count = self.shape.elements();
-        let mut feeds = self.feeds(inputs)?;
-        let cursors = feeds.iter().filter_map(|feed| feed.copied.as_deref());
-        let block = block_for(count, cursors.filter_map(|(_, cursor)| cursor.period())).max(1);
-        let work = compute::elements(count) * self.instructions.len() as u64;
-        let parts = compute::parts(work, count.div_ceil(block));
-        if parts > 1 {
-            return self.run_in_parts(inputs, block, count.div_ceil(parts).next_multiple_of(block));
+        let feeds = self.feeds(inputs)?;
+        let block = self.block(&feeds);
+        let work =
+            compute::elements(count) * (self.instructions.len() + self.reductions.len()) as u64;
+        if self.reductions.is_empty() {
+            let parts = compute::parts(work, count.div_ceil(block));
+            if parts > 1 {
+                return self.run_in_rounds(inputs, block, parts, count);
+            }
+        } else if let Some(results) = self.run_shared(inputs, block, work)? {
+            return Ok(results);
         }
+        self.run_alone(feeds, block)
+    }
+
+    /// Elements of a block.
+    fn block(&self, feeds: &[Feed]) -> usize {
+        let cursors = feeds.iter().filter_map(|feed| feed.copied.as_deref());
+        let periods = cursors.filter_map(|(_, cursor)| cursor.period());
+        let line = if self.reductions.is_empty() { 1 } else { self.line() };
+        block_for(self.shape.elements(), line, periods).max(1)
+    }
+
+    /// Elements that reductions read in one go: those of a row, be it reduced or a row of a matrix of columns.
+    fn line(&self) -> usize {
+        let [_, rows, width] = self.extents;
+        if width == 1 { rows } else { width }
+    }
+
+    fn run_alone(
+        &self,
+        mut feeds: SmallVec<[Feed; 4]>,
+        block: usize,
+    ) -> Result<SmallVec<[Array; 2]>, Error> {
+        let count = self.shape.elements();
         feeds.iter_mut().try_for_each(|feed| feed.begin(block, 0))?;
-        let mut registers = self.registers(block)?;
+        let mut registers = self.registers(block, &self.outputs)?;
         for &output in &self.outputs {
             // What is not offered grows with the blocks: what is cleared then lies in the cache when it is written.
             registers[output] = Register::Whole(Elements::room(self.registers[output], count)?);
         }
+        let (mut folds, mut looks) = (self.folds(self.extents[0])?, Looks::default());
         for start in (0..count).step_by(block) {
-            self.block_through(&mut feeds, &mut registers, start, block.min(count - start))?;
+            let length = block.min(count - start);
+            self.block_through(&mut feeds, &mut registers, start, length)?;
+            self.fold_block(&feeds, &registers, &mut folds, start, length)?;
+            looks.after(length)?;
         }
-        let taken = self.outputs.iter().map(|&register| {
+        let outputs = self.outputs.iter().map(|&register| {
             match std::mem::replace(&mut registers[register], Register::Taken) {
                 Register::Whole(elements) => elements.into_array(&self.shape),
                 Register::Block(_) | Register::Place(_) | Register::Taken => {
@@ -85,55 +142,56 @@ impl Chain {
                 }
             }
         });
-        taken.collect()
+        outputs.chain(self.folded(&folds)).collect()
     }
 
-    /// The same in parts of so many elements, a number of whole blocks.
-    fn run_in_parts(
+    /// Begins the reductions of so many of the matrices that these read.
+    fn folds(&self, matrices: usize) -> Result<Vec<Box<dyn Fold>>, Error> {
+        let [_, rows, width] = self.extents;
+        let begin = |fold: &Reduction| (fold.begin)(fold.dtype, [matrices, rows, width]);
+        self.reductions.iter().map(begin).collect()
+    }
+
+    /// What reductions came to.
+    fn folded(&self, folds: &[Box<dyn Fold>]) -> impl Iterator<Item = Result<Array, Error>> {
+        self.reductions.iter().zip(folds).map(|(Reduction { result, .. }, fold)| {
+            let count = result.shape.elements();
+            let mut elements = Elements::overwritten(result.dtype, count)?;
+            fold.write(&mut elements.lanes_mut(0, count))?;
+            elements.into_array(&result.shape)
+        })
+    }
+
+    /// Lets reductions take in a block.
+    fn fold_block(
         &self,
-        inputs: &[&Array],
-        block: usize,
-        size: usize,
-    ) -> Result<SmallVec<[Array; 2]>, Error> {
-        let count = self.shape.elements();
-        let dtypes = self.outputs.iter().map(|&register| self.registers[register]);
-        let mut outputs: SmallVec<[Elements; 2]> =
-            dtypes.map(|dtype| Elements::overwritten(dtype, count)).collect::<Result<_, _>>()?;
-        let parts = {
-            let mut rest: SmallVec<[LanesMut; 2]> =
-                outputs.iter_mut().map(|output| output.lanes_mut(0, count)).collect();
-            let part = |first: usize| {
-                let length = size.min(count - first);
-                let places: SmallVec<[LanesMut; 2]> =
-                    rest.iter_mut().map(|rest| split_off(rest, length)).collect();
-                (first, length, places)
-            };
-            (0..count).step_by(size).map(part).collect()
-        };
-        compute::each(parts, |(first, length, mut places)| {
-            let mut feeds = self.feeds(inputs)?;
-            feeds.iter_mut().try_for_each(|feed| feed.begin(block, first))?;
-            let mut registers = self.registers(block)?;
-            for start in (first..first + length).step_by(block) {
-                let here = block.min(first + length - start);
-                for (place, &output) in places.iter_mut().zip(&self.outputs) {
-                    registers[output] = Register::Place(split_off(place, here));
-                }
-                self.block_through(&mut feeds, &mut registers, start, here)?;
-            }
-            Ok(())
-        })?;
-        outputs.into_iter().map(|output| output.into_array(&self.shape)).collect()
+        feeds: &[Feed],
+        registers: &[Register],
+        folds: &mut [Box<dyn Fold>],
+        start: usize,
+        length: usize,
+    ) -> Result<(), Error> {
+        for (reduction, fold) in self.reductions.iter().zip(folds) {
+            fold.take(match reduction.source {
+                Source::Input(i) => feeds[i].lanes(start, length),
+                Source::Register(i) => registers[i].lanes(start, length),
+            })?;
+        }
+        Ok(())
     }
 
     fn feeds<'a>(&self, inputs: &[&'a Array]) -> Result<SmallVec<[Feed<'a>; 4]>, Error> {
         inputs.iter().map(|array| Feed::new(array, &self.shape)).collect()
     }
 
-    /// Registers of a block each, but for those that are written to memory.
-    fn registers<'a>(&self, block: usize) -> Result<SmallVec<[Register<'a>; 8]>, Error> {
+    /// Registers of a block each, but for those that are written elsewhere.
+    fn registers<'a>(
+        &self,
+        block: usize,
+        elsewhere: &[usize],
+    ) -> Result<SmallVec<[Register<'a>; 8]>, Error> {
         let register = |(i, &dtype): (usize, &DType)| {
-            if self.outputs.contains(&i) {
+            if elsewhere.contains(&i) {
                 return Ok(Register::Taken);
             }
             Ok(Register::Block(Elements::zeros(dtype, block)?))
@@ -176,26 +234,13 @@ impl Chain {
     }
 }
 
-/// Takes the first elements of what is left.
-fn split_off<'a>(rest: &mut LanesMut<'a>, count: usize) -> LanesMut<'a> {
-    macro_rules! split {
-        ($($variant:ident),*) => {
-            match rest {
-                $(LanesMut::$variant(x) => {
-                    let (first, after) = std::mem::take(x).split_at_mut(count);
-                    *x = after;
-                    LanesMut::$variant(first)
-                })*
-            }
-        };
-    }
-    split!(F32, F64, I32, I64, Bool)
-}
-
-/// Elements of a block: as many whole periods of a broadcast input as fit, so that each block repeats the same ones.
-fn block_for(count: usize, periods: impl Iterator<Item = usize>) -> usize {
-    let longest = periods.filter(|period| (1..=BLOCK).contains(period)).max().unwrap_or(1);
-    count.min(BLOCK - BLOCK % longest)
+/// Elements of a block: as many whole lines as fit, so that reductions need not keep the beginning of one, and whole periods
+/// of a broadcast input, so that each block repeats the same ones.
+fn block_for(count: usize, line: usize, periods: impl Iterator<Item = usize>) -> usize {
+    let fits = |length: &usize| (1..=BLOCK).contains(length);
+    let line = Some(line).filter(fits).unwrap_or(1);
+    let longest = periods.filter(|period| fits(period) && period.is_multiple_of(line)).max();
+    count.min(BLOCK - BLOCK % longest.unwrap_or(line))
 }
 
 /// What an instruction leaves.
@@ -269,13 +314,7 @@ impl<'a> Feed<'a> {
     fn lanes(&self, start: usize, length: usize) -> Lanes<'_> {
         match self.copied.as_deref() {
             Some((elements, _)) => elements.lanes(0, length),
-            None => match self.array {
-                Lanes::F32(x) => Lanes::F32(&x[start..start + length]),
-                Lanes::F64(x) => Lanes::F64(&x[start..start + length]),
-                Lanes::I32(x) => Lanes::I32(&x[start..start + length]),
-                Lanes::I64(x) => Lanes::I64(&x[start..start + length]),
-                Lanes::Bool(x) => Lanes::Bool(&x[start..start + length]),
-            },
+            None => self.array.part(start, length),
         }
     }
 }

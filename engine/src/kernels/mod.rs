@@ -9,6 +9,7 @@ pub(crate) mod convolution;
 pub(crate) mod cursor;
 pub(crate) mod direct;
 pub(crate) mod elementwise;
+pub(crate) mod folds;
 pub(crate) mod gamma;
 pub(crate) mod lanes;
 pub(crate) mod loops;
