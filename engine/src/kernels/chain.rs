@@ -88,17 +88,20 @@ impl Chain {
         let count = self.shape.elements();
         let feeds = self.feeds(inputs)?;
         let block = self.block(&feeds);
-        let work =
-            compute::elements(count) * (self.instructions.len() + self.reductions.len()) as u64;
         if self.reductions.is_empty() {
-            let parts = compute::parts(work, count.div_ceil(block));
+            let parts = compute::parts(self.work(count), count.div_ceil(block));
             if parts > 1 {
                 return self.run_in_rounds(inputs, block, parts, count);
             }
-        } else if let Some(results) = self.run_shared(inputs, block, work)? {
+        } else if let Some(results) = self.run_shared(inputs, block)? {
             return Ok(results);
         }
         self.run_alone(feeds, block)
+    }
+
+    /// About how long so many elements take, in nanoseconds.
+    fn work(&self, count: usize) -> u64 {
+        compute::elements(count) * (self.instructions.len() + self.reductions.len()) as u64
     }
 
     /// Elements of a block.

@@ -13,12 +13,18 @@ use crate::{
     array::Array,
     compute::{self, Looks},
     error::Error,
-    kernels::block::{Elements, Lane, by_type, lanes_of},
+    kernels::block::{BLOCK, Elements, Lane, by_type, lanes_of},
     op::{Fold, LanesMut},
 };
 
-/// Elements of a slab.
-const SLAB: usize = 1 << 16;
+/// Most elements of a slab: cores wait for each other after each, so it is not small.
+const SLAB: usize = 1 << 18;
+
+/// The same where all of the chain is written anyway, and so keeps no slab for itself.
+const WRITTEN_SLAB: usize = 1 << 20;
+
+/// In how many slabs a chain is at least cut that only reductions read, so that these keep a part of it only.
+const SLABS: usize = 4;
 
 /// How many matrices a core has at least, so that all have about as many.
 const MATRICES: usize = 4;
@@ -36,8 +42,8 @@ impl Chain {
         &self,
         inputs: &[&Array],
         block: usize,
-        work: u64,
     ) -> Result<Option<SmallVec<[Array; 2]>>, Error> {
+        let (count, work) = (self.shape.elements(), self.work(self.shape.elements()));
         let cores = compute::cores(work);
         if cores == 1 {
             return Ok(None);
@@ -47,10 +53,12 @@ impl Chain {
             let parts = compute::parts(work, matrices / MATRICES);
             return self.run_by_matrices(inputs, block, parts).map(Some);
         }
-        if !self.slabs().is_empty() && !self.has_slabs() {
+        let slab = if self.slabs().is_empty() { WRITTEN_SLAB } else { self.slab() };
+        let slab = (slab - slab % block).max(block);
+        let cores = compute::cores(self.work(slab.min(count)));
+        if cores == 1 {
             return Ok(None);
         }
-        let slab = (SLAB - SLAB % block).max(block);
         self.run_in_rounds(inputs, block, cores, slab).map(Some)
     }
 
@@ -68,18 +76,15 @@ impl Chain {
         slabs
     }
 
-    /// Whether what only reductions read may be kept for a slab: not where that would be most of it.
-    fn has_slabs(&self) -> bool {
-        self.shape.elements() >= 2 * SLAB
+    /// Elements of a slab of what only reductions read.
+    fn slab(&self) -> usize {
+        (self.shape.elements() / SLABS).clamp(BLOCK, SLAB)
     }
 
-    /// Bytes of a slab of what only reductions read.
+    /// Bytes of the slabs.
     pub(super) fn slab_bytes(&self) -> u64 {
-        if !self.has_slabs() {
-            return 0;
-        }
         let sizes = self.slabs().into_iter().map(|slab| self.registers[slab].size());
-        (sizes.sum::<usize>() * SLAB) as u64
+        (sizes.sum::<usize>() * self.slab()) as u64
     }
 
     /// Runs the chain so many elements at a time, a number of whole blocks, in so many parts.
