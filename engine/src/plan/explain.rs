@@ -8,8 +8,8 @@ use crate::{aval::Aval, op::Cost};
 /// A step of a plan, as clients see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExplainedStep {
-    /// Names of its ops, in order. Several are elementwise ones that go through memory together, and the
-    /// reductions that read these on the way.
+    /// Names of its ops, in order. Several are elementwise ones that go through memory together, and then
+    /// the reductions that read these on the way.
     pub ops: Vec<&'static str>,
     /// What it reads.
     pub inputs: Vec<Aval>,
