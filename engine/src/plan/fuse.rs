@@ -32,7 +32,12 @@ pub(super) fn steps(
     wanted: &[usize],
     fusion: bool,
 ) -> Result<Vec<Step>, Error> {
-    let writer = Writer { avals, fusion, applications, outside: vec![] };
+    // What is read outside of where it is computed must be written to memory.
+    let mut outside = vec![false; avals.len()];
+    for &slot in wanted {
+        outside[slot] = true;
+    }
+    let mut writer = Writer { avals, fusion, applications, outside };
     let producers = producers(avals.len(), applications);
     let nodes = groups::Groups::new(&writer, &producers).nodes(MAX_CHAIN);
     let node_of = {
@@ -45,17 +50,12 @@ pub(super) fn steps(
         node_of
     };
     let order = writer.order(&nodes, &node_of, &producers);
-    // What is read outside of where it is computed must be written to memory.
-    let mut outside = vec![false; avals.len()];
-    for &slot in wanted {
-        outside[slot] = true;
-    }
     for (i, application) in applications.iter().enumerate() {
         for &slot in &application.inputs {
-            outside[slot] |= producers[slot].is_none_or(|producer| node_of[producer] != node_of[i]);
+            writer.outside[slot] |=
+                producers[slot].is_none_or(|producer| node_of[producer] != node_of[i]);
         }
     }
-    let writer = Writer { outside, ..writer };
     order.into_iter().map(|node| writer.step(&nodes[node])).collect()
 }
 
@@ -72,7 +72,7 @@ struct Writer<'a> {
     avals: &'a [Aval],
     fusion: bool,
     applications: &'a [Application],
-    /// The slots that are read outside of the chain that fills them.
+    /// The slots that are read outside of the chain that fills them. Until chains are known, the results.
     outside: Vec<bool>,
 }
 

@@ -20,10 +20,7 @@ use crate::{
 /// Most elements of a slab: cores wait for each other after each, so it is not small.
 const SLAB: usize = 1 << 18;
 
-/// The same where all of the chain is written anyway, and so keeps no slab for itself.
-const WRITTEN_SLAB: usize = 1 << 20;
-
-/// In how many slabs a chain is at least cut that only reductions read, so that these keep a part of it only.
+/// In how many slabs a chain is at least cut, so that only a part of what reductions read is kept.
 const SLABS: usize = 4;
 
 /// How many matrices a core has at least, so that all have about as many.
@@ -53,8 +50,7 @@ impl Chain {
             let parts = compute::parts(work, matrices / MATRICES);
             return self.run_by_matrices(inputs, block, parts).map(Some);
         }
-        let slab = if self.slabs().is_empty() { WRITTEN_SLAB } else { self.slab() };
-        let slab = (slab - slab % block).max(block);
+        let slab = (self.slab() - self.slab() % block).max(block);
         let cores = compute::cores(self.work(slab.min(count)));
         if cores == 1 {
             return Ok(None);

@@ -5,8 +5,9 @@
 //! height that feed each other are one chain. So an op is computed where it is read and not where it is written in the
 //! program, which keeps fewer values alive; and no way leads out of a chain and back into it, since every way out goes down.
 //!
-//! A fold joins the chain that computes what it reads, however high that is: what reads the fold lies lower still. If no
-//! chain does, it joins the highest that reads the same.
+//! A fold joins the chain that computes what it reads, if nobody else reads that, so that it need not be written; what is
+//! written is read by a fold of its own at no greater cost. Where the fold would come later than the chain, it comes earlier:
+//! what reads the fold lies lower still.
 
 use hashbrown::HashMap;
 
@@ -119,28 +120,28 @@ impl<'a> Groups<'a> {
     /// Joins folds to chains. All of one chain have the same extents.
     fn join_folds(&mut self) {
         let writer = self.writer;
-        // The highest chain that reads a value.
-        let mut readers: HashMap<usize, usize> = HashMap::new();
+        let mut readers: HashMap<usize, Vec<usize>> = HashMap::new();
         for (i, application) in writer.applications.iter().enumerate() {
-            for &slot in application.inputs.iter().filter(|_| self.is_elementwise(i)) {
-                if writer.avals[slot].shape == *writer.chained(application) {
-                    let highest = readers.entry(slot).or_insert(i);
-                    if self.heights[i] > self.heights[*highest] {
-                        *highest = i;
-                    }
-                }
+            for &slot in &application.inputs {
+                readers.entry(slot).or_default().push(i);
             }
         }
         let mut reduced: HashMap<usize, [usize; 3]> = HashMap::new();
         for (i, application) in writer.applications.iter().enumerate() {
             let Role::Fold(extents) = self.roles[i] else { continue };
             let slot = application.inputs[0];
-            let producer = self.producers[slot].filter(|&producer| self.alike(producer, i));
-            let reader = readers.get(&slot).copied();
-            let reader = reader.filter(|&reader| self.heights[reader] >= self.heights[i]);
-            let Some(link) = producer.or(reader) else { continue };
-            let chain = self.sets.find(link);
-            if *reduced.entry(chain).or_insert(extents) == extents {
+            let Some(producer) = self.producers[slot].filter(|&producer| self.alike(producer, i))
+            else {
+                continue;
+            };
+            let chain = self.sets.find(producer);
+            let mut stays = |&reader: &usize| match self.roles[reader] {
+                Role::Elementwise => self.sets.find(reader) == chain,
+                Role::Fold(other) => other == extents,
+                Role::Other => false,
+            };
+            let unread = !writer.outside[slot] && readers[&slot].iter().all(&mut stays);
+            if unread && *reduced.entry(chain).or_insert(extents) == extents {
                 self.sets.join(chain, i);
                 reduced.insert(self.sets.find(chain), extents);
             }
