@@ -299,20 +299,24 @@ pub(crate) fn ranges(count: usize) -> impl Iterator<Item = Result<Range<usize>, 
     })
 }
 
+/// How many cores are best used for work of so many nanoseconds now.
+pub(crate) fn cores(work: u64) -> usize {
+    if work < WORTH_A_CORE {
+        return 1;
+    }
+    let helpers = CURRENT.with(|current| {
+        current.borrow().as_ref().map_or(0, |Context { crew, .. }| {
+            let (spare, awake) = (crew.spare(), crew.rouse(crew.spare()));
+            if work < WORTH_WAKING { awake } else { spare }
+        })
+    });
+    helpers.min(MAX_WIDTH - 1) + 1
+}
+
 /// In how many parts work of so many nanoseconds, which falls into so many pieces, is best split now.
 pub(crate) fn parts(work: u64, pieces: usize) -> usize {
     let least = work.div_ceil(if is_hurried() { 1000 } else { MOST_AT_ONCE });
-    let helpers = if work < WORTH_A_CORE {
-        0
-    } else {
-        CURRENT.with(|current| {
-            current.borrow().as_ref().map_or(0, |Context { crew, .. }| {
-                let (spare, awake) = (crew.spare(), crew.rouse(crew.spare()));
-                if work < WORTH_WAKING { awake } else { spare }
-            })
-        })
-    };
-    let cores = helpers.min(MAX_WIDTH - 1) as u64 + 1;
+    let cores = cores(work) as u64;
     // Two parts a core, so that one that is held up does not hold up all; but each part packs factors anew, or the like.
     let most = if cores > 1 && work > LONG { 2 * cores } else { cores };
     let worth = (work / WORTH_A_CORE).max(1);

@@ -138,7 +138,7 @@ pub(crate) fn compute(call: &Call, outputs: &[Aval], arrays: &[&Array]) -> Resul
 fn kernel(call: &Call, outputs: &[Aval], arrays: &[&Array]) -> Result<Arrays, Error> {
     let name = call.op.name;
     match call.op.kernel {
-        Kernel::Run(run) => run(call, outputs, arrays),
+        Kernel::Run(run) | Kernel::Fold(run, _) => run(call, outputs, arrays),
         Kernel::Elementwise(blocks) => {
             let dtype = call.inputs.first().unwrap_or(&outputs[0]).dtype;
             let kernel =

@@ -82,6 +82,19 @@ pub type BlockKernel = fn(&Attrs, &[Lanes<'_>], &mut Output<'_>) -> Result<(), E
 /// The loop of an elementwise op for a dtype of its first input, if it takes that.
 pub type Blocks = fn(DType) -> Option<BlockKernel>;
 
+/// A fold of elements that come block by block. However they are cut, the results are those of the same elements at once.
+pub trait Fold: Send {
+    /// Takes in the elements that follow.
+    fn take(&mut self, block: Lanes<'_>) -> Result<(), Error>;
+
+    /// Writes the results, once all elements were taken in.
+    fn write(&self, out: &mut LanesMut<'_>) -> Result<(), Error>;
+}
+
+/// Begins a fold of elements of a dtype along axes that are neighbours: extents outside, of and inside of these, none of
+/// them 0.
+pub type BeginFold = fn(DType, [usize; 3]) -> Result<Box<dyn Fold>, Error>;
+
 /// Runs control flow on tensors.
 pub type Control = fn(&Call, &[&Tensor], &Arc<Ledger>) -> Result<Tensors, Error>;
 
@@ -92,6 +105,9 @@ pub enum Kernel {
     Run(Run),
     /// A loop over elements at the same place of inputs that broadcast. Plans join such loops.
     Elementwise(Blocks),
+    /// A fold along the axes that its attributes name as [`Reduce`](crate::ops::Reduce) does: a kernel of its own, and the
+    /// same for elements that come block by block. Plans let a chain end in it.
+    Fold(Run, BeginFold),
     /// The first input's memory in the shape of the output.
     Alias,
     /// Bodies, which its attributes hold; they pay for their own memory.

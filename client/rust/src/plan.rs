@@ -20,7 +20,8 @@ pub struct Plan {
 /// One step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlanStep {
-    /// Names of its ops. Several are elementwise ones that go through memory together.
+    /// Names of its ops. Several are elementwise ones that go through memory together, and then the reductions that read
+    /// these on the way.
     pub ops: Vec<String>,
     /// What it reads.
     pub inputs: Vec<Spec>,

@@ -4,12 +4,14 @@
 
 pub(crate) mod attention;
 pub(crate) mod block;
+pub(crate) mod chain;
 pub(crate) mod columns;
 pub(crate) mod convolution;
 pub(crate) mod cursor;
 pub(crate) mod direct;
 pub(crate) mod elementwise;
 pub(crate) mod factor;
+pub(crate) mod folds;
 pub(crate) mod gamma;
 pub(crate) mod lanes;
 pub(crate) mod loops;

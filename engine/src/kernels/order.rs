@@ -9,9 +9,10 @@ use crate::{
     error::Error,
     kernels::{
         columns::Columns,
+        folds::Folding,
         lanes::{Choice, each_level},
         real::Number,
-        reduce::{self, Folding},
+        reduce,
     },
 };
 
@@ -75,8 +76,9 @@ pub(crate) fn extremes<T: Number>(
     init: T,
     choose: impl Fn(T, T) -> T + Sync,
 ) -> Result<Vec<i64>, Error> {
-    let folding = Folding { init, step: Choice(&choose), merge: &choose };
-    let extremes = reduce::fold(x, shape, &[axis], folding, |extreme| extreme)?;
+    let finish = |extreme| extreme;
+    let folding = Folding { init, step: Choice(&choose), merge: &choose, finish };
+    let extremes = reduce::fold(x, shape, &[axis], folding)?;
     if let Some(columns) = Columns::of(shape, &[axis]) {
         return columns.fold(MISSING, |piece, places| {
             let extremes = &extremes[piece.columns];

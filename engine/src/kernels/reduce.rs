@@ -10,6 +10,7 @@ use crate::{
     compute::{self, Looks},
     error::Error,
     kernels::{
+        folds::{Folding, Folds},
         lanes::{self, Step},
         strided::{Walk, at, signed},
     },
@@ -35,23 +36,17 @@ pub(crate) fn split(shape: &Shape, axes: &[usize]) -> (Walk, Walk) {
     (part(true), part(false))
 }
 
-/// How a fold combines elements.
-pub(crate) struct Folding<A, S, M> {
-    /// What it begins with, which must be neutral.
-    pub(crate) init: A,
-    /// Takes in elements.
-    pub(crate) step: S,
-    /// Puts two partial results together.
-    pub(crate) merge: M,
-}
-
 /// The folded elements for each place that stays.
 pub(crate) fn fold<T: Copy + Sync, A: Copy + Sync, U: Send>(
     x: &[T],
     shape: &Shape,
     axes: &[usize],
-    folding: Folding<A, impl Step<A, T> + Sync, impl Fn(A, A) -> A + Sync>,
-    finish: impl Fn(A) -> U + Sync,
+    folding: Folding<
+        A,
+        impl Step<A, T> + Copy + Sync,
+        impl Fn(A, A) -> A + Copy + Sync,
+        impl Fn(A) -> U + Copy + Sync,
+    >,
 ) -> Result<Vec<U>, Error> {
     let (kept, mut reduced) = split(shape, axes);
     let kept_count = kept.shape.iter().product();
@@ -59,36 +54,19 @@ pub(crate) fn fold<T: Copy + Sync, A: Copy + Sync, U: Send>(
     if let Some([_, count, inner]) = neighbours
         && inner > 0
     {
-        let fill = |places: Range<usize>, out: &mut Vec<U>| {
-            if inner == 1 {
-                let Folding { init, step, merge } = &folding;
-                if count == 0 {
-                    out.extend(places.map(|_| finish(*init)));
-                    return Ok(());
-                }
-                let x = &x[places.start * count..places.end * count];
-                let size = compute::range();
-                for rows in x.chunks(size.div_ceil(count) * count) {
-                    compute::check()?;
-                    if count <= size {
-                        lanes::fold_rows(rows, count, *init, step, merge, |acc| {
-                            out.push(finish(acc));
-                        });
-                    } else {
-                        out.push(finish(long_row(rows, &folding)?));
-                    }
-                }
+        return in_parts(kept_count, count, |places: Range<usize>, out: &mut Vec<U>| {
+            if count == 0 {
+                out.extend(places.map(|_| (folding.finish)(folding.init)));
                 return Ok(());
             }
-            columns(x, (count, inner), places, &folding, &finish, out)
-        };
-        return in_parts(kept_count, count, fill);
+            fold_places(x, (count, inner), places, folding, out)
+        });
     }
     let mut out = buffer(kept_count)?;
     if neighbours.is_some() {
         return Ok(out);
     }
-    let Folding { init, step, merge } = folding;
+    let Folding { init, step, merge, finish } = folding;
     let mut looks = Looks::default();
     if let (&[ref outer @ .., inner], &[ref strides @ .., 1]) = (&kept.shape[..], &kept.strides[..])
     {
@@ -113,7 +91,7 @@ pub(crate) fn fold<T: Copy + Sync, A: Copy + Sync, U: Send>(
         reduced.runs(|offset, stride, count| {
             let start = offset.unsigned_abs();
             acc = if stride == 1 {
-                merge(acc, lanes::fold(&x[start..start + count], init, &step, &merge))
+                merge(acc, lanes::fold(&x[start..start + count], init, &step, merge))
             } else {
                 (0..count).fold(acc, |acc, i| step.one(acc, x[at(offset, stride, i)]))
             };
@@ -124,52 +102,42 @@ pub(crate) fn fold<T: Copy + Sync, A: Copy + Sync, U: Send>(
     Ok(out)
 }
 
-/// The same as [`lanes::fold`], with looks at the flag.
-fn long_row<T: Copy, A: Copy>(
-    x: &[T],
-    Folding { init, step, merge }: &Folding<A, impl Step<A, T>, impl Fn(A, A) -> A>,
-) -> Result<A, Error> {
-    let mut parts = [*init; lanes::PARTS];
-    // As many as a multiple of the parts, so that each element goes to the part that it would go to.
-    for piece in x.chunks(compute::range()) {
-        compute::check()?;
-        lanes::fold_into_parts(piece, &mut parts, step);
-    }
-    Ok(lanes::halves(parts, merge))
-}
-
 /// Folds the columns with these numbers of matrices of so many rows and columns that follow on each other.
-fn columns<T: Copy, A: Copy, U>(
+fn fold_places<T: Copy, A: Copy, U>(
     x: &[T],
     (rows, width): (usize, usize),
     places: Range<usize>,
-    Folding { init, step, .. }: &Folding<A, impl Step<A, T>, impl Fn(A, A) -> A>,
-    finish: &impl Fn(A) -> U,
+    folding: Folding<A, impl Step<A, T> + Copy, impl Fn(A, A) -> A + Copy, impl Fn(A) -> U + Copy>,
     out: &mut Vec<U>,
 ) -> Result<(), Error> {
-    let step = |acc, x| step.one(acc, x);
-    let mut columns = buffer(width.min(places.len()))?;
-    let mut looks = Looks::default();
     let mut next = places.start;
     while next < places.end {
         let (matrix, column) = (next / width, next % width);
-        let taken = (width - column).min(places.end - next);
-        let matrix = &x[matrix * rows * width..(matrix + 1) * rows * width];
-        columns.clear();
-        columns.resize(taken, *init);
-        if taken == width {
-            for rows in matrix.chunks(compute::range().div_ceil(width) * width) {
-                lanes::fold_columns(rows, &mut columns, step);
-                looks.after(rows.len())?;
+        let left = places.end - next;
+        let x = &x[matrix * rows * width..];
+        let results = std::mem::take(out);
+        if column == 0 && left >= width {
+            let matrices = left / width;
+            let mut folds = Folds::new(folding, [matrices, rows, width], results)?;
+            let (size, line) = (compute::range(), if width == 1 { rows } else { width });
+            let size = if line <= size { size.next_multiple_of(line) } else { size };
+            for piece in x[..matrices * rows * width].chunks(size) {
+                compute::check()?;
+                folds.take(piece);
             }
+            *out = folds.results;
+            next += matrices * width;
         } else {
-            for row in matrix.chunks_exact(width) {
+            let taken = (width - column).min(left);
+            let mut folds = Folds::columns(folding, [rows, taken], results)?;
+            let mut looks = Looks::default();
+            for row in x[..rows * width].chunks_exact(width) {
                 looks.after(taken)?;
-                lanes::fold_columns(&row[column..column + taken], &mut columns, step);
+                folds.take(&row[column..column + taken]);
             }
+            *out = folds.results;
+            next += taken;
         }
-        out.extend(columns.iter().map(|&acc| finish(acc)));
-        next += taken;
     }
     Ok(())
 }
@@ -251,8 +219,9 @@ mod tests {
         let shape = Shape::from([3, 4, 5, 37]);
         let x: Vec<i64> = (0..).take(shape.elements()).map(|i: i64| i * 7919 % 1009).collect();
         for axes in [&[0, 2][..], &[0, 2, 3], &[1, 3], &[0, 3]] {
-            let folding = Folding { init: 0, step: |sum, x| sum + x, merge: |a, b| a + b };
-            let sums = fold(&x, &shape, axes, folding, |sum| sum).unwrap();
+            let folding =
+                Folding { init: 0, step: |sum, x| sum + x, merge: |a, b| a + b, finish: |sum| sum };
+            let sums = fold(&x, &shape, axes, folding).unwrap();
             let mut expected = vec![0; sums.len()];
             for (i, &x) in x.iter().enumerate() {
                 let (mut rest, mut place, mut extent) = (i, 0, 1);
@@ -278,10 +247,11 @@ mod tests {
             for width in [1, 15, 16, 17, 63, 64, 65, 130, 321] {
                 let x: Vec<T> = (0..3 * width).map(&numbers).collect();
                 let shape = Shape::from([3, width]);
-                let grouped = Folding { init: T::LOWEST, step: Choice(larger), merge: larger };
-                let grouped = fold(&x, &shape, &[1], grouped, &bits).unwrap();
-                let single = Folding { init: T::LOWEST, step: larger, merge: larger };
-                let single = fold(&x, &shape, &[1], single, &bits).unwrap();
+                let (init, merge, finish) = (T::LOWEST, larger, &bits);
+                let grouped = Folding { init, step: Choice(larger), merge, finish };
+                let grouped = fold(&x, &shape, &[1], grouped).unwrap();
+                let single = Folding { init, step: larger, merge, finish };
+                let single = fold(&x, &shape, &[1], single).unwrap();
                 assert_eq!(grouped, single, "{} of rows of {width}", T::DTYPE);
             }
         }

@@ -12,9 +12,10 @@ use crate::{
     error::Error,
     graph::Var,
     kernels::{
+        folds::{Folding, Folds},
         lanes::Choice,
         real::Number,
-        reduce::{Folding, fold},
+        reduce::fold,
     },
     op::{Call, Cost, Derivative, Kernel, OpDef, Reads, ResultType, Rule, Sample, cotangents},
     ops::{
@@ -109,23 +110,43 @@ fn axes(call: &Call) -> Result<smallvec::SmallVec<[usize; 4]>, Error> {
 /// A reduction kernel that folds numbers.
 macro_rules! folded {
     ($($dtype:ident $ty:ty)+ : |$count:ident| $init:expr, $step:expr, $merge:expr, $finish:expr) => {
-        Kernel::Run(|call, out, inputs| {
-            let axes = axes(call)?;
-            let shape = &call.inputs[0].shape;
-            #[allow(unused_variables, clippy::cast_precision_loss, reason = "only means divide by the count")]
-            let $count = axes.iter().map(|&axis| shape[axis]).product::<usize>() as f64;
-            match inputs[0] {
-                $(Array::$dtype(_) => {
-                    type T = $ty;
-                    let folding = Folding { init: $init, step: $step, merge: $merge };
-                    let y = fold(inputs[0].elements::<T>()?, shape, &axes, folding, $finish)?;
-                    Ok(smallvec![Array::new(&out[0].shape, y)?])
-                })+
-                #[allow(unreachable_patterns, reason = "some members take every dtype")]
-                other => Err(family::unsupported(call, other.dtype())),
-            }
-        })
+        Kernel::Fold(
+            |call, out, inputs| {
+                let axes = axes(call)?;
+                let shape = &call.inputs[0].shape;
+                let $count = numbers(axes.iter().map(|&axis| shape[axis]).product());
+                match inputs[0] {
+                    $(Array::$dtype(_) => {
+                        type T = $ty;
+                        let folding =
+                            Folding { init: $init, step: $step, merge: $merge, finish: $finish };
+                        let y = fold(inputs[0].elements::<T>()?, shape, &axes, folding)?;
+                        Ok(smallvec![Array::new(&out[0].shape, y)?])
+                    })+
+                    #[allow(unreachable_patterns, reason = "some members take every dtype")]
+                    other => Err(family::unsupported(call, other.dtype())),
+                }
+            },
+            |dtype, extents| {
+                let $count = numbers(extents[1]);
+                match dtype {
+                    $(DType::$dtype => {
+                        type T = $ty;
+                        let folding =
+                            Folding { init: $init, step: $step, merge: $merge, finish: $finish };
+                        Folds::begin(folding, extents)
+                    })+
+                    other => Err(Error::bug(format!("a fold of {other}"))),
+                }
+            },
+        )
     };
+}
+
+/// What a mean divides by.
+#[expect(clippy::cast_precision_loss, reason = "a mean of 2^52 elements does not exist here")]
+fn numbers(count: usize) -> f64 {
+    count as f64
 }
 
 /// The shape of the result with reduced axes kept.
@@ -152,7 +173,7 @@ pub static REDUCE_SUM: OpDef = OpDef {
         "reduce_sum",
         "Sum along axes. Floating-point sums are accumulated in float64.",
         "y = sum of x",
-        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::widen(T::ZERO), |a, x: T| T::wide_add(a, x.widen()), T::wide_add, T::narrow),
+        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |_n| T::widen(T::ZERO), |a, x: T| T::wide_add(a, x.widen()), T::wide_add, T::narrow),
         Derivative::Linear {
             reads: Reads::NONE,
             transpose: |r, ct| cotangents([spread(r, ct[0])]),
@@ -165,7 +186,7 @@ pub static REDUCE_MEAN: OpDef = reduction(
     "reduce_mean",
     "Mean along axes; NaN for an empty axis.",
     "y = sum of x / number of x",
-    folded!(F32 f32 F64 f64: |n| 0.0_f64, |a, x: T| a + x.widen(), |a: f64, b| a + b, |a| T::narrow(a / n)),
+    folded!(F32 f32 F64 f64: |n| 0.0_f64, |a, x: T| a + x.widen(), |a: f64, b| a + b, move |a| T::narrow(a / n)),
     Derivative::Linear {
         reads: Reads::NONE,
         transpose: |r, ct| {
@@ -195,7 +216,7 @@ pub static REDUCE_PROD: OpDef = OpDef {
         "reduce_prod",
         "Product along axes; its derivatives are right where elements are 0, too.",
         "y = product of x",
-        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::widen(T::ONE), |a, x: T| T::wide_mul(a, x.widen()), T::wide_mul, T::narrow),
+        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |_n| T::widen(T::ONE), |a, x: T| T::wide_mul(a, x.widen()), T::wide_mul, T::narrow),
         Derivative::Custom {
             reads: Reads::X0,
             vjp: |r, ct| cotangents([spread(r, ct[0]) * products_of_others(r)]),
@@ -272,7 +293,7 @@ pub static REDUCE_MAX: OpDef = OpDef {
         "reduce_max",
         "Largest element along axes; equal ones share the gradient. The lowest number for an empty axis.",
         "y = max of x",
-        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::LOWEST, Choice(larger::<T>), larger::<T>, |a| a),
+        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |_n| T::LOWEST, Choice(larger::<T>), larger::<T>, |a| a),
         EXTREME,
     )
 };
@@ -284,7 +305,7 @@ pub static REDUCE_MIN: OpDef = OpDef {
         "reduce_min",
         "Smallest element along axes; equal ones share the gradient. The highest number for an empty axis.",
         "y = min of x",
-        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |n| T::HIGHEST, Choice(smaller::<T>), smaller::<T>, |a| a),
+        folded!(F32 f32 F64 f64 I32 i32 I64 i64: |_n| T::HIGHEST, Choice(smaller::<T>), smaller::<T>, |a| a),
         EXTREME,
     )
 };
@@ -343,7 +364,7 @@ pub static REDUCE_ALL: OpDef = OpDef {
         "reduce_all",
         "Whether all elements along axes are true.",
         "y = all of x",
-        folded!(Bool bool: |n| true, |a: T, x: T| a && x, |a, b| a && b, |a| a),
+        folded!(Bool bool: |_n| true, |a: T, x: T| a && x, |a, b| a && b, |a| a),
         Derivative::None,
     )
 };
@@ -356,7 +377,7 @@ pub static REDUCE_ANY: OpDef = OpDef {
         "reduce_any",
         "Whether any element along axes is true.",
         "y = any of x",
-        folded!(Bool bool: |n| false, |a: T, x: T| a || x, |a, b| a || b, |a| a),
+        folded!(Bool bool: |_n| false, |a: T, x: T| a || x, |a, b| a || b, |a| a),
         Derivative::None,
     )
 };

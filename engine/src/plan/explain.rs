@@ -8,7 +8,8 @@ use crate::{aval::Aval, op::Cost};
 /// A step of a plan, as clients see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExplainedStep {
-    /// Names of its ops, in order. Several are elementwise ones that go through memory together.
+    /// Names of its ops, in order. Several are elementwise ones that go through memory together, and then
+    /// the reductions that read these on the way.
     pub ops: Vec<&'static str>,
     /// What it reads.
     pub inputs: Vec<Aval>,
@@ -74,7 +75,8 @@ impl fmt::Display for Step {
                 outputs.iter().try_for_each(|output| write!(f, " {output}"))
             }
             Work::Chain(chain, names) => {
-                write!(f, "chain of {} over {}", names.join(", "), chain.shape)
+                write!(f, "chain of {} over {}", names.join(", "), chain.shape)?;
+                chain.reductions.iter().try_for_each(|fold| write!(f, " {}", fold.result))
             }
         }
     }

@@ -1,22 +1,25 @@
-//! From applications to steps: elementwise ops of one shape become chains, in an order that respects who reads whom.
-//!
-//! Each application gets a height: how many borders lie on the longest way from it to the end, where a border is every
-//! edge but those between elementwise ops of one shape. Ops of one shape and one height that feed each other are one
-//! chain. So an op is computed where it is read and not where it is written in the program, which keeps fewer values alive;
-//! and no way leads out of a chain and back into it, since every way out goes down.
+//! From applications to steps: elementwise ops of one shape become chains, and so do the folds that read them, in an order
+//! that respects who reads whom ([`groups`]).
+
+mod groups;
 
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::{Step, Work};
 use crate::{
-    aval::{Aval, Avals},
+    aval::{Aval, Avals, Shape},
     dtype::DType,
     error::Error,
     exec,
     graph::Application,
-    kernels::block::{Chain, Instruction, MAX_INPUTS, Source},
-    op::{BlockKernel, Call, Cost, Kernel},
+    kernels::{
+        block::{BLOCK, MAX_INPUTS},
+        chain::{Chain, Instruction, Reduction, Source},
+        reduce,
+    },
+    op::{BeginFold, BlockKernel, Call, Cost, Kernel},
+    ops::Reduce,
 };
 
 /// Most ops of one chain. Longer ones would need more registers than the cache holds.
@@ -29,9 +32,14 @@ pub(super) fn steps(
     wanted: &[usize],
     fusion: bool,
 ) -> Result<Vec<Step>, Error> {
-    let writer = Writer { avals, fusion, applications, outside: vec![] };
+    // What is read outside of where it is computed must be written to memory.
+    let mut outside = vec![false; avals.len()];
+    for &slot in wanted {
+        outside[slot] = true;
+    }
+    let mut writer = Writer { avals, fusion, applications, outside };
     let producers = producers(avals.len(), applications);
-    let nodes = writer.nodes(&producers);
+    let nodes = groups::Groups::new(&writer, &producers).nodes(MAX_CHAIN);
     let node_of = {
         let mut node_of = vec![0; applications.len()];
         for (node, members) in nodes.iter().enumerate() {
@@ -42,17 +50,12 @@ pub(super) fn steps(
         node_of
     };
     let order = writer.order(&nodes, &node_of, &producers);
-    // What is read outside of where it is computed must be written to memory.
-    let mut outside = vec![false; avals.len()];
-    for &slot in wanted {
-        outside[slot] = true;
-    }
     for (i, application) in applications.iter().enumerate() {
         for &slot in &application.inputs {
-            outside[slot] |= producers[slot].is_none_or(|producer| node_of[producer] != node_of[i]);
+            writer.outside[slot] |=
+                producers[slot].is_none_or(|producer| node_of[producer] != node_of[i]);
         }
     }
-    let writer = Writer { outside, ..writer };
     order.into_iter().map(|node| writer.step(&nodes[node])).collect()
 }
 
@@ -69,7 +72,7 @@ struct Writer<'a> {
     avals: &'a [Aval],
     fusion: bool,
     applications: &'a [Application],
-    /// The slots that are read outside of the chain that fills them.
+    /// The slots that are read outside of the chain that fills them. Until chains are known, the results.
     outside: Vec<bool>,
 }
 
@@ -85,56 +88,17 @@ impl Writer<'_> {
         blocks(self.avals[*slots.next()?].dtype)
     }
 
-    /// Groups of applications, each a chain or one alone. Members are in the order of the program.
-    fn nodes(&self, producers: &[Option<usize>]) -> Vec<Vec<usize>> {
-        let count = self.applications.len();
-        let elementwise: Vec<bool> = self
-            .applications
-            .iter()
-            .map(|application| self.fusion && self.kernel(application).is_some())
-            .collect();
-        let shape = |i: usize| &self.avals[self.applications[i].outputs[0]].shape;
-        let alike = |a: usize, b: usize| elementwise[a] && elementwise[b] && shape(a) == shape(b);
-        let mut heights = vec![0_usize; count];
-        for (i, application) in self.applications.iter().enumerate().rev() {
-            for producer in application.inputs.iter().filter_map(|&slot| producers[slot]) {
-                let border = usize::from(!alike(producer, i));
-                heights[producer] = heights[producer].max(heights[i] + border);
-            }
+    /// The fold of an application, and the extents outside, of and inside of its axes, if a chain may end in it: there is
+    /// more than a block to read, and the axes are neighbours. Less is in the first cache anyway, and has better ways in a
+    /// frame.
+    fn fold(&self, application: &Application) -> Option<(BeginFold, [usize; 3])> {
+        let Kernel::Fold(_, begin) = application.op.kernel else { return None };
+        let Aval { dtype, shape } = &self.avals[application.inputs[0]];
+        if dtype.is_half() || shape.elements() <= BLOCK {
+            return None;
         }
-        let mut sets = Sets((0..count).collect());
-        let mut readers: HashMap<(usize, usize), usize> = HashMap::new();
-        for (i, application) in
-            self.applications.iter().enumerate().filter(|&(i, _)| elementwise[i])
-        {
-            for &slot in &application.inputs {
-                if let Some(producer) = producers[slot]
-                    && alike(producer, i)
-                    && heights[producer] == heights[i]
-                {
-                    sets.join(producer, i);
-                }
-                // Who reads the same elements at the same time reads them once.
-                if self.avals[slot].shape == *shape(i) {
-                    let first = *readers.entry((slot, heights[i])).or_insert(i);
-                    sets.join(first, i);
-                }
-            }
-        }
-        let mut by_set: HashMap<usize, usize> = HashMap::new();
-        let mut nodes: Vec<Vec<usize>> = Vec::new();
-        for i in 0..count {
-            let node = *by_set.entry(sets.find(i)).or_insert(nodes.len());
-            match nodes.get_mut(node) {
-                Some(members) if members.len() < MAX_CHAIN => members.push(i),
-                _ => {
-                    // The rest of a long chain comes after its beginning.
-                    by_set.insert(sets.find(i), nodes.len());
-                    nodes.push(vec![i]);
-                }
-            }
-        }
-        nodes
+        let axes = shape.axes(&Reduce::read(&application.attrs).axis).ok()?;
+        Some((begin, reduce::neighbours(shape, &axes)?))
     }
 
     /// An order in which everything comes after what it reads: that of the last members, as far as possible.
@@ -195,16 +159,20 @@ impl Writer<'_> {
     }
 
     fn chain(&self, members: &[usize]) -> Result<Step, Error> {
+        let folds = self.folds(members);
         let mut last_use: HashMap<usize, usize> = HashMap::new();
         for &member in members {
             let reads = self.applications[member].inputs.iter();
             last_use.extend(reads.map(|&slot| (slot, member)));
         }
+        // Folds read when all instructions are done.
+        let stays = |slot| self.outside[slot] || folds.iter().any(|fold| fold.from == slot);
         let mut registers = Registers::default();
         let mut inputs: SmallVec<[usize; 4]> = SmallVec::new();
-        let (mut instructions, mut flops) = (Vec::with_capacity(members.len()), 0_u64);
+        let mut instructions = Vec::with_capacity(members.len() - folds.len());
         let mut stored: SmallVec<[(usize, usize); 2]> = SmallVec::new();
-        for &member in members {
+        let folding = |member: &usize| folds.iter().any(|fold| fold.member == *member);
+        for &member in members.iter().filter(|member| !folding(member)) {
             let application = &self.applications[member];
             let kernel = self
                 .kernel(application)
@@ -215,34 +183,74 @@ impl Writer<'_> {
             let source = |&slot: &usize| registers.source(slot, &mut inputs);
             let sources = application.inputs.iter().map(source).collect();
             for &read in &application.inputs {
-                if last_use.get(&read) == Some(&member) && !self.outside[read] {
+                if last_use.get(&read) == Some(&member) && !stays(read) {
                     registers.give_back(read);
                 }
             }
             registers.holding.insert(slot, output);
-            flops = flops.saturating_add(self.single(application).cost.flops);
             let attrs = application.attrs.clone();
             instructions.push(Instruction { kernel, attrs, inputs: sources, output });
             if self.outside[slot] {
                 stored.push((slot, output));
             }
         }
-        let names = members.iter().map(|&member| self.applications[member].op.name).collect();
+        let reductions = folds.iter().map(|fold| Reduction {
+            begin: fold.begin,
+            source: registers.source(fold.from, &mut inputs),
+            dtype: self.avals[fold.from].dtype,
+            result: self.avals[fold.into].clone(),
+        });
         let chain = Chain {
-            shape: self.avals[self.applications[members[0]].outputs[0]].shape.clone(),
+            shape: self.chained(&self.applications[members[0]]).clone(),
             instructions,
+            reductions: reductions.collect(),
             registers: registers.dtypes,
             outputs: stored.iter().map(|&(_, register)| register).collect(),
+            extents: folds.first().map_or([1; 3], |fold| fold.extents),
         };
+        let flops = members.iter().map(|&i| self.single(&self.applications[i]).cost.flops);
+        let (last, first): (Vec<usize>, Vec<usize>) = members.iter().partition(|i| folding(i));
+        let name = |i: usize| self.applications[i].op.name;
+        let results = stored.iter().map(|&(slot, _)| slot);
         Ok(Step {
-            cost: Cost { flops, workspace: chain.workspace(inputs.len()) },
+            cost: Cost {
+                flops: flops.fold(0, u64::saturating_add),
+                workspace: chain.workspace(inputs.len()),
+            },
             inputs,
-            outputs: stored.iter().map(|&(slot, _)| slot).collect(),
+            outputs: results.chain(folds.iter().map(|fold| fold.into)).collect(),
             dead: SmallVec::new(),
             room: 0,
-            work: Work::Chain(chain, names),
+            work: Work::Chain(chain, first.into_iter().chain(last).map(name).collect()),
         })
     }
+
+    /// The folds among the members of a chain.
+    fn folds(&self, members: &[usize]) -> Vec<Fold> {
+        let fold = |&member: &usize| {
+            let application = &self.applications[member];
+            let (begin, extents) = self.fold(application)?;
+            let (from, into) = (application.inputs[0], application.outputs[0]);
+            Some(Fold { member, begin, extents, from, into })
+        };
+        members.iter().filter_map(fold).collect()
+    }
+
+    /// The shape of the chain that an application may be part of.
+    fn chained(&self, application: &Application) -> &Shape {
+        let folds = matches!(application.op.kernel, Kernel::Fold(..));
+        let slot = if folds { application.inputs[0] } else { application.outputs[0] };
+        &self.avals[slot].shape
+    }
+}
+
+/// A fold at the end of a chain, from which slot into which.
+struct Fold {
+    member: usize,
+    begin: BeginFold,
+    extents: [usize; 3],
+    from: usize,
+    into: usize,
 }
 
 /// The registers of a chain, and which slots they hold.
@@ -278,23 +286,5 @@ impl Registers {
             inputs.push(slot);
             inputs.len() - 1
         }))
-    }
-}
-
-/// Sets that can be joined: each number leads to another of its set, the first of which leads to itself.
-struct Sets(Vec<usize>);
-
-impl Sets {
-    fn find(&mut self, mut i: usize) -> usize {
-        while self.0[i] != i {
-            self.0[i] = self.0[self.0[i]];
-            i = self.0[i];
-        }
-        i
-    }
-
-    fn join(&mut self, a: usize, b: usize) {
-        let (a, b) = (self.find(a), self.find(b));
-        self.0[a.max(b)] = a.min(b);
     }
 }

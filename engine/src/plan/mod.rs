@@ -1,9 +1,9 @@
 //! Plans: programs made ready to run often and fast.
 //!
 //! A program says what is to be computed; a plan says how. [`Plan::compile`] rewrites the program (`rewrite`), joins
-//! elementwise ops into chains that go through memory once (`fuse`), decides when each value dies, and prices the whole.
-//! [`Plan::run`] then takes inputs and gives results: nothing is looked up, inferred or priced again. A plan that is run over
-//! and over has a [`frame`], in which small values stay where they are.
+//! elementwise ops, and the reductions that read them, into chains that go through memory once (`fuse`), decides when each
+//! value dies, and prices the whole. [`Plan::run`] then takes inputs and gives results: nothing is looked up, inferred or
+//! priced again. A plan that is run over and over has a [`frame`], in which small values stay where they are.
 //!
 //! Invariant: a plan gives the same bits as its program run op by op, whichever passes are on. Each can be turned off.
 
@@ -27,7 +27,7 @@ use crate::{
     error::Error,
     exec,
     graph::{Application, Program},
-    kernels::block::Chain,
+    kernels::chain::Chain,
     ledger::{Charge, Ledger},
     op::{Call, Cost, Kernel},
 };
@@ -45,7 +45,7 @@ pub struct Passes {
     pub constants: bool,
     /// What changes nothing is left out: multiplication by one, conversions to the same dtype, and the like.
     pub algebra: bool,
-    /// Elementwise ops of one shape become one pass over memory.
+    /// Elementwise ops of one shape become one pass over memory, and so do the reductions that read them.
     pub fusion: bool,
 }
 
@@ -88,7 +88,7 @@ struct Step {
 enum Work {
     /// One op, and what its inputs and outputs are.
     Op(Box<(Application, Avals, Avals)>),
-    /// A chain of elementwise ops, and their names.
+    /// A chain of elementwise ops and of reductions that read these, and their names.
     Chain(Chain, Vec<&'static str>),
 }
 

@@ -190,7 +190,7 @@ impl Walk {
                     application.inputs[0] = source.inputs[0];
                 }
             }
-            Kernel::Run(_) | Kernel::Control(_) | Kernel::Composite(_) => {}
+            Kernel::Run(_) | Kernel::Fold(..) | Kernel::Control(_) | Kernel::Composite(_) => {}
         }
     }
 
@@ -231,9 +231,11 @@ impl Walk {
                 let inner = self.producer(first).filter(|inner| is(inner, &NEGATIVE));
                 return inner.map(|inner| inner.inputs[0]);
             }
-            Kernel::Run(_) | Kernel::Elementwise(_) | Kernel::Control(_) | Kernel::Composite(_) => {
-                false
-            }
+            Kernel::Run(_)
+            | Kernel::Fold(..)
+            | Kernel::Elementwise(_)
+            | Kernel::Control(_)
+            | Kernel::Composite(_) => false,
         };
         equal.then_some(first)
     }

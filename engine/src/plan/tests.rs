@@ -1,5 +1,7 @@
 //! A plan gives the bits of its program run op by op: for every op of the table, and for random programs of them.
 
+mod reductions;
+
 use std::sync::Arc;
 
 use proptest::{collection::vec, prelude::*};
@@ -258,7 +260,7 @@ fn kernels_overwrite_what_they_are_offered() {
     let ledger = ledger();
     let mut taken = 0;
     for op in ops::ALL.iter().copied() {
-        if !matches!(op.kernel, Kernel::Run(_) | Kernel::Elementwise(_)) {
+        if !matches!(op.kernel, Kernel::Run(_) | Kernel::Fold(..) | Kernel::Elementwise(_)) {
             continue;
         }
         for (sample, dtype) in op.samples.iter().flat_map(|s| op.dtypes.iter().map(move |d| (s, d)))

@@ -65,7 +65,8 @@ fn every_op_looks_at_the_flag() {
     HURRY.set(true);
     let (mut seen, mut blind) = (0, Vec::new());
     for &op in ops::ALL.iter() {
-        let is_run = matches!(op.kernel, Kernel::Run(_) | Kernel::Elementwise(_));
+        let is_run =
+            matches!(op.kernel, Kernel::Run(_) | Kernel::Fold(..) | Kernel::Elementwise(_));
         if !is_run || !op.dtypes.contains(DType::F32) {
             continue;
         }

@@ -12,7 +12,8 @@ use crate::{
     dtype::DType,
     error::Error,
     kernels::{
-        block::{BLOCK, Chain, Source, lanes_of},
+        block::{BLOCK, lanes_of},
+        chain::{Chain, Source},
         cursor::Cursor,
         reduce,
         registers::{Home, LINE, Operands, Registers},
