@@ -14,8 +14,8 @@ class PlanStep:
     """One step of a plan.
 
     Attributes:
-        ops: Names of its ops. Several are elementwise ones that go through memory together, and then the reductions
-            that read these on the way.
+        ops: Names of its ops. Several are elementwise ones that go through memory together, and
+            then the reductions that read these on the way.
         inputs: What it reads.
         outputs: What it writes.
         flops: About how many arithmetic operations it takes.

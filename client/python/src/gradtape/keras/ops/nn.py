@@ -7,8 +7,8 @@ from typing import Any
 
 import gradtape as tf
 from gradtape import _ops
-from gradtape.keras import activations as _activations, layers as _layers, losses as _losses
 from gradtape._moments import layer_normalized
+from gradtape.keras import activations as _activations, layers as _layers, losses as _losses
 from gradtape.keras.layers.adaptive_pooling import adaptive_pool as _adaptive_pool
 from gradtape.keras.ops._lift import floating, lift, lifted, value
 
