@@ -147,6 +147,8 @@ OPS: list[tuple[str, list[Any]]] = [
     ("O.normalize(x, axis=0, order=1)", [_X]),
     ("O.batch_normalization(x, y, O.abs(y), 1, z, z)", [_X, wave(4), wave(4, start=1.0)]),
     ("O.layer_normalization(x, y, y, epsilon=1e-3)", [_X, wave(4)]),
+    ("O.layer_normalization(x, y, axis=0)", [_X, wave(3)]),
+    ("O.layer_normalization(x, None, y, axis=(0, 1))", [_X, wave(3, 4)]),
     ("O.rms_normalization(x, y)", [_X, wave(4)]),
     ("O.conv(x, y, 2, padding='same')", [wave(1, 5, 4, 2), wave(2, 3, 2, 3)]),
     ("O.depthwise_conv(x, y)", [wave(1, 5, 4, 2), wave(2, 3, 2, 1)]),
