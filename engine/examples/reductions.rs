@@ -46,70 +46,26 @@ const PRODUCT: Chain = |a, b| (a * b, None);
 const TANH: Chain = |a, b| ((a * b).map(&ops::TANH), None);
 const KEPT: Chain = |a, b| (a * b, Some(a * b));
 
+const fn case(
+    name: &'static str,
+    shape: &'static [usize],
+    chain: Chain,
+    op: &'static OpDef,
+    axes: &'static [usize],
+) -> Case {
+    Case { name, shape, chain, op, axes }
+}
+
 const CASES: [Case; 9] = [
-    Case {
-        name: "mean((a - b)^2)",
-        shape: &[1_000_000],
-        chain: SQUARES,
-        op: &ops::REDUCE_MEAN,
-        axes: &[0],
-    },
-    Case {
-        name: "mean((a - b)^2)",
-        shape: &[10_000_000],
-        chain: SQUARES,
-        op: &ops::REDUCE_MEAN,
-        axes: &[0],
-    },
-    Case {
-        name: "and its gradient",
-        shape: &[1_000_000],
-        chain: GRADIENT,
-        op: &ops::REDUCE_MEAN,
-        axes: &[0],
-    },
-    Case {
-        name: "and its gradient",
-        shape: &[10_000_000],
-        chain: GRADIENT,
-        op: &ops::REDUCE_MEAN,
-        axes: &[0],
-    },
-    Case {
-        name: "sum(a * b)",
-        shape: &[4096, 512],
-        chain: PRODUCT,
-        op: &ops::REDUCE_SUM,
-        axes: &[0],
-    },
-    Case {
-        name: "sum(tanh(a * b))",
-        shape: &[4096, 512],
-        chain: TANH,
-        op: &ops::REDUCE_SUM,
-        axes: &[0],
-    },
-    Case {
-        name: "a * b, and its sum",
-        shape: &[4096, 512],
-        chain: KEPT,
-        op: &ops::REDUCE_SUM,
-        axes: &[0],
-    },
-    Case {
-        name: "a * b, and its sum",
-        shape: &[1024, 64],
-        chain: KEPT,
-        op: &ops::REDUCE_SUM,
-        axes: &[0],
-    },
-    Case {
-        name: "sum(a * b)",
-        shape: &[4096, 512],
-        chain: PRODUCT,
-        op: &ops::REDUCE_SUM,
-        axes: &[1],
-    },
+    case("mean((a - b)^2)", &[1_000_000], SQUARES, &ops::REDUCE_MEAN, &[0]),
+    case("mean((a - b)^2)", &[10_000_000], SQUARES, &ops::REDUCE_MEAN, &[0]),
+    case("and its gradient", &[1_000_000], GRADIENT, &ops::REDUCE_MEAN, &[0]),
+    case("and its gradient", &[10_000_000], GRADIENT, &ops::REDUCE_MEAN, &[0]),
+    case("sum(a * b)", &[4096, 512], PRODUCT, &ops::REDUCE_SUM, &[0]),
+    case("sum(tanh(a * b))", &[4096, 512], TANH, &ops::REDUCE_SUM, &[0]),
+    case("a * b, and its sum", &[4096, 512], KEPT, &ops::REDUCE_SUM, &[0]),
+    case("a * b, and its sum", &[1024, 64], KEPT, &ops::REDUCE_SUM, &[0]),
+    case("sum(a * b)", &[4096, 512], PRODUCT, &ops::REDUCE_SUM, &[1]),
 ];
 
 fn input<'g>(graph: &'g Graph, shape: &[usize]) -> Var<'g> {
